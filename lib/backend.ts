@@ -1,0 +1,134 @@
+/**
+ * KVM's ioctl surface: the border between everything above and what answers below, be it `/dev/kvm` through the addon
+ * or the simulator. One interface per file descriptor, one method per ioctl.
+ *
+ * Outcomes are the kernel's own. A method that returns `number` returns what the ioctl does: 0 or a positive result,
+ * or `-errno`. A method that returns `T | number` returns `T`, or `-errno` as a number. Nothing here throws for an
+ * answer of the kernel; a `TypeError` or `RangeError` means an argument that cannot be handed to it at all (wrong type, a
+ * register value wider than the register, an id of no possible width).
+ *
+ * Every method answers `-EBADF` after `close()`. `close()` may be called twice.
+ */
+export interface Backend {
+  readonly name: 'kernel' | 'simulator'
+  /** Opens `/dev/kvm`; `-errno` as `open(2)` gives it. */
+  open(): SystemFd | number
+}
+
+/** `/dev/kvm`. */
+export interface SystemFd {
+  /** `KVM_GET_API_VERSION` */
+  getApiVersion(): number
+  /** `KVM_CHECK_EXTENSION`: 0 for no, a positive number for yes or how much. */
+  checkExtension(capability: number): number
+  /** `KVM_GET_VCPU_MMAP_SIZE`: bytes of the `kvm_run` mapping. */
+  getVcpuMmapSize(): number
+  /** `KVM_CREATE_VM`; `type` holds the IPA size in bits 7:0 (0 means 40). */
+  createVm(type: bigint): VmFd | number
+  /**
+   * Memory to back a guest with: a memfd mapped shared. Not an ioctl, but only the kernel's kind of memory can be given to
+   * `KVM_SET_USER_MEMORY_REGION`. `size` is in bytes, a multiple of the page size.
+   */
+  createMemory(size: number): GuestMemoryFd | number
+  close(): void
+}
+
+/** Memory that can be given to a VM. */
+export interface GuestMemoryFd {
+  /** Bytes. */
+  readonly size: number
+  /** The mapping itself; null where the runtime forbids external buffers. Detached (length 0) after `close()`. */
+  readonly buffer: ArrayBuffer | null
+  /** Copies `into.byteLength` bytes from `offset`; 0 or `-errno` (`-EFAULT` beyond the end). */
+  read(offset: number, into: Uint8Array): number
+  /** Copies `from` to `offset`; 0 or `-errno` (`-EFAULT` beyond the end). */
+  write(offset: number, from: Uint8Array): number
+  close(): void
+}
+
+/** `KVM_{HAS,GET,SET}_DEVICE_ATTR`, which VMs, vCPUs and devices share. */
+export interface AttributeFd {
+  hasDeviceAttr(group: number, attribute: bigint): number
+  /** The kernel fills `data`, whose length is the attribute's; too short a buffer is the caller's fault. */
+  getDeviceAttr(group: number, attribute: bigint, data: Uint8Array): number
+  /** `data` null passes a null address, for attributes without a payload. */
+  setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number
+}
+
+/** A VM. */
+export interface VmFd extends AttributeFd {
+  /** `KVM_CHECK_EXTENSION` on the VM, which may know better than `/dev/kvm`. */
+  checkExtension(capability: number): number
+  /** `KVM_ENABLE_CAP`; `args` are up to four 64-bit words. */
+  enableCap(capability: number, flags: number, args: readonly bigint[]): number
+  /** `KVM_CREATE_VCPU` */
+  createVcpu(id: number): VcpuFd | number
+  /** `KVM_ARM_PREFERRED_TARGET`: fills `struct kvm_vcpu_init`, one word target and seven words features. */
+  getPreferredTarget(init: Uint32Array): number
+  /** `KVM_ARM_GET_REG_WRITABLE_MASKS`: fills the 192 masks of `range` 0. */
+  getRegWritableMasks(range: number, masks: BigUint64Array): number
+  /** `KVM_SET_USER_MEMORY_REGION`: `size` bytes of `memory` from `offset`, at guest physical `address`; size 0 deletes the slot. */
+  setUserMemoryRegion(
+    slot: number,
+    flags: number,
+    address: bigint,
+    memory: GuestMemoryFd | null,
+    offset: number,
+    size: number,
+  ): number
+  /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` answers 0 and creates nothing. */
+  createDevice(type: number, flags: number): DeviceFd | number
+  close(): void
+}
+
+/** A vCPU. */
+export interface VcpuFd extends AttributeFd {
+  /** `KVM_ARM_VCPU_INIT`; `features` holds up to seven 32-bit words. */
+  init(target: number, features: readonly number[]): number
+  /** `KVM_ARM_VCPU_FINALIZE` */
+  finalize(feature: number): number
+  /**
+   * `KVM_GET_REG_LIST`: `list[0]` is n, the room behind it; the ids follow from `list[1]`. The kernel writes the true count
+   * to `list[0]` also when it answers `-E2BIG`.
+   */
+  getRegList(list: BigUint64Array): number
+  /** `KVM_GET_ONE_REG`, any width of 8 to 2048 bits: the value as an unsigned number, or `-errno`. */
+  getOneReg(id: bigint): bigint | number
+  /** `KVM_SET_ONE_REG`; throws `RangeError` for a value that does not fit the width bits 55:52 of `id` give. */
+  setOneReg(id: bigint, value: bigint): number
+  /** `KVM_GET_ONE_REG` with a null pointer for the value: how far the kernel gets before it touches it. */
+  getOneRegAtNull(id: bigint): number
+  /** `KVM_SET_ONE_REG` with a null pointer for the value. */
+  setOneRegAtNull(id: bigint): number
+  /**
+   * `KVM_GET_ONE_REG` for each id of at most 64 bits, in one crossing: `values[i]` is the value, `errnos[i]` 0 or
+   * `-errno` (`-EINVAL`, unasked, where the id says wider than 64 bits). Returns how many failed.
+   */
+  getRegs(ids: BigUint64Array, values: BigUint64Array, errnos: Int32Array): number
+  /** `KVM_SET_ONE_REG` for each id, likewise. Goes on after a failure. */
+  setRegs(ids: BigUint64Array, values: BigUint64Array, errnos: Int32Array): number
+  /** `KVM_GET_MP_STATE`: the state, or `-errno`. */
+  getMpState(): number
+  setMpState(state: number): number
+  /** `KVM_GET_VCPU_EVENTS`: fills the 64 bytes of `struct kvm_vcpu_events`. */
+  getVcpuEvents(events: Uint8Array): number
+  setVcpuEvents(events: Uint8Array): number
+  /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */
+  readonly runPage: ArrayBuffer
+  /**
+   * `KVM_RUN` on this thread until an exit: 0, or `-errno`. A positive `timeoutMs` interrupts it after that many milliseconds
+   * (`-EINTR`); 0 waits for ever. Answers `-EBUSY` while `run()` is in flight.
+   */
+  runSync(timeoutMs: number): number
+  /** `KVM_RUN` on a thread of its own. Settles with what `runSync` would return. `-EBUSY` while one is in flight. */
+  run(): Promise<number>
+  /** Makes a run in flight return `-EINTR` soon, or does nothing when there is none. Safe at any time. */
+  kick(): void
+  /** Interrupts a run in flight, waits for it, settles its promise with `-EINTR`, then closes. */
+  close(): void
+}
+
+/** A device made by `KVM_CREATE_DEVICE`. */
+export interface DeviceFd extends AttributeFd {
+  close(): void
+}

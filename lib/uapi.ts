@@ -1,0 +1,215 @@
+/**
+ * Numbers of KVM's userspace ABI for arm64: `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`.
+ * Only numbers that cross the border to the kernel live here; what they mean is told where they are used.
+ */
+
+/** `KVM_GET_API_VERSION`: frozen at 12 since Linux 2.6.22. */
+export const KVM_API_VERSION = 12
+
+/** Capabilities, by the number `KVM_CHECK_EXTENSION` takes. Those that mean something on arm64, up to Linux 7.3. */
+export const capabilities = {
+  KVM_CAP_IRQCHIP: 0,
+  KVM_CAP_USER_MEMORY: 3,
+  KVM_CAP_NR_VCPUS: 9,
+  KVM_CAP_NR_MEMSLOTS: 10,
+  KVM_CAP_MP_STATE: 14,
+  KVM_CAP_COALESCED_MMIO: 15,
+  KVM_CAP_SYNC_MMU: 16,
+  KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 21,
+  KVM_CAP_SET_GUEST_DEBUG: 23,
+  KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 30,
+  KVM_CAP_IRQ_ROUTING: 25,
+  KVM_CAP_IRQFD: 32,
+  KVM_CAP_IOEVENTFD: 36,
+  KVM_CAP_VCPU_EVENTS: 41,
+  KVM_CAP_INTERNAL_ERROR_DATA: 40,
+  KVM_CAP_MAX_VCPUS: 66,
+  KVM_CAP_ONE_REG: 70,
+  KVM_CAP_SIGNAL_MSI: 77,
+  KVM_CAP_READONLY_MEM: 81,
+  KVM_CAP_ARM_PSCI: 87,
+  KVM_CAP_ARM_SET_DEVICE_ADDR: 88,
+  KVM_CAP_DEVICE_CTRL: 89,
+  KVM_CAP_ARM_EL1_32BIT: 93,
+  KVM_CAP_ENABLE_CAP_VM: 98,
+  KVM_CAP_VM_ATTRIBUTES: 101,
+  KVM_CAP_ARM_PSCI_0_2: 102,
+  KVM_CAP_CHECK_EXTENSION_VM: 105,
+  KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
+  KVM_CAP_GUEST_DEBUG_HW_BPS: 119,
+  KVM_CAP_GUEST_DEBUG_HW_WPS: 120,
+  KVM_CAP_ARM_PMU_V3: 126,
+  KVM_CAP_VCPU_ATTRIBUTES: 127,
+  KVM_CAP_MAX_VCPU_ID: 128,
+  KVM_CAP_MSI_DEVID: 131,
+  KVM_CAP_IMMEDIATE_EXIT: 136,
+  KVM_CAP_ARM_USER_IRQ: 144,
+  KVM_CAP_ARM_INJECT_SERROR_ESR: 158,
+  KVM_CAP_ARM_VM_IPA_SIZE: 165,
+  KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: 168,
+  KVM_CAP_ARM_SVE: 170,
+  KVM_CAP_ARM_PTRAUTH_ADDRESS: 171,
+  KVM_CAP_ARM_PTRAUTH_GENERIC: 172,
+  KVM_CAP_ARM_IRQ_LINE_LAYOUT_2: 174,
+  KVM_CAP_ARM_NISV_TO_USER: 177,
+  KVM_CAP_ARM_INJECT_EXT_DABT: 178,
+  KVM_CAP_HALT_POLL: 182,
+  KVM_CAP_STEAL_TIME: 187,
+  KVM_CAP_DIRTY_LOG_RING: 192,
+  KVM_CAP_PTP_KVM: 198,
+  KVM_CAP_EXIT_HYPERCALL: 201,
+  KVM_CAP_BINARY_STATS_FD: 203,
+  KVM_CAP_ARM_MTE: 205,
+  KVM_CAP_VM_GPA_BITS: 207,
+  KVM_CAP_SYSTEM_EVENT_DATA: 215,
+  KVM_CAP_ARM_SYSTEM_SUSPEND: 216,
+  KVM_CAP_DIRTY_LOG_RING_ACQ_REL: 223,
+  KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP: 225,
+  KVM_CAP_COUNTER_OFFSET: 227,
+  KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE: 228,
+  KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES: 229,
+  KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES: 230,
+  KVM_CAP_USER_MEMORY2: 231,
+  KVM_CAP_MEMORY_FAULT_INFO: 232,
+  KVM_CAP_MEMORY_ATTRIBUTES: 233,
+  KVM_CAP_GUEST_MEMFD: 234,
+  KVM_CAP_PRE_FAULT_MEMORY: 236,
+  KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: 239,
+  KVM_CAP_ARM_EL2: 240,
+  KVM_CAP_ARM_EL2_E2H0: 241,
+  KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED: 243,
+  KVM_CAP_GUEST_MEMFD_FLAGS: 244,
+  KVM_CAP_ARM_SEA_TO_USER: 245,
+  KVM_CAP_ARM_PMU_V3_STRICT: 251,
+} as const
+
+export type Capability = keyof typeof capabilities
+
+/** `struct kvm_vcpu_init.target`: the generic ARMv8 CPU, accepted as the preferred target on most hosts. */
+export const KVM_ARM_TARGET_GENERIC_V8 = 5
+/** Targets ever given a number (`KVM_ARM_TARGET_AEM_V8` 0 … `KVM_ARM_TARGET_GENERIC_V8` 5). */
+export const KVM_ARM_NUM_TARGETS = 6
+
+/** Bits of `struct kvm_vcpu_init.features[0]` (`KVM_ARM_VCPU_*`), under the names this library gives them. */
+export const vcpuFeatures = {
+  'power-off': 0,
+  'el1-32bit': 1,
+  'psci-0.2': 2,
+  'pmu-v3': 3,
+  sve: 4,
+  'ptrauth-address': 5,
+  'ptrauth-generic': 6,
+  'has-el2': 7,
+  'has-el2-e2h0': 8,
+  'pmu-v3-strict': 9,
+} as const
+
+export type VcpuFeature = keyof typeof vcpuFeatures
+
+/** `KVM_ARM_VCPU_FINALIZE` takes the feature's number; SVE is the only one there is. */
+export const KVM_ARM_VCPU_SVE = 4
+
+/** `kvm_run.exit_reason`. */
+export const exitReasons = {
+  KVM_EXIT_UNKNOWN: 0,
+  KVM_EXIT_HYPERCALL: 3,
+  KVM_EXIT_DEBUG: 4,
+  KVM_EXIT_MMIO: 6,
+  KVM_EXIT_SHUTDOWN: 8,
+  KVM_EXIT_FAIL_ENTRY: 9,
+  KVM_EXIT_INTR: 10,
+  KVM_EXIT_INTERNAL_ERROR: 17,
+  KVM_EXIT_SYSTEM_EVENT: 24,
+  KVM_EXIT_ARM_NISV: 28,
+  KVM_EXIT_DIRTY_RING_FULL: 31,
+  KVM_EXIT_MEMORY_FAULT: 39,
+  KVM_EXIT_ARM_SEA: 41,
+} as const
+
+/** `KVM_SYSTEM_EVENT_*`. */
+export const systemEvents = {
+  shutdown: 1,
+  reset: 2,
+  crash: 3,
+  wakeup: 4,
+  suspend: 5,
+} as const
+
+/** `KVM_MP_STATE_*` that arm64 knows. */
+export const mpStates = {
+  runnable: 0,
+  stopped: 5,
+  suspended: 9,
+} as const
+
+export type MpState = keyof typeof mpStates
+
+/** `KVM_DEV_TYPE_*` with an arm64 implementation. */
+export const deviceTypes = {
+  KVM_DEV_TYPE_VFIO: 4,
+  KVM_DEV_TYPE_ARM_VGIC_V2: 5,
+  KVM_DEV_TYPE_ARM_VGIC_V3: 7,
+  KVM_DEV_TYPE_ARM_VGIC_ITS: 8,
+  KVM_DEV_TYPE_ARM_PV_TIME: 10,
+  KVM_DEV_TYPE_ARM_VGIC_V5: 12,
+} as const
+
+/** `kvm_create_device.flags`: ask whether the type exists, create nothing. */
+export const KVM_CREATE_DEVICE_TEST = 1
+
+/** `kvm_userspace_memory_region.flags`. */
+export const KVM_MEM_LOG_DIRTY_PAGES = 1
+export const KVM_MEM_READONLY = 2
+
+/** Attribute groups of a VM (`KVM_{HAS,SET}_DEVICE_ATTR` on its fd). */
+export const KVM_ARM_VM_SMCCC_CTRL = 0
+export const KVM_ARM_VM_SMCCC_FILTER = 0n
+
+/** Attribute groups of a vCPU. */
+export const KVM_ARM_VCPU_PMU_V3_CTRL = 0
+export const KVM_ARM_VCPU_PMU_V3_IRQ = 0n
+export const KVM_ARM_VCPU_PMU_V3_INIT = 1n
+export const KVM_ARM_VCPU_TIMER_CTRL = 1
+export const KVM_ARM_VCPU_PVTIME_CTRL = 2
+export const KVM_ARM_VCPU_PVTIME_IPA = 0n
+
+/** Attribute groups of a VGICv3 device. */
+export const KVM_DEV_ARM_VGIC_GRP_ADDR = 0
+export const KVM_DEV_ARM_VGIC_GRP_NR_IRQS = 3
+export const KVM_DEV_ARM_VGIC_GRP_CTRL = 4
+export const KVM_VGIC_V3_ADDR_TYPE_DIST = 2n
+export const KVM_VGIC_V3_ADDR_TYPE_REDIST = 3n
+export const KVM_DEV_ARM_VGIC_CTRL_INIT = 0n
+
+/** Entries of the array `KVM_ARM_GET_REG_WRITABLE_MASKS` fills for range 0, the ID space. */
+export const KVM_ARM_FEATURE_ID_RANGE_SIZE = 192
+
+/** `sizeof(struct kvm_vcpu_events)` on arm64, in bytes. */
+export const KVM_VCPU_EVENTS_SIZE = 64
+
+/** errno values of Linux that KVM answers with on arm64. */
+export const errnos = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  ENOEXEC: 8,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ENOSPC: 28,
+  ENOSYS: 38,
+  EOPNOTSUPP: 95,
+} as const
+
+export type ErrnoName = keyof typeof errnos
