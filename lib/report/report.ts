@@ -1,0 +1,171 @@
+/**
+ * The report: everything one host's arm64 KVM shows to userspace, as data. `probe` writes it, the simulator runs it, the
+ * compatibility tools compare it. This file is its only definition: the TypeScript types and the published JSON Schema
+ * (`report.schema.json`) are both derived from it.
+ *
+ * Nothing in it is looked up by kernel version. What cannot be read is found out by experiment on scratch VMs (`traits`,
+ * `accepts`, `writes`), because stable kernels carry backports and behaviour is not even monotonic in the version.
+ */
+import * as v from 'valibot'
+import {
+  capabilities,
+  errnos,
+  vcpuFeatures,
+  type Capability,
+  type ErrnoName,
+  type VcpuFeature,
+} from '../uapi.js'
+
+/** A 64-bit quantity or wider, unsigned, lower case, no leading zeros: `0x0`, `0x6030000000160000`. At most 2048 bits. */
+const hex = v.pipe(
+  v.string(),
+  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,511})$/, 'is not a 0x… number in lower case without leading zeros'),
+)
+const hex64 = v.pipe(
+  v.string(),
+  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
+)
+const text = v.pipe(v.string(), v.maxLength(1000))
+const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
+const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
+const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
+
+/** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */
+const nibbles = v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9a-f]{4}$/))), v.length(16))
+
+/** What a write other than of the value already there does, before the first run, where it is not plain storage. */
+const write = v.union([
+  /** Every other value is refused. */
+  v.strictObject({ refused: errno }),
+  /** Accepted, but only these bits change; `{ sticky: "0x0" }` is accepted and ignored. */
+  v.strictObject({ sticky: hex }),
+])
+
+const register = v.strictObject({
+  id: hex64,
+  /** For readers; the id decides. */
+  name: text,
+  /** After `KVM_ARM_VCPU_INIT` (and `KVM_ARM_VCPU_FINALIZE`) on vCPU 0 of a fresh VM; null where it counts time. */
+  value: v.nullable(hex),
+  write: v.optional(write),
+})
+
+/** Per nibble what a fresh VM accepts in a feature ID register, every other nibble left at its value. */
+const accepts = v.strictObject({ id: hex64, nibbles })
+
+/** What a set of vCPU features does to the base configuration. */
+const configuration = v.strictObject({
+  features: v.array(feature),
+  /** Ids no longer listed. */
+  removed: v.array(hex64),
+  /** Registers that join the list, in its order, each with its place in this configuration's list. */
+  added: v.array(v.strictObject({ ...register.entries, index: int32 })),
+  /** Registers whose value differs from the base's. */
+  changed: v.array(v.strictObject({ id: hex64, name: text, value: hex })),
+  /** ID registers whose acceptance differs from the base's. */
+  accepts: v.array(accepts),
+})
+
+/** A combination of vCPU features the host supports one by one but not together. */
+const refusal = v.strictObject({ features: v.array(feature), refused: errno })
+
+const bitmap = v.strictObject({
+  id: hex64,
+  name: text,
+  /** What a fresh VM reads. */
+  reset: hex64,
+  /** Bits that may be set, each tried on its own. Not readable anywhere: `VENDOR_HYP_BMAP_2` resets to 0. */
+  mask: hex64,
+})
+
+const workaround = v.strictObject({
+  id: hex64,
+  name: text,
+  value: hex64,
+  /** Of 0…3 and 0x10…0x13, the values `KVM_SET_ONE_REG` accepts. It remembers none of them. */
+  accepted: v.array(hex64),
+})
+
+const afterRun = v.picklist([
+  /** `EBUSY` whatever the value: the series up to v7 and no release. */
+  'busy',
+  /** `EBUSY` where the value differs, success where it is the one already there. */
+  'busy-if-changed',
+  /** As before the run. */
+  'unguarded',
+])
+
+const traits = v.strictObject({
+  /** `KVM_ARM_VCPU_INIT` */
+  init: v.strictObject({
+    /** Targets accepted for vCPU 0, of 0…15. */
+    targets: v.array(int32),
+    /** Bits of `features[0]` the kernel knows; any other is `ENOENT`. */
+    knownFeatures: int32,
+    /** Features this host supports, each with what it needs beside it; a known feature outside is `EINVAL`. */
+    supported: v.array(feature),
+    /** Whether the first init fixes the features of the whole VM. */
+    scope: v.picklist(['vm', 'vcpu']),
+    /** Whether `power-off` must be repeated on every init of a vCPU. */
+    powerOff: v.picklist(['sticky', 'ephemeral']),
+    /** Whether an init refused for an unknown feature leaves the lower bits set, so that the next one inherits them. */
+    leaksRefusedFeatures: v.boolean(),
+  }),
+  /** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
+  psciVersions: v.array(hex64),
+  /** Write to a bitmap register after the first run; null where there is none. */
+  bitmapAfterRun: v.nullable(afterRun),
+  /** Write to a feature ID register after the first run. */
+  idRegisterAfterRun: afterRun,
+  /** `WORKAROUND_2` of a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared; null where that cannot be or changes nothing. */
+  workaround2WithoutSsbs: v.nullable(v.strictObject({ value: hex64, accepted: v.array(hex64) })),
+  /** Whether `KVM_SET_ONE_REG` refuses a width other than 64 bits in the firmware spaces before it reads the value. */
+  firmwareWidthChecked: v.boolean(),
+  /** Whether `KVM_SET_ONE_REG` reads the value before it looks up a system register, or an id of an unknown space. */
+  setReadsValueFirst: v.strictObject({ systemRegister: v.boolean(), unknownSpace: v.boolean() }),
+  /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
+  vcpuEventsNeedInit: v.boolean(),
+  /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */
+  smcccFilter: v.nullable(v.strictObject({ emptyRangeAtZero: errno })),
+  /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null where it is accepted or there is no PMU. */
+  runWithoutPmuInit: v.nullable(errno),
+  /**
+   * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`.
+   * null where the host has no GICv3.
+   */
+  runWithoutVgicInit: v.nullable(v.strictObject({ errno, killsVm: v.boolean() })),
+})
+
+/** The entries of a report; see the file's head. */
+export const reportSchema = v.strictObject({
+  format: v.literal('kvm-arm64/report'),
+  version: v.literal(1),
+  /** The only entry in which two probes of one host differ. */
+  probedAt: v.pipe(v.string(), v.isoTimestamp()),
+  /** `uname -r` and `uname -v`: for readers, never for a decision. */
+  host: v.strictObject({ release: text, build: text }),
+  /** `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
+  capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
+  /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */
+  vcpuMmapSize: v.pipe(int32, v.minValue(4096), v.maxValue(0x100000)),
+  /** `KVM_ARM_PREFERRED_TARGET` */
+  preferredTarget: int32,
+  /** `KVM_ARM_GET_REG_WRITABLE_MASKS`, masks other than 0; null where the ioctl does not exist. */
+  writableMasks: v.nullable(v.array(v.strictObject({ id: hex64, name: text, mask: hex64 }))),
+  /** Registers of the base configuration, a vCPU with `psci-0.2` alone, in `KVM_GET_REG_LIST`'s order. */
+  registers: v.pipe(v.array(register), v.minLength(1), v.maxLength(10_000)),
+  accepts: v.array(accepts),
+  bitmaps: v.array(bitmap),
+  workarounds: v.array(workaround),
+  /** Every other combination of the optional features the host supports. */
+  configurations: v.array(v.union([configuration, refusal])),
+  traits,
+})
+
+export type Report = v.InferOutput<typeof reportSchema>
+export type ReportedRegister = v.InferOutput<typeof register>
+export type Configuration = v.InferOutput<typeof configuration>
+export type Refusal = v.InferOutput<typeof refusal>
+export type Traits = v.InferOutput<typeof traits>
+export type Accepts = v.InferOutput<typeof accepts>
+export type Write = v.InferOutput<typeof write>
