@@ -30,7 +30,7 @@ function layOut(value: unknown, indent: string): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value)
   const isFlat = Object.values(value).every((entry) => entry === null || typeof entry !== 'object')
   const flat = JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, ' ')
-  if (flat.length < 100 || (isFlat && Array.isArray(value) === false)) return flat
+  if (flat.length < 100 || (isFlat && !Array.isArray(value))) return flat
   const inner = `${indent}  `
   if (Array.isArray(value)) {
     return `[\n${value.map((entry) => inner + layOut(entry, inner)).join(',\n')}\n${indent}]`
