@@ -1,0 +1,21 @@
+/** Register ids of arm64 KVM: bits ⇄ parts ⇄ names. */
+export { idFromParts, type IdParts, idParts, registerWidth } from './id.js'
+export { nearestNames } from './nearest.js'
+export {
+  type BitmapRegister,
+  type CoreRegister,
+  decodeRegister,
+  type DemuxRegister,
+  encodeRegister,
+  type FirmwareRegister,
+  nearestRegisterNames,
+  type Register,
+  registerName,
+  type RegisterSpace,
+  type SveRegister,
+  type SystemRegister,
+  type TimerRegister,
+  type UnknownRegister,
+  UnknownRegisterError,
+} from './register.js'
+export { systemRegisterId, type SystemRegisterParts } from './sysregs.js'

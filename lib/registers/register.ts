@@ -1,0 +1,290 @@
+/** Register ids to names and parts, and back. */
+import { coreAliases, coreRegisters } from './core.js'
+import { bitmapRegisters, firmwareRegisters } from './firmware.js'
+import { ARM64, arm64Id, coprocessors, type IdParts, idParts, registerWidth, sizes } from './id.js'
+import { nearestNames } from './nearest.js'
+import { type SveParts, sveDescription, sveId, sveName, sveParts } from './sve.js'
+import {
+  genericName,
+  parseGenericName,
+  systemRegisterAliases,
+  systemRegisterId,
+  systemRegisterIndex,
+  systemRegisterNames,
+  type SystemRegisterParts,
+  systemRegisterParts,
+} from './sysregs.js'
+import { timerDescription, timerRegisters } from './timers.js'
+
+interface RegisterOf<Space extends string, Parts> {
+  space: Space
+  id: bigint
+  /** Canonical name: `encodeRegister(name)` is `id`. */
+  name: string
+  /** Bits of the value: 8 to 2048 for every register of KVM. */
+  width: number
+  /** What the id is made of, in the terms of its space. */
+  parts: Parts
+  /** One line, where the name does not say it all. */
+  description?: string
+}
+
+/** A field of `struct kvm_regs`; `offset` in bytes. */
+export type CoreRegister = RegisterOf<'core', { offset: number }>
+/** CCSIDR_EL1 as seen with a value of CSSELR_EL1 (bits 3:1 level less one, bit 0 instruction cache). */
+export type DemuxRegister = RegisterOf<'demux', { csselr: number }>
+export type SystemRegister = RegisterOf<'sysreg', SystemRegisterParts>
+/** One of the six ids of the timers; `content` names the system register whose content it holds. */
+export type TimerRegister = RegisterOf<'timer', SystemRegisterParts & { content: string }>
+/** A pseudo-register of the firmware, coprocessor 0x14. */
+export type FirmwareRegister = RegisterOf<'firmware', { index: number }>
+/** A bitmap of hypercall services, coprocessor 0x16. */
+export type BitmapRegister = RegisterOf<'bitmap', { index: number }>
+export type SveRegister = RegisterOf<'sve', SveParts>
+/** An id that no kernel gives a meaning to: its name is the id in hexadecimal. */
+export type UnknownRegister = RegisterOf<'unknown', IdParts>
+
+export type Register =
+  | CoreRegister
+  | DemuxRegister
+  | SystemRegister
+  | TimerRegister
+  | FirmwareRegister
+  | BitmapRegister
+  | SveRegister
+  | UnknownRegister
+
+export type RegisterSpace = Register['space']
+
+/** Thrown for a name that no register has. */
+export class UnknownRegisterError extends RangeError {
+  override readonly name = 'UnknownRegisterError'
+  readonly code = 'ERR_KVM_UNKNOWN_REGISTER'
+  /** What was asked for. */
+  readonly register: string
+  /** Names spelled alike, nearest first, at most three. */
+  readonly nearest: readonly string[]
+
+  constructor(register: string, reason: string, nearest: readonly string[]) {
+    super(nearest.length === 0 ? reason : `${reason}; did you mean ${nearest.join(', ')}?`)
+    this.register = register
+    this.nearest = nearest
+  }
+}
+
+/** Bits 63:16 of the ids with the encoding of a system register. */
+const SYSREG_PREFIX = arm64Id(sizes.U64, coprocessors.SYSREG, 0) >> 16n
+
+const FIRMWARE_GENERIC = 'KVM_REG_ARM_FW_REG'
+const BITMAP_GENERIC = 'KVM_REG_ARM_FW_FEAT_BMAP_REG'
+
+const coreById = new Map(coreRegisters.map((entry) => [entry.id, entry]))
+const timerByIndex = new Map(timerRegisters.map((entry) => [systemRegisterIndex(entry), entry]))
+
+/** Encodings of system registers which KVM gives as a core register. */
+const coreEncodings = new Map<number, string>(
+  (
+    [
+      ['spsr_el1', { op0: 3, op1: 0, crn: 4, crm: 0, op2: 0 }],
+      ['elr_el1', { op0: 3, op1: 0, crn: 4, crm: 0, op2: 1 }],
+      ['sp', { op0: 3, op1: 0, crn: 4, crm: 1, op2: 0 }],
+      ['fpcr', { op0: 3, op1: 3, crn: 4, crm: 4, op2: 0 }],
+      ['fpsr', { op0: 3, op1: 3, crn: 4, crm: 4, op2: 1 }],
+      ['sp_el1', { op0: 3, op1: 4, crn: 4, crm: 1, op2: 0 }],
+      ['spsr_irq', { op0: 3, op1: 4, crn: 4, crm: 3, op2: 0 }],
+      ['spsr_abt', { op0: 3, op1: 4, crn: 4, crm: 3, op2: 1 }],
+      ['spsr_und', { op0: 3, op1: 4, crn: 4, crm: 3, op2: 2 }],
+      ['spsr_fiq', { op0: 3, op1: 4, crn: 4, crm: 3, op2: 3 }],
+    ] satisfies [string, SystemRegisterParts][]
+  ).map(([name, parts]) => [systemRegisterIndex(parts), name]),
+)
+
+/** Name of a timer, an architectural system register or the generic form, for all 65536 encodings. */
+function sysregName(index: number): string {
+  return timerByIndex.get(index)?.name ?? systemRegisterNames.get(index) ?? genericName(index)
+}
+
+function decodeSysreg(id: bigint, index: number): SystemRegister | TimerRegister {
+  const parts = systemRegisterParts(index)
+  const timer = timerByIndex.get(index)
+  if (timer !== undefined) {
+    const { name, content } = timer
+    return {
+      space: 'timer',
+      id,
+      name,
+      width: 64,
+      parts: { ...parts, content },
+      description: timerDescription(timer),
+    }
+  }
+  const register: SystemRegister = { space: 'sysreg', id, name: sysregName(index), width: 64, parts }
+  const core = coreEncodings.get(index)
+  if (core !== undefined)
+    register.description = `an encoding KVM does not list: the register is core register ${core}`
+  return register
+}
+
+function decodeFirmware(id: bigint, index: number): FirmwareRegister {
+  const known = firmwareRegisters[index]
+  const name = known?.name ?? `${FIRMWARE_GENERIC}(${index})`
+  const register: FirmwareRegister = { space: 'firmware', id, name, width: 64, parts: { index } }
+  if (known !== undefined) register.description = known.description
+  return register
+}
+
+function decodeBitmap(id: bigint, index: number): BitmapRegister {
+  const known = bitmapRegisters[index]
+  const name = known?.name ?? `${BITMAP_GENERIC}(${index})`
+  const register: BitmapRegister = { space: 'bitmap', id, name, width: 64, parts: { index } }
+  if (known !== undefined) register.description = known.description
+  return register
+}
+
+/** Which cache `CSSELR_EL1` selects. */
+function cacheDescription(csselr: number): string {
+  return `CCSIDR_EL1 of the level ${(csselr >> 1) + 1} ${csselr & 1 ? 'instruction' : 'data or unified'} cache`
+}
+
+function decodeKnown(id: bigint, { arch, size, coproc, index, stray }: IdParts): Register | undefined {
+  if (arch !== ARM64 || stray !== 0n) return undefined
+  switch (coproc) {
+    case coprocessors.CORE: {
+      const entry = coreById.get(id)
+      if (entry === undefined) return undefined
+      const { name, offset, description } = entry
+      const register: CoreRegister = { space: 'core', id, name, width: registerWidth(id), parts: { offset } }
+      if (description !== undefined) register.description = description
+      return register
+    }
+    case coprocessors.DEMUX:
+      // Bits 15:8 choose what is demultiplexed, and 0 (CCSIDR) is the only choice there is.
+      if (size !== sizes.U32 || index > 0xff) return undefined
+      return {
+        space: 'demux',
+        id,
+        name: `CCSIDR_EL1[${index}]`,
+        width: 32,
+        parts: { csselr: index },
+        description: cacheDescription(index),
+      }
+    case coprocessors.SYSREG:
+      return size === sizes.U64 ? decodeSysreg(id, index) : undefined
+    case coprocessors.FW:
+      return size === sizes.U64 ? decodeFirmware(id, index) : undefined
+    case coprocessors.FW_FEAT_BMAP:
+      return size === sizes.U64 ? decodeBitmap(id, index) : undefined
+    case coprocessors.SVE: {
+      const parts = sveParts(size, index)
+      if (parts === undefined) return undefined
+      const description = sveDescription(parts)
+      return { space: 'sve', id, name: sveName(parts), width: registerWidth(id), parts, description }
+    }
+    default:
+      return undefined
+  }
+}
+
+/**
+ * Everything an id says. Every 64-bit id decodes; one that no kernel gives a meaning to has space `unknown`.
+ *
+ * @throws RangeError if `id` is not an unsigned 64-bit number
+ */
+export function decodeRegister(id: bigint): Register {
+  const parts = idParts(id)
+  const known = decodeKnown(id, parts)
+  if (known !== undefined) return known
+  return { space: 'unknown', id, name: `0x${id.toString(16)}`, width: registerWidth(id), parts }
+}
+
+/**
+ * Canonical name of an id: an architectural or kernel name, the generic form of a system register, or the id in hexadecimal.
+ *
+ * @throws RangeError if `id` is not an unsigned 64-bit number
+ */
+export function registerName(id: bigint): string {
+  if (id >> 16n === SYSREG_PREFIX) return sysregName(Number(id & 0xffffn))
+  return coreById.get(id)?.name ?? decodeRegister(id).name
+}
+
+/** Lower-case names to ids: whatever is not found by a pattern. */
+let idsByName: Map<string, bigint> | undefined
+
+/** Canonical names that `nearestNames` may propose. */
+let canonicalNames: string[] | undefined
+
+function withoutPrefix(name: string): string {
+  return name.replace(/^KVM_REG_ARM(64)?_/, '')
+}
+
+function buildNames(): Map<string, bigint> {
+  const ids = new Map<string, bigint>()
+  const add = (name: string, id: bigint) => {
+    ids.set(name.toLowerCase(), id)
+  }
+  for (const [index, name] of systemRegisterNames) add(name, arm64Id(sizes.U64, coprocessors.SYSREG, index))
+  for (const { name, id } of [...firmwareRegisters, ...bitmapRegisters]) {
+    add(name, id)
+    add(withoutPrefix(name), id)
+  }
+  for (const timer of timerRegisters) {
+    const id = systemRegisterId(timer)
+    add(timer.name, id)
+    add(withoutPrefix(timer.name), id)
+    add(timer.content, id)
+  }
+  for (const { name, id } of coreRegisters) add(name, id)
+  for (const [alias, name] of Object.entries({ ...systemRegisterAliases, ...coreAliases })) {
+    add(alias, ids.get(name.toLowerCase()) as bigint)
+  }
+  return ids
+}
+
+/** The id a name made of a pattern and numbers stands for. */
+function patternId(name: string): bigint | undefined {
+  const index = parseGenericName(name)
+  if (index !== undefined) return arm64Id(sizes.U64, coprocessors.SYSREG, index)
+  const match =
+    /^(ccsidr_el1\[|kvm_reg_arm_fw_reg\(|kvm_reg_arm_fw_feat_bmap_reg\()(0|[1-9][0-9]*)[\])]$/.exec(name)
+  if (match === null) return sveId(name)
+  const number = Number(match[2])
+  if (match[1] === 'ccsidr_el1[')
+    return number <= 0xff ? arm64Id(sizes.U32, coprocessors.DEMUX, number) : undefined
+  if (number > 0xffff) return undefined
+  const coproc = match[1] === 'kvm_reg_arm_fw_reg(' ? coprocessors.FW : coprocessors.FW_FEAT_BMAP
+  return arm64Id(sizes.U64, coproc, number)
+}
+
+/** Canonical names spelled like `text`, nearest first, at most three. */
+export function nearestRegisterNames(text: string): string[] {
+  idsByName ??= buildNames()
+  canonicalNames ??= [...new Set([...idsByName.values()].map(registerName)), 'KVM_REG_ARM64_SVE_VLS']
+  return nearestNames(text, canonicalNames, withoutPrefix)
+}
+
+/**
+ * Id of a register by its name, in any case, with or without the `KVM_REG_ARM_` in front of a kernel's name; or by the id
+ * itself in hexadecimal with `0x`. An architectural name of a timer means the id that holds that register's content
+ * (see `timers.ts`).
+ *
+ * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) naming what was asked for and names spelled alike
+ */
+export function encodeRegister(nameOrHex: string): bigint {
+  const text = nameOrHex.trim().toLowerCase()
+  if (text.startsWith('0x')) {
+    if (/^0x0*[0-9a-f]{1,16}$/.test(text)) return BigInt(text)
+    throw new UnknownRegisterError(
+      nameOrHex,
+      `"${nameOrHex}" is no register id: 0x and 1 to 16 hexadecimal digits`,
+      [],
+    )
+  }
+  idsByName ??= buildNames()
+  const id = idsByName.get(text) ?? patternId(text)
+  if (id !== undefined) return id
+  throw new UnknownRegisterError(
+    nameOrHex,
+    `No arm64 register is called "${nameOrHex}"`,
+    nearestRegisterNames(text),
+  )
+}

@@ -1,0 +1,39 @@
+/**
+ * The timers' ids. They look like system registers, but two of them were swapped when the ABI was made and had to stay so: the id with the
+ * encoding of CNTV_CVAL_EL0 holds the counter CNTVCT, and the id with the encoding of CNTVCT_EL0 holds the compare value CNTV_CVAL
+ * (`Documentation/virt/kvm/api.rst`, KVM_SET_ONE_REG).
+ *
+ * So the canonical name of all six is KVM's, which says what the id holds. The architectural name encodes to the id whose *content* it
+ * names: `CNTV_CVAL_EL0` is `KVM_REG_ARM_TIMER_CVAL`. Who wants the id with the encoding of CNTV_CVAL_EL0 writes `S3_3_C14_C3_2`.
+ */
+interface TimerEntry {
+  name: string
+  /** Name of the system register whose content the id holds. */
+  content: string
+  /** Name of the system register whose encoding the id has. */
+  encoding: string
+  op0: 3
+  op1: 3
+  crn: 14
+  crm: number
+  op2: number
+}
+
+function timer(name: string, content: string, encoding: string, crm: number, op2: number): TimerEntry {
+  return { name, content, encoding, op0: 3, op1: 3, crn: 14, crm, op2 }
+}
+
+export const timerRegisters: readonly TimerEntry[] = [
+  timer('KVM_REG_ARM_TIMER_CTL', 'CNTV_CTL_EL0', 'CNTV_CTL_EL0', 3, 1),
+  timer('KVM_REG_ARM_TIMER_CNT', 'CNTVCT_EL0', 'CNTV_CVAL_EL0', 3, 2),
+  timer('KVM_REG_ARM_TIMER_CVAL', 'CNTV_CVAL_EL0', 'CNTVCT_EL0', 0, 2),
+  timer('KVM_REG_ARM_PTIMER_CTL', 'CNTP_CTL_EL0', 'CNTP_CTL_EL0', 2, 1),
+  timer('KVM_REG_ARM_PTIMER_CVAL', 'CNTP_CVAL_EL0', 'CNTP_CVAL_EL0', 2, 2),
+  timer('KVM_REG_ARM_PTIMER_CNT', 'CNTPCT_EL0', 'CNTPCT_EL0', 0, 1),
+]
+
+export function timerDescription({ content, encoding }: { content: string; encoding: string }): string {
+  return content === encoding
+    ? `holds ${content}`
+    : `holds ${content}, although the id has the encoding of ${encoding} (a historic swap)`
+}
