@@ -1,0 +1,100 @@
+// The part of KVM's userspace ABI that the addon speaks: request numbers and argument structures, as in
+// include/uapi/linux/kvm.h and arch/arm64/include/uapi/asm/kvm.h. They are written down here rather than included because
+// the addon compiles on x64 too, whose headers lack the arm64 structures, and against headers older than the newest request.
+#pragma once
+
+#include <linux/ioctl.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvm_abi {
+
+constexpr unsigned kIoctlType = 0xAE;
+
+// struct kvm_run: only what the addon itself touches; JavaScript reads the rest through the mapping.
+constexpr std::size_t kRunImmediateExitOffset = 1;
+
+struct UserMemoryRegion {
+  std::uint32_t slot;
+  std::uint32_t flags;
+  std::uint64_t guest_phys_addr;
+  std::uint64_t memory_size;
+  std::uint64_t userspace_addr;
+};
+
+struct EnableCap {
+  std::uint32_t cap;
+  std::uint32_t flags;
+  std::uint64_t args[4];
+  std::uint8_t pad[64];
+};
+
+struct OneReg {
+  std::uint64_t id;
+  std::uint64_t addr;
+};
+
+struct VcpuInit {
+  std::uint32_t target;
+  std::uint32_t features[7];
+};
+
+struct RegMaskRange {
+  std::uint64_t addr;
+  std::uint32_t range;
+  std::uint32_t reserved[13];
+};
+
+struct MpState {
+  std::uint32_t mp_state;
+};
+
+struct VcpuEvents {
+  std::uint8_t bytes[64];
+};
+
+struct CreateDevice {
+  std::uint32_t type;
+  std::uint32_t fd;
+  std::uint32_t flags;
+};
+
+struct DeviceAttr {
+  std::uint32_t flags;
+  std::uint32_t group;
+  std::uint64_t attr;
+  std::uint64_t addr;
+};
+
+// The size in a request number is that of the structure's fixed part: for KVM_GET_REG_LIST, of `n` alone.
+constexpr unsigned long kGetApiVersion = _IO(kIoctlType, 0x00);
+constexpr unsigned long kCreateVm = _IO(kIoctlType, 0x01);
+constexpr unsigned long kCheckExtension = _IO(kIoctlType, 0x03);
+constexpr unsigned long kGetVcpuMmapSize = _IO(kIoctlType, 0x04);
+constexpr unsigned long kCreateVcpu = _IO(kIoctlType, 0x41);
+constexpr unsigned long kSetUserMemoryRegion = _IOW(kIoctlType, 0x46, UserMemoryRegion);
+constexpr unsigned long kRun = _IO(kIoctlType, 0x80);
+constexpr unsigned long kGetMpState = _IOR(kIoctlType, 0x98, MpState);
+constexpr unsigned long kSetMpState = _IOW(kIoctlType, 0x99, MpState);
+constexpr unsigned long kGetVcpuEvents = _IOR(kIoctlType, 0x9f, VcpuEvents);
+constexpr unsigned long kSetVcpuEvents = _IOW(kIoctlType, 0xa0, VcpuEvents);
+constexpr unsigned long kEnableCap = _IOW(kIoctlType, 0xa3, EnableCap);
+constexpr unsigned long kGetOneReg = _IOW(kIoctlType, 0xab, OneReg);
+constexpr unsigned long kSetOneReg = _IOW(kIoctlType, 0xac, OneReg);
+constexpr unsigned long kArmVcpuInit = _IOW(kIoctlType, 0xae, VcpuInit);
+constexpr unsigned long kArmPreferredTarget = _IOR(kIoctlType, 0xaf, VcpuInit);
+constexpr unsigned long kGetRegList = _IOWR(kIoctlType, 0xb0, std::uint64_t);
+constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
+constexpr unsigned long kArmVcpuFinalize = _IOW(kIoctlType, 0xc2, int);
+constexpr unsigned long kCreateDevice = _IOWR(kIoctlType, 0xe0, CreateDevice);
+constexpr unsigned long kSetDeviceAttr = _IOW(kIoctlType, 0xe1, DeviceAttr);
+constexpr unsigned long kGetDeviceAttr = _IOW(kIoctlType, 0xe2, DeviceAttr);
+constexpr unsigned long kHasDeviceAttr = _IOW(kIoctlType, 0xe3, DeviceAttr);
+
+// Far beyond any register list: 8 to 20 times those of today.
+constexpr std::size_t kRegListRoom = 8192;
+constexpr std::size_t kFeatureIdRangeSize = 192;
+constexpr std::uint32_t kCreateDeviceTest = 1;
+
+}  // namespace kvm_abi

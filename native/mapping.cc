@@ -1,0 +1,57 @@
+#include "mapping.h"
+
+#include <sys/mman.h>
+
+std::shared_ptr<Mapping> Mapping::Map(int fd, std::size_t size) {
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return nullptr;
+  return std::make_shared<Mapping>(address, size);
+}
+
+Mapping::~Mapping() { ::munmap(address_, size_); }
+
+void MappedBuffer::Publish(Napi::Object handle, const char* name, std::shared_ptr<Mapping> mapping) {
+  const napi_env env = handle.Env();
+  void* const data = mapping->data();
+  const std::size_t size = mapping->size();
+  hold_ = new Hold{std::move(mapping), static_cast<std::int64_t>(size)};
+
+  // V8 counts an ArrayBuffer as memory that collecting garbage could free, and collects at once when a large one appears.
+  // A mapping is not such memory: it is subtracted first, and added again when V8 has subtracted it.
+  std::int64_t total = 0;
+  napi_adjust_external_memory(env, -hold_->size, &total);
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(env, data, size, Finalize, hold_, &buffer);
+  if (status != napi_ok) {
+    // For every failure but this one Node.js calls the finalizer itself.
+    if (status == napi_no_external_buffers_allowed) Finalize(env, data, hold_);
+    hold_ = nullptr;
+    bool pending = false;
+    napi_is_exception_pending(env, &pending);
+    napi_value ignored;
+    if (pending) napi_get_and_clear_last_exception(env, &ignored);
+    buffer = handle.Env().Null();
+  }
+  handle.DefineProperty(
+      Napi::PropertyDescriptor::Value(name, Napi::Value(env, buffer), napi_enumerable));
+}
+
+void MappedBuffer::Detach(Napi::Object handle, const char* name) {
+  Hold* const hold = std::exchange(hold_, nullptr);
+  if (hold == nullptr) return;
+  Napi::ArrayBuffer buffer = handle.Get(name).As<Napi::ArrayBuffer>();
+  // A buffer that is detached already was moved by ArrayBuffer.prototype.transfer(): the memory is reachable through
+  // another ArrayBuffer now, which keeps the mapping until it is collected.
+  if (buffer.IsDetached()) return;
+  buffer.Detach();
+  // Node.js runs the finalizer only on a later turn of the event loop; a script that opens and closes handles in a
+  // synchronous loop must not pile up mappings until then.
+  hold->mapping.reset();
+}
+
+void MappedBuffer::Finalize(napi_env env, void*, void* hint) {
+  Hold* const hold = static_cast<Hold*>(hint);
+  std::int64_t total = 0;
+  napi_adjust_external_memory(env, hold->size, &total);
+  delete hold;
+}

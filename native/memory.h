@@ -1,0 +1,33 @@
+#pragma once
+
+#include "fd.h"
+#include "handle.h"
+#include "mapping.h"
+
+// Memory to back a guest with. Closing it ends JavaScript's access; VMs that have it in a slot keep it mapped.
+class Memory : public Handle<Memory> {
+ public:
+  static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000005};
+  static constexpr Napi::FunctionReference Addon::*kClass = &Addon::memory;
+  struct Parts {
+    std::shared_ptr<Mapping> mapping;
+  };
+
+  static Napi::Function Define(Napi::Env env);
+  explicit Memory(const Napi::CallbackInfo& info);
+
+  // A memfd of `size` bytes, mapped; null with errno set when that fails.
+  static std::shared_ptr<Mapping> Allocate(std::size_t size);
+
+  // Null once closed.
+  const std::shared_ptr<Mapping>& mapping() const { return parts_.mapping; }
+
+ private:
+  Napi::Value Read(const Napi::CallbackInfo& info);
+  Napi::Value Write(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+  int Check(std::size_t offset, std::size_t size) const;
+
+  Parts parts_;
+  MappedBuffer buffer_;
+};

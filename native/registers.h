@@ -1,0 +1,17 @@
+// KVM_{GET,SET}_ONE_REG and KVM_GET_REG_LIST.
+//
+// The id's bits 55:52 give the width: 2 to their power bytes, of which the architecture uses 1 to 256 (8 to 2048 bits).
+// The kernel believes them about the length of the memory it is given, so no id of any other width is handed to it.
+#pragma once
+
+#include "napi_setup.h"
+
+// The value as a bigint, or -errno as a number. The arguments are raw values: these two are called millions of times.
+napi_value GetOneReg(napi_env env, int fd, napi_value id);
+napi_value SetOneReg(napi_env env, int fd, napi_value id, napi_value value);
+
+Napi::Value GetOneRegAtNull(int fd, const Napi::CallbackInfo& info);
+Napi::Value SetOneRegAtNull(int fd, const Napi::CallbackInfo& info);
+Napi::Value GetRegs(int fd, const Napi::CallbackInfo& info);
+Napi::Value SetRegs(int fd, const Napi::CallbackInfo& info);
+Napi::Value GetRegList(int fd, const Napi::CallbackInfo& info);

@@ -1,0 +1,116 @@
+#include "vcpu_thread.h"
+
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "interrupt.h"
+#include "kvm_abi.h"
+#include "kvm_ioctl.h"
+
+std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_t* run) {
+  std::unique_ptr<VcpuThread> thread(new VcpuThread(env, fd, run));
+  try {
+    thread->thread_ = std::thread(&VcpuThread::Main, thread.get());
+  } catch (const std::system_error&) {
+    thread->report_.Release();
+    return nullptr;
+  }
+  // From here on Kick() knows whom to signal.
+  thread->thread_id_.wait(0);
+  return thread;
+}
+
+VcpuThread::VcpuThread(Napi::Env env, int fd, std::uint8_t* run) : env_(env), fd_(fd), run_(run) {
+  report_ = Report::New(env, "kvm-arm64 vcpu", 0, 2, this);
+  report_.Unref(env);
+  napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
+}
+
+VcpuThread::~VcpuThread() { Halt(); }
+
+Napi::Promise VcpuThread::Run(Napi::Object self) {
+  deferred_.emplace(env_);
+  self_ = Napi::Persistent(self);
+  report_.Ref(env_);
+  state_.store(State::kRunning);
+  state_.notify_one();
+  return deferred_->Promise();
+}
+
+void VcpuThread::Kick() {
+  const std::lock_guard lock(mutex_);
+  if (state_.load() != State::kRunning) return;
+  kicked_ = true;
+  SetImmediateExit(run_, true);
+  Interrupt(thread_id_.load());
+}
+
+void VcpuThread::Close() {
+  Halt();
+  if (in_flight()) Settle(-EINTR);
+}
+
+void VcpuThread::Halt() {
+  if (std::exchange(halted_, true)) return;
+  napi_remove_env_cleanup_hook(env_, OnEnvironmentEnd, this);
+  report_.Abort();
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_.exchange(State::kHalting) == State::kRunning) {
+      SetImmediateExit(run_, true);
+      Interrupt(thread_id_.load());
+    }
+  }
+  state_.notify_one();
+  thread_.join();
+}
+
+void VcpuThread::Settle(int result) {
+  const Napi::Promise::Deferred deferred = *std::exchange(deferred_, std::nullopt);
+  self_.Reset();
+  deferred.Resolve(Napi::Number::New(env_, result));
+}
+
+void VcpuThread::OnReturn(Napi::Env env, Napi::Function, VcpuThread* thread, void*) {
+  if (static_cast<napi_env>(env) == nullptr) return;
+  thread->report_.Unref(env);
+  thread->Settle(thread->result_);
+}
+
+void VcpuThread::OnEnvironmentEnd(void* thread) { static_cast<VcpuThread*>(thread)->Halt(); }
+
+void VcpuThread::Main() {
+  ::prctl(PR_SET_NAME, "kvm-vcpu");
+  BlockOtherSignals();
+  thread_id_.store(ThreadId());
+  thread_id_.notify_one();
+
+  for (;;) {
+    state_.wait(State::kParked);
+    if (state_.load() == State::kHalting) break;
+    const int result = RunOnce();
+    {
+      const std::lock_guard lock(mutex_);
+      if (state_.load() == State::kHalting) break;
+      if (std::exchange(kicked_, false)) SetImmediateExit(run_, false);
+      result_ = result;
+      state_.store(State::kParked);
+    }
+    // After this answer the function is no longer ours to release.
+    if (report_.NonBlockingCall() == napi_closing) return;
+  }
+  report_.Release();
+}
+
+int VcpuThread::RunOnce() {
+  int result;
+  // With every other signal blocked, -EINTR without the flag comes from a debugger or from a stop and continue.
+  do {
+    result = KvmIoctl(fd_, kvm_abi::kRun);
+  } while (result == -EINTR && !ImmediateExit(run_));
+  return result;
+}

@@ -1,0 +1,79 @@
+// The thread on which a vCPU's run() blocks, so that the event loop does not.
+//
+// Four rules about threads and thread-safe functions, each of which is a hang or a crash when broken:
+//  1. The owner aborts the thread-safe function before it joins the thread. A thread that waits inside N-API for the
+//     JavaScript thread, which waits in join(), waits for ever. (The thread also never waits there: its calls do not block
+//     and the queue has no limit.)
+//  2. The thread-safe function starts with two users: the thread, which releases its share as its last act, and the
+//     owner, which aborts the other. With one, whoever comes second uses freed memory.
+//  3. Node.js destroys thread-safe functions at the end of an environment before it finalizes objects. So a cleanup hook
+//     that was added after the function was made, and therefore runs before it is destroyed, stops the thread.
+//  4. A call that is still queued when the environment ends is made with a null environment, and its data must be freed
+//     then. Ours carry no data, and return at once, since the owner may be gone.
+//
+// The function keeps the event loop alive only while a run is in flight, and a run in flight keeps the vCPU from being
+// collected.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "napi_setup.h"
+
+class VcpuThread {
+ public:
+  // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null when there is no thread to
+  // be had. Both stay valid until the VcpuThread is destroyed.
+  static std::unique_ptr<VcpuThread> Start(Napi::Env env, int fd, std::uint8_t* run);
+  VcpuThread(const VcpuThread&) = delete;
+  VcpuThread& operator=(const VcpuThread&) = delete;
+  ~VcpuThread();
+
+  // All of these are called on the JavaScript thread.
+  bool in_flight() const { return deferred_.has_value(); }
+  // `self` is the vCPU's object. Not while a run is in flight.
+  Napi::Promise Run(Napi::Object self);
+  // Makes a run in flight return; does nothing without one.
+  void Kick();
+  // Stops the thread and settles a run in flight with -EINTR.
+  void Close();
+
+ private:
+  enum class State : std::uint32_t { kParked, kRunning, kHalting };
+
+  VcpuThread(Napi::Env env, int fd, std::uint8_t* run);
+  void Main();
+  int RunOnce();
+  void Halt();
+  void Settle(int result);
+  static void OnReturn(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
+  static void OnEnvironmentEnd(void* thread);
+
+  using Report = Napi::TypedThreadSafeFunction<VcpuThread, void, &VcpuThread::OnReturn>;
+
+  const Napi::Env env_;
+  const int fd_;
+  std::uint8_t* const run_;
+
+  // Touched by the JavaScript thread alone.
+  std::optional<Napi::Promise::Deferred> deferred_;
+  Napi::ObjectReference self_;
+  bool halted_ = false;
+
+  Report report_;
+  // Set when KVM_RUN has returned, before it is reported.
+  int result_ = 0;
+
+  // Orders a kick against the return of KVM_RUN: either the run is still on and is interrupted, or nothing happens.
+  std::mutex mutex_;
+  std::atomic<State> state_{State::kParked};
+  bool kicked_ = false;
+  std::atomic<pid_t> thread_id_{0};
+  std::thread thread_;
+};

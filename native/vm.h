@@ -1,0 +1,43 @@
+#pragma once
+
+#include <map>
+
+#include "fd.h"
+#include "handle.h"
+#include "mapping.h"
+
+// The memory in a VM's slots. The VM and its vCPUs own it together, since in the kernel too the VM lives until the last of
+// their descriptors is closed: no slot ever names an address that has been unmapped.
+using MemorySlots = std::map<std::uint32_t, std::shared_ptr<Mapping>>;
+
+class Vm : public Handle<Vm> {
+ public:
+  static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000002};
+  static constexpr Napi::FunctionReference Addon::*kClass = &Addon::vm;
+  struct Parts {
+    Fd fd;
+    // KVM_GET_VCPU_MMAP_SIZE
+    std::size_t run_size;
+  };
+
+  static Napi::Function Define(Napi::Env env);
+  explicit Vm(const Napi::CallbackInfo& info)
+      : Handle(info), slots_(std::make_shared<MemorySlots>()), parts_(TakeParts<Parts>(info)) {}
+
+ private:
+  Napi::Value CheckExtension(const Napi::CallbackInfo& info);
+  Napi::Value EnableCap(const Napi::CallbackInfo& info);
+  Napi::Value CreateVcpu(const Napi::CallbackInfo& info);
+  Napi::Value GetPreferredTarget(const Napi::CallbackInfo& info);
+  Napi::Value GetRegWritableMasks(const Napi::CallbackInfo& info);
+  Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
+  Napi::Value CreateDevice(const Napi::CallbackInfo& info);
+  Napi::Value HasAttr(const Napi::CallbackInfo& info);
+  Napi::Value GetAttr(const Napi::CallbackInfo& info);
+  Napi::Value SetAttr(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+
+  // Declared first, destroyed last: memory outlives the descriptor through which it can be reached.
+  std::shared_ptr<MemorySlots> slots_;
+  Parts parts_;
+};
