@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <mutex>
 
 #include "kvm_abi.h"
 
@@ -40,15 +39,15 @@ void OnSignal(int, siginfo_t* info, void*) {
 }  // namespace
 
 void PrepareInterrupts() {
-  static std::once_flag once;
-  std::call_once(once, [] {
+  static const int result = [] {
     struct sigaction action {};
     action.sa_sigaction = OnSignal;
     // Without SA_RESTART: the ioctl has to return.
     action.sa_flags = SA_SIGINFO;
     sigemptyset(&action.sa_mask);
-    ::sigaction(Signal(), &action, nullptr);
-  });
+    return ::sigaction(Signal(), &action, nullptr);
+  }();
+  static_cast<void>(result);
 }
 
 void BlockOtherSignals() {

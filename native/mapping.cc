@@ -2,15 +2,15 @@
 
 #include <sys/mman.h>
 
-std::shared_ptr<Mapping> Mapping::Map(int fd, std::size_t size) {
+Shared<Mapping> Mapping::Map(int fd, std::size_t size) {
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (address == MAP_FAILED) return nullptr;
-  return std::make_shared<Mapping>(address, size);
+  if (address == MAP_FAILED) return {};
+  return Shared<Mapping>::Make(address, size);
 }
 
 Mapping::~Mapping() { ::munmap(address_, size_); }
 
-void MappedBuffer::Publish(Napi::Object handle, const char* name, std::shared_ptr<Mapping> mapping) {
+void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping) {
   const napi_env env = handle.Env();
   void* const data = mapping->data();
   const std::size_t size = mapping->size();
@@ -46,7 +46,7 @@ void MappedBuffer::Detach(Napi::Object handle, const char* name) {
   buffer.Detach();
   // Node.js runs the finalizer only on a later turn of the event loop; a script that opens and closes handles in a
   // synchronous loop must not pile up mappings until then.
-  hold->mapping.reset();
+  hold->mapping.Reset();
 }
 
 void MappedBuffer::Finalize(napi_env env, void*, void* hint) {

@@ -2,17 +2,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "napi_setup.h"
+#include "shared.h"
 
 // A shared memory mapping, unmapped when its last owner lets go. Owners are handles, ArrayBuffers over it, and the memory
 // slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still names must not be given
 // back, or whatever the process maps there next would be the guest's to read and write.
 class Mapping {
  public:
-  // Maps `size` bytes of `fd` for reading and writing; null with errno set when that fails.
-  static std::shared_ptr<Mapping> Map(int fd, std::size_t size);
+  // Maps `size` bytes of `fd` for reading and writing; empty, with errno set, when that fails.
+  static Shared<Mapping> Map(int fd, std::size_t size);
 
   Mapping(void* address, std::size_t size) : address_(address), size_(size) {}
   Mapping(const Mapping&) = delete;
@@ -31,7 +31,7 @@ class Mapping {
 class MappedBuffer {
  public:
   // Defines `name` on `handle`. Where the runtime forbids external buffers, or has none this large, the value is null.
-  void Publish(Napi::Object handle, const char* name, std::shared_ptr<Mapping> mapping);
+  void Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping);
   bool published() const { return hold_ != nullptr; }
 
   // Empties the ArrayBuffer, so that a late access is a read of undefined and not of unmapped memory, and lets go of the
@@ -40,7 +40,7 @@ class MappedBuffer {
 
  private:
   struct Hold {
-    std::shared_ptr<Mapping> mapping;
+    Shared<Mapping> mapping;
     std::int64_t size;
   };
   static void Finalize(napi_env env, void* data, void* hint);

@@ -17,11 +17,11 @@ Napi::Function Memory::Define(Napi::Env env) {
                      });
 }
 
-std::shared_ptr<Mapping> Memory::Allocate(std::size_t size) {
+Shared<Mapping> Memory::Allocate(std::size_t size) {
   // The mapping keeps the memory; the descriptor is not needed beyond it.
   const Fd fd(::memfd_create("kvm-arm64", MFD_CLOEXEC));
-  if (fd.get() < 0) return nullptr;
-  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return nullptr;
+  if (fd.get() < 0) return {};
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return {};
   return Mapping::Map(fd.get(), size);
 }
 
@@ -34,7 +34,7 @@ Memory::Memory(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<
 }
 
 int Memory::Check(std::size_t offset, std::size_t size) const {
-  if (parts_.mapping == nullptr) return -EBADF;
+  if (!parts_.mapping) return -EBADF;
   const std::size_t limit = parts_.mapping->size();
   return offset > limit || size > limit - offset ? -EFAULT : 0;
 }
@@ -58,5 +58,5 @@ Napi::Value Memory::Write(const Napi::CallbackInfo& info) {
 
 void Memory::Close(const Napi::CallbackInfo& info) {
   buffer_.Detach(info.This().As<Napi::Object>(), "buffer");
-  parts_.mapping.reset();
+  parts_.mapping.Reset();
 }

@@ -10,17 +10,17 @@ class Memory : public Handle<Memory> {
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000005};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::memory;
   struct Parts {
-    std::shared_ptr<Mapping> mapping;
+    Shared<Mapping> mapping;
   };
 
   static Napi::Function Define(Napi::Env env);
   explicit Memory(const Napi::CallbackInfo& info);
 
-  // A memfd of `size` bytes, mapped; null with errno set when that fails.
-  static std::shared_ptr<Mapping> Allocate(std::size_t size);
+  // A memfd of `size` bytes, mapped; empty, with errno set, when that fails.
+  static Shared<Mapping> Allocate(std::size_t size);
 
-  // Null once closed.
-  const std::shared_ptr<Mapping>& mapping() const { return parts_.mapping; }
+  // Empty once closed.
+  const Shared<Mapping>& mapping() const { return parts_.mapping; }
 
  private:
   Napi::Value Read(const Napi::CallbackInfo& info);

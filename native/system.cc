@@ -56,8 +56,8 @@ Napi::Value System::CreateMemory(const Napi::CallbackInfo& info) {
   if (parts_.fd.get() < 0) return Napi::Number::New(info.Env(), -EBADF);
   const std::size_t page_size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   if (size == 0 || size % page_size != 0) return Napi::Number::New(info.Env(), -EINVAL);
-  std::shared_ptr<Mapping> mapping = Memory::Allocate(size);
-  if (mapping == nullptr) return Napi::Number::New(info.Env(), -errno);
+  Shared<Mapping> mapping = Memory::Allocate(size);
+  if (!mapping) return Napi::Number::New(info.Env(), -errno);
   return Memory::Create(info.Env(), Memory::Parts{std::move(mapping)});
 }
 

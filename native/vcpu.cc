@@ -163,7 +163,7 @@ void Vcpu::Close(const Napi::CallbackInfo& info) {
   if (thread_ != nullptr) thread_->Close();
   thread_.reset();
   run_page_.Detach(info.This().As<Napi::Object>(), "runPage");
-  parts_.run.reset();
+  parts_.run.Reset();
   parts_.fd.Close();
-  parts_.slots.reset();
+  parts_.slots.Reset();
 }

@@ -15,8 +15,8 @@ class Vcpu : public Handle<Vcpu> {
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::vcpu;
   struct Parts {
     // Destroyed in reverse order: memory outlives the descriptor through which it can be reached.
-    std::shared_ptr<MemorySlots> slots;
-    std::shared_ptr<Mapping> run;
+    Shared<MemorySlots> slots;
+    Shared<Mapping> run;
     Fd fd;
   };
 

@@ -44,8 +44,8 @@ Napi::Value Vm::CreateVcpu(const Napi::CallbackInfo& info) {
   const std::uint32_t id = ToUint32({info, 0, "id"});
   Fd fd(KvmIoctl(parts_.fd.get(), kvm_abi::kCreateVcpu, id));
   if (fd.get() < 0) return Napi::Number::New(info.Env(), fd.get());
-  std::shared_ptr<Mapping> run = Mapping::Map(fd.get(), parts_.run_size);
-  if (run == nullptr) return Napi::Number::New(info.Env(), -errno);
+  Shared<Mapping> run = Mapping::Map(fd.get(), parts_.run_size);
+  if (!run) return Napi::Number::New(info.Env(), -errno);
   return Vcpu::Create(info.Env(), Vcpu::Parts{slots_, std::move(run), std::move(fd)});
 }
 
@@ -72,13 +72,13 @@ Napi::Value Vm::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   const std::size_t size = ToSize({info, 5, "size"});
   region.memory_size = size;
 
-  std::shared_ptr<Mapping> mapping;
+  Shared<Mapping> mapping;
   const Argument memory{info, 3, "memory"};
   if (!memory.IsNull()) {
     const Memory* const guest_memory = Memory::From(memory.value());
     if (guest_memory == nullptr) ThrowInvalidType(env, memory.name, "memory made by createMemory(), or null");
     mapping = guest_memory->mapping();
-    if (mapping == nullptr) return Napi::Number::New(env, -EBADF);
+    if (!mapping) return Napi::Number::New(env, -EBADF);
     // The kernel would take any address of this process; what lies beyond the mapping is not the guest's to see.
     if (offset > mapping->size() || size > mapping->size() - offset) {
       ThrowOutOfRange(env, "size", "within the memory, counted from offset");
@@ -111,5 +111,5 @@ Napi::Value Vm::SetAttr(const Napi::CallbackInfo& info) { return SetDeviceAttr(p
 
 void Vm::Close(const Napi::CallbackInfo&) {
   parts_.fd.Close();
-  slots_.reset();
+  slots_.Reset();
 }

@@ -8,7 +8,7 @@
 
 // The memory in a VM's slots. The VM and its vCPUs own it together, since in the kernel too the VM lives until the last of
 // their descriptors is closed: no slot ever names an address that has been unmapped.
-using MemorySlots = std::map<std::uint32_t, std::shared_ptr<Mapping>>;
+using MemorySlots = std::map<std::uint32_t, Shared<Mapping>>;
 
 class Vm : public Handle<Vm> {
  public:
@@ -22,7 +22,7 @@ class Vm : public Handle<Vm> {
 
   static Napi::Function Define(Napi::Env env);
   explicit Vm(const Napi::CallbackInfo& info)
-      : Handle(info), slots_(std::make_shared<MemorySlots>()), parts_(TakeParts<Parts>(info)) {}
+      : Handle(info), slots_(Shared<MemorySlots>::Make()), parts_(TakeParts<Parts>(info)) {}
 
  private:
   Napi::Value CheckExtension(const Napi::CallbackInfo& info);
@@ -38,6 +38,6 @@ class Vm : public Handle<Vm> {
   void Close(const Napi::CallbackInfo& info);
 
   // Declared first, destroyed last: memory outlives the descriptor through which it can be reached.
-  std::shared_ptr<MemorySlots> slots_;
+  Shared<MemorySlots> slots_;
   Parts parts_;
 };

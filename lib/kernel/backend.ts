@@ -1,0 +1,30 @@
+import { release, version } from 'node:os'
+import type { Backend, SystemFd } from '../backend.js'
+import { packageRoot } from '../package-root.js'
+import { loadAddon } from './load-addon.js'
+
+/** What the addon exports; its objects are the handles of `lib/backend.ts` themselves. */
+interface Addon {
+  open(): SystemFd | number
+}
+
+let addon: Addon | undefined
+
+/**
+ * Real KVM: every call is an ioctl on `/dev/kvm` or a descriptor that came from it.
+ *
+ * The addon is loaded by the first `open()`, so that a program that only simulates runs where no addon exists. That call
+ * throws an {@link AddonError} where it cannot be loaded.
+ *
+ * A `runSync(0)` blocks its thread until the guest exits: nothing in that environment runs meanwhile, and
+ * `worker.terminate()` as well as the end of the process wait for it. Give it a timeout, or use `run()`, wherever the guest
+ * may not exit by itself.
+ */
+export const kernelBackend: Backend = {
+  name: 'kernel',
+  host: { release: release(), build: version() },
+  open: () => {
+    addon ??= loadAddon(packageRoot) as Addon
+    return addon.open()
+  },
+}

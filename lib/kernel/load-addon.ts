@@ -1,0 +1,89 @@
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+
+const require = createRequire(import.meta.url)
+const nodeGypBuild = require('node-gyp-build') as { resolve(folder: string): string }
+
+/** What decides which addon fits: the parts of `process` that matter. */
+export interface Machine {
+  readonly platform: string
+  readonly arch: string
+  readonly nodeVersion: string
+}
+
+export type AddonErrorCode = 'ERR_KVM_ADDON_MISSING' | 'ERR_KVM_UNSUPPORTED_PLATFORM'
+
+/** Real KVM was asked for where this package cannot speak to it. `code` tells which; the message says what to do. */
+export class AddonError extends Error {
+  override readonly name = 'AddonError'
+  readonly code: AddonErrorCode
+
+  constructor(code: AddonErrorCode, message: string, cause?: unknown) {
+    super(message, { cause })
+    this.code = code
+  }
+}
+
+/**
+ * Loads the native addon of the package whose top folder is `root`: the one built there, or else the prebuilt one for this
+ * platform.
+ *
+ * @throws {AddonError} `ERR_KVM_UNSUPPORTED_PLATFORM` anywhere but on Linux; `ERR_KVM_ADDON_MISSING` where there is no
+ * addon for this machine, or there is one and it does not load (the linker's own words are then in the message).
+ */
+export function loadAddon(root: URL, machine: Machine = thisMachine()): unknown {
+  const instead = 'use the simulator, which needs no addon, or a real kernel in the lab (kvm-arm64 lab run)'
+  if (machine.platform !== 'linux') {
+    throw new AddonError(
+      'ERR_KVM_UNSUPPORTED_PLATFORM',
+      `KVM is a part of Linux and this is ${machine.platform}-${machine.arch}: ${instead}`,
+    )
+  }
+  const folder = fileURLToPath(root)
+  const here = () => `${machine.platform}-${machine.arch} (${libc()}, Node.js ${machine.nodeVersion})`
+
+  let file: string
+  try {
+    file = nodeGypBuild.resolve(folder)
+  } catch (cause) {
+    const prebuilt = prebuilds(root)
+    throw new AddonError(
+      'ERR_KVM_ADDON_MISSING',
+      `there is no native addon for ${here()} in ${folder}: ` +
+        `${prebuilt.length === 0 ? 'it has no prebuilt ones' : `it has one for ${prebuilt.join(', ')}`}. ` +
+        `In a clone, build one with npm run build:addon; else ${instead}`,
+      cause,
+    )
+  }
+  try {
+    return require(file)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new AddonError(
+      'ERR_KVM_ADDON_MISSING',
+      `the native addon ${file} is there but does not load on ${here()}: ${reason}. ` +
+        `In a clone, build it again with npm run build:addon; else ${instead}`,
+      cause,
+    )
+  }
+}
+
+function thisMachine(): Machine {
+  return { platform: process.platform, arch: process.arch, nodeVersion: process.versions.node }
+}
+
+function libc(): string {
+  // Only glibc puts its version here; the other C library that Node.js is built for is musl.
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  const version = report.header?.glibcVersionRuntime
+  return version === undefined ? 'musl' : `glibc ${version}`
+}
+
+function prebuilds(root: URL): string[] {
+  try {
+    return readdirSync(new URL('prebuilds/', root))
+  } catch {
+    return []
+  }
+}
