@@ -1,0 +1,207 @@
+import { statSync } from 'node:fs'
+import { isAbsolute, relative } from 'node:path'
+import { Command, InvalidArgumentError } from 'commander'
+import {
+  bootLab,
+  fetchKernels,
+  hasArm64Addon,
+  inspectSetup,
+  installPackages,
+  LabError,
+  listKernels,
+  type LabKernel,
+} from '../lab/index.js'
+
+/** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
+const timedOut = 124
+const labFailed = 125
+
+/** `kvm-arm64 lab`: real arm64 KVM on any machine. */
+export function labCommand(): Command {
+  const lab = new Command('lab')
+    .description('boot a real arm64 kernel with KVM under QEMU, on any machine')
+    .enablePositionalOptions()
+  lab.addCommand(runCommand())
+  lab.addCommand(kernelsCommand())
+  lab.addCommand(setupCommand())
+  return lab
+}
+
+interface RunFlags {
+  kernel: string
+  image?: string
+  cpu: string
+  smp: number
+  memory: number
+  append: string
+  timeout: number
+  copy: string[]
+}
+
+function runCommand(): Command {
+  return new Command('run')
+    .description('run a command in a machine with arm64 KVM, with Node and this package inside')
+    .argument('<command...>', 'the command and its arguments')
+    .option('--kernel <kernel>', 'a Debian kernel: a series or a release of `lab kernels`', '6.12')
+    .option('--image <file>', "a kernel image to boot instead of Debian's")
+    .option('--cpu <model>', 'a CPU that QEMU knows', 'neoverse-n1')
+    .option('--smp <count>', 'number of CPUs', wholeNumber, 2)
+    .option('--memory <MiB>', 'memory', wholeNumber, 1024)
+    .option('--append <arguments>', "added to the kernel's command line", '')
+    .option('--timeout <seconds>', 'end the machine when boot and command take longer', wholeNumber, 600)
+    .option('--copy <path>', 'copy a file or directory into the machine (repeatable)', append, [])
+    .passThroughOptions()
+    .addHelpText(
+      'after',
+      `
+Inside, the command starts in /lab. A path given with --copy keeps its place there when it lies below the
+current directory, and goes under its own name otherwise. Arguments of the command that name files below the
+current directory are copied too. There is no network, and nothing comes back but stdout and stderr.
+
+Exit status: the command's own (128 + n when signal n ended it, 127 when there is no such command);
+${timedOut} when the time ran out, ${labFailed} when the lab itself failed, 128 + n when signal n interrupted the lab.
+
+Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
+    )
+    .action(run)
+}
+
+async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
+  if (!hasArm64Addon()) {
+    process.stderr.write(
+      'kvm-arm64 lab: this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon:arm64\n',
+    )
+  }
+  const deadline = performance.now() + timeout * 1000
+  const left = () => Math.max(1, (deadline - performance.now()) / 1000)
+  await interruptible(async (signal) => {
+    await using lab = await bootLab({
+      ...machine,
+      ...(image === undefined ? { kernel } : { image }),
+      copy: [...copy, ...command.filter(namesFileBelow)],
+      timeout,
+      signal,
+      ...progress(),
+    })
+    const result = await lab.run(command, {
+      stdin: process.stdin,
+      stdout: process.stdout,
+      stderr: process.stderr,
+      timeout: left(),
+    })
+    process.exitCode = result.status
+  })
+  // A terminal or pipe that is still open would keep us waiting for input nobody reads.
+  process.stdin.destroy()
+}
+
+function kernelsCommand(): Command {
+  return new Command('kernels')
+    .description('list the kernels that can be had, and which are cached')
+    .option('--json', 'print JSON')
+    .action(async ({ json }: { json?: boolean }) => {
+      await interruptible(async (signal) => {
+        const kernels = await listKernels({ signal, ...progress() })
+        process.stdout.write(json ? `${JSON.stringify(kernels, null, 2)}\n` : kernelTable(kernels))
+      })
+    })
+}
+
+function kernelTable(kernels: LabKernel[]): string {
+  const rows = kernels.map(({ series, release, suite, cached }) => [
+    series,
+    release,
+    suite,
+    cached ? 'cached' : '',
+  ])
+  const lines = [['SERIES', 'RELEASE', 'SUITE', ''], ...rows]
+  const widths = [0, 1, 2].map((column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  return lines
+    .map(
+      (line) =>
+        `${line
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('')
+}
+
+function setupCommand(): Command {
+  return new Command('setup')
+    .description('install what the lab needs on this machine (through apt, as root or by sudo)')
+    .option(
+      '--kernel <kernel>',
+      'also fetch this kernel and all that is needed to boot it (repeatable)',
+      append,
+      [],
+    )
+    .addHelpText(
+      'after',
+      '\nExit status: 3 when something is missing that this user may not install; the command to run is printed.',
+    )
+    .action(async ({ kernel: kernels }: { kernel: string[] }) => {
+      await interruptible(async (signal) => {
+        const { missing, command, allowed } = await inspectSetup()
+        if (command) {
+          if (!allowed) {
+            process.stderr.write(
+              `kvm-arm64 lab: missing: ${missing.join(', ')}; someone with the right to must run:\n`,
+            )
+            process.stdout.write(`${command}\n`)
+            process.exitCode = 3
+            return
+          }
+          const status = await installPackages(command)
+          if (status !== 0) throw new LabError('ERR_LAB_TOOL', `installing failed (${status}): ${command}`)
+        }
+        await fetchKernels(kernels, { signal, ...progress() })
+        process.stderr.write('kvm-arm64 lab: ready\n')
+      })
+    })
+}
+
+/** Runs `work`; an interruption ends it in order, and then us by the same signal. Failures of the lab set the exit status. */
+async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const abort = new AbortController()
+  let interruption: NodeJS.Signals | undefined
+  const interrupt = (name: NodeJS.Signals) => {
+    interruption ??= name
+    abort.abort()
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const name of signals) process.on(name, interrupt)
+  try {
+    await work(abort.signal)
+  } catch (error) {
+    if (!interruption) {
+      if (!(error instanceof LabError)) throw error
+      process.stderr.write(`kvm-arm64 lab: ${error.message}\n`)
+      if (error.console) process.stderr.write(`The last lines of its console:\n${error.console}\n`)
+      process.exitCode = error.code === 'ERR_LAB_TIMEOUT' ? timedOut : labFailed
+    }
+  } finally {
+    for (const name of signals) process.removeListener(name, interrupt)
+  }
+  if (interruption) process.kill(process.pid, interruption)
+}
+
+/** Long work is announced to someone who watches, and to nobody else. */
+function progress(): { progress?: (message: string) => void } {
+  if (!process.stderr.isTTY) return {}
+  return { progress: (message) => process.stderr.write(`kvm-arm64 lab: ${message}\n`) }
+}
+
+function namesFileBelow(argument: string): boolean {
+  if (isAbsolute(argument) || relative('.', argument).startsWith('..')) return false
+  return statSync(argument, { throwIfNoEntry: false })?.isFile() ?? false
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is not a whole number above 0.')
+  return Number(text)
+}
+
+function append(path: string, before: string[]): string[] {
+  return [...before, path]
+}

@@ -1,0 +1,136 @@
+import { existsSync } from 'node:fs'
+import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { cachePath } from './cache.js'
+import { LabError } from './errors.js'
+import { execute, executeOrFail, lastLine } from './execute.js'
+
+/**
+ * A private apt directory for arm64 packages of several Debian suites, so that the machine's own apt stays as it is and
+ * root is not needed. The mirror is the one the machine's apt is configured with; apt checks signatures and hashes.
+ */
+const directory = (): string => cachePath('apt')
+const configuration = (): string => join(directory(), 'apt.conf')
+
+/** Suites by what they bring: 5.10, 6.1, 6.12, 6.12 to 7.x, the newest. */
+const suites = ['bullseye', 'bookworm', 'trixie', 'trixie-backports', 'sid']
+const securitySuites = ['bullseye-security', 'bookworm-security', 'trixie-security']
+
+/** Where glibc and busybox come from: the suite for which all of them fit together. */
+export const userlandSuite = 'trixie'
+
+const keyrings = ['gpg', 'pgp'].map((end) => `/usr/share/keyrings/debian-archive-keyring.${end}`)
+const indexLifetime = 24 * 60 * 60 * 1000
+
+/** The machine's Debian mirrors, found in its own apt sources; `KVM_ARM64_LAB_MIRROR` names one where it has none. */
+async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: string }> {
+  const given = process.env['KVM_ARM64_LAB_MIRROR']
+  const sources = given ? '' : await executeOrFail('apt-get', ['update', '--print-uris'], signal)
+  const find = (suite: string) =>
+    new RegExp(`'(?!cdrom:)([^']+?)/*/dists/${suite}/(?:In)?Release'`).exec(sources)?.[1]
+  const codename = '(?:bullseye|bookworm|trixie|forky|duke|sid|(?:old)*stable|testing|unstable)'
+  const main = given?.replace(/\/+$/, '') ?? find(`${codename}(?:-updates|-backports)?`)
+  if (!main) {
+    throw new LabError(
+      'ERR_LAB_DOWNLOAD',
+      "this machine's apt has no Debian mirror; put the address of one in KVM_ARM64_LAB_MIRROR (http://…/debian)",
+    )
+  }
+  return { main, security: find(`${codename}-security`) ?? `${main}-security` }
+}
+
+/** Brings the indexes up to date unless they are younger than a day. Call it under the cache's lock. */
+export async function updateIndexes(force = false, signal?: AbortSignal): Promise<void> {
+  const stamp = join(directory(), 'updated')
+  const age = await stat(stamp).then(
+    ({ mtimeMs }) => Date.now() - mtimeMs,
+    () => Infinity,
+  )
+  if (age < indexLifetime && !force) return
+
+  const keyring = keyrings.find((path) => existsSync(path))
+  if (!keyring) {
+    throw new LabError(
+      'ERR_LAB_TOOL',
+      'the package debian-archive-keyring is missing; run: kvm-arm64 lab setup',
+    )
+  }
+  const { main, security } = await mirrors(signal)
+  for (const name of ['etc/preferences.d', 'state/lists/partial', 'cache/archives/partial']) {
+    await mkdir(join(directory(), name), { recursive: true })
+  }
+  const source = (uri: string, names: string[]) =>
+    `Types: deb\nURIs: ${uri}\nSuites: ${names.join(' ')}\nComponents: main\nArchitectures: arm64\nTargets: Packages\nSigned-By: ${keyring}\n`
+  await writeFile(
+    join(directory(), 'etc/lab.sources'),
+    `${source(main, suites)}\n${source(security, securitySuites)}`,
+  )
+  await writeFile(join(directory(), 'state/status'), '')
+  // Read after the machine's configuration, so its proxy and credentials hold.
+  await writeFile(
+    configuration(),
+    `Dir::Etc::sourcelist "${directory()}/etc/lab.sources";
+Dir::Etc::sourceparts "-";
+Dir::Etc::preferences "-";
+Dir::Etc::preferencesparts "${directory()}/etc/preferences.d";
+Dir::State "${directory()}/state";
+Dir::State::lists "${directory()}/state/lists";
+Dir::State::status "${directory()}/state/status";
+Dir::Cache "${directory()}/cache";
+Dir::Cache::archives "archives";
+#clear APT::Architectures;
+APT::Architecture "arm64";
+APT::Architectures { "arm64"; };
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::GzipIndexes "true";
+// The releases of old suites are not signed anew any more: their signature still holds, their date has passed.
+Acquire::Check-Valid-Until "false";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+`,
+  )
+  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal)
+  // A suite that has gone or cannot be verified takes only its own kernels away.
+  await writeFile(stamp, stderr)
+  if (!(await aptCache(['pkgnames', 'libc6'], signal)).includes('libc6')) {
+    throw new LabError('ERR_LAB_DOWNLOAD', `apt could not fetch the package indexes: ${lastLine(stderr)}`)
+  }
+}
+
+/** Asks apt about the packages of all suites. */
+export function aptCache(args: string[], signal?: AbortSignal): Promise<string> {
+  return executeOrFail('apt-cache', ['-c', configuration(), ...args], signal)
+}
+
+/** Downloads packages (`name`, `name=version`, `name/suite`) and unpacks them into `target`. */
+export async function unpack(packages: string[], target: string, signal?: AbortSignal): Promise<void> {
+  const archives = join(target, '.debs')
+  await mkdir(archives, { recursive: true })
+  const { status, stderr } = await execute(
+    'sh',
+    [
+      '-c',
+      'cd "$1" && shift && exec apt-get "$@"',
+      'sh',
+      archives,
+      '-c',
+      configuration(),
+      '-q',
+      'download',
+      ...packages,
+    ],
+    signal,
+  )
+  if (status !== 0) {
+    const reason = stderr.split('\n').findLast((line) => line.startsWith('E:')) ?? lastLine(stderr)
+    throw new LabError('ERR_LAB_DOWNLOAD', `cannot download ${packages.join(', ')}: ${reason}`)
+  }
+  await executeOrFail(
+    'sh',
+    ['-ec', 'for deb in "$1"/.debs/*.deb; do dpkg-deb -x "$deb" "$1"; done; rm -r "$1/.debs"', 'sh', target],
+    signal,
+  )
+}

@@ -1,0 +1,216 @@
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { aptCache, unpack, updateIndexes } from './apt.js'
+import { cachePath, publish, withCacheLock } from './cache.js'
+import { LabError } from './errors.js'
+
+/** A Debian arm64 kernel the lab can boot. */
+export interface LabKernel {
+  /** What `uname -r` says in it: `6.12.107+deb13-arm64`. */
+  release: string
+  /** The kernel series: `6.12`. */
+  series: string
+  /** The Debian package version: `6.12.107-1`. */
+  version: string
+  /** The suite it comes from: `trixie-security`. */
+  suite: string
+  cached: boolean
+}
+
+/** A kernel in the cache, ready to boot. */
+export interface KernelFiles {
+  /** Absent when the kernel came from a file. */
+  kernel?: LabKernel
+  image: string
+  /** Modules to load before the lab can be talked to, in order; none where the drivers are built in. */
+  modules: string[]
+}
+
+type Say = (message: string) => void
+
+/** The drivers of the lab's ports, each after those it needs. */
+const consoleModules = [
+  'virtio/virtio',
+  'virtio/virtio_ring',
+  'virtio/virtio_pci_legacy_dev',
+  'virtio/virtio_pci_modern_dev',
+  'virtio/virtio_pci',
+  'char/virtio_console',
+]
+
+/** Kernels in the cache, newest first. */
+export async function cachedKernels(): Promise<LabKernel[]> {
+  const names = await readdir(cachePath('kernels')).catch(() => [])
+  const kernels = await Promise.all(
+    names.map(
+      async (name) =>
+        JSON.parse(await readFile(cachePath('kernels', name, 'kernel.json'), 'utf8')) as LabKernel,
+    ),
+  )
+  return kernels.toSorted(newestFirst)
+}
+
+/** Every kernel that can be had: what is cached and what the Debian mirror offers, newest first. */
+export async function listKernels(
+  options: { signal?: AbortSignal; progress?: Say } = {},
+): Promise<LabKernel[]> {
+  return await withCacheLock(async () => {
+    options.progress?.('asking the Debian mirror for its kernels')
+    await updateIndexes(false, options.signal)
+    const cached = await cachedKernels()
+    const offered = await offeredKernels(options.signal)
+    const has = new Set(cached.map(({ release }) => release))
+    return [...cached, ...offered.filter(({ release }) => !has.has(release))].toSorted(newestFirst)
+  }, options.signal)
+}
+
+/**
+ * The files of a kernel: the newest in the cache that answers to `wanted`, or else the newest that can be downloaded.
+ *
+ * @param wanted a series (`6.12`), a package version (`5.10.223`) or a release (`6.12.107+deb13-arm64`)
+ * @throws LabError `ERR_LAB_UNKNOWN_KERNEL`, `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
+ */
+export async function ensureKernel(
+  wanted: string,
+  options: { signal?: AbortSignal; progress?: Say } = {},
+): Promise<KernelFiles> {
+  const cached = (await cachedKernels()).find((kernel) => matchesKernel(kernel, wanted))
+  if (cached) return await kernelFiles(cached)
+  return await withCacheLock(async () => {
+    const fetchedMeanwhile = (await cachedKernels()).find((kernel) => matchesKernel(kernel, wanted))
+    return await kernelFiles(fetchedMeanwhile ?? (await fetchKernel(wanted, options)))
+  }, options.signal)
+}
+
+async function fetchKernel(
+  wanted: string,
+  { signal, progress }: { signal?: AbortSignal; progress?: Say },
+): Promise<LabKernel> {
+  let failure: unknown
+  // An index of this morning may name packages that have been replaced since.
+  for (const force of [false, true]) {
+    progress?.('asking the Debian mirror for its kernels')
+    await updateIndexes(force, signal)
+    const offered = await offeredKernels(signal)
+    const candidates = offered.filter((kernel) => matchesKernel(kernel, wanted))
+    if (candidates.length === 0) throw unknownKernel(wanted, offered)
+    for (const kernel of candidates) {
+      progress?.(`downloading kernel ${kernel.release} (${kernel.suite})`)
+      try {
+        await publish(join('kernels', kernel.release), (target) => unpackKernel(kernel, target, signal))
+        return { ...kernel, cached: true }
+      } catch (error) {
+        // Indexes of old suites name kernels that the mirror no longer holds; an older one of the series may be there.
+        if (!(error instanceof LabError && error.code === 'ERR_LAB_DOWNLOAD' && / 404 /.test(error.message)))
+          throw error
+        failure = error
+      }
+    }
+  }
+  throw failure
+}
+
+async function unpackKernel(kernel: LabKernel, target: string, signal?: AbortSignal): Promise<void> {
+  const tree = join(target, 'tree')
+  const name = `linux-image-${kernel.release}=${kernel.version}`
+  // Newer packages hold no image themselves but depend on the one that does.
+  const depends = await aptCache(['show', '--no-all-versions', name], signal)
+  const binary = /\b(linux-binary-[^\s,]+) \(= ([^)]+)\)/.exec(depends)
+  await unpack([binary ? `${binary[1]}=${binary[2]}` : name], tree, signal)
+
+  const images = [
+    join(tree, 'boot', `vmlinuz-${kernel.release}`),
+    join(tree, 'usr/lib/modules', kernel.release, 'vmlinuz'),
+  ]
+  const image = images.find((path) => existsSync(path))
+  if (!image) throw new LabError('ERR_LAB_DOWNLOAD', `the package of kernel ${kernel.release} holds no image`)
+  await copyFile(image, join(target, 'image'))
+  await mkdir(join(target, 'modules'))
+  let order = 0
+  for (const module of consoleModules) {
+    const path = join(tree, 'lib/modules', kernel.release, 'kernel/drivers', `${module}.ko`)
+    if (existsSync(path)) await copyFile(path, join(target, 'modules', `${order++}-${basename(path)}`))
+  }
+  const facts: LabKernel = { ...kernel, cached: true }
+  await writeFile(join(target, 'kernel.json'), `${JSON.stringify(facts, null, 2)}\n`)
+  await rm(tree, { recursive: true })
+}
+
+async function kernelFiles(kernel: LabKernel): Promise<KernelFiles> {
+  const directory = cachePath('kernels', kernel.release)
+  const modules = (await readdir(join(directory, 'modules'))).toSorted()
+  return {
+    kernel,
+    image: join(directory, 'image'),
+    modules: modules.map((name) => join(directory, 'modules', name)),
+  }
+}
+
+/** The generic kernels of all suites, newest first: no cloud, real-time or 16K-page ones, no debug symbols. */
+async function offeredKernels(signal?: AbortSignal): Promise<LabKernel[]> {
+  const names = (await aptCache(['pkgnames', 'linux-image-'], signal)).split('\n')
+  const generic = names.filter(
+    (name) =>
+      /^linux-image-\d+\.\d+\.\d+([-+][\w.+]+)*?-arm64$/.test(name) && !/-(cloud|rt)-arm64$/.test(name),
+  )
+  const table = await aptCache(['madison', ...generic], signal)
+  const kernels = new Map<string, LabKernel>()
+  for (const line of table.split('\n')) {
+    const [name, version, place] = line.split('|').map((cell) => cell.trim())
+    const suite = place?.split(' ')[1]?.split('/')[0]
+    if (!name || !version || !suite) continue
+    const release = name.replace('linux-image-', '')
+    const series = /^\d+\.\d+/.exec(release)?.[0] ?? release
+    const known = kernels.get(release)
+    if (!known || compareVersions(version, known.version) > 0) {
+      kernels.set(release, { release, series, version, suite, cached: false })
+    }
+  }
+  return [...kernels.values()].toSorted(newestFirst)
+}
+
+/** Whether a kernel answers to a series, a release, or the start of its release or package version. */
+export function matchesKernel(
+  { release, version }: Pick<LabKernel, 'release' | 'version'>,
+  wanted: string,
+): boolean {
+  return [release, version].some(
+    (name) =>
+      name === wanted ||
+      (name.startsWith(wanted) && /^[\d.]*\d$/.test(wanted) && !/^\d/.test(name.slice(wanted.length))),
+  )
+}
+
+function unknownKernel(wanted: string, offered: LabKernel[]): LabError {
+  const series = [...new Set(offered.map((kernel) => kernel.series))]
+  return new LabError(
+    'ERR_LAB_UNKNOWN_KERNEL',
+    `no kernel ${wanted} can be had; there are ${series.join(', ')} (kvm-arm64 lab kernels lists them all)`,
+  )
+}
+
+function newestFirst(a: LabKernel, b: LabKernel): number {
+  return compareVersions(b.version, a.version)
+}
+
+/** Orders Debian package versions; `~` sorts before everything, even the end. */
+export function compareVersions(a: string, b: string): number {
+  const [left = [], right = []] = [a, b].map((version) => version.match(/\d+|[^\d]/g) ?? [])
+  for (let index = 0; index < Math.max(left.length, right.length); index++) {
+    const [x = '', y = ''] = [left[index], right[index]]
+    if (x === y) continue
+    if (/^\d/.test(x) && /^\d/.test(y)) {
+      if (Number(x) !== Number(y)) return Number(x) - Number(y)
+      continue
+    }
+    return rank(x) - rank(y)
+  }
+  return 0
+}
+
+function rank(part: string): number {
+  if (part === '~') return -1
+  if (part === '' || /^\d/.test(part)) return 0
+  return /[a-z]/i.test(part) ? part.charCodeAt(0) : part.charCodeAt(0) + 256
+}

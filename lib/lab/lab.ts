@@ -1,0 +1,332 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { Readable, type Writable } from 'node:stream'
+import type { Socket } from 'node:net'
+import { constants } from 'node:os'
+import { runLine } from './agent.js'
+import { writeCpio } from './cpio.js'
+import { LabError } from './errors.js'
+import { copiedEntries, packageEntries } from './host-files.js'
+import { ensureKernel, type LabKernel } from './kernels.js'
+import { Machine, requireQemu } from './qemu.js'
+import { ensureRootImage } from './root-image.js'
+
+export interface BootOptions {
+  /** A series (`6.12`), a package version (`5.10.223`) or a release (`6.12.107+deb13-arm64`). Default `6.12`. */
+  kernel?: string
+  /** A kernel image to boot instead of one of Debian's. */
+  image?: string
+  /** A CPU that QEMU knows. Default `neoverse-n1`. */
+  cpu?: string
+  /** Number of CPUs. Default 2. */
+  smp?: number
+  /** MiB. Default 1024. */
+  memory?: number
+  /** Added to the kernel's command line. */
+  append?: string
+  /** Files and directories to put into the machine's working directory. */
+  copy?: readonly string[]
+  /** Seconds the machine may take to come up, downloads not counted. Default 120. */
+  timeout?: number
+  /** Aborting ends whatever is under way, and the machine. */
+  signal?: AbortSignal
+  /** Is told what takes long: downloads, building the root image. */
+  progress?: (message: string) => void
+}
+
+export interface RunOptions {
+  /** Nothing by default. */
+  stdin?: string | Uint8Array | Readable
+  /** Where the command's output goes as it comes; without it, it is collected in the result. */
+  stdout?: Writable
+  stderr?: Writable
+  /** Seconds the command may take; the machine is ended when it takes longer. No limit by default. */
+  timeout?: number
+}
+
+export interface RunResult {
+  /** As a shell reports it: 128 + n for a command that died by signal n, 127 where there is no such command. */
+  status: number
+  /** The signal that `status` stands for. */
+  signal?: NodeJS.Signals
+  /** Empty where a stream was given. */
+  stdout: Buffer
+  stderr: Buffer
+  /** Wall time from asking for the command to its end. */
+  milliseconds: number
+}
+
+/** Wall time of what it took to bring a lab up, in milliseconds. */
+export interface LabTimings {
+  /** Finding, or downloading and building, kernel and root image. */
+  prepare: number
+  /** From the start of QEMU until the machine takes commands. */
+  boot: number
+  /** Bringing this package and the copied files into the machine. */
+  copy: number
+}
+
+/**
+ * Boots a real arm64 kernel with KVM under QEMU's emulation, on any machine. Node, this package and the copied files are
+ * inside; there is no network.
+ *
+ * @throws LabError
+ * @example
+ * await using lab = await bootLab({ kernel: '6.12' })
+ * const { status, stdout } = await lab.run(['node', '-p', 'process.arch'])
+ */
+export async function bootLab(options: BootOptions = {}): Promise<Lab> {
+  const { signal, progress, timeout = 120 } = options
+  const shared = { ...(signal && { signal }), ...(progress && { progress }) }
+  requireQemu()
+  const started = performance.now()
+  const { kernel, image, modules } = options.image
+    ? { kernel: undefined, image: requireImage(options.image), modules: [] }
+    : await ensureKernel(options.kernel ?? '6.12', shared)
+  const root = await ensureRootImage(modules, shared)
+  const entries = [...(await packageEntries()), ...(await copiedEntries(options.copy ?? []))]
+  if (signal?.aborted) throw new LabError('ERR_LAB_CLOSED', 'interrupted before the machine was started')
+
+  const prepared = performance.now()
+  const machine = new Machine({
+    image,
+    root,
+    cpu: options.cpu ?? 'neoverse-n1',
+    smp: options.smp ?? 2,
+    memory: options.memory ?? 1024,
+    append: options.append ?? '',
+  })
+  const timings = { prepare: prepared - started, boot: 0, copy: 0 }
+  const lab = new Lab(machine, kernel, timings)
+  signal?.addEventListener('abort', () => void lab.close(), { once: true })
+  try {
+    await lab.within(timeout, 'did not come up', async () => {
+      const greeting = await lab.answer()
+      if (greeting !== 'ready') throw new Error(`the lab's agent said ${JSON.stringify(greeting)}`)
+    })
+    timings.boot = performance.now() - prepared
+    const { status, stderr } = await lab.run(['sh', '-c', 'cd / && exec cpio -idmu'], {
+      stdin: Readable.from(writeCpio(entries), { objectMode: false }),
+      timeout,
+    })
+    if (status !== 0) {
+      throw new LabError(
+        'ERR_LAB_COPY',
+        `cannot put the files into the machine (more memory may help): ${stderr.toString().trim()}`,
+      )
+    }
+    timings.copy = performance.now() - prepared - timings.boot
+    return lab
+  } catch (error) {
+    await lab.close()
+    throw error
+  }
+}
+
+/** A machine that runs commands, one at a time, each with nothing left over from the one before but files. */
+export class Lab implements AsyncDisposable {
+  /** The kernel it runs; absent where an image was given. */
+  readonly kernel: LabKernel | undefined
+  readonly timings: Readonly<LabTimings>
+  readonly #machine: Machine
+  readonly #answers: AsyncIterator<string>
+  #queue: Promise<unknown> = Promise.resolve()
+  #closed: Promise<void> | undefined
+  #failure: LabError | undefined
+
+  /** @internal */
+  constructor(machine: Machine, kernel: LabKernel | undefined, timings: LabTimings) {
+    this.#machine = machine
+    this.kernel = kernel
+    this.timings = timings
+    this.#answers = lines(machine.control)
+  }
+
+  /** What the machine's kernel wrote to its console. */
+  get console(): string {
+    return this.#machine.console
+  }
+
+  /**
+   * Runs a command in the machine's working directory, after those already asked for. It gets pipes for its standard
+   * streams, and whatever it leaves running is killed.
+   *
+   * @throws LabError when the machine ends first; after that every further call fails likewise
+   */
+  run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const result = this.#queue.then(() =>
+      options.timeout === undefined
+        ? this.#run(command, options)
+        : this.within(options.timeout, `did not end ${command.join(' ')}`, () => this.#run(command, options)),
+    )
+    this.#queue = result.catch(() => {})
+    return result
+  }
+
+  /** Ends the machine. What is still running in it is lost. */
+  close(): Promise<void> {
+    this.#failure ??= new LabError('ERR_LAB_CLOSED', 'the lab has been closed')
+    this.#closed ??= this.#machine.stop()
+    return this.#closed
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /**
+   * Waits for `work`, or for the machine to end, or for the time to pass, which ends the machine.
+   * @internal
+   */
+  async within<T>(seconds: number, failing: string, work: () => Promise<T>): Promise<T> {
+    const timer = setTimeout(() => {
+      const message = `the machine ${failing} within ${seconds} s`
+      this.#failure ??= new LabError('ERR_LAB_TIMEOUT', message, { console: lastLines(this.console) })
+      void this.close()
+    }, seconds * 1000)
+    try {
+      return await this.#orEnd(work())
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** @internal */
+  async answer(): Promise<string> {
+    const next = await this.#answers.next()
+    // The port is closed: the machine is about to end, and that says why.
+    return next.done ? await this.#machine.ended : next.value
+  }
+
+  async #run(command: readonly string[], options: RunOptions): Promise<RunResult> {
+    const started = performance.now()
+    const mark = randomBytes(16).toString('hex')
+    const { control, stdin, stdout, stderr } = this.#machine
+    const work = async (): Promise<RunResult> => {
+      const out = new Stream(stdout, mark, options.stdout)
+      const err = new Stream(stderr, mark, options.stderr)
+      control.write(runLine(mark, options.stdin !== undefined, command))
+      const stopFeeding = options.stdin === undefined ? () => {} : feed(options.stdin, stdin)
+      const [answer] = await Promise.all([this.answer().finally(stopFeeding), out.ended, err.ended])
+      const status = Number(/^exit (\d+)$/.exec(answer)?.[1])
+      const signal = signalNames.get(status - 128)
+      const milliseconds = performance.now() - started
+      return { status, ...(signal && { signal }), stdout: out.collected, stderr: err.collected, milliseconds }
+    }
+    if (this.#failure) throw this.#failure
+    return await this.#orEnd(work())
+  }
+
+  async #orEnd<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await Promise.race([work, this.#machine.ended])
+    } catch (error) {
+      work.catch(() => {})
+      if (error instanceof LabError) throw (this.#failure ??= error)
+      throw error
+    }
+  }
+}
+
+const signalNames = new Map(
+  Object.entries(constants.signals).map(([name, number]) => [number, name as NodeJS.Signals]),
+)
+
+function requireImage(path: string): string {
+  if (!existsSync(path)) throw new LabError('ERR_LAB_UNKNOWN_KERNEL', `there is no kernel image ${path}`)
+  return path
+}
+
+function lastLines(text: string): string {
+  return text.trimEnd().split('\n').slice(-20).join('\n')
+}
+
+async function* lines(port: Socket): AsyncGenerator<string, void, undefined> {
+  let rest = ''
+  for await (const chunk of port) {
+    rest += String(chunk)
+    for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
+      yield rest.slice(0, end).trimEnd()
+      rest = rest.slice(end + 1)
+    }
+  }
+}
+
+/** One command's output: what comes out of a port up to the mark. */
+class Stream {
+  readonly ended: Promise<void>
+  readonly #chunks: Buffer[] = []
+
+  constructor(port: Socket, mark: string, sink: Writable | undefined) {
+    let held: Buffer = Buffer.alloc(0)
+    const emit = (data: Buffer) => {
+      if (data.length === 0) return
+      if (!sink) this.#chunks.push(data)
+      else if (!sink.write(data)) {
+        port.pause()
+        sink.once('drain', () => port.resume())
+      }
+    }
+    this.ended = new Promise((resolve) => {
+      const take = (chunk: Buffer) => {
+        held = Buffer.concat([held, chunk])
+        const end = held.indexOf(mark, 0, 'latin1')
+        if (end < 0) {
+          // Only what may be the beginning of the mark waits for more.
+          const safe = held.length - possibleStart(held, mark)
+          emit(held.subarray(0, safe))
+          held = held.subarray(safe)
+          return
+        }
+        port.removeListener('data', take)
+        emit(held.subarray(0, end))
+        resolve()
+      }
+      port.on('data', take)
+    })
+  }
+
+  get collected(): Buffer {
+    return Buffer.concat(this.#chunks)
+  }
+}
+
+/** The length of the longest beginning of `mark` that `data` ends with. */
+function possibleStart(data: Buffer, mark: string): number {
+  for (let length = Math.min(data.length, mark.length - 1); length > 0; length--) {
+    if (data.subarray(data.length - length).equals(Buffer.from(mark.slice(0, length), 'latin1')))
+      return length
+  }
+  return 0
+}
+
+const largestFrame = 1 << 20
+
+/** Sends a stream as frames; the returned function ends it early, for a command that has ended without reading it all. */
+function feed(source: string | Uint8Array | Readable, port: Socket): () => void {
+  const stream =
+    source instanceof Readable ? source : Readable.from([Buffer.from(source)], { objectMode: false })
+  let ended = false
+  const end = () => {
+    if (ended) return
+    ended = true
+    stream.removeListener('data', send).removeListener('end', end).removeListener('error', end).pause()
+    port.write('0\n')
+  }
+  const resume = () => {
+    if (!ended) stream.resume()
+  }
+  const send = (data: Buffer | string) => {
+    const bytes = Buffer.from(data as Buffer)
+    for (let start = 0; start < bytes.length; start += largestFrame) {
+      const frame = bytes.subarray(start, start + largestFrame)
+      port.write(`${frame.length}\n`)
+      if (!port.write(frame)) {
+        stream.pause()
+        port.once('drain', resume)
+      }
+    }
+  }
+  stream.on('data', send).on('end', end).on('error', end)
+  return end
+}

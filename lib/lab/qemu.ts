@@ -1,0 +1,132 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import type { Socket } from 'node:net'
+import { LabError } from './errors.js'
+
+export interface MachineOptions {
+  image: string
+  root: string
+  cpu: string
+  smp: number
+  /** MiB */
+  memory: number
+  append: string
+}
+
+const program = 'qemu-system-aarch64'
+const consoleKept = 64 * 1024
+
+/** @throws LabError `ERR_LAB_NO_QEMU` */
+export function requireQemu(): void {
+  const directories = (process.env['PATH'] ?? '').split(delimiter)
+  if (!directories.some((directory) => existsSync(join(directory, program)))) {
+    throw new LabError('ERR_LAB_NO_QEMU', `${program} is not installed; run: kvm-arm64 lab setup`)
+  }
+}
+
+/**
+ * A running QEMU with arm64's virtualization extensions, and the sockets its four virtio-serial ports are plugged into.
+ * The sockets are inherited, so there is no file by which to find them and nothing to clean up; QEMU dies with us.
+ */
+export class Machine {
+  readonly control: Socket
+  readonly stdin: Socket
+  readonly stdout: Socket
+  readonly stderr: Socket
+  /** Rejects when the machine ends or its kernel panics, with why. Never resolves. */
+  readonly ended: Promise<never>
+  readonly #process: ChildProcess
+  readonly #exited: Promise<void>
+  #console = ''
+  #complaints = ''
+
+  constructor(options: MachineOptions) {
+    requireQemu()
+    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...machineArguments(options)], {
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+      // Ctrl-C is for us; we end QEMU in order.
+      detached: true,
+    })
+    const [, output, complaints, ...ports] = this.#process.stdio
+    ;[this.control, this.stdin, this.stdout, this.stderr] = ports as unknown as Socket[] as [
+      Socket,
+      Socket,
+      Socket,
+      Socket,
+    ]
+    // A port breaks when the machine ends, and `ended` says why.
+    for (const port of [this.control, this.stdin, this.stdout, this.stderr]) port.on('error', () => {})
+    ;(complaints as Socket).setEncoding('utf8').on('data', (text: string) => (this.#complaints += text))
+
+    this.#exited = new Promise((resolve) => {
+      this.#process.on('close', () => resolve())
+      this.#process.on('error', () => resolve())
+    })
+    this.ended = new Promise<never>((_, reject) => {
+      this.#process.on('error', (error) => {
+        reject(new LabError('ERR_LAB_TOOL', `cannot start QEMU: ${error.message}`, { cause: error }))
+      })
+      this.#process.on('close', (status) => reject(this.#whyEnded(status)))
+      ;(output as Socket).setEncoding('utf8').on('data', (text: string) => {
+        const panicked = this.#console.includes(panicText)
+        this.#console = (this.#console + text).slice(-consoleKept)
+        // The machine resets on a panic and that ends QEMU; a kernel told to stay is given time to say why, no more.
+        if (!panicked && this.#console.includes(panicText))
+          setTimeout(() => this.#process.kill('SIGKILL'), 1000).unref()
+      })
+    })
+    this.ended.catch(() => {})
+  }
+
+  /** What the kernel wrote to its console, the last 64 KiB. */
+  get console(): string {
+    return this.#console.replaceAll('\r', '')
+  }
+
+  /** Ends the machine at once; it has nothing that outlives it. Resolves when QEMU is gone. */
+  async stop(): Promise<void> {
+    this.#process.kill('SIGKILL')
+    await this.#exited
+  }
+
+  #whyEnded(status: number | null): LabError {
+    const log = this.console
+    const tail = log.trimEnd().split('\n').slice(-20).join('\n')
+    const panic = /Kernel panic - .*/.exec(log)?.[0]
+    if (panic)
+      return new LabError('ERR_LAB_PANIC', `the machine's kernel panicked: ${panic}`, { console: tail })
+    if (log.includes('kvm-arm64 lab: no virtio-serial port')) {
+      return new LabError(
+        'ERR_LAB_UNFIT_KERNEL',
+        'this kernel cannot be talked to: it needs CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y',
+        { console: tail },
+      )
+    }
+    if (status !== 0 && status !== null) {
+      const reason = this.#complaints.trim() || `status ${status}`
+      return new LabError('ERR_LAB_QEMU', `QEMU cannot run this machine: ${reason}`, { console: tail })
+    }
+    const how = status === 0 ? 'powered off or restarted' : 'was killed'
+    return new LabError('ERR_LAB_STOPPED', `the machine ${how} before the command ended`, { console: tail })
+  }
+}
+
+const panicText = 'Kernel panic - not syncing'
+
+function machineArguments({ image, root, cpu, smp, memory, append }: MachineOptions): string[] {
+  return [
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ['-machine', 'virt,virtualization=on,gic-version=3', '-accel', 'tcg,thread=multi'],
+    ['-cpu', cpu, '-smp', String(smp), '-m', String(memory)],
+    ['-kernel', image, '-initrd', root, '-append', `console=ttyAMA0 quiet panic=-1 ${append}`.trimEnd()],
+    ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+    ['-device', 'virtio-serial-pci,max_ports=5'],
+    ...['control', 'stdin', 'stdout', 'stderr'].map((name, index) => [
+      '-chardev',
+      `socket,id=${name},fd=${index + 3}`,
+      '-device',
+      `virtserialport,chardev=${name},name=${name},nr=${index + 1}`,
+    ]),
+  ].flat()
+}

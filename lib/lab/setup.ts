@@ -1,0 +1,66 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { execute } from './execute.js'
+import { ensureKernel } from './kernels.js'
+import { ensureRootImage } from './root-image.js'
+
+/** What the lab needs of the machine it runs on, beside Node, npm and what every Debian has: the file, and its package. */
+const needs = [
+  { program: 'qemu-system-aarch64', package: 'qemu-system-arm' },
+  { program: 'setpriv', package: 'util-linux' },
+  { file: '/usr/share/keyrings/debian-archive-keyring', package: 'debian-archive-keyring' },
+]
+
+export interface Setup {
+  /** Packages this machine lacks. */
+  missing: string[]
+  /** The command that installs them, for someone who may; absent when nothing is missing. */
+  command?: string
+  /** Whether we may run it: as root, or by sudo without a password. */
+  allowed: boolean
+}
+
+/** Finds out what is missing and who may install it. */
+export async function inspectSetup(): Promise<Setup> {
+  const missing = needs.filter((need) => !isPresent(need)).map((need) => need.package)
+  if (missing.length === 0) return { missing, allowed: true }
+  const installing = installCommand(missing)
+  if (process.getuid?.() === 0) return { missing, command: installing, allowed: true }
+  const sudo = await execute('sudo', ['-n', 'true']).catch(() => ({ status: -1 }))
+  return { missing, command: `sudo sh -c '${installing}'`, allowed: sudo.status === 0 }
+}
+
+/** Runs the command of {@link inspectSetup}; what it prints goes to our stderr. Resolves with its exit status. */
+export function installPackages(command: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('sh', ['-c', command], { stdio: ['ignore', 2, 2] })
+    child.on('error', reject).on('close', (status) => resolve(status ?? -1))
+  })
+}
+
+/**
+ * Brings kernels, and all that is needed to boot them, into the cache.
+ *
+ * @throws LabError `ERR_LAB_UNKNOWN_KERNEL`, `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
+ */
+export async function fetchKernels(
+  kernels: readonly string[],
+  options: { signal?: AbortSignal; progress?: (message: string) => void } = {},
+): Promise<void> {
+  for (const kernel of kernels) {
+    const { modules } = await ensureKernel(kernel, options)
+    await ensureRootImage(modules, options)
+  }
+}
+
+function installCommand(packages: string[]): string {
+  return `apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${packages.join(' ')}`
+}
+
+function isPresent(need: (typeof needs)[number]): boolean {
+  if (need.file) return ['.gpg', '.pgp'].some((end) => existsSync(need.file + end))
+  return (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .some((directory) => existsSync(join(directory, need.program ?? '')))
+}
