@@ -1,4 +1,12 @@
 /** Register ids of arm64 KVM: bits ⇄ parts ⇄ names. */
+export {
+  decodeFields,
+  type Field,
+  type FieldValue,
+  fieldValue,
+  registerFields,
+  type SafeRule,
+} from './fields.js'
 export { idFromParts, type IdParts, idParts, registerWidth } from './id.js'
 export { nearestNames } from './nearest.js'
 export {
