@@ -1,0 +1,2 @@
+export { kernelBackend } from './backend.js'
+export { AddonError, type AddonErrorCode } from './load-addon.js'
