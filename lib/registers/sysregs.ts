@@ -210,6 +210,7 @@ const table = `
 3 5 14  1  CNTKCTL_EL12
 3 5 14  2  CNTP_TVAL_EL02 CNTP_CTL_EL02 CNTP_CVAL_EL02
 3 5 14  3  CNTV_TVAL_EL02 CNTV_CTL_EL02 CNTV_CVAL_EL02
+3 6  4  1  SP_EL2
 `
 
 /** Registers whose number is spread over CRm and op2. */

@@ -44,13 +44,11 @@ test('every id of a real host has an architectural or kernel name, but for the u
     assert.equal(encodeRegister(name), id)
     if (/^S\d|_REG\(/.test(name)) nameless.push(name)
   }
-  assert.deepEqual(nameless, [
-    ...['S3_0_C0_C3_3', 'S3_0_C0_C3_7'],
-    ...['S3_0_C0_C4_3', 'S3_0_C0_C4_6'],
-    ...['S3_0_C0_C5_3', 'S3_0_C0_C5_6', 'S3_0_C0_C5_7'],
-    ...['S3_0_C0_C6_4', 'S3_0_C0_C6_5', 'S3_0_C0_C6_6', 'S3_0_C0_C6_7'],
-    ...['S3_0_C0_C7_5', 'S3_0_C0_C7_6', 'S3_0_C0_C7_7'],
-  ])
+  const unallocated = 'C3_3 C3_7 C4_3 C4_6 C5_3 C5_6 C5_7 C6_4 C6_5 C6_6 C6_7 C7_5 C7_6 C7_7'
+  assert.deepEqual(
+    nameless,
+    unallocated.split(' ').map((rest) => `S3_0_C0_${rest}`),
+  )
 })
 
 test('registers of optional features have their names', () => {
