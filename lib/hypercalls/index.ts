@@ -1,0 +1,38 @@
+/** Hypercalls: function ids of the SMC Calling Convention, the services KVM offers and what gates them, PSCI. */
+export { decodeFunctionId, encodeFunctionId, type FunctionIdParts, ownerName, owners } from './function-id.js'
+export {
+  functionIds,
+  functionName,
+  functionNamed,
+  functionOf,
+  type HypercallFunction,
+  hypercallFunctions,
+  nearestFunctionNames,
+  smcccReturns,
+  trngReturns,
+} from './functions.js'
+export {
+  decodePsciVersion,
+  encodePsciVersion,
+  psci01Functions,
+  type PsciFunction,
+  psciFunctions,
+  psciReturns,
+  type PsciVersion,
+  psciVersions,
+} from './psci.js'
+export {
+  allowedByDefault,
+  bitmapOfServices,
+  type Gate,
+  gateOf,
+  knownMask,
+  type Service,
+  type ServiceBitmap,
+  serviceBitmapOf,
+  serviceBitmaps,
+  type ServiceGroup,
+  servicesInBitmap,
+  UnknownServiceError,
+} from './services.js'
+export { type Workaround, WORKAROUND_2_ENABLED, type WorkaroundLevel, workarounds } from './workarounds.js'
