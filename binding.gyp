@@ -35,6 +35,8 @@
         # Finalizers that could run JavaScript do not compile.
         'NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS',
       ],
+      # Node's own; on a 64-bit machine all it does is to ask for open64 and mmap64, names that musl is giving up.
+      'defines!': ['_FILE_OFFSET_BITS=64'],
       'cflags_cc': [
         # Pinned: Node's default follows its major version.
         '-std=c++20',
@@ -56,6 +58,8 @@
       #  -D_GLIBCXX_ASSERTIONS needs GLIBCXX_3.4.30 (GCC 12);
       #  -static-libstdc++ needs GLIBC_2.36.
       'conditions': [
+        # Outline atomics ask the C library for __getauxval, which older musl does not have.
+        ['target_arch=="arm64"', {'cflags_cc': ['-mno-outline-atomics']}],
         ['warnings_as_errors==1', {'cflags_cc': ['-Werror']}],
         # Node's own switch (node-gyp --asan=1 --ubsan=1): undefined behaviour is to fail the run, not only to be told.
         ['ubsan==1', {'cflags_cc': ['-fno-sanitize-recover=undefined']}],

@@ -13,7 +13,7 @@
 
 // System calls are made directly where glibc's wrapper is newer than the oldest glibc the addon loads on (2.28), or where
 // its symbol was given a new version when libpthread and librt became part of libc (2.32 to 2.34): gettid, tgkill,
-// timer_*, pthread_kill, pthread_sigmask.
+// timer_*, pthread_kill. In place of pthread_sigmask there is sigprocmask, which on Linux is the same.
 
 namespace {
 
@@ -54,7 +54,6 @@ void BlockOtherSignals() {
   sigset_t set;
   sigfillset(&set);
   sigdelset(&set, Signal());
-  // On Linux this is the calling thread's mask.
   ::sigprocmask(SIG_SETMASK, &set, nullptr);
 }
 
@@ -71,6 +70,12 @@ void SetImmediateExit(std::uint8_t* run, bool value) {
 }
 
 Deadline::Deadline(double milliseconds, std::uint8_t* run) : run_(run) {
+  // The mask may have been inherited from a parent that blocks everything.
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, Signal());
+  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+
   KernelSigevent event{};
   event.value.sival_ptr = this;
   event.signo = Signal();

@@ -100,6 +100,8 @@ Napi::Value AccessAll(int fd, unsigned long request, const Napi::CallbackInfo& i
   double failures = 0;
   for (std::size_t i = 0; i < batch.ids.size(); i++) {
     const std::uint64_t id = batch.ids[i];
+    // The kernel fills as many bytes as the register has.
+    if (request == kvm_abi::kGetOneReg) batch.values[i] = 0;
     const int result = IsWiderThanWord(id) ? -EINVAL : Access(fd, request, id, &batch.values[i]);
     batch.errnos[i] = result;
     if (result < 0) failures++;
@@ -150,9 +152,7 @@ Napi::Value SetOneRegAtNull(int fd, const Napi::CallbackInfo& info) {
 }
 
 Napi::Value GetRegs(int fd, const Napi::CallbackInfo& info) {
-  const Batch batch = ToBatch(info);
-  std::fill(batch.values.begin(), batch.values.end(), 0);
-  return AccessAll(fd, kvm_abi::kGetOneReg, info, batch);
+  return AccessAll(fd, kvm_abi::kGetOneReg, info, ToBatch(info));
 }
 
 Napi::Value SetRegs(int fd, const Napi::CallbackInfo& info) {

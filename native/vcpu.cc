@@ -39,7 +39,11 @@ Napi::Function Vcpu::Define(Napi::Env env) {
 Vcpu::Vcpu(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {
   PrepareInterrupts();
   run_page_.Publish(info.This().As<Napi::Object>(), "runPage", parts_.run);
-  if (!run_page_.published()) throw Napi::Error::New(info.Env(), "this runtime cannot map kvm_run: it forbids external buffers");
+  if (!run_page_.published()) {
+    Napi::Error error = Napi::Error::New(info.Env(), "kvm_run cannot be mapped: this runtime forbids external buffers");
+    error.Set("code", "ERR_KVM_NO_EXTERNAL_BUFFERS");
+    throw error;
+  }
 }
 
 template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>
@@ -59,8 +63,10 @@ Napi::ClassPropertyDescriptor<Vcpu> Vcpu::FastMethod(const char* name) {
       return (static_cast<Vcpu*>(vcpu)->*Method)(env, arguments);
     } catch (const Napi::Error& error) {
       error.ThrowAsJavaScriptException();
-      return nullptr;
+    } catch (const std::exception& error) {
+      napi_throw_error(env, nullptr, error.what());
     }
+    return nullptr;
   };
   return descriptor;
 }
