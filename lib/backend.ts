@@ -11,6 +11,8 @@
  */
 export interface Backend {
   readonly name: 'kernel' | 'simulator'
+  /** `uname -r` and `uname -v` of the host that answers, or answered when it was recorded. For readers, never for a decision. */
+  readonly host: { readonly release: string; readonly build: string }
   /** Opens `/dev/kvm`; `-errno` as `open(2)` gives it. */
   open(): SystemFd | number
 }

@@ -25,7 +25,12 @@ const hex64 = v.pipe(
   v.string(),
   v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
 )
-const text = v.pipe(v.string(), v.maxLength(1000))
+/** Shown on terminals, so nothing one could take for a command. */
+const text = v.pipe(
+  v.string(),
+  v.maxLength(1000),
+  v.regex(/^[ -~\u00a0-\uffff]*$/, 'holds control characters'),
+)
 const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
@@ -51,7 +56,15 @@ const register = v.strictObject({
 })
 
 /** Per nibble what a fresh VM accepts in a feature ID register, every other nibble left at its value. */
-const accepts = v.strictObject({ id: hex64, nibbles })
+const accepts = v.strictObject({
+  id: hex64,
+  nibbles,
+  /**
+   * After the first run, where a value that differs is `EBUSY`: per nibble the values that are `EINVAL` all the same, because KVM
+   * checks them first. Absent where there are none.
+   */
+  invalidAfterRun: v.optional(nibbles),
+})
 
 /** What a set of vCPU features does to the base configuration. */
 const configuration = v.strictObject({
@@ -100,7 +113,7 @@ const traits = v.strictObject({
   init: v.strictObject({
     /** Targets accepted for vCPU 0, of 0…15. */
     targets: v.array(int32),
-    /** Bits of `features[0]` the kernel knows; any other is `ENOENT`. */
+    /** How many bits of `features[0]` the kernel knows, from bit 0; any other is `ENOENT`. */
     knownFeatures: int32,
     /** Features this host supports, each with what it needs beside it; a known feature outside is `EINVAL`. */
     supported: v.array(feature),
@@ -110,6 +123,14 @@ const traits = v.strictObject({
     powerOff: v.picklist(['sticky', 'ephemeral']),
     /** Whether an init refused for an unknown feature leaves the lower bits set, so that the next one inherits them. */
     leaksRefusedFeatures: v.boolean(),
+    /**
+     * Where features are each vCPU's own: whether `el1-32bit` is nevertheless the VM's (`vm`: fixed by the first init;
+     * `every-vcpu`: compared with every vCPU created, also with those not yet initialised) or not (`vcpu`). Absent where the host has
+     * no AArch32 at EL1, or where the features are the VM's anyway.
+     */
+    registerWidth: v.optional(v.picklist(['vm', 'every-vcpu', 'vcpu'])),
+    /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent where there are none. */
+    kept: v.optional(v.array(hex64)),
   }),
   /** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
   psciVersions: v.array(hex64),
@@ -117,6 +138,10 @@ const traits = v.strictObject({
   bitmapAfterRun: v.nullable(afterRun),
   /** Write to a feature ID register after the first run. */
   idRegisterAfterRun: afterRun,
+  /** Bits of feature ID registers that the first run of a VM without a GIC changes, and to what. Absent where it changes none. */
+  changedByFirstRun: v.optional(
+    v.array(v.strictObject({ id: hex64, name: text, mask: hex64, value: hex64 })),
+  ),
   /** `WORKAROUND_2` of a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared; null where that cannot be or changes nothing. */
   workaround2WithoutSsbs: v.nullable(v.strictObject({ value: hex64, accepted: v.array(hex64) })),
   /** Whether `KVM_SET_ONE_REG` refuses a width other than 64 bits in the firmware spaces before it reads the value. */

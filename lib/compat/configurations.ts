@@ -1,0 +1,202 @@
+/** What the registers of a vCPU with a set of features are, and what they accept. */
+import type { SystemFd, VcpuFd } from '../backend.js'
+import { errnoName, kvmError } from '../kvm/errors.js'
+import { decodeRegister, registerName, registerWidth } from '../registers/index.js'
+import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
+import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
+import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
+
+/** The configuration every other is told relative to. */
+export const BASE: readonly VcpuFeature[] = ['psci-0.2']
+
+/** Registers that count time: two reads differ. */
+const COUNTERS = new Set(['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'])
+
+/** What a vCPU with a set of features has. */
+export interface ProbedConfiguration {
+  registers: ReportedRegister[]
+  /** By id, for each feature ID register. */
+  accepts: Map<string, Accepts>
+}
+
+/** `base` saves finding out again what the base configuration has already told. */
+export function probeConfiguration(
+  kvm: SystemFd,
+  type: bigint,
+  features: readonly VcpuFeature[],
+  base?: ProbedConfiguration,
+): ProbedConfiguration | Refusal {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      const outcome = initialise(vm, vcpu, features)
+      if (outcome < 0) return { features: [...features], refused: errnoName(outcome) as ErrnoName }
+      const known = new Map(base?.registers.map((register) => [register.id, register]))
+      const registers: ReportedRegister[] = [...listRegisters(vcpu)].map((id) => {
+        const name = registerName(id)
+        return { id: hex(id), name, value: COUNTERS.has(name) ? null : hex(read(vcpu, id)) }
+      })
+      // Values are read before the first write, which may change other registers than the one it is made to.
+      for (const register of registers) {
+        const write = known.has(register.id) ? known.get(register.id)!.write : tryWrites(vcpu, register)
+        if (write !== undefined) register.write = write
+      }
+      const featureIds = registers.filter(({ id }) => isFeatureIdRegister(BigInt(id)))
+      const accepts = featureIds.map((register) =>
+        // What such a register may hold hangs on the value it begins with: the same value, the same answer.
+        known.get(register.id)?.value === register.value
+          ? base!.accepts.get(register.id)!
+          : { id: register.id, nibbles: tryNibbles(vcpu, register, (errno) => errno === 0) },
+      )
+      const configuration = { registers, accepts: new Map(accepts.map((entry) => [entry.id, entry])) }
+      if (base === undefined) noteInvalidAfterRun(vcpu, registers, configuration.accepts)
+      else inheritInvalidAfterRun(configuration.accepts, base.accepts)
+      return configuration
+    }),
+  )
+}
+
+/** What a configuration does to the base. */
+export function relativeTo(
+  base: ProbedConfiguration,
+  features: VcpuFeature[],
+  { registers, accepts }: ProbedConfiguration,
+): Configuration {
+  const before = new Map(base.registers.map((register) => [register.id, register]))
+  const ids = new Set(registers.map(({ id }) => id))
+  return {
+    features,
+    removed: base.registers.filter(({ id }) => !ids.has(id)).map(({ id }) => id),
+    added: registers.map((register, index) => ({ ...register, index })).filter(({ id }) => !before.has(id)),
+    changed: registers
+      .filter(({ id, value }) => before.has(id) && before.get(id)!.value !== value)
+      .map(({ id, name, value }) => ({ id, name, value: value! })),
+    accepts: [...accepts.values()].filter((entry) => {
+      const told = base.accepts.get(entry.id)
+      return told === undefined || isFixed(told)
+        ? !isFixed(entry)
+        : told.nibbles.join() !== entry.nibbles.join()
+    }),
+  }
+}
+
+/** Whether every nibble accepts but one value, the one it has, which the register's value tells already. */
+export function isFixed({ nibbles, invalidAfterRun }: Accepts): boolean {
+  return invalidAfterRun === undefined && nibbles.every((set) => /^0*[1248]0*$/.test(set))
+}
+
+/** Op0 3, CRn 0: the feature ID registers of AArch64 and AArch32, CTR_EL0 and CLIDR_EL1. */
+export function isFeatureIdRegister(id: bigint): boolean {
+  const register = decodeRegister(id)
+  if (register.space !== 'sysreg') return false
+  const { op0, op1, crn, crm, op2 } = register.parts
+  if (op0 !== 3 || crn !== 0) return false
+  return (
+    (op1 === 0 && crm >= 1 && crm <= 7) ||
+    (op1 === 1 && crm === 0 && op2 === 1) ||
+    (op1 === 3 && crm === 0 && op2 === 1)
+  )
+}
+
+function read(vcpu: VcpuFd, id: bigint): bigint {
+  const value = vcpu.getOneReg(id)
+  if (typeof value === 'bigint') return value
+  throw kvmError(value, {
+    syscall: 'KVM_GET_ONE_REG',
+    register: id,
+    remedy: 'KVM lists this register but cannot read it',
+  })
+}
+
+/** Registers whose rules are told otherwise: firmware registers, feature ID registers, PSTATE's modes, counters. */
+function hasRulesOfItsOwn({ id, name, value }: ReportedRegister): boolean {
+  const { space } = decodeRegister(BigInt(id))
+  return (
+    space === 'firmware' ||
+    space === 'bitmap' ||
+    name === 'pstate' ||
+    value === null ||
+    isFeatureIdRegister(BigInt(id))
+  )
+}
+
+/** What becomes of all ones and of all zeros in a register: nothing to tell where both are kept. */
+function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined {
+  if (hasRulesOfItsOwn(register)) return undefined
+  const id = BigInt(register.id)
+  const original = BigInt(register.value!)
+  const ones = (1n << BigInt(registerWidth(id))) - 1n
+  const [afterOnes, afterZeros] = [ones, 0n].map((value) => {
+    if (value === original) return value
+    const outcome = vcpu.setOneReg(id, value)
+    const found = outcome < 0 ? outcome : read(vcpu, id)
+    vcpu.setOneReg(id, original)
+    return found
+  }) as [bigint | number, bigint | number]
+  const refusal = [afterOnes, afterZeros].find((found) => typeof found === 'number')
+  if (refusal !== undefined) return { refused: errnoName(refusal as number) as ErrnoName }
+  const sticky = (afterOnes as bigint) & ~(afterZeros as bigint)
+  return sticky === ones ? undefined : { sticky: hex(sticky) }
+}
+
+/**
+ * For each nibble of a feature ID register, all others as they are, the values whose errno is as asked. Before the run this finds
+ * the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it is, without knowing the field.
+ */
+function tryNibbles(
+  vcpu: VcpuFd,
+  register: ReportedRegister,
+  isWanted: (errno: number) => boolean,
+): string[] {
+  const original = BigInt(register.value!)
+  const ids = new BigUint64Array(2 * 16 * 16).fill(BigInt(register.id))
+  // Each try is followed by the write that undoes it.
+  const values = new BigUint64Array(ids.length).fill(original)
+  for (let nibble = 0; nibble < 16; nibble++) {
+    const shift = BigInt(4 * nibble)
+    const others = original & ~(0xfn << shift)
+    for (let value = 0; value < 16; value++) {
+      values[2 * (16 * nibble + value)] = others | (BigInt(value) << shift)
+    }
+  }
+  const outcomes = new Int32Array(ids.length)
+  vcpu.setRegs(ids, values, outcomes)
+  return Array.from({ length: 16 }, (_, nibble) => {
+    let set = 0
+    for (let value = 0; value < 16; value++) {
+      if (isWanted(outcomes[2 * (16 * nibble + value)]!)) set |= 1 << value
+    }
+    return set.toString(16).padStart(4, '0')
+  })
+}
+
+/** Freezes the VM; where differing values are then `EBUSY`, notes the ones that are `EINVAL` all the same. */
+function noteInvalidAfterRun(
+  vcpu: VcpuFd,
+  registers: readonly ReportedRegister[],
+  accepts: Map<string, Accepts>,
+): void {
+  freeze(vcpu)
+  for (const register of registers) {
+    const entry = accepts.get(register.id)
+    if (entry === undefined) continue
+    // The first run itself changes some of them.
+    const frozen = { ...register, value: hex(read(vcpu, BigInt(register.id))) }
+    const busy = tryNibbles(vcpu, frozen, (errno) => errno === -errnos.EBUSY)
+    const invalid = tryNibbles(vcpu, frozen, (errno) => errno === -errnos.EINVAL)
+    if (busy.some((set) => set !== NONE) && invalid.some((set) => set !== NONE))
+      entry.invalidAfterRun = invalid
+  }
+}
+
+const NONE = '0000'
+
+function inheritInvalidAfterRun(accepts: Map<string, Accepts>, base: ReadonlyMap<string, Accepts>): void {
+  for (const [id, entry] of accepts) {
+    const invalid = base.get(id)?.invalidAfterRun
+    if (invalid !== undefined) entry.invalidAfterRun = invalid
+  }
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`
+}

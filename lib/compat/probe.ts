@@ -1,0 +1,103 @@
+import type { SystemFd, VmFd } from '../backend.js'
+import type { Kvm } from '../kvm/index.js'
+import { kvmError } from '../kvm/errors.js'
+import { registerName, systemRegisterId } from '../registers/index.js'
+import type { Report } from '../report/report.js'
+import {
+  capabilities,
+  type Capability,
+  errnos,
+  KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  type VcpuFeature,
+} from '../uapi.js'
+import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
+import { onVm } from './scratch.js'
+import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
+
+/**
+ * Writes down everything a host's KVM shows: what can be read, and by experiment on scratch VMs what cannot. No guest
+ * code runs. Two probes of one host differ in nothing but `probedAt`.
+ *
+ * @param options.now what `probedAt` says
+ * @throws KvmError where the host cannot even make a VM and a vCPU
+ */
+export function probe(kvm: Kvm, { now = new Date() }: { now?: Date } = {}): Report {
+  const { fd } = kvm
+  const { release, build } = kvm.backend.host
+  const type = smallestVmType(fd)
+  const base = probeConfiguration(fd, type, BASE)
+  if ('refused' in base) throw kvmError(-errnos[base.refused], { syscall: 'KVM_ARM_VCPU_INIT' })
+  const supported = supportedFeatures(fd, type)
+  return {
+    format: 'kvm-arm64/report',
+    version: 1,
+    probedAt: now.toISOString(),
+    host: { release, build },
+    capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
+    vcpuMmapSize: fd.getVcpuMmapSize(),
+    preferredTarget: onVm(fd, type, preferredTarget),
+    writableMasks: onVm(fd, type, probeWritableMasks),
+    registers: base.registers,
+    accepts: [...base.accepts.values()].filter((entry) => !isFixed(entry)),
+    ...probeFirmware(fd, type, base.registers),
+    configurations: optionalFeatureSets(supported).map((features) => {
+      const found = probeConfiguration(fd, type, [...BASE, ...features], base)
+      return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
+    }),
+    traits: probeTraits(fd, type, supported, base),
+  }
+}
+
+/** 40 bits of address space, KVM's default, or the host's limit where that is lower. */
+function smallestVmType(kvm: SystemFd): bigint {
+  const limit = kvm.checkExtension(capabilities.KVM_CAP_ARM_VM_IPA_SIZE)
+  return limit > 0 && limit < 40 ? BigInt(limit) : 0n
+}
+
+function probeCapabilities(kvm: SystemFd, vm: VmFd): Report['capabilities'] {
+  const names = Object.keys(capabilities) as Capability[]
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      [kvm.checkExtension(capabilities[name]), vm.checkExtension(capabilities[name])],
+    ]),
+  )
+}
+
+function preferredTarget(vm: VmFd): number {
+  const init = new Uint32Array(8)
+  vm.getPreferredTarget(init)
+  return init[0]!
+}
+
+function probeWritableMasks(vm: VmFd): Report['writableMasks'] {
+  const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
+  if (vm.getRegWritableMasks(0, masks) < 0) return null
+  return [...masks.entries()]
+    .filter(([, mask]) => mask !== 0n)
+    .map(([index, mask]) => {
+      const op1 = index >> 6
+      const id = systemRegisterId({
+        op0: 3,
+        op1: op1 === 2 ? 3 : op1,
+        crn: 0,
+        crm: (index >> 3) & 7,
+        op2: index & 7,
+      })
+      return { id: hex(id), name: registerName(id), mask: hex(mask) }
+    })
+}
+
+/** Every combination of optional features but none, pointer authentication as the pair it must be. */
+function optionalFeatureSets(supported: readonly VcpuFeature[]): VcpuFeature[][] {
+  const units: VcpuFeature[][] = supported
+    .filter((feature) => feature !== 'psci-0.2' && feature !== 'power-off' && feature !== 'ptrauth-generic')
+    .map((feature) => (feature === 'ptrauth-address' ? ['ptrauth-address', 'ptrauth-generic'] : [feature]))
+  return Array.from({ length: 2 ** units.length - 1 }, (_, index) =>
+    units.filter((_unit, bit) => ((index + 1) >> bit) & 1).flat(),
+  )
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`
+}

@@ -1,0 +1,320 @@
+/** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
+import type { SystemFd, VcpuFd } from '../backend.js'
+import { errnoName } from '../kvm/errors.js'
+import { encodeRegister, registerName, registerWidth } from '../registers/index.js'
+import type { Report, ReportedRegister, Traits } from '../report/report.js'
+import {
+  deviceTypes,
+  errnos,
+  type ErrnoName,
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
+  type VcpuFeature,
+  vcpuFeatures,
+} from '../uapi.js'
+import { BASE, isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
+import { featureWord, freeze, initialise, onVcpu, onVm } from './scratch.js'
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
+const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
+const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
+/** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
+const SSBS = 0xf0n
+
+/** Features that are only accepted beside another one. */
+const companions = new Map<VcpuFeature, VcpuFeature>([
+  ['ptrauth-address', 'ptrauth-generic'],
+  ['ptrauth-generic', 'ptrauth-address'],
+  ['pmu-v3-strict', 'pmu-v3'],
+])
+
+/** Features this host accepts, alone or with the companion they need. */
+export function supportedFeatures(kvm: SystemFd, type: bigint): VcpuFeature[] {
+  return (Object.keys(vcpuFeatures) as VcpuFeature[]).filter((feature) => {
+    const companion = companions.get(feature)
+    const sets = companion === undefined ? [[feature]] : [[feature], [feature, companion]]
+    return sets.some((set) => initOutcome(kvm, type, featureWord(set)) === 0)
+  })
+}
+
+/** `KVM_ARM_VCPU_INIT` of vCPU 0 of a new VM. */
+function initOutcome(kvm: SystemFd, type: bigint, word: number, target?: number): number {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      const init = new Uint32Array(8)
+      vm.getPreferredTarget(init)
+      return vcpu.init(target ?? init[0]!, [word])
+    }),
+  )
+}
+
+function onBase<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd) => T): T {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      initialise(vm, vcpu, BASE)
+      return experiment(vcpu)
+    }),
+  )
+}
+
+/** What the firmware registers of both spaces may hold. */
+export function probeFirmware(
+  kvm: SystemFd,
+  type: bigint,
+  registers: readonly ReportedRegister[],
+): Pick<Report, 'bitmaps' | 'workarounds'> {
+  return onBase(kvm, type, (vcpu) => ({
+    bitmaps: registers
+      .filter(({ name }) => name.endsWith('_BMAP') || name.endsWith('_BMAP_2'))
+      .map(({ id, name, value }) => {
+        const bits = Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
+        const mask = accepted(vcpu, BigInt(id), bits).reduce((sum, bit) => sum | bit, 0n)
+        return { id, name, reset: value!, mask: hex(mask) }
+      }),
+    workarounds: registers
+      .filter(({ name }) => name.startsWith('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_'))
+      .map(({ id, name, value }) => ({
+        id,
+        name,
+        value: value!,
+        accepted: acceptedLevels(vcpu, BigInt(id)),
+      })),
+  }))
+}
+
+function accepted(vcpu: VcpuFd, id: bigint, values: readonly bigint[]): bigint[] {
+  return values.filter((value) => vcpu.setOneReg(id, value) === 0)
+}
+
+function acceptedLevels(vcpu: VcpuFd, id: bigint): string[] {
+  return accepted(vcpu, id, [0x0n, 0x1n, 0x2n, 0x3n, 0x10n, 0x11n, 0x12n, 0x13n]).map(hex)
+}
+
+export function probeTraits(
+  kvm: SystemFd,
+  type: bigint,
+  supported: readonly VcpuFeature[],
+  base: ProbedConfiguration,
+): Traits {
+  return {
+    init: probeInit(kvm, type, supported, base),
+    psciVersions: onBase(kvm, type, (vcpu) => {
+      const versions = [0n, 1n, 2n].flatMap((major) =>
+        Array.from({ length: 16 }, (_, minor) => (major << 16n) | BigInt(minor)),
+      )
+      return accepted(vcpu, PSCI_VERSION, versions).map(hex)
+    }),
+    bitmapAfterRun: bitmapAfterRun(kvm, type, base),
+    idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
+    changedByFirstRun: changedByFirstRun(kvm, type, base),
+    workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
+    firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
+      // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.
+      const narrow = withWidth(PSCI_VERSION, 2n)
+      return vcpu.setOneRegAtNull(narrow) === -errnos.ENOENT
+    }),
+    setReadsValueFirst: onBase(kvm, type, (vcpu) => ({
+      systemRegister: vcpu.setOneRegAtNull(encodeRegister('S3_7_C15_C15_7')) === -errnos.EFAULT,
+      unknownSpace: vcpu.setOneRegAtNull(0x6030000000120000n) === -errnos.EFAULT,
+    })),
+    vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
+      onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(64)) < 0),
+    ),
+    smcccFilter: onVm(kvm, type, (vm) => {
+      if (vm.hasDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER) < 0) return null
+      const nothingAtZero = new Uint8Array(24)
+      const outcome = vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, nothingAtZero)
+      return { emptyRangeAtZero: answer(outcome) }
+    }),
+    runWithoutPmuInit: supported.includes('pmu-v3')
+      ? onVm(kvm, type, (vm) =>
+          onVcpu(vm, 0, (vcpu) => {
+            initialise(vm, vcpu, [...BASE, 'pmu-v3'])
+            const outcome = freeze(vcpu)
+            return outcome === -errnos.EINTR ? null : answer(outcome)
+          }),
+        )
+      : null,
+    runWithoutVgicInit: runWithoutVgicInit(kvm, type),
+  }
+}
+
+function probeInit(
+  kvm: SystemFd,
+  type: bigint,
+  supported: readonly VcpuFeature[],
+  base: ProbedConfiguration,
+): Traits['init'] {
+  const bits = Array.from({ length: 32 }, (_, bit) => bit)
+  const unknown =
+    bits.find((bit) => initOutcome(kvm, type, (1 << bit) >>> 0) === -errnos.ENOENT) ?? bits.length
+  return {
+    targets: bits.slice(0, 16).filter((target) => initOutcome(kvm, type, featureWord(BASE), target) === 0),
+    knownFeatures: unknown,
+    supported: [...supported],
+    scope: onVm(kvm, type, (vm) =>
+      onVcpu(vm, 0, (first) =>
+        onVcpu(vm, 1, (second) => {
+          initialise(vm, first, BASE)
+          return initialise(vm, second, []) === 0 ? 'vcpu' : 'vm'
+        }),
+      ),
+    ),
+    powerOff: onVm(kvm, type, (vm) =>
+      onVcpu(vm, 0, (vcpu) => {
+        initialise(vm, vcpu, BASE)
+        return initialise(vm, vcpu, [...BASE, 'power-off']) === 0 ? 'ephemeral' : 'sticky'
+      }),
+    ),
+    leaksRefusedFeatures: onVm(kvm, type, (vm) =>
+      onVcpu(vm, 0, (vcpu) => {
+        const init = new Uint32Array(8)
+        vm.getPreferredTarget(init)
+        vcpu.init(init[0]!, [(featureWord(BASE) | (1 << unknown)) >>> 0])
+        initialise(vm, vcpu, [])
+        // Without psci-0.2 a vCPU speaks PSCI 0.1, which is 1.
+        return vcpu.getOneReg(PSCI_VERSION) !== 1n
+      }),
+    ),
+    registerWidth: supported.includes('el1-32bit') ? registerWidthScope(kvm, type) : undefined,
+    kept: keptAcrossInit(kvm, type, base),
+  }
+}
+
+/** Whose `el1-32bit` is: asked with two vCPUs, of which the second is initialised after the first. */
+function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['registerWidth'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (first) =>
+      onVcpu(vm, 1, (second) => {
+        if (initialise(vm, first, [...BASE, 'el1-32bit']) < 0) return 'every-vcpu'
+        return initialise(vm, second, BASE) < 0 ? 'vm' : 'vcpu'
+      }),
+    ),
+  )
+}
+
+/** Every bit that can be changed is, and what of it an init leaves is told. Feature ID registers are the VM's, and stay. */
+function keptAcrossInit(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): string[] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      initialise(vm, vcpu, BASE)
+      const changed = registers.filter(({ id, name, value }) => {
+        const isVms = isFeatureIdRegister(BigInt(id))
+        if (value === null || name === 'pstate' || name.startsWith('KVM_REG_ARM_') || isVms) return false
+        const other = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
+        return vcpu.setOneReg(BigInt(id), other) === 0 && vcpu.getOneReg(BigInt(id)) !== BigInt(value)
+      })
+      initialise(vm, vcpu, BASE)
+      return changed
+        .filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
+        .map(({ id }) => id)
+    }),
+  )
+}
+
+function bitmapAfterRun(kvm: SystemFd, type: bigint, base: ProbedConfiguration): Traits['bitmapAfterRun'] {
+  const std = base.registers.find((register) => register.name === 'KVM_REG_ARM_STD_BMAP')
+  if (std === undefined) return null
+  const value = BigInt(std.value!)
+  return onBase(kvm, type, (vcpu) => afterRun(vcpu, BigInt(std.id), value, value & (value - 1n)))
+}
+
+function idRegisterAfterRun(
+  kvm: SystemFd,
+  type: bigint,
+  base: ProbedConfiguration,
+): Traits['idRegisterAfterRun'] {
+  const [id, value, other] = changeableIdRegister(base)
+  return onBase(kvm, type, (vcpu) => afterRun(vcpu, id, value, other))
+}
+
+function changedByFirstRun(
+  kvm: SystemFd,
+  type: bigint,
+  { registers }: ProbedConfiguration,
+): Traits['changedByFirstRun'] {
+  return onBase(kvm, type, (vcpu) => {
+    freeze(vcpu)
+    return registers
+      .filter(({ id }) => isFeatureIdRegister(BigInt(id)))
+      .map(({ id, name, value }) => {
+        const found = vcpu.getOneReg(BigInt(id))
+        const mask = typeof found === 'bigint' ? found ^ BigInt(value!) : 0n
+        return { id, name, mask: hex(mask), value: hex((found as bigint) & mask) }
+      })
+      .filter(({ mask }) => mask !== '0x0')
+  })
+}
+
+/** A feature ID register, its value, and another that is accepted before the run, or that is refused where none is. */
+function changeableIdRegister({
+  registers,
+  accepts,
+}: ProbedConfiguration): [id: bigint, value: bigint, other: bigint] {
+  const values = new Map(registers.map(({ id, value }) => [id, value]))
+  for (const { id, nibbles } of accepts.values()) {
+    const value = BigInt(values.get(id)!)
+    // CLIDR_EL1 is each vCPU's own and never freezes.
+    if (registerName(BigInt(id)) === 'CLIDR_EL1') continue
+    for (const [nibble, set] of nibbles.entries()) {
+      const current = Number((value >> BigInt(4 * nibble)) & 0xfn)
+      const other = Array.from({ length: 16 }, (_, candidate) => candidate).find(
+        (candidate) => candidate !== current && (Number.parseInt(set, 16) >> candidate) & 1,
+      )
+      if (other !== undefined)
+        return [BigInt(id), value, value ^ (BigInt(current ^ other) << BigInt(4 * nibble))]
+    }
+  }
+  const value = BigInt(values.get(hex(ID_AA64PFR0_EL1))!)
+  return [ID_AA64PFR0_EL1, value, value ^ 1n]
+}
+
+function afterRun(vcpu: VcpuFd, id: bigint, same: bigint, other: bigint): Traits['idRegisterAfterRun'] {
+  freeze(vcpu)
+  if (vcpu.setOneReg(id, same) === -errnos.EBUSY) return 'busy'
+  return vcpu.setOneReg(id, other) === -errnos.EBUSY ? 'busy-if-changed' : 'unguarded'
+}
+
+function workaround2WithoutSsbs(kvm: SystemFd, type: bigint): Traits['workaround2WithoutSsbs'] {
+  return onBase(kvm, type, (vcpu) => {
+    const features = vcpu.getOneReg(ID_AA64PFR1_EL1)
+    const before = vcpu.getOneReg(WORKAROUND_2)
+    if (typeof features !== 'bigint' || (features & SSBS) === 0n) return null
+    if (vcpu.setOneReg(ID_AA64PFR1_EL1, features & ~SSBS) < 0) return null
+    const value = vcpu.getOneReg(WORKAROUND_2)
+    return typeof value === 'bigint' && value !== before
+      ? { value: hex(value), accepted: acceptedLevels(vcpu, WORKAROUND_2) }
+      : null
+  })
+}
+
+function runWithoutVgicInit(kvm: SystemFd, type: bigint): Traits['runWithoutVgicInit'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+      if (typeof gic === 'number') return null
+      try {
+        initialise(vm, vcpu, BASE)
+        const outcome = freeze(vcpu)
+        if (outcome === -errnos.EINTR) return null
+        return { errno: answer(outcome), killsVm: vcpu.getOneReg(PSCI_VERSION) === -errnos.EIO }
+      } finally {
+        gic.close()
+      }
+    }),
+  )
+}
+
+/** The id with another size in bits 55:52: 0 for 8 bits, 2 for 32, 3 for 64. */
+function withWidth(id: bigint, size: bigint): bigint {
+  return (id & ~(0xfn << 52n)) | (size << 52n)
+}
+
+function answer(outcome: number): ErrnoName {
+  return errnoName(outcome) as ErrnoName
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`
+}

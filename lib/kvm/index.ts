@@ -1,0 +1,11 @@
+/** The public handles of KVM: `Kvm`, `Vm`, `Vcpu`, `Device`, guest memory and exits, with the order of the first run. */
+export type { Attributes } from './attributes.js'
+export type { Device } from './device.js'
+export { errnoName, KvmError, type KvmErrorCode } from './errors.js'
+export type { Exit, SystemEvent } from './exits.js'
+export { type Kvm, type KvmOptions, openKvm, type VmOptions } from './kvm.js'
+export type { GuestMemory } from './memory.js'
+export type { BatchResult, RegisterReference, Registers } from './registers.js'
+export type { ElectedServices, Election, Services } from './services.js'
+export type { Vcpu, VcpuInit } from './vcpu.js'
+export type { MemoryMapping, Vm } from './vm.js'

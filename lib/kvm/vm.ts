@@ -1,0 +1,168 @@
+import type { VmFd } from '../backend.js'
+import {
+  capabilities,
+  deviceTypes,
+  KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MEM_READONLY,
+  type Capability,
+} from '../uapi.js'
+import { Attributes } from './attributes.js'
+import { Device } from './device.js'
+import { check, kvmError } from './errors.js'
+import type { GuestMemory } from './memory.js'
+import { FirstRun } from './ordering.js'
+import { Services } from './services.js'
+import { Vcpu, type VcpuInit } from './vcpu.js'
+import { systemRegisterId } from '../registers/index.js'
+
+export interface MemoryMapping {
+  /** Guest physical address, a multiple of the page size. */
+  address: bigint
+  memory: GuestMemory
+  /** Where in `memory` the slot begins, in bytes, and how long it is; default: all of it. Multiples of the page size. */
+  offset?: number
+  size?: number
+  /** Guest writes become MMIO exits. */
+  readonly?: boolean
+  /** `KVM_MEM_LOG_DIRTY_PAGES` */
+  logDirtyPages?: boolean
+}
+
+/** A virtual machine. */
+export class Vm implements Disposable {
+  readonly attributes: Attributes
+  /** The hypercall services its guest may discover. */
+  readonly services: Services
+  readonly #fd: VmFd
+  readonly #firstRun = new FirstRun()
+  readonly #enforceOrdering: boolean
+  readonly #vcpus = new Map<number, Vcpu>()
+
+  /** VMs are made by `Kvm.createVm`. */
+  constructor(fd: VmFd, enforceOrdering: boolean, supportedBitmaps: () => ReadonlyMap<bigint, bigint>) {
+    this.#fd = fd
+    this.#enforceOrdering = enforceOrdering
+    this.attributes = new Attributes(fd)
+    this.services = new Services(() => this.vcpus[0], supportedBitmaps)
+  }
+
+  /** Whether any vCPU has run or is running: what the first run freezes is frozen. */
+  get started(): boolean {
+    return this.#firstRun.started
+  }
+
+  /** In the order they were created. */
+  get vcpus(): readonly Vcpu[] {
+    return [...this.#vcpus.values()]
+  }
+
+  /**
+   * `KVM_CREATE_VCPU`, `KVM_ARM_VCPU_INIT` and, where `features` hold `sve`, `KVM_ARM_VCPU_FINALIZE`. With `init: false` only
+   * the first: `Vcpu.init` and `Vcpu.finalize` are then the caller's.
+   * @param id the vCPU's index, from 0; MPIDR_EL1 is derived from it
+   * @throws KvmError `EEXIST` for an id in use, `EINVAL` beyond `KVM_CAP_MAX_VCPUS`, and as `Vcpu.init`
+   */
+  createVcpu(id: number, { init = true, ...how }: VcpuInit & { init?: boolean } = {}): Vcpu {
+    const fd = check(this.#fd.createVcpu(id), { syscall: 'KVM_CREATE_VCPU', vcpu: id })
+    const vcpu = new Vcpu(fd, id, this.#firstRun, this.#enforceOrdering, () => this.preferredTarget())
+    try {
+      if (init) {
+        vcpu.init(how)
+        if (how.features?.includes('sve')) vcpu.finalize()
+      }
+    } catch (error) {
+      vcpu.close()
+      throw error
+    }
+    this.#vcpus.set(id, vcpu)
+    return vcpu
+  }
+
+  /** `KVM_ARM_PREFERRED_TARGET`: the target number `Vcpu.init` takes. */
+  preferredTarget(): number {
+    const init = new Uint32Array(8)
+    check(this.#fd.getPreferredTarget(init), { syscall: 'KVM_ARM_PREFERRED_TARGET' })
+    return init[0]!
+  }
+
+  /** `KVM_CHECK_EXTENSION` on the VM: 0 for no, a positive number for yes or how much. */
+  checkExtension(capability: Capability | number): number {
+    const number = typeof capability === 'number' ? capability : capabilities[capability]
+    return check(this.#fd.checkExtension(number), { syscall: 'KVM_CHECK_EXTENSION' })
+  }
+
+  /**
+   * `KVM_ENABLE_CAP`
+   * @throws KvmError `EINVAL` for one this kernel does not have or that comes too late
+   */
+  enableCapability(capability: Capability | number, ...args: bigint[]): void {
+    const number = typeof capability === 'number' ? capability : capabilities[capability]
+    const outcome = this.#fd.enableCap(number, 0, args)
+    if (outcome < 0) {
+      const remedy = `${capability} is unknown to this kernel, or must be enabled before the first vCPU is created`
+      throw kvmError(outcome, { syscall: 'KVM_ENABLE_CAP', remedy })
+    }
+  }
+
+  /**
+   * `KVM_ARM_GET_REG_WRITABLE_MASKS`: for each feature ID register with any, the bits userspace may change.
+   * @throws KvmError `EINVAL` before Linux 6.7: ask `KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES`
+   */
+  writableMasks(): Map<bigint, bigint> {
+    const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
+    check(this.#fd.getRegWritableMasks(0, masks), { syscall: 'KVM_ARM_GET_REG_WRITABLE_MASKS' })
+    const result = new Map<bigint, bigint>()
+    for (const [index, mask] of masks.entries()) {
+      if (mask !== 0n) result.set(featureIdRegister(index), mask)
+    }
+    return result
+  }
+
+  /**
+   * `KVM_SET_USER_MEMORY_REGION`: makes memory visible to the guest. The VM keeps the memory until the slot is deleted or the
+   * VM is closed.
+   * @throws KvmError `EEXIST` where it overlaps another slot, `EINVAL` where something is not a multiple of the page size
+   */
+  mapMemory(
+    slot: number,
+    { address, memory, offset = 0, size = memory.size - offset, ...how }: MemoryMapping,
+  ): void {
+    const flags = (how.readonly ? KVM_MEM_READONLY : 0) | (how.logDirtyPages ? KVM_MEM_LOG_DIRTY_PAGES : 0)
+    const outcome = this.#fd.setUserMemoryRegion(slot, flags, address, memory.fd, offset, size)
+    if (outcome < 0) {
+      const remedy = `Asked for ${size} bytes at guest address 0x${address.toString(16)} in slot ${slot}`
+      throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
+    }
+  }
+
+  /** Takes a slot's memory from the guest. */
+  unmapMemory(slot: number): void {
+    check(this.#fd.setUserMemoryRegion(slot, 0, 0n, null, 0, 0), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
+  }
+
+  /**
+   * `KVM_CREATE_DEVICE`
+   * @throws KvmError `ENODEV` for a type this host has not, `EEXIST` for a second GIC
+   */
+  createDevice(type: keyof typeof deviceTypes | number): Device {
+    const number = typeof type === 'number' ? type : deviceTypes[type]
+    return new Device(check(this.#fd.createDevice(number, 0), { syscall: 'KVM_CREATE_DEVICE' }))
+  }
+
+  /** Interrupts what runs and closes the VM with its vCPUs. */
+  close(): void {
+    for (const vcpu of this.#vcpus.values()) vcpu.close()
+    this.#fd.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+/** The register an entry of the writable masks is about (`api.rst`, `KVM_ARM_GET_REG_WRITABLE_MASKS`): op0 3, CRn 0. */
+function featureIdRegister(index: number): bigint {
+  const op1 = index >> 6
+  return systemRegisterId({ op0: 3, op1: op1 === 2 ? 3 : op1, crn: 0, crm: (index >> 3) & 7, op2: index & 7 })
+}

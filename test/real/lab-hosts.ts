@@ -1,0 +1,38 @@
+import { bootLab, type Lab, type RunResult } from '../../lib/lab/index.js'
+
+/** The real kernels everything is proven on. */
+export const kernels: readonly string[] = ['5.10', '6.1', '6.12', '6.18', '7.2']
+
+/** QEMU's CPUs they run on: with SSBS and without AArch32, an old one with AArch32, and every feature there is. */
+export const cpus: readonly string[] = ['neoverse-n1', 'cortex-a57', 'max']
+
+/** The built-in hosts recorded from them. */
+export const recordedHosts: readonly { name: string; kernel: string; cpu: string }[] = kernels.flatMap(
+  (kernel) => cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
+)
+
+/**
+ * Boots a kernel with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
+ * the same.
+ */
+export function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
+  return bootLab({
+    kernel,
+    cpu,
+    smp: 2,
+    memory: 1024,
+    copy: ['dist', 'prebuilds', 'package.json'],
+    timeout: 600,
+  })
+}
+
+/** Runs a compiled file of this project inside; throws with what it said when it fails. */
+export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {
+  const result = await lab.run(command)
+  if (result.status !== 0) {
+    throw new Error(
+      `${command.join(' ')} ended with ${result.status}\n${String(result.stdout)}\n${String(result.stderr)}`,
+    )
+  }
+  return result
+}
