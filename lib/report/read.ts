@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { isUtf8 } from 'node:buffer'
+import { closeSync, openSync, readSync } from 'node:fs'
 import * as v from 'valibot'
 import { reportSchema, type Report } from './report.js'
 
@@ -12,10 +13,16 @@ export class FormatError extends Error {
   readonly path: string
 
   constructor(source: string, path: string, problem: string) {
-    super(`${source}: ${path === '$' ? '' : `${path}: `}${problem}`)
+    super(printable(`${source}: ${path === '$' ? '' : `${path}: `}${problem}`))
     this.source = source
     this.path = path
   }
+}
+
+/** What is read may hold anything: a message of a length to read, which a terminal does not take for commands. */
+function printable(message: string): string {
+  const short = message.length > 1000 ? `${message.slice(0, 1000)}…` : message
+  return short.replaceAll(/\p{Cc}/gu, '?')
 }
 
 /** Larger than any host's report by two orders of magnitude; what is larger is something else. */
@@ -28,7 +35,7 @@ const MAX_BYTES = 64 * 1024 * 1024
 export function readReport(file: string): Report {
   let bytes: Buffer
   try {
-    bytes = readFileSync(file)
+    bytes = readAtMost(file, MAX_BYTES + 1)
   } catch (error) {
     throw new FormatError(
       file,
@@ -36,7 +43,28 @@ export function readReport(file: string): Report {
       `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
     )
   }
+  // Cut at the limit, a character may be cut too.
+  if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
   return parseReport(bytes.toString('utf8'), file)
+}
+
+/** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
+function readAtMost(file: string, limit: number): Buffer {
+  const descriptor = openSync(file, 'r')
+  try {
+    const chunks: Buffer[] = []
+    let length = 0
+    while (length < limit) {
+      const chunk = Buffer.allocUnsafe(Math.min(256 * 1024, limit - length))
+      const count = readSync(descriptor, chunk)
+      if (count === 0) break
+      chunks.push(chunk.subarray(0, count))
+      length += count
+    }
+    return Buffer.concat(chunks)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 /**
@@ -45,7 +73,7 @@ export function readReport(file: string): Report {
  */
 export function parseReport(json: string, source: string): Report {
   if (json.length > MAX_BYTES)
-    throw new FormatError(source, '$', `larger than any report (${json.length} bytes)`)
+    throw new FormatError(source, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB at most)`)
   if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
   let data: unknown
   try {
@@ -69,12 +97,10 @@ export function checkReport(data: unknown, source: string): Report {
       `is not a report: expected "${reportSchema.entries.format.literal}"`,
     )
   }
-  if (head.version !== reportSchema.entries.version.literal) {
-    throw new FormatError(
-      source,
-      '$.version',
-      `is ${JSON.stringify(head.version)}, and this version of kvm-arm64 reads ${reportSchema.entries.version.literal}`,
-    )
+  const { literal: version } = reportSchema.entries.version
+  if (head.version !== version) {
+    const found = typeof head.version === 'number' ? `is ${head.version}` : 'is no number'
+    throw new FormatError(source, '$.version', `${found}, and this version of kvm-arm64 reads ${version}`)
   }
   const result = v.safeParse(reportSchema, data, { abortEarly: true })
   if (!result.success) {

@@ -1,4 +1,15 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Report } from './report.js'
 
@@ -7,30 +18,40 @@ export function formatReport(report: Report): string {
   return `${layOut(report, '')}\n`
 }
 
-/** Writes a file so that a reader, or a crash, sees the old content or the new one whole, and never a part. */
+/**
+ * Writes a file so that a reader, or a crash, sees the old content or the new one whole, and never a part. A symbolic link
+ * stays one: the file it leads to is replaced. What is no regular file (a terminal, a pipe, `/dev/null`) is written to.
+ * @throws the error of `node:fs` for a file that cannot be written
+ */
 export function writeFileAtomically(file: string, content: string): void {
-  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
+  const old: Stats | undefined = statSync(file, { throwIfNoEntry: false })
+  if (old !== undefined && !old.isFile()) {
+    writeFileSync(file, content)
+    return
+  }
+  const target = old === undefined ? file : realpathSync(file)
+  const temporary = join(dirname(target), `.${basename(target)}.${Math.random().toString(36).slice(2)}.tmp`)
+  const descriptor = openSync(temporary, 'wx')
   try {
-    const descriptor = openSync(temporary, 'wx')
     try {
-      writeSync(descriptor, content)
+      if (old !== undefined) fchmodSync(descriptor, old.mode)
+      writeFileSync(descriptor, content)
       fsyncSync(descriptor)
     } finally {
       closeSync(descriptor)
     }
-    renameSync(temporary, file)
+    renameSync(temporary, target)
   } catch (error) {
     rmSync(temporary, { force: true })
     throw error
   }
 }
 
-/** Objects and arrays go on several lines where they hold objects or arrays themselves, on one where they are flat. */
+/** Lists, and what holds one, go on several lines where one would be long; all else goes on one. */
 function layOut(value: unknown, indent: string): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  const isFlat = Object.values(value).every((entry) => entry === null || typeof entry !== 'object')
   const flat = JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, ' ')
-  if (flat.length < 100 || (isFlat && !Array.isArray(value))) return flat
+  if (flat.length < 100 || !holdsList(value)) return flat
   const inner = `${indent}  `
   if (Array.isArray(value)) {
     return `[\n${value.map((entry) => inner + layOut(entry, inner)).join(',\n')}\n${indent}]`
@@ -39,4 +60,9 @@ function layOut(value: unknown, indent: string): string {
     ([key, entry]) => `${inner}${JSON.stringify(key)}: ${layOut(entry, inner)}`,
   )
   return `{\n${entries.join(',\n')}\n${indent}}`
+}
+
+function holdsList(value: unknown): boolean {
+  if (value === null || typeof value !== 'object') return false
+  return Array.isArray(value) || Object.values(value).some(holdsList)
 }

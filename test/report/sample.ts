@@ -1,0 +1,63 @@
+import type { Report } from '../../lib/report/report.js'
+
+/** A report with an entry of each kind, small enough to read. Not of a real host. */
+export function sampleReport(): Report {
+  return {
+    format: 'kvm-arm64/report',
+    version: 1,
+    probedAt: '2026-01-02T03:04:05.678Z',
+    host: { release: '6.12.0-sample', build: '#1 SMP' },
+    capabilities: { KVM_CAP_ARM_VM_IPA_SIZE: [44, 44], KVM_CAP_ARM_SVE: [1, 1] },
+    vcpuMmapSize: 8192,
+    preferredTarget: 5,
+    writableMasks: [{ id: '0x603000000013c020', name: 'ID_AA64PFR0_EL1', mask: '0xf' }],
+    registers: [
+      { id: '0x6030000000100000', name: 'x0', value: '0x0' },
+      { id: '0x6030000000140000', name: 'KVM_REG_ARM_PSCI_VERSION', value: '0x10001' },
+      { id: '0x6030000000160000', name: 'KVM_REG_ARM_STD_BMAP', value: '0x1' },
+      { id: '0x603000000013df1a', name: 'KVM_REG_ARM_TIMER_CNT', value: null },
+      { id: '0x603000000013c020', name: 'ID_AA64PFR0_EL1', value: '0x11' },
+      { id: '0x603000000013c000', name: 'MIDR_EL1', value: '0x413fd0c1', write: { refused: 'EINVAL' } },
+    ],
+    accepts: [{ id: '0x603000000013c020', nibbles: ['0006', ...Array.from({ length: 15 }, () => '0001')] }],
+    bitmaps: [{ id: '0x6030000000160000', name: 'KVM_REG_ARM_STD_BMAP', reset: '0x1', mask: '0x1' }],
+    workarounds: [
+      {
+        id: '0x6030000000140001',
+        name: 'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1',
+        value: '0x2',
+        accepted: ['0x0', '0x1', '0x2'],
+      },
+    ],
+    configurations: [
+      {
+        features: ['psci-0.2', 'sve'],
+        removed: ['0x6030000000100000'],
+        added: [{ id: '0x606000000015ffff', name: 'KVM_REG_ARM64_SVE_VLS', value: '0x1', index: 0 }],
+        changed: [{ id: '0x603000000013c020', name: 'ID_AA64PFR0_EL1', value: '0x12' }],
+        accepts: [],
+      },
+      { features: ['psci-0.2', 'el1-32bit', 'sve'], refused: 'EINVAL' },
+    ],
+    traits: {
+      init: {
+        targets: [5],
+        knownFeatures: 7,
+        supported: ['power-off', 'el1-32bit', 'psci-0.2', 'sve'],
+        scope: 'vm',
+        powerOff: 'ephemeral',
+        leaksRefusedFeatures: false,
+      },
+      psciVersions: ['0x2', '0x10000', '0x10001'],
+      bitmapAfterRun: 'busy-if-changed',
+      idRegisterAfterRun: 'busy-if-changed',
+      workaround2WithoutSsbs: null,
+      firmwareWidthChecked: true,
+      setReadsValueFirst: { systemRegister: true, unknownSpace: true },
+      vcpuEventsNeedInit: true,
+      smcccFilter: { emptyRangeAtZero: 'EEXIST' },
+      runWithoutPmuInit: null,
+      runWithoutVgicInit: { errno: 'ENXIO', killsVm: true },
+    },
+  }
+}
