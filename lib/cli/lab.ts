@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs'
+import { constants } from 'node:os'
 import { isAbsolute, relative } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import {
@@ -15,6 +16,8 @@ import {
 /** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
 const timedOut = 124
 const labFailed = 125
+/** Of the other subcommands, as of the whole command line: this machine cannot. */
+const cannot = 3
 
 /** `kvm-arm64 lab`: real arm64 KVM on any machine. */
 export function labCommand(): Command {
@@ -83,16 +86,15 @@ async function run(command: string[], { kernel, image, timeout, copy, ...machine
       signal,
       ...progress(),
     })
-    const result = await lab.run(command, {
-      stdin: process.stdin,
-      stdout: process.stdout,
-      stderr: process.stderr,
-      timeout: left(),
-    })
-    process.exitCode = result.status
-  })
-  // A terminal or pipe that is still open would keep us waiting for input nobody reads.
-  process.stdin.destroy()
+    try {
+      const streams = { stdin: process.stdin, stdout: process.stdout, stderr: process.stderr }
+      const { status } = await lab.run(command, { ...streams, timeout: left() })
+      process.exitCode = status
+    } finally {
+      // A terminal or pipe that is still open would keep us waiting for input nobody reads.
+      process.stdin.destroy()
+    }
+  }, labFailed)
 }
 
 function kernelsCommand(): Command {
@@ -149,7 +151,7 @@ function setupCommand(): Command {
               `kvm-arm64 lab: missing: ${missing.join(', ')}; someone with the right to must run:\n`,
             )
             process.stdout.write(`${command}\n`)
-            process.exitCode = 3
+            process.exitCode = cannot
             return
           }
           const status = await installPackages(command)
@@ -162,7 +164,10 @@ function setupCommand(): Command {
 }
 
 /** Runs `work`; an interruption ends it in order, and then us by the same signal. Failures of the lab set the exit status. */
-async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+async function interruptible(
+  work: (signal: AbortSignal) => Promise<void>,
+  failed: number = cannot,
+): Promise<void> {
   const abort = new AbortController()
   let interruption: NodeJS.Signals | undefined
   const interrupt = (name: NodeJS.Signals) => {
@@ -170,6 +175,8 @@ async function interruptible(work: (signal: AbortSignal) => Promise<void>): Prom
     abort.abort()
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  // Whoever read our output has gone: the end that an ordinary program comes to then.
+  process.stdout.on('error', () => interrupt('SIGPIPE'))
   for (const name of signals) process.on(name, interrupt)
   try {
     await work(abort.signal)
@@ -178,12 +185,14 @@ async function interruptible(work: (signal: AbortSignal) => Promise<void>): Prom
       if (!(error instanceof LabError)) throw error
       process.stderr.write(`kvm-arm64 lab: ${error.message}\n`)
       if (error.console) process.stderr.write(`The last lines of its console:\n${error.console}\n`)
-      process.exitCode = error.code === 'ERR_LAB_TIMEOUT' ? timedOut : labFailed
+      process.exitCode = error.code === 'ERR_LAB_TIMEOUT' ? timedOut : failed
     }
   } finally {
     for (const name of signals) process.removeListener(name, interrupt)
   }
-  if (interruption) process.kill(process.pid, interruption)
+  // Node ignores SIGPIPE.
+  if (interruption === 'SIGPIPE') process.exitCode = 128 + constants.signals.SIGPIPE
+  else if (interruption) process.kill(process.pid, interruption)
 }
 
 /** Long work is announced to someone who watches, and to nobody else. */

@@ -25,9 +25,9 @@ const indexLifetime = 24 * 60 * 60 * 1000
 /** The machine's Debian mirrors, found in its own apt sources; `KVM_ARM64_LAB_MIRROR` names one where it has none. */
 async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: string }> {
   const given = process.env['KVM_ARM64_LAB_MIRROR']
-  const sources = given ? '' : await executeOrFail('apt-get', ['update', '--print-uris'], signal)
+  const requests = given ? '' : await executeOrFail('apt-get', ['update', '--print-uris'], signal)
   const find = (suite: string) =>
-    new RegExp(`'(?!cdrom:)([^']+?)/*/dists/${suite}/(?:In)?Release'`).exec(sources)?.[1]
+    new RegExp(`'(?!cdrom:)([^']+?)/*/dists/${suite}/(?:In)?Release'`).exec(requests)?.[1]
   const codename = '(?:bullseye|bookworm|trixie|forky|duke|sid|(?:old)*stable|testing|unstable)'
   const main = given?.replace(/\/+$/, '') ?? find(`${codename}(?:-updates|-backports)?`)
   if (!main) {
@@ -41,6 +41,10 @@ async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: 
 
 /** Brings the indexes up to date unless they are younger than a day. Call it under the cache's lock. */
 export async function updateIndexes(force = false, signal?: AbortSignal): Promise<void> {
+  for (const name of ['etc/preferences.d', 'state/lists/partial', 'cache/archives/partial']) {
+    await mkdir(join(directory(), name), { recursive: true })
+  }
+  await writeFile(configuration(), settings())
   const stamp = join(directory(), 'updated')
   const age = await stat(stamp).then(
     ({ mtimeMs }) => Date.now() - mtimeMs,
@@ -48,6 +52,17 @@ export async function updateIndexes(force = false, signal?: AbortSignal): Promis
   )
   if (age < indexLifetime && !force) return
 
+  await writeFile(join(directory(), 'etc/lab.sources'), await sources(signal))
+  await writeFile(join(directory(), 'state/status'), '')
+  // A suite that has gone or cannot be verified takes only its own kernels away.
+  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal)
+  if (!(await aptCache(['pkgnames', 'libc6'], signal)).includes('libc6')) {
+    throw new LabError('ERR_LAB_DOWNLOAD', `apt could not fetch the package indexes: ${lastLine(stderr)}`)
+  }
+  await writeFile(stamp, stderr)
+}
+
+async function sources(signal?: AbortSignal): Promise<string> {
   const keyring = keyrings.find((path) => existsSync(path))
   if (!keyring) {
     throw new LabError(
@@ -56,28 +71,31 @@ export async function updateIndexes(force = false, signal?: AbortSignal): Promis
     )
   }
   const { main, security } = await mirrors(signal)
-  for (const name of ['etc/preferences.d', 'state/lists/partial', 'cache/archives/partial']) {
-    await mkdir(join(directory(), name), { recursive: true })
-  }
-  const source = (uri: string, names: string[]) =>
-    `Types: deb\nURIs: ${uri}\nSuites: ${names.join(' ')}\nComponents: main\nArchitectures: arm64\nTargets: Packages\nSigned-By: ${keyring}\n`
-  await writeFile(
-    join(directory(), 'etc/lab.sources'),
-    `${source(main, suites)}\n${source(security, securitySuites)}`,
-  )
-  await writeFile(join(directory(), 'state/status'), '')
-  // Read after the machine's configuration, so its proxy and credentials hold.
-  await writeFile(
-    configuration(),
-    `Dir::Etc::sourcelist "${directory()}/etc/lab.sources";
+  const stanza = (uri: string, names: string[]) => `Types: deb
+URIs: ${uri}
+Suites: ${names.join(' ')}
+Components: main
+Architectures: arm64
+Targets: Packages
+Signed-By: ${keyring}
+`
+  return `${stanza(main, suites)}\n${stanza(security, securitySuites)}`
+}
+
+/** Read after the machine's own configuration, so its proxy and credentials hold. */
+function settings(): string {
+  const root = directory()
+  return `Dir::Etc::sourcelist "${root}/etc/lab.sources";
 Dir::Etc::sourceparts "-";
 Dir::Etc::preferences "-";
-Dir::Etc::preferencesparts "${directory()}/etc/preferences.d";
-Dir::State "${directory()}/state";
-Dir::State::lists "${directory()}/state/lists";
-Dir::State::status "${directory()}/state/status";
-Dir::Cache "${directory()}/cache";
+Dir::Etc::preferencesparts "${root}/etc/preferences.d";
+Dir::State "${root}/state";
+Dir::State::lists "${root}/state/lists";
+Dir::State::status "${root}/state/status";
+Dir::Cache "${root}/cache";
 Dir::Cache::archives "archives";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "";
 #clear APT::Architectures;
 APT::Architecture "arm64";
 APT::Architectures { "arm64"; };
@@ -89,15 +107,7 @@ Acquire::Check-Valid-Until "false";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
-#clear DPkg::Post-Invoke;
-`,
-  )
-  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal)
-  // A suite that has gone or cannot be verified takes only its own kernels away.
-  await writeFile(stamp, stderr)
-  if (!(await aptCache(['pkgnames', 'libc6'], signal)).includes('libc6')) {
-    throw new LabError('ERR_LAB_DOWNLOAD', `apt could not fetch the package indexes: ${lastLine(stderr)}`)
-  }
+`
 }
 
 /** Asks apt about the packages of all suites. */

@@ -1,20 +1,16 @@
-import { createReadStream } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 
 /** Something to put into an archive. Paths are relative to the root of the archive. */
 export type ArchiveEntry =
   | { type: 'directory'; path: string }
   | { type: 'symlink'; path: string; target: string }
-  /** Content given, or the file to read it from together with its size. */
-  | { type: 'file'; path: string; executable: boolean; content: Uint8Array | { file: string; size: number } }
-
-const modes = { directory: 0o040755, symlink: 0o120777, file: 0o100644 }
+  /** Content given, or the file to read it from. */
+  | { type: 'file'; path: string; executable: boolean; content: Uint8Array | { file: string } }
 
 /**
  * Writes a cpio archive in the "newc" format, the one Linux unpacks as its initial root (kernel document
  * `driver-api/early-userspace/buffer-format.rst`). Everything belongs to root and dates from the epoch, so the same entries
  * give the same bytes.
- *
- * @throws Error when a file is no longer as long as its entry says
  */
 export async function* writeCpio(
   entries: Iterable<ArchiveEntry>,
@@ -39,29 +35,24 @@ const blockSize = 512 * 1024
 async function* pieces(entries: Iterable<ArchiveEntry>): AsyncGenerator<Uint8Array, void, undefined> {
   let inode = 1
   for (const entry of entries) {
-    const mode = entry.type === 'file' && entry.executable ? 0o100755 : modes[entry.type]
-    if (entry.type === 'file' && 'file' in entry.content) {
-      const { file, size } = entry.content
-      yield header(inode++, entry.path, mode, size)
-      let length = 0
-      for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
-        length += (chunk as Uint8Array).length
-        if (length > size) break
-        yield chunk as Uint8Array
-      }
-      if (length !== size) throw new Error(`${file} changed while it was being copied`)
-      yield padding(size)
-    } else {
-      const content =
-        entry.type === 'file'
-          ? (entry.content as Uint8Array)
-          : Buffer.from(entry.type === 'symlink' ? entry.target : '')
-      yield header(inode++, entry.path, mode, content.length)
-      yield content
-      yield padding(content.length)
-    }
+    const content = await contentOf(entry)
+    yield header(inode++, entry.path, modeOf(entry), content.length)
+    yield content
+    yield padding(content.length)
   }
   yield header(0, 'TRAILER!!!', 0, 0)
+}
+
+function modeOf(entry: ArchiveEntry): number {
+  if (entry.type === 'directory') return 0o040755
+  if (entry.type === 'symlink') return 0o120777
+  return entry.executable ? 0o100755 : 0o100644
+}
+
+async function contentOf(entry: ArchiveEntry): Promise<Uint8Array> {
+  if (entry.type === 'directory') return new Uint8Array()
+  if (entry.type === 'symlink') return Buffer.from(entry.target)
+  return 'file' in entry.content ? await readFile(entry.content.file) : entry.content
 }
 
 function header(inode: number, path: string, mode: number, size: number): Uint8Array {

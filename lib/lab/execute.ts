@@ -10,15 +10,17 @@ export interface Execution {
 /**
  * Runs a tool of this machine to its end and returns what it said.
  *
- * @throws LabError `ERR_LAB_TOOL` when it is not installed, `ERR_LAB_DISK_FULL` when it failed for want of space,
- *   `ERR_LAB_CLOSED` when aborted
+ * @throws LabError `ERR_LAB_TOOL` when it is not installed, `ERR_LAB_CLOSED` when aborted
+ * @throws Error with code `ENOSPC` when it failed for want of space
  */
 export function execute(command: string, args: string[], signal?: AbortSignal): Promise<Execution> {
   return new Promise((resolve, reject) => {
     const output = { stdout: '', stderr: '' }
     // Its own process group: Ctrl-C reaches us alone, and we end it in order.
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    const stop = () => child.kill('SIGTERM')
+    const stop = () => {
+      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGTERM')
+    }
     signal?.addEventListener('abort', stop)
     if (signal?.aborted) stop()
     for (const name of ['stdout', 'stderr'] as const) {
@@ -37,8 +39,8 @@ export function execute(command: string, args: string[], signal?: AbortSignal): 
     child.on('close', (status, killed) => {
       signal?.removeEventListener('abort', stop)
       if (signal?.aborted) reject(new LabError('ERR_LAB_CLOSED', `${command} was interrupted`))
-      else if (status !== 0 && /No space left on device|ENOSPC/.test(output.stderr)) {
-        reject(new LabError('ERR_LAB_DISK_FULL', `${command}: the disk is full: ${lastLine(output.stderr)}`))
+      else if (status !== 0 && /No space left on device|ENOSPC|enough free space/.test(output.stderr)) {
+        reject(Object.assign(new Error(`${command}: ${lastLine(output.stderr)}`), { code: 'ENOSPC' }))
       } else resolve({ status: status ?? -1, ...output, ...(killed && { stderr: `killed by ${killed}` }) })
     })
   })

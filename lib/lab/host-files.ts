@@ -31,8 +31,8 @@ export async function treeEntries(
 }
 
 export async function fileEntry(file: string, path: string): Promise<ArchiveEntry> {
-  const { mode, size } = await lstat(file)
-  return { type: 'file', path, executable: (mode & 0o111) !== 0, content: { file, size } }
+  const { mode } = await lstat(file)
+  return { type: 'file', path, executable: (mode & 0o111) !== 0, content: { file } }
 }
 
 /** Where commands start in the machine, and where copied files go. */

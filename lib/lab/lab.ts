@@ -4,7 +4,7 @@ import { Readable, type Writable } from 'node:stream'
 import type { Socket } from 'node:net'
 import { constants } from 'node:os'
 import { runLine } from './agent.js'
-import { writeCpio } from './cpio.js'
+import { writeCpio, type ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
 import { copiedEntries, packageEntries } from './host-files.js'
 import { ensureKernel, type LabKernel } from './kernels.js'
@@ -105,22 +105,27 @@ export async function bootLab(options: BootOptions = {}): Promise<Lab> {
       if (greeting !== 'ready') throw new Error(`the lab's agent said ${JSON.stringify(greeting)}`)
     })
     timings.boot = performance.now() - prepared
-    const { status, stderr } = await lab.run(['sh', '-c', 'cd / && exec cpio -idmu'], {
-      stdin: Readable.from(writeCpio(entries), { objectMode: false }),
-      timeout,
-    })
-    if (status !== 0) {
-      throw new LabError(
-        'ERR_LAB_COPY',
-        `cannot put the files into the machine (more memory may help): ${stderr.toString().trim()}`,
-      )
-    }
+    await putFiles(lab, entries, timeout)
     timings.copy = performance.now() - prepared - timings.boot
     return lab
   } catch (error) {
     await lab.close()
     throw error
   }
+}
+
+async function putFiles(lab: Lab, entries: ArchiveEntry[], timeout: number): Promise<void> {
+  const stdin = Readable.from(writeCpio(entries), { objectMode: false })
+  let reason: string
+  try {
+    const { status, stderr } = await lab.run(['sh', '-c', 'cd / && exec cpio -idmu'], { stdin, timeout })
+    if (status === 0) return
+    reason = `${String(stderr).trim()} (more memory may help)`
+  } catch (error) {
+    if (error instanceof LabError) throw error
+    reason = (error as Error).message
+  }
+  throw new LabError('ERR_LAB_COPY', `cannot copy the files into the machine: ${reason}`)
 }
 
 /** A machine that runs commands, one at a time, each with nothing left over from the one before but files. */
@@ -206,8 +211,11 @@ export class Lab implements AsyncDisposable {
       const out = new Stream(stdout, mark, options.stdout)
       const err = new Stream(stderr, mark, options.stderr)
       control.write(runLine(mark, options.stdin !== undefined, command))
-      const stopFeeding = options.stdin === undefined ? () => {} : feed(options.stdin, stdin)
-      const [answer] = await Promise.all([this.answer().finally(stopFeeding), out.ended, err.ended])
+      const feeding = options.stdin === undefined ? undefined : new Feed(options.stdin, stdin)
+      const [answer] = await Promise.all([this.answer(), out.ended, err.ended])
+      feeding?.end()
+      // Only now: until the command has ended, the machine takes no other.
+      if (feeding?.failure) throw feeding.failure
       const status = Number(/^exit (\d+)$/.exec(answer)?.[1])
       const signal = signalNames.get(status - 128)
       const milliseconds = performance.now() - started
@@ -259,12 +267,17 @@ class Stream {
 
   constructor(port: Socket, mark: string, sink: Writable | undefined) {
     let held: Buffer = Buffer.alloc(0)
+    const resume = () => {
+      sink?.removeListener('drain', resume).removeListener('close', resume)
+      port.resume()
+    }
     const emit = (data: Buffer) => {
       if (data.length === 0) return
       if (!sink) this.#chunks.push(data)
-      else if (!sink.write(data)) {
+      // What nobody reads any more is dropped; the command goes on.
+      else if (sink.writable && !sink.write(data)) {
         port.pause()
-        sink.once('drain', () => port.resume())
+        sink.on('drain', resume).on('close', resume)
       }
     }
     this.ended = new Promise((resolve) => {
@@ -302,31 +315,48 @@ function possibleStart(data: Buffer, mark: string): number {
 
 const largestFrame = 1 << 20
 
-/** Sends a stream as frames; the returned function ends it early, for a command that has ended without reading it all. */
-function feed(source: string | Uint8Array | Readable, port: Socket): () => void {
-  const stream =
-    source instanceof Readable ? source : Readable.from([Buffer.from(source)], { objectMode: false })
-  let ended = false
-  const end = () => {
-    if (ended) return
-    ended = true
-    stream.removeListener('data', send).removeListener('end', end).removeListener('error', end).pause()
-    port.write('0\n')
+/** Sends a stream to a command as frames, until it ends or the command does. */
+class Feed {
+  /** Why the stream ended early. */
+  failure: Error | undefined
+  readonly #source: Readable
+  readonly #port: Socket
+  #ended = false
+
+  constructor(source: string | Uint8Array | Readable, port: Socket) {
+    this.#port = port
+    this.#source =
+      source instanceof Readable
+        ? source
+        : Readable.from([Buffer.from(source as Uint8Array)], { objectMode: false })
+    this.#source.on('data', this.#send).on('end', this.end).on('error', this.#fail)
   }
-  const resume = () => {
-    if (!ended) stream.resume()
+
+  readonly end = (): void => {
+    if (this.#ended) return
+    this.#ended = true
+    this.#source.removeListener('data', this.#send).removeListener('end', this.end).pause()
+    this.#port.write('0\n')
   }
-  const send = (data: Buffer | string) => {
+
+  readonly #send = (data: Buffer | string): void => {
     const bytes = Buffer.from(data as Buffer)
     for (let start = 0; start < bytes.length; start += largestFrame) {
       const frame = bytes.subarray(start, start + largestFrame)
-      port.write(`${frame.length}\n`)
-      if (!port.write(frame)) {
-        stream.pause()
-        port.once('drain', resume)
+      this.#port.write(`${frame.length}\n`)
+      if (!this.#port.write(frame)) {
+        this.#source.pause()
+        this.#port.once('drain', this.#resume)
       }
     }
   }
-  stream.on('data', send).on('end', end).on('error', end)
-  return end
+
+  readonly #resume = (): void => {
+    if (!this.#ended) this.#source.resume()
+  }
+
+  readonly #fail = (error: Error): void => {
+    this.failure ??= error
+    this.end()
+  }
 }

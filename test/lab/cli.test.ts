@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
+
+function lab(
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [main, 'lab', ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  })
+}
+
+describe('kvm-arm64 lab, where no machine is booted', () => {
+  it('says how to get QEMU when it is missing', () => {
+    const { status, stdout, stderr } = lab(['run', '--', 'true'], { PATH: '/nonexistent' })
+    assert.equal(status, 125)
+    assert.equal(stdout, '')
+    assert.match(stderr, /qemu-system-aarch64 is not installed; run: kvm-arm64 lab setup/)
+  })
+
+  it('says which kernels there are when asked for one that cannot be had', () => {
+    const { status, stdout, stderr } = lab(['run', '--kernel', '4.99', '--', 'true'])
+    assert.equal(status, 125)
+    assert.equal(stdout, '')
+    assert.match(stderr, /no kernel 4\.99 can be had; there are .*7\.2.*6\.12.*6\.1.*5\.10/)
+  })
+
+  it('names an image that is not there', () => {
+    const { status, stderr } = lab(['run', '--image', '/nonexistent/Image', '--', 'true'])
+    assert.equal(status, 125)
+    assert.match(stderr, /no kernel image \/nonexistent\/Image/)
+  })
+
+  it('passes on what QEMU says about a CPU it does not know', () => {
+    const { status, stderr } = lab(['run', '--cpu', 'abacus', '--', 'true'])
+    assert.equal(status, 125)
+    assert.match(stderr, /QEMU cannot run this machine: .*abacus/)
+  })
+
+  it('lists kernels as data, newest first, and silently in a pipe', () => {
+    const { status, stdout, stderr } = lab(['kernels', '--json'])
+    assert.equal(status, 0)
+    assert.equal(stderr, '')
+    const kernels = JSON.parse(stdout) as Record<string, unknown>[]
+    for (const series of ['5.10', '6.1', '6.12', '6.18', '7.2']) {
+      assert.ok(
+        kernels.some((kernel) => kernel['series'] === series),
+        series,
+      )
+    }
+    for (const kernel of kernels) {
+      assert.deepEqual(Object.keys(kernel).toSorted(), ['cached', 'release', 'series', 'suite', 'version'])
+    }
+  })
+})
