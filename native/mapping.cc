@@ -12,19 +12,13 @@ Mapping::~Mapping() { ::munmap(address_, size_); }
 
 void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping) {
   const napi_env env = handle.Env();
-  void* const data = mapping->data();
-  const std::size_t size = mapping->size();
-  hold_ = new Hold{std::move(mapping), static_cast<std::int64_t>(size)};
-
-  // V8 counts an ArrayBuffer as memory that collecting garbage could free, and collects at once when a large one appears.
-  // A mapping is not such memory: it is subtracted first, and added again when V8 has subtracted it.
-  std::int64_t total = 0;
-  napi_adjust_external_memory(env, -hold_->size, &total);
+  hold_ = new Shared<Mapping>(mapping);
   napi_value buffer = nullptr;
-  const napi_status status = napi_create_external_arraybuffer(env, data, size, Finalize, hold_, &buffer);
+  const napi_status status =
+      napi_create_external_arraybuffer(env, mapping->data(), mapping->size(), Finalize, hold_, &buffer);
   if (status != napi_ok) {
     // For every failure but this one Node.js calls the finalizer itself.
-    if (status == napi_no_external_buffers_allowed) Finalize(env, data, hold_);
+    if (status == napi_no_external_buffers_allowed) delete hold_;
     hold_ = nullptr;
     bool pending = false;
     napi_is_exception_pending(env, &pending);
@@ -37,7 +31,7 @@ void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping
 }
 
 void MappedBuffer::Detach(Napi::Object handle, const char* name) {
-  Hold* const hold = std::exchange(hold_, nullptr);
+  Shared<Mapping>* const hold = std::exchange(hold_, nullptr);
   if (hold == nullptr) return;
   Napi::ArrayBuffer buffer = handle.Get(name).As<Napi::ArrayBuffer>();
   // A buffer that is detached already was moved by ArrayBuffer.prototype.transfer(): the memory is reachable through
@@ -46,12 +40,7 @@ void MappedBuffer::Detach(Napi::Object handle, const char* name) {
   buffer.Detach();
   // Node.js runs the finalizer only on a later turn of the event loop; a script that opens and closes handles in a
   // synchronous loop must not pile up mappings until then.
-  hold->mapping.Reset();
+  hold->Reset();
 }
 
-void MappedBuffer::Finalize(napi_env env, void*, void* hint) {
-  Hold* const hold = static_cast<Hold*>(hint);
-  std::int64_t total = 0;
-  napi_adjust_external_memory(env, hold->size, &total);
-  delete hold;
-}
+void MappedBuffer::Finalize(napi_env, void*, void* hint) { delete static_cast<Shared<Mapping>*>(hint); }

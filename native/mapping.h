@@ -39,11 +39,8 @@ class MappedBuffer {
   void Detach(Napi::Object handle, const char* name);
 
  private:
-  struct Hold {
-    Shared<Mapping> mapping;
-    std::int64_t size;
-  };
   static void Finalize(napi_env env, void* data, void* hint);
 
-  Hold* hold_ = nullptr;
+  // The ArrayBuffer's share of the mapping; the ArrayBuffer's finalizer frees it.
+  Shared<Mapping>* hold_ = nullptr;
 };

@@ -1,0 +1,96 @@
+/** What the addon's tests share: handles that are there or fail the test, and a vCPU whose run does not end by itself. */
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
+import { kernelBackend } from '../../lib/kernel/index.js'
+import { vcpuFeatures } from '../../lib/uapi.js'
+
+/** Whether KVM of some architecture answers here; everything but arm64's own ioctls can be tried on any. */
+export const hasKvm: boolean = (() => {
+  const system = kernelBackend.open()
+  if (typeof system === 'number') return false
+  system.close()
+  return true
+})()
+
+export function opened<T>(answer: T | number): T {
+  if (typeof answer === 'number') assert.fail(`answered ${answer}`)
+  return answer
+}
+
+export interface Handles {
+  readonly system: SystemFd
+  readonly vm: VmFd
+  readonly vcpu: VcpuFd
+  readonly close: () => void
+}
+
+function handles(vcpuId: number, prepare: (vm: VmFd) => void): Handles {
+  const system = opened(kernelBackend.open())
+  const vm = opened(system.createVm(0n))
+  prepare(vm)
+  const vcpu = opened(vm.createVcpu(vcpuId))
+  return {
+    system,
+    vm,
+    vcpu,
+    close: () => {
+      vcpu.close()
+      vm.close()
+      system.close()
+    },
+  }
+}
+
+/** Where guest programs are put, and a page that no memory backs. */
+export const codeAddress = 0x10000n
+export const deviceAddress = 0x9000000n
+
+/** `KVM_REG_ARM_CORE` ids of x0 to x30 and pc. */
+export function x(n: number): bigint {
+  return 0x6030000000100000n | BigInt(2 * n)
+}
+export const pc = 0x6030000000100040n
+
+/** An arm64 vCPU, initialised with the given features, on a VM of its own with `program` in its memory and pc at it. */
+export function arm64Handles(
+  program: readonly number[] = [],
+  features: number = 1 << vcpuFeatures['psci-0.2'],
+): Handles & { readonly memory: GuestMemoryFd } {
+  const made = handles(0, () => undefined)
+  const { system, vm, vcpu } = made
+  assert.equal(vcpu.init(preferredTarget(vm), [features]), 0)
+  const memory = opened(system.createMemory(0x10000))
+  assert.equal(memory.write(0, new Uint8Array(Uint32Array.from(program).buffer)), 0)
+  assert.equal(vm.setUserMemoryRegion(0, 0, codeAddress, memory, 0, memory.size), 0)
+  assert.equal(vcpu.setOneReg(pc, codeAddress), 0)
+  return {
+    ...made,
+    memory,
+    close: () => {
+      made.close()
+      memory.close()
+    },
+  }
+}
+
+export function preferredTarget(vm: VmFd): number {
+  const init = new Uint32Array(8)
+  assert.equal(vm.getPreferredTarget(init), 0)
+  return init[0]!
+}
+
+/**
+ * A vCPU that runs until it is interrupted. On arm64 it executes a branch to itself; on x64 it waits for the interrupt that
+ * starts a second CPU, which exists as soon as the VM has interrupt controllers in the kernel (KVM_CAP_SPLIT_IRQCHIP).
+ */
+export function endlessHandles(): Handles {
+  const splitIrqchip = 121
+  return process.arch === 'arm64'
+    ? arm64Handles([0x14000000])
+    : handles(1, (vm) => assert.equal(vm.enableCap(splitIrqchip, 0, [24n]), 0))
+}
+
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length
+}

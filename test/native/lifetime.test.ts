@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { describe, it } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { errnos } from '../../lib/uapi.js'
+import { endlessHandles, hasKvm, opened, openDescriptors } from './handles.js'
+
+setFlagsFromString('--expose-gc')
+const gc = runInNewContext('gc') as () => void
+
+/** Collects garbage, and lets finalizers run, until `done`; false when it is not after many rounds. */
+async function collectUntil(done: () => boolean): Promise<boolean> {
+  for (let round = 0; round < 20; round++) {
+    // On a turn of its own: what a WeakRef has given out lives until the end of that turn.
+    await setImmediate()
+    gc()
+    await setImmediate()
+    if (done()) return true
+  }
+  return false
+}
+
+interface End {
+  code: unknown
+  signal: unknown
+  stdout: string
+  stderr: string
+}
+
+function endOf(stage: string): Promise<End> {
+  const file = fileURLToPath(new URL('./stages.js', import.meta.url))
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [file, stage],
+      { timeout: 120_000, killSignal: 'SIGKILL' },
+      (error, stdout, stderr) =>
+        resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, stdout, stderr }),
+    )
+  })
+}
+
+if (hasKvm) {
+  describe('A process ends as it should', () => {
+    const stages = [
+      'everything open',
+      'a thread that has run before',
+      'process.exit() during a run',
+      'process.exit() right after the start of two runs',
+      'close() during a run and process.exit()',
+      'process.exit() with runs in workers',
+      'workers that are terminated during a run',
+      'workers that end with everything open',
+      'a worker that is terminated during runSync() with a timeout',
+    ]
+    for (const stage of stages) {
+      it(`with ${stage}`, async () => {
+        assert.deepEqual(await endOf(stage), { code: 0, signal: null, stdout: '', stderr: '' })
+      })
+    }
+
+    it('but not before a run has ended that somebody waits for', async () => {
+      const stage = 'a run that is still wanted'
+      assert.deepEqual(await endOf(stage), { code: 0, signal: null, stdout: 'settled\n', stderr: '' })
+    })
+  })
+
+  describe('What nobody refers to any more', () => {
+    it('is closed by the garbage collector, threads included', async () => {
+      const before = openDescriptors()
+      await (async () => {
+        for (let i = 0; i < 5; i++) {
+          const { system, vm, vcpu } = endlessHandles()
+          const memory = opened(system.createMemory(65536))
+          assert.equal(vm.setUserMemoryRegion(7, 0, 0x40000000n, memory, 0, 65536), 0)
+          const run = vcpu.run()
+          vcpu.kick()
+          await run
+        }
+      })()
+      assert.ok(openDescriptors() > before)
+      assert.ok(
+        await collectUntil(() => openDescriptors() <= before),
+        `${openDescriptors()} instead of ${before}`,
+      )
+    })
+
+    it('is kept while it runs, and collected afterwards', async () => {
+      const { reference, run } = (() => {
+        const { vcpu } = endlessHandles()
+        return { reference: new WeakRef(vcpu), run: vcpu.run() }
+      })()
+      assert.equal(await collectUntil(() => reference.deref() === undefined), false)
+      reference.deref()!.kick()
+      assert.equal(await run, -errnos.EINTR)
+      assert.ok(await collectUntil(() => reference.deref() === undefined))
+    })
+
+    it('keeps its mapping as long as somebody has the ArrayBuffer over it', async () => {
+      const { runPage, buffer } = (() => {
+        const handles = endlessHandles()
+        const memory = opened(handles.system.createMemory(65536))
+        new Uint8Array(memory.buffer!).fill(7)
+        return { runPage: handles.vcpu.runPage, buffer: memory.buffer! }
+      })()
+      await collectUntil(() => false)
+      assert.ok(new Uint8Array(buffer).every((byte) => byte === 7))
+      assert.equal(new Uint8Array(runPage)[1], 0)
+    })
+  })
+}

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, describe, it } from 'node:test'
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import { errnos } from '../../lib/uapi.js'
+import { endlessHandles, hasKvm, type Handles } from './handles.js'
+
+const interrupted = -errnos.EINTR
+
+function timed(run: () => number): { result: number; milliseconds: number } {
+  const start = performance.now()
+  const result = run()
+  return { result, milliseconds: performance.now() - start }
+}
+
+if (hasKvm) {
+  describe('A run that does not end by itself', () => {
+    let handles: Handles
+    beforeEach(() => {
+      handles = endlessHandles()
+    })
+    afterEach(() => handles.close())
+
+    /** `kvm_run.immediate_exit` */
+    function immediateExit(value?: number): number {
+      const page = new Uint8Array(handles.vcpu.runPage)
+      if (value !== undefined) page[1] = value
+      return page[1]!
+    }
+
+    it('is interrupted by its timeout', () => {
+      for (const timeout of [1, 20, 60.5]) {
+        const { result, milliseconds } = timed(() => handles.vcpu.runSync(timeout))
+        assert.equal(result, interrupted)
+        assert.ok(milliseconds >= timeout - 1, `${milliseconds} ms instead of ${timeout}`)
+        assert.equal(immediateExit(), 0)
+      }
+    })
+
+    it('is interrupted by a timeout shorter than the way to the kernel, every time', () => {
+      for (let i = 0; i < 200; i++) {
+        for (const timeout of [Number.MIN_VALUE, 1e-4, 0.005, 0.02]) {
+          assert.equal(handles.vcpu.runSync(timeout), interrupted)
+          assert.equal(immediateExit(), 0)
+        }
+      }
+    })
+
+    it('leaves no timer behind that would interrupt a later run', async () => {
+      assert.equal(handles.vcpu.runSync(1), interrupted)
+      const run = handles.vcpu.run()
+      const first = await Promise.race([run, setTimeout(100, 'still running')])
+      assert.equal(first, 'still running')
+      handles.vcpu.kick()
+      assert.equal(await run, interrupted)
+    })
+
+    it('is interrupted by a kick', async () => {
+      const run = handles.vcpu.run()
+      await setTimeout(30)
+      handles.vcpu.kick()
+      assert.equal(await run, interrupted)
+      assert.equal(immediateExit(), 0)
+    })
+
+    it('is interrupted by a kick at any moment, every time', async () => {
+      for (let i = 0; i < 300; i++) {
+        const run = handles.vcpu.run()
+        if (i % 3 === 1) await setImmediate()
+        if (i % 3 === 2) for (let spin = 0; spin < i * 100; spin++);
+        handles.vcpu.kick()
+        if (i % 5 === 0) handles.vcpu.kick()
+        assert.equal(await run, interrupted)
+        assert.equal(immediateExit(), 0)
+      }
+    })
+
+    it('is not interrupted by a kick that came before it', async () => {
+      handles.vcpu.kick()
+      assert.ok(timed(() => handles.vcpu.runSync(30)).milliseconds >= 29)
+      const run = handles.vcpu.run()
+      handles.vcpu.kick()
+      await run
+      handles.vcpu.kick()
+      assert.equal(immediateExit(), 0)
+      assert.ok(timed(() => handles.vcpu.runSync(30)).milliseconds >= 29)
+    })
+
+    it('returns at once where the script has set immediate_exit, which stays set', async () => {
+      immediateExit(1)
+      for (let i = 0; i < 3; i++) {
+        assert.equal(handles.vcpu.runSync(0), interrupted)
+        assert.equal(await handles.vcpu.run(), interrupted)
+        assert.equal(immediateExit(), 1)
+      }
+      immediateExit(0)
+      assert.ok(timed(() => handles.vcpu.runSync(30)).milliseconds >= 29)
+    })
+
+    it('keeps every other run of its vCPU away, which answers EBUSY', async () => {
+      const run = handles.vcpu.run()
+      assert.equal(await handles.vcpu.run(), -errnos.EBUSY)
+      assert.equal(handles.vcpu.runSync(0), -errnos.EBUSY)
+      assert.equal(handles.vcpu.runSync(10), -errnos.EBUSY)
+      handles.vcpu.kick()
+      assert.equal(await run, interrupted)
+      assert.equal(handles.vcpu.runSync(1), interrupted)
+    })
+
+    it('does not hold up the event loop', async () => {
+      const run = handles.vcpu.run()
+      let turns = 0
+      const until = performance.now() + 50
+      while (performance.now() < until) {
+        await setImmediate()
+        turns++
+      }
+      assert.ok(turns > 10)
+      handles.vcpu.kick()
+      await run
+    })
+
+    it('is interrupted by close(), which settles it with EINTR', async () => {
+      for (let i = 0; i < 20; i++) {
+        const each = endlessHandles()
+        const run = each.vcpu.run()
+        if (i % 2 === 0) await setImmediate()
+        each.close()
+        assert.equal(await run, interrupted)
+        assert.equal(each.vcpu.runPage.byteLength, 0)
+      }
+    })
+
+    it('goes on beside another one', async () => {
+      const other = endlessHandles()
+      const runs = [handles.vcpu.run(), other.vcpu.run()]
+      await setTimeout(20)
+      other.vcpu.kick()
+      assert.equal(await runs[1], interrupted)
+      assert.equal(await Promise.race([runs[0], setTimeout(20, 'still running')]), 'still running')
+      handles.vcpu.kick()
+      assert.equal(await runs[0], interrupted)
+      other.close()
+    })
+  })
+}
