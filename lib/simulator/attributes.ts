@@ -1,0 +1,18 @@
+/** Payloads of device attributes. */
+import { checkArray } from './arguments.js'
+
+export function readWord(data: Uint8Array, bytes: 4 | 8): bigint {
+  checkArray(data, Uint8Array, bytes, 'data')
+  const view = new DataView(data.buffer, data.byteOffset, bytes)
+  return bytes === 4 ? BigInt(view.getUint32(0, true)) : view.getBigUint64(0, true)
+}
+
+export function writeWord(data: Uint8Array, bytes: 4 | 8, value: bigint): void {
+  checkArray(data, Uint8Array, bytes, 'data')
+  const view = new DataView(data.buffer, data.byteOffset, bytes)
+  if (bytes === 4) view.setUint32(0, Number(value), true)
+  else view.setBigUint64(0, value, true)
+}
+
+/** What KVM reads where nothing was set: no address is all ones. */
+export const NO_ADDRESS = 0xffff_ffff_ffff_ffffn

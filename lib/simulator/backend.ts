@@ -1,0 +1,20 @@
+import type { Backend } from '../backend.js'
+import type { Report } from '../report/report.js'
+import { Host } from './host.js'
+import { SimulatedSystem } from './system.js'
+
+/**
+ * KVM as the host of a report answers. Nothing but the report decides an answer: no kernel's version, no host's name.
+ *
+ * Guest code is not executed. A vCPU that runs waits for an interrupt until it is kicked, times out, or is told by
+ * `immediate_exit` not to start; all of them freeze what the first run freezes.
+ */
+export function simulatorBackend(report: Report): Backend {
+  const host = new Host(report)
+  const { release, build } = report.host
+  return {
+    name: 'simulator',
+    host: { release, build },
+    open: () => new SimulatedSystem(host),
+  }
+}

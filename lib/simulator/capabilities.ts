@@ -1,0 +1,67 @@
+import { capabilities, errnos } from '../uapi.js'
+import { SimulatorError } from './errors.js'
+import type { VmState } from './state.js'
+
+const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
+const KVM_DIRTY_LOG_MANUAL_CAPS = 3n
+
+/**
+ * `KVM_ENABLE_CAP` on a VM: 0 or `-errno` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_cap_generic`,
+ * `arch/arm64/kvm/arm.c:kvm_vm_ioctl_enable_cap`).
+ *
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for memory tagging, which the report of a host with it does not tell about
+ */
+export function enableCapability(
+  vm: VmState,
+  capability: number,
+  flags: number,
+  args: readonly bigint[],
+): number {
+  const { host } = vm
+  const [argument = 0n] = args
+  const isOffered = host.vmCapability(capability) > 0
+  if (flags !== 0) return -errnos.EINVAL
+  switch (capability) {
+    case capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
+      const allowed = argument & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE ? KVM_DIRTY_LOG_MANUAL_CAPS : 0n
+      return accept(isOffered && (argument & ~allowed) === 0n)
+    }
+    case capabilities.KVM_CAP_HALT_POLL:
+      return accept(isOffered && argument <= 0xffff_ffffn)
+    case capabilities.KVM_CAP_ARM_NISV_TO_USER:
+    case capabilities.KVM_CAP_ARM_SYSTEM_SUSPEND:
+    case capabilities.KVM_CAP_ARM_SEA_TO_USER:
+      return accept(isOffered)
+    case capabilities.KVM_CAP_ARM_MTE:
+      if (!isOffered || vm.vcpus.size > 0) return -errnos.EINVAL
+      throw new SimulatorError(
+        'ERR_KVM_SIMULATOR_NOT_RECORDED',
+        `The report of ${host.report.host.release} does not record a VM with memory tagging (KVM_CAP_ARM_MTE).`,
+      )
+    case capabilities.KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE: {
+      const sizes = BigInt(host.capability('KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES'))
+      const isBlockSize =
+        argument === 0n || ((argument & (argument - 1n)) === 0n && (argument & sizes) !== 0n)
+      if (sizes <= 0n || vm.memorySlots.size > 0 || !isBlockSize) return -errnos.EINVAL
+      vm.eagerSplitChunkSize = argument
+      return 0
+    }
+    case capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS:
+      if (!isOffered || vm.vcpus.size > 0) return -errnos.EINVAL
+      vm.writableImplementationIds = true
+      return 0
+    default:
+      return -errnos.EINVAL
+  }
+}
+
+function accept(isAccepted: boolean): number {
+  return isAccepted ? 0 : -errnos.EINVAL
+}
+
+/** `KVM_CHECK_EXTENSION` on a VM. */
+export function checkVmExtension(vm: VmState, capability: number): number {
+  return capability === capabilities.KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE && vm.eagerSplitChunkSize !== null
+    ? Number(vm.eagerSplitChunkSize)
+    : vm.host.vmCapability(capability)
+}

@@ -1,0 +1,82 @@
+import { decodeRegister, encodeRegister, registerWidth } from '../registers/index.js'
+import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
+import { firmwareRegister } from './firmware-registers.js'
+import { idRegister } from './id-registers.js'
+import {
+  CoreRegister,
+  CounterRegister,
+  PstateRegister,
+  recordedRegister,
+  VectorLengthsRegister,
+  VectorRegister,
+} from './stored-registers.js'
+import type { Register, RegisterFile } from './state.js'
+
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+
+/** Pairs of PMU registers that show one bitmap: what is written to one is read from the other. */
+const sharedStorage = [
+  ['PMINTENCLR_EL1', 'PMINTENSET_EL1'],
+  ['PMCNTENCLR_EL0', 'PMCNTENSET_EL0'],
+  ['PMOVSCLR_EL0', 'PMOVSSET_EL0'],
+].map((pair) => pair.map(encodeRegister) as [clear: bigint, set: bigint])
+
+/** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
+export function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
+  const listed = configuration === null ? report.registers : applyConfiguration(report, configuration)
+  const accepts = new Map(
+    [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),
+  )
+  const ids = BigUint64Array.from(listed, ({ id }) => BigInt(id))
+  const slots = new Map([...ids].map((id, slot) => [id, slot]))
+  for (const [clear, set] of sharedStorage) {
+    if (slots.has(clear)) slots.set(clear, slots.get(set)!)
+  }
+  const registers = listed.map((register, index) => {
+    const id = ids[index]!
+    return [
+      id,
+      buildRegister(report, register, slots.get(id)!, accepts.get(register.id) ?? null, slots),
+    ] as const
+  })
+  return {
+    ids,
+    byId: new Map(registers),
+    slots,
+    reset: listed.map(({ value }) => BigInt(value ?? 0)),
+  }
+}
+
+/** The base's list with what the configuration removes, adds and changes. */
+function applyConfiguration(report: Report, configuration: Configuration): ReportedRegister[] {
+  const removed = new Set(configuration.removed)
+  const changed = new Map(configuration.changed.map(({ id, value }) => [id, value]))
+  const listed = report.registers
+    .filter(({ id }) => !removed.has(id))
+    .map((register) => Object.assign({}, register, { value: changed.get(register.id) ?? register.value }))
+  for (const { index, ...register } of configuration.added.toSorted((a, b) => a.index - b.index)) {
+    listed.splice(index, 0, register)
+  }
+  return listed
+}
+
+function buildRegister(
+  report: Report,
+  register: ReportedRegister,
+  slot: number,
+  accepts: Accepts | null,
+  slots: ReadonlyMap<bigint, number>,
+): Register {
+  const id = BigInt(register.id)
+  const width = registerWidth(id)
+  if (register.value === null) return new CounterRegister(id)
+  const { space, name } = decodeRegister(id)
+  if (space === 'core') return new (name === 'pstate' ? PstateRegister : CoreRegister)(slot, width)
+  if (id === SVE_VLS) return new VectorLengthsRegister(slot, width)
+  if (space === 'sve') return new VectorRegister(slot, width, slots.get(SVE_VLS)!)
+  return (
+    firmwareRegister(report, register) ??
+    idRegister(report, register, slot, accepts) ??
+    recordedRegister(slot, width, register.write)
+  )
+}

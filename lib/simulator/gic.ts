@@ -1,0 +1,115 @@
+import type { DeviceFd } from '../backend.js'
+import {
+  errnos,
+  KVM_DEV_ARM_VGIC_CTRL_INIT,
+  KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_DEV_ARM_VGIC_GRP_CTRL,
+  KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_VGIC_V3_ADDR_TYPE_DIST,
+  KVM_VGIC_V3_ADDR_TYPE_REDIST,
+} from '../uapi.js'
+import { checkUint32, checkUint64 } from './arguments.js'
+import { NO_ADDRESS, readWord, writeWord } from './attributes.js'
+import type { Gic, VmState } from './state.js'
+
+/** Bytes of a distributor's frame, to whose multiples both addresses must be aligned. */
+const FRAME = 0x1_0000n
+/** Software-generated and private interrupts, which every vCPU has. */
+const PRIVATE_INTERRUPTS = 32
+const MAX_INTERRUPTS = 1024
+/** Interrupts of a GIC whose number was not set. */
+const DEFAULT_INTERRUPTS = 256
+
+/**
+ * The VGICv3 of a simulated VM: its addresses, number of interrupts and initialisation, on which the first run of a vCPU depends
+ * (`arch/arm64/kvm/vgic/vgic-kvm-device.c`). Its registers are not simulated.
+ */
+export class SimulatedGic implements DeviceFd {
+  readonly #vm: VmState
+  readonly #gic: Gic
+  #closed = false
+
+  constructor(vm: VmState, gic: Gic) {
+    this.#vm = vm
+    this.#gic = gic
+  }
+
+  hasDeviceAttr(group: number, attribute: bigint): number {
+    const barrier = this.#barrier(group, attribute)
+    if (barrier < 0) return barrier
+    return this.#isKnown(group, attribute) ? 0 : -errnos.ENXIO
+  }
+
+  getDeviceAttr(group: number, attribute: bigint, data: Uint8Array): number {
+    const barrier = this.#barrier(group, attribute)
+    if (barrier < 0) return barrier
+    if (group === KVM_DEV_ARM_VGIC_GRP_NR_IRQS) {
+      writeWord(data, 4, BigInt(this.#gic.spis + PRIVATE_INTERRUPTS))
+      return 0
+    }
+    const frame = group === KVM_DEV_ARM_VGIC_GRP_ADDR ? frameOf(attribute) : undefined
+    if (frame === undefined) return -errnos.ENXIO
+    writeWord(data, 8, this.#gic[frame] ?? NO_ADDRESS)
+    return 0
+  }
+
+  setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number {
+    const barrier = this.#barrier(group, attribute)
+    if (barrier < 0) return barrier
+    if (!this.#isKnown(group, attribute)) return -errnos.ENXIO
+    if (group === KVM_DEV_ARM_VGIC_GRP_CTRL) return this.#initialise()
+    if (data === null) return -errnos.EFAULT
+    return group === KVM_DEV_ARM_VGIC_GRP_NR_IRQS
+      ? this.#setInterrupts(Number(readWord(data, 4)))
+      : this.#setAddress(frameOf(attribute)!, readWord(data, 8))
+  }
+
+  close(): void {
+    this.#closed = true
+  }
+
+  #barrier(group: number, attribute: bigint): number {
+    checkUint32(group, 'group')
+    checkUint64(attribute, 'attribute')
+    if (this.#closed) return -errnos.EBADF
+    return this.#vm.dead ? -errnos.EIO : 0
+  }
+
+  #isKnown(group: number, attribute: bigint): boolean {
+    switch (group) {
+      case KVM_DEV_ARM_VGIC_GRP_ADDR:
+        return frameOf(attribute) !== undefined
+      case KVM_DEV_ARM_VGIC_GRP_NR_IRQS:
+        return true
+      default:
+        return group === KVM_DEV_ARM_VGIC_GRP_CTRL && attribute === KVM_DEV_ARM_VGIC_CTRL_INIT
+    }
+  }
+
+  #initialise(): number {
+    if (this.#gic.spis === 0) this.#gic.spis = DEFAULT_INTERRUPTS - PRIVATE_INTERRUPTS
+    this.#gic.initialised = true
+    return 0
+  }
+
+  #setInterrupts(count: number): number {
+    const isPossible = count >= 2 * PRIVATE_INTERRUPTS && count <= MAX_INTERRUPTS && count % 32 === 0
+    if (!isPossible) return -errnos.EINVAL
+    if (this.#gic.spis !== 0) return -errnos.EBUSY
+    this.#gic.spis = count - PRIVATE_INTERRUPTS
+    return 0
+  }
+
+  #setAddress(frame: 'distributor' | 'redistributor', address: bigint): number {
+    if (this.#gic[frame] !== null) return -errnos.EEXIST
+    if (address % FRAME !== 0n) return -errnos.EINVAL
+    if (address + FRAME > 1n << BigInt(this.#vm.ipaBits)) return -errnos.E2BIG
+    this.#gic[frame] = address
+    return 0
+  }
+}
+
+function frameOf(attribute: bigint): 'distributor' | 'redistributor' | undefined {
+  if (attribute === KVM_VGIC_V3_ADDR_TYPE_DIST) return 'distributor'
+  return attribute === KVM_VGIC_V3_ADDR_TYPE_REDIST ? 'redistributor' : undefined
+}

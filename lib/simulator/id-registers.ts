@@ -1,0 +1,147 @@
+/** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
+import { decodeRegister, encodeRegister } from '../registers/index.js'
+import type { Accepts, Report, ReportedRegister } from '../report/report.js'
+import { errnos } from '../uapi.js'
+import { NibbleSets } from './nibbles.js'
+import { StoredRegister } from './stored-registers.js'
+import type { Register, VcpuState } from './state.js'
+
+const U64 = 0xffff_ffff_ffff_ffffn
+const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
+const CTR_EL0 = encodeRegister('CTR_EL0')
+const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
+
+/** Op0 3, op1 0, CRn 0, CRm 1 to 7, and CTR_EL0: one value for the whole VM. */
+function isFeatureIdRegister(id: bigint): boolean {
+  const register = decodeRegister(id)
+  if (register.space !== 'sysreg') return false
+  const { op0, op1, crn, crm } = register.parts
+  return id === CTR_EL0 || (op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 7)
+}
+
+/** What a VM's vCPU reads: its configuration's value but for the bits that belong to the VM. */
+function readVmWide({ vm, values }: VcpuState, id: bigint, slot: number): bigint {
+  const own = values[slot]!
+  const changed = vm.idRegisters.get(id)
+  return changed === undefined ? own : (own & ~changed.mask) | changed.value
+}
+
+/** A feature ID register, of the whole VM. `accepts` null: no value but the one it has. */
+class FeatureIdRegister implements Register {
+  readonly limit = U64
+  readonly #id: bigint
+  readonly #slot: number
+  readonly #accepted: NibbleSets | null
+  readonly #invalidAfterRun: NibbleSets | null
+  readonly #storedAs: NonNullable<Accepts['storedAs']>
+  readonly #free: bigint
+
+  constructor(id: bigint, slot: number, value: bigint, accepts: Accepts | null) {
+    this.#id = id
+    this.#slot = slot
+    this.#accepted = accepts && new NibbleSets(accepts.nibbles)
+    this.#invalidAfterRun = accepts?.invalidAfterRun ? new NibbleSets(accepts.invalidAfterRun) : null
+    this.#storedAs = accepts?.storedAs ?? []
+    this.#free = this.#accepted?.freeBits(value) ?? 0n
+  }
+
+  read(vcpu: VcpuState): bigint {
+    return readVmWide(vcpu, this.#id, this.#slot)
+  }
+
+  write(vcpu: VcpuState, written: bigint): number {
+    const { vm } = vcpu
+    const rule = vm.host.traits.idRegisterAfterRun
+    const value = this.#stored(written)
+    if (vm.hasRun && rule !== 'unguarded') {
+      if (this.#invalidAfterRun?.hasAny(value)) return -errnos.EINVAL
+      return rule === 'busy-if-changed' && value === this.read(vcpu) ? 0 : -errnos.EBUSY
+    }
+    if (this.#accepted === null) return value === this.read(vcpu) ? 0 : -errnos.EINVAL
+    if (!this.#accepted.hasAll(value)) return -errnos.EINVAL
+    vm.overrideIdRegister(this.#id, this.#free, value)
+    return 0
+  }
+
+  /** KVM puts another value in the place of some that it accepts. */
+  #stored(written: bigint): bigint {
+    let value = written
+    for (const entry of this.#storedAs) {
+      const shift = BigInt(4 * entry.nibble)
+      if (((written >> shift) & 0xfn) === BigInt(entry.written)) {
+        value = (value & ~(0xfn << shift)) | (BigInt(entry.stored) << shift)
+      }
+    }
+    return value
+  }
+}
+
+/** An AArch32 feature register of a host without AArch32: KVM drops what is written. */
+class IgnoringRegister extends StoredRegister {
+  override write(): number {
+    return 0
+  }
+}
+
+/** CLIDR_EL1: of each vCPU, and writable after the run too. */
+class CacheLevelIdRegister extends StoredRegister {
+  readonly #accepted: NibbleSets | null
+
+  constructor(slot: number, accepts: Accepts | null) {
+    super(slot, 64)
+    this.#accepted = accepts && new NibbleSets(accepts.nibbles)
+  }
+
+  override write(vcpu: VcpuState, value: bigint): number {
+    const isAccepted = this.#accepted?.hasAll(value) ?? value === vcpu.values[this.slot]
+    return isAccepted ? super.write(vcpu, value) : -errnos.EINVAL
+  }
+}
+
+/** MIDR_EL1, REVIDR_EL1, AIDR_EL1 on a host with `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`: of the whole VM. */
+class ImplementationIdRegister implements Register {
+  readonly limit = U64
+  readonly #id: bigint
+  readonly #slot: number
+  readonly #mask: bigint
+
+  constructor(id: bigint, slot: number, mask: bigint) {
+    this.#id = id
+    this.#slot = slot
+    this.#mask = mask
+  }
+
+  read(vcpu: VcpuState): bigint {
+    return readVmWide(vcpu, this.#id, this.#slot)
+  }
+
+  write(vcpu: VcpuState, value: bigint): number {
+    const { vm } = vcpu
+    if (value === this.read(vcpu)) return 0
+    if (!vm.writableImplementationIds) return -errnos.EINVAL
+    if (vm.hasRun) return -errnos.EBUSY
+    if ((value & ~this.#mask) !== 0n) return -errnos.EINVAL
+    vm.overrideIdRegister(this.#id, U64, value)
+    return 0
+  }
+}
+
+/** The register if it is an ID register with rules of its own, else undefined. */
+export function idRegister(
+  report: Report,
+  register: ReportedRegister,
+  slot: number,
+  accepts: Accepts | null,
+): Register | undefined {
+  const id = BigInt(register.id)
+  if (id === CLIDR_EL1) return new CacheLevelIdRegister(slot, accepts)
+  if (implementationIds.has(id)) {
+    if ((report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) <= 0) return undefined
+    const mask = report.writableMasks?.find((entry) => entry.id === register.id)?.mask
+    return new ImplementationIdRegister(id, slot, BigInt(mask ?? 0))
+  }
+  if (!isFeatureIdRegister(id)) return undefined
+  // No feature register is free in every bit: what KVM accepts whole, it ignores.
+  if (accepts?.nibbles.every((set) => set === 'ffff')) return new IgnoringRegister(slot, 64)
+  return new FeatureIdRegister(id, slot, BigInt(register.value!), accepts)
+}

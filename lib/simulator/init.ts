@@ -1,0 +1,134 @@
+/** `KVM_ARM_VCPU_INIT` and `KVM_ARM_VCPU_FINALIZE` (`arch/arm64/kvm/arm.c`, `arch/arm64/kvm/reset.c`). */
+import { encodeRegister } from '../registers/index.js'
+import { errnos, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
+import { featureBit } from './features.js'
+import type { VcpuState } from './state.js'
+
+const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+
+/** Of `struct kvm_vcpu_init.features`. */
+const WORDS = 7
+
+const POWER_OFF = featureBit('power-off')
+const EL1_32BIT = featureBit('el1-32bit')
+const PTRAUTH = featureBit('ptrauth-address') | featureBit('ptrauth-generic')
+
+/** 0 or `-errno`. `features` are up to seven words. */
+export function initVcpu(vcpu: VcpuState, target: number, features: readonly number[]): number {
+  const { traits } = vcpu.vm.host
+  const isEphemeral = traits.init.powerOff === 'ephemeral'
+  const words = Array.from({ length: WORDS }, (_, index) => features[index] ?? 0)
+  if (isEphemeral) words[0] = (words[0]! & ~POWER_OFF) >>> 0
+  if (!traits.init.targets.includes(target)) return -errnos.EINVAL
+  const outcome = traits.init.scope === 'vm' ? takeVmFeatures(vcpu, words) : takeVcpuFeatures(vcpu, words)
+  if (outcome < 0) return outcome
+  reset(vcpu)
+  const power = isEphemeral ? (features[0] ?? 0) : vcpu.features
+  vcpu.mpState = power & POWER_OFF ? mpStates.stopped : mpStates.runnable
+  return 0
+}
+
+/** The first init of a VM fixes the features of all its vCPUs. */
+function takeVmFeatures(vcpu: VcpuState, words: readonly number[]): number {
+  const { vm } = vcpu
+  const { host } = vm
+  const [features = 0, ...others] = words
+  if (features >= 2 ** host.traits.init.knownFeatures || others.some((word) => word !== 0)) {
+    return -errnos.ENOENT
+  }
+  if (!isSupported(vcpu, features)) return -errnos.EINVAL
+  if (vm.features !== null && vm.features !== features) return -errnos.EINVAL
+  const refusal = host.refusal(features)
+  if (refusal < 0) return refusal
+  vm.features = features
+  vcpu.features = features
+  return 0
+}
+
+/** Every vCPU has features of its own. They are looked at bit by bit, and a refusal may leave the bits before it set. */
+function takeVcpuFeatures(vcpu: VcpuState, words: readonly number[]): number {
+  const { host } = vcpu.vm
+  const { knownFeatures, leaksRefusedFeatures } = host.traits.init
+  const before = vcpu.features
+  for (let bit = 0; bit < 32 * WORDS; bit++) {
+    const isSet = ((words[bit >> 5]! >>> (bit & 31)) & 1) === 1
+    if (bit >= knownFeatures) {
+      if (!isSet) continue
+      if (!leaksRefusedFeatures) vcpu.features = before
+      return -errnos.ENOENT
+    }
+    if (vcpu.initialised && ((vcpu.features >>> bit) & 1) !== Number(isSet)) return -errnos.EINVAL
+    if (isSet) vcpu.features |= 1 << bit
+  }
+  const refusal =
+    agreesInWidth(vcpu) && isSupported(vcpu, vcpu.features) ? host.refusal(vcpu.features) : -errnos.EINVAL
+  if (refusal < 0) {
+    vcpu.features = 0
+    vcpu.initialised = false
+  }
+  return refusal
+}
+
+function isSupported(vcpu: VcpuState, features: number): boolean {
+  const { supportedFeatures } = vcpu.vm.host
+  const pair = features & PTRAUTH
+  return (features & ~supportedFeatures) === 0 && (pair === 0 || pair === PTRAUTH)
+}
+
+/** Whether the register width of EL1 is the one the VM's other vCPUs have. */
+function agreesInWidth(vcpu: VcpuState): boolean {
+  const { vm } = vcpu
+  const is32Bit = (vcpu.features & EL1_32BIT) !== 0
+  if (is32Bit && (vm.host.supportedFeatures & EL1_32BIT) === 0) return false
+  switch (vm.host.traits.init.registerWidth) {
+    case 'vm':
+      vm.is32Bit ??= is32Bit
+      return vm.is32Bit === is32Bit
+    case 'every-vcpu':
+      return [...vm.vcpus.values()].every(({ features }) => ((features & EL1_32BIT) !== 0) === is32Bit)
+    default:
+      return true
+  }
+}
+
+function reset(vcpu: VcpuState): void {
+  const { host } = vcpu.vm
+  const file = host.registerFile(vcpu.features)
+  const values = [...file.reset]
+  const affinity = file.slots.get(MPIDR_EL1)
+  if (affinity !== undefined) values[affinity]! |= mpidr(vcpu.id)
+  if (vcpu.file === file) {
+    const kept = (host.traits.init.kept ?? []).map(BigInt)
+    // Vector lengths are final once they are, but their registers start again.
+    for (const id of vcpu.sveFinalised ? [...kept, SVE_VLS] : kept) {
+      const slot = file.slots.get(id)
+      if (slot !== undefined) values[slot] = vcpu.values[slot]!
+    }
+  }
+  vcpu.file = file
+  vcpu.values = values
+  vcpu.initialised = true
+}
+
+/** Affinity levels 0 to 2 from a vCPU's id: at most 16 on level 0, which is all an SGI of a GICv3 can address. */
+function mpidr(id: number): bigint {
+  return BigInt((id & 0xf) | (((id >> 4) & 0xff) << 8) | (((id >> 12) & 0xff) << 16))
+}
+
+/** 0 or `-errno`. */
+export function finalizeVcpu(vcpu: VcpuState, feature: number): number {
+  if (feature !== KVM_ARM_VCPU_SVE || !hasSve(vcpu)) return -errnos.EINVAL
+  if (vcpu.sveFinalised) return -errnos.EPERM
+  vcpu.sveFinalised = true
+  return 0
+}
+
+/** Whether everything is finalized that the features need to be. */
+export function isFinalised(vcpu: VcpuState): boolean {
+  return vcpu.sveFinalised || !hasSve(vcpu)
+}
+
+function hasSve(vcpu: VcpuState): boolean {
+  return (vcpu.features & featureBit('sve')) !== 0
+}

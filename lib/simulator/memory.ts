@@ -1,0 +1,121 @@
+import type { GuestMemoryFd } from '../backend.js'
+import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
+import { checkSize, outOfRange } from './arguments.js'
+import type { VmState } from './state.js'
+
+/** Guest memory of a simulated VM: an ArrayBuffer like any other. */
+export class SimulatedMemory implements GuestMemoryFd {
+  readonly size: number
+  #buffer: ArrayBuffer
+  #closed = false
+
+  constructor(buffer: ArrayBuffer) {
+    this.#buffer = buffer
+    this.size = buffer.byteLength
+  }
+
+  get buffer(): ArrayBuffer {
+    return this.#buffer
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  read(offset: number, into: Uint8Array): number {
+    const outcome = this.#check(offset, into.byteLength)
+    if (outcome === 0) into.set(new Uint8Array(this.#buffer, offset, into.byteLength))
+    return outcome
+  }
+
+  write(offset: number, from: Uint8Array): number {
+    const outcome = this.#check(offset, from.byteLength)
+    if (outcome === 0) new Uint8Array(this.#buffer).set(from, offset)
+    return outcome
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    detach(this.#buffer)
+  }
+
+  #check(offset: number, size: number): number {
+    checkSize(offset, 'offset')
+    if (this.#closed) return -errnos.EBADF
+    return offset + size > this.size ? -errnos.EFAULT : 0
+  }
+}
+
+/** Leaves a buffer with length 0, as an unmapped one is. */
+export function detach(buffer: ArrayBuffer): void {
+  structuredClone(buffer, { transfer: [buffer] })
+}
+
+/** A memory of `size` bytes, or `-errno`. */
+export function createMemory(size: number, pageSize: bigint): SimulatedMemory | number {
+  checkSize(size, 'size')
+  if (size === 0 || BigInt(size) % pageSize !== 0n) return -errnos.EINVAL
+  try {
+    return new SimulatedMemory(new ArrayBuffer(size))
+  } catch {
+    return -errnos.ENOMEM
+  }
+}
+
+export interface MemoryRegion {
+  slot: number
+  flags: number
+  /** Guest physical. */
+  address: bigint
+  memory: GuestMemoryFd | null
+  offset: number
+  size: number
+}
+
+/**
+ * `KVM_SET_USER_MEMORY_REGION`: 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then
+ * `arch/arm64/kvm/mmu.c:kvm_arch_prepare_memory_region`).
+ */
+export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
+  const { slot, flags, address, memory, offset } = region
+  const size = BigInt(region.size)
+  if (memory instanceof SimulatedMemory) {
+    if (memory.closed) return -errnos.EBADF
+    if (offset + region.size > memory.size) throw outOfRange('size', 'within the memory, counted from offset')
+  } else if (region.size !== 0) {
+    throw new TypeError('memory must be memory made by createMemory() unless size is 0')
+  }
+  const { pageSize } = vm.host
+  const knownFlags =
+    KVM_MEM_LOG_DIRTY_PAGES | (vm.host.capability('KVM_CAP_READONLY_MEM') > 0 ? KVM_MEM_READONLY : 0)
+  const isAligned = [size, address, BigInt(offset)].every((number) => number % pageSize === 0n)
+  if ((flags & ~knownFlags) !== 0 || !isAligned) return -errnos.EINVAL
+  if (slot >= vm.host.capability('KVM_CAP_NR_MEMSLOTS')) return -errnos.EINVAL
+  if (address + size > 1n << 64n) return -errnos.EINVAL
+
+  const old = vm.memorySlots.get(slot)
+  if (size === 0n) return vm.memorySlots.delete(slot) ? 0 : -errnos.EINVAL
+  if (old !== undefined) {
+    const isSameMemory = old.memory === memory && old.offset === offset && old.size === size
+    if (!isSameMemory || ((old.flags ^ flags) & KVM_MEM_READONLY) !== 0) return -errnos.EINVAL
+  }
+  if (old?.address !== address) {
+    const overlaps = [...vm.memorySlots].some(
+      ([other, { address: start, size: length }]) =>
+        other !== slot && address < start + length && start < address + size,
+    )
+    if (overlaps) return -errnos.EEXIST
+  }
+  if (address + size > 1n << BigInt(vm.ipaBits)) return -errnos.EFAULT
+  vm.memorySlots.set(slot, { address, size, flags, memory, offset })
+  return 0
+}
+
+/** Whether a guest physical address lies in memory the guest may write. */
+export function isWritableMemory(vm: VmState, address: bigint): boolean {
+  return [...vm.memorySlots.values()].some(
+    (slot) =>
+      address >= slot.address && address < slot.address + slot.size && (slot.flags & KVM_MEM_READONLY) === 0,
+  )
+}

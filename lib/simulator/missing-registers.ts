@@ -1,0 +1,79 @@
+/**
+ * What KVM answers for an id that is not in a vCPU's list (`arch/arm64/kvm/guest.c:kvm_arm_get_reg`, `kvm_arm_set_reg` and what
+ * they call). Where more than one thing is wrong with the id, the order of the kernel's checks decides.
+ */
+import { decodeRegister, idParts } from '../registers/index.js'
+import { errnos } from '../uapi.js'
+import type { VcpuState } from './state.js'
+
+/** Coprocessors, bits 27:16. */
+const CORE = 0x10
+const DEMUX = 0x11
+const SYSREG = 0x13
+const FW = 0x14
+const SVE = 0x15
+const FW_FEAT_BMAP = 0x16
+
+const U64 = 3
+/** `sizeof(struct kvm_regs) / 4` */
+const CORE_WORDS = 0xd8n
+
+/** `KVM_GET_ONE_REG`, and `KVM_SET_ONE_REG` with a readable value: `-errno`. */
+export function missingRegister(vcpu: VcpuState, id: bigint): number {
+  if (!isArm64(id)) return -errnos.EINVAL
+  switch (idParts(id).coproc) {
+    case CORE:
+      return missingCoreRegister(id)
+    case SVE:
+      return missingSveRegister(id)
+    default:
+      return -errnos.ENOENT
+  }
+}
+
+/** `KVM_SET_ONE_REG` with an unreadable value: `-errno`. */
+export function missingRegisterAtNull(vcpu: VcpuState, id: bigint): number {
+  if (!isArm64(id)) return -errnos.EINVAL
+  const { traits, report } = vcpu.vm.host
+  const { coproc, size } = idParts(id)
+  if (coproc === FW || (coproc === FW_FEAT_BMAP && report.bitmaps.length > 0)) {
+    return missingOrFault(size === U64 || !traits.firmwareWidthChecked)
+  }
+  switch (coproc) {
+    case CORE:
+    case DEMUX:
+    case SVE:
+      return missingRegister(vcpu, id)
+    case SYSREG:
+      return missingOrFault(traits.setReadsValueFirst.systemRegister)
+    default:
+      return missingOrFault(traits.setReadsValueFirst.unknownSpace)
+  }
+}
+
+function missingOrFault(readsValueFirst: boolean): number {
+  return readsValueFirst ? -errnos.EFAULT : -errnos.ENOENT
+}
+
+/** Bits 63:32 but for the size are those of every arm64 id. */
+function isArm64(id: bigint): boolean {
+  return (id & 0xff0f_ffff_0000_0000n) === 0x6000_0000_0000_0000n
+}
+
+function missingCoreRegister(id: bigint): number {
+  const { size } = idParts(id)
+  // Bits 31:28 are no part of the coprocessor, so the kernel takes them for a large index.
+  const index = (id & 0xffff_ffffn) ^ 0x10_0000n
+  const words = (1n << BigInt(size)) / 4n
+  return index >= CORE_WORDS || index + words >= CORE_WORDS ? -errnos.ENOENT : -errnos.EINVAL
+}
+
+function missingSveRegister(id: bigint): number {
+  const register = decodeRegister(id)
+  if (register.space !== 'sve') return -errnos.EINVAL
+  const { kind, number, slice } = register.parts
+  if (kind === 'vls') return -errnos.ENOENT
+  // The kernel compares with the ids of slice 0 of the last register of each range.
+  const isBeyondRange = slice > 0 && (kind === 'ffr' || (kind === 'z' && number === 31))
+  return isBeyondRange ? -errnos.EINVAL : -errnos.ENOENT
+}

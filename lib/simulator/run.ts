@@ -1,0 +1,60 @@
+/**
+ * `KVM_RUN` up to the guest's first instruction (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`): its checks, and what it
+ * freezes. The simulator executes no guest code.
+ */
+import { errnos, type ErrnoName, exitReasons } from '../uapi.js'
+import { featureBit } from './features.js'
+import { isFinalised } from './init.js'
+import type { Gic, VcpuState, VmState } from './state.js'
+
+/** Offsets into `struct kvm_run`. */
+const IMMEDIATE_EXIT = 1
+const EXIT_REASON = 8
+
+/** What is checked before a vCPU runs, and what its first run does to the VM: 0 or `-errno`. */
+export function prepareRun(vcpu: VcpuState): number {
+  if (!vcpu.initialised) return -errnos.ENOEXEC
+  if (!isFinalised(vcpu)) return -errnos.EPERM
+  if (vcpu.hasRun) return 0
+  const { vm } = vcpu
+  const { runWithoutVgicInit, runWithoutPmuInit } = vm.host.traits
+  if (vm.gic !== null && runWithoutVgicInit !== null) {
+    const refusal = gicRefusal(vm.gic, runWithoutVgicInit.errno)
+    if (refusal < 0) {
+      // A kernel that lets the VM live counts the vCPU as run before it looks at the GIC.
+      if (runWithoutVgicInit.killsVm) vm.dead = true
+      else vcpu.hasRun = true
+      return refusal
+    }
+  }
+  const hasPmu = (vcpu.features & featureBit('pmu-v3')) !== 0
+  if (hasPmu && !vcpu.pmuInitialised && runWithoutPmuInit !== null) return -errnos[runWithoutPmuInit]
+  vcpu.hasRun = true
+  freeze(vm)
+  return 0
+}
+
+function gicRefusal(gic: Gic, withoutAddress: ErrnoName): number {
+  if (gic.distributor === null || gic.redistributor === null) return -errnos[withoutAddress]
+  return gic.initialised ? 0 : -errnos.EBUSY
+}
+
+/** The first run of any vCPU freezes what the VM shows its guest. */
+function freeze(vm: VmState): void {
+  if (vm.hasRun) return
+  vm.hasRun = true
+  if (vm.gic !== null) return
+  for (const { id, mask, value } of vm.host.traits.changedByFirstRun ?? []) {
+    vm.overrideIdRegister(BigInt(id), BigInt(mask), BigInt(value))
+  }
+}
+
+/** `kvm_run.immediate_exit`: userspace wants the run to end before the guest executes anything. */
+export function wantsImmediateExit(runPage: ArrayBuffer): boolean {
+  return new Uint8Array(runPage)[IMMEDIATE_EXIT] !== 0
+}
+
+/** What a run interrupted by a signal leaves in `kvm_run`. */
+export function recordInterrupt(runPage: ArrayBuffer): void {
+  new DataView(runPage).setUint32(EXIT_REASON, exitReasons.KVM_EXIT_INTR, true)
+}

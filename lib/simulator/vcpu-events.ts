@@ -1,0 +1,43 @@
+/** `struct kvm_vcpu_events` (`arch/arm64/kvm/guest.c:__kvm_arm_vcpu_get_events`, `__kvm_arm_vcpu_set_events`). */
+import { errnos } from '../uapi.js'
+import type { VcpuState } from './state.js'
+
+/** Offsets of `exception`'s fields; its pad follows the first three, and the reserved words the syndrome. */
+const SERROR_PENDING = 0
+const SERROR_HAS_ESR = 1
+const PAD = 3
+const SERROR_ESR = 8
+const RESERVED = 16
+
+/** Bits of a syndrome an SError may have. */
+const ISS_MASK = 0x1ff_ffffn
+
+export function getEvents(vcpu: VcpuState, events: Uint8Array): number {
+  events.fill(0)
+  const hasEsr = hasSErrorSyndrome(vcpu)
+  events[SERROR_HAS_ESR] = Number(hasEsr)
+  if (vcpu.pendingSError === null) return 0
+  events[SERROR_PENDING] = 1
+  if (hasEsr) viewOf(events).setBigUint64(SERROR_ESR, vcpu.pendingSError, true)
+  return 0
+}
+
+/** An external abort asked for goes to the guest at its next instruction, and so stays without effect here. */
+export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
+  const reserved = [...events.subarray(PAD, SERROR_ESR), ...events.subarray(RESERVED)]
+  if (reserved.some((byte) => byte !== 0)) return -errnos.EINVAL
+  if (events[SERROR_PENDING] === 0) return 0
+  const syndrome = events[SERROR_HAS_ESR] === 0 ? 0n : viewOf(events).getBigUint64(SERROR_ESR, true)
+  const isRefused = events[SERROR_HAS_ESR] !== 0 && (!hasSErrorSyndrome(vcpu) || syndrome > ISS_MASK)
+  if (isRefused) return -errnos.EINVAL
+  vcpu.pendingSError = syndrome
+  return 0
+}
+
+function hasSErrorSyndrome({ vm }: VcpuState): boolean {
+  return vm.host.capability('KVM_CAP_ARM_INJECT_SERROR_ESR') > 0
+}
+
+function viewOf(events: Uint8Array): DataView {
+  return new DataView(events.buffer, events.byteOffset)
+}

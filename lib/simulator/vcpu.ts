@@ -1,0 +1,276 @@
+import type { VcpuFd } from '../backend.js'
+import { registerWidth } from '../registers/index.js'
+import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates } from '../uapi.js'
+import {
+  checkArray,
+  checkRegisterId,
+  checkRegisterValue,
+  checkUint32,
+  checkUint64,
+  outOfRange,
+} from './arguments.js'
+import { SimulatorError } from './errors.js'
+import { finalizeVcpu, initVcpu, isFinalised } from './init.js'
+import { detach } from './memory.js'
+import { missingRegister, missingRegisterAtNull } from './missing-registers.js'
+import { prepareRun, recordInterrupt, wantsImmediateExit } from './run.js'
+import type { Register, VcpuState } from './state.js'
+import { vcpuAttributes } from './vcpu-attributes.js'
+import { getEvents, setEvents } from './vcpu-events.js'
+
+/** Longest delay of a timer of Node, milliseconds. */
+const LONGEST_DELAY = 0x7fff_ffff
+
+interface Flight {
+  settle: (outcome: number) => void
+  /** Keeps the process alive, as a thread in the guest does. */
+  anchor: NodeJS.Timeout
+}
+
+/** A vCPU of a simulated VM. Its guest waits for an interrupt that never comes: a run lasts until something ends it. */
+export class SimulatedVcpu implements VcpuFd {
+  readonly #state: VcpuState
+  readonly #runPage: ArrayBuffer
+  #closed = false
+  #flight: Flight | null = null
+
+  constructor(state: VcpuState) {
+    this.#state = state
+    this.#runPage = new ArrayBuffer(state.vm.host.report.vcpuMmapSize)
+  }
+
+  get runPage(): ArrayBuffer {
+    return this.#runPage
+  }
+
+  init(target: number, features: readonly number[]): number {
+    checkUint32(target, 'target')
+    if (features.length > 7) throw outOfRange('features', 'at most 7 elements long')
+    for (const word of features) checkUint32(word, 'features')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : initVcpu(this.#state, target, features)
+  }
+
+  finalize(feature: number): number {
+    checkUint32(feature, 'feature')
+    const barrier = this.#registerBarrier()
+    return barrier < 0 ? barrier : finalizeVcpu(this.#state, feature)
+  }
+
+  getRegList(list: BigUint64Array): number {
+    checkArray(list, BigUint64Array, 1, 'list')
+    // The kernel compares 32 bits of n with its count.
+    const room = Number(BigInt.asUintN(32, list[0]!))
+    if (room > list.length - 1) throw outOfRange('list', 'longer than the count in its first element')
+    const barrier = this.#registerBarrier()
+    if (barrier < 0) return barrier
+    if (!isFinalised(this.#state)) return -errnos.EPERM
+    const { ids } = this.#state.file!
+    list[0] = BigInt(ids.length)
+    if (room < ids.length) return -errnos.E2BIG
+    list.set(ids, 1)
+    return 0
+  }
+
+  getOneReg(id: bigint): bigint | number {
+    const register = this.#register(id)
+    const barrier = this.#registerBarrier()
+    if (barrier < 0) return barrier
+    return register?.read(this.#state) ?? missingRegister(this.#state, id)
+  }
+
+  setOneReg(id: bigint, value: bigint): number {
+    const register = this.#register(id)
+    if (register === undefined || typeof value !== 'bigint' || value < 0n || value > register.limit) {
+      checkRegisterValue(id, value, registerWidth(id))
+    }
+    const barrier = this.#registerBarrier()
+    if (barrier < 0) return barrier
+    return register?.write(this.#state, value) ?? missingRegister(this.#state, id)
+  }
+
+  getOneRegAtNull(id: bigint): number {
+    const outcome = this.getOneReg(id)
+    return typeof outcome === 'bigint' ? -errnos.EFAULT : outcome
+  }
+
+  setOneRegAtNull(id: bigint): number {
+    const register = this.#register(id)
+    const barrier = this.#registerBarrier()
+    if (barrier < 0) return barrier
+    if (register === undefined) return missingRegisterAtNull(this.#state, id)
+    const refusal = register.check?.(this.#state) ?? 0
+    if (refusal < 0) return refusal
+    if (this.#state.vm.host.traits.faultingSetZeroes) register.zero?.(this.#state)
+    return -errnos.EFAULT
+  }
+
+  getRegs(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): number {
+    checkBatch(ids, values, outcomes)
+    let failures = 0
+    for (const [index, id] of ids.entries()) {
+      const outcome = isWiderThanWord(id) ? -errnos.EINVAL : this.getOneReg(id)
+      const isValue = typeof outcome === 'bigint'
+      values[index] = isValue ? outcome : 0n
+      outcomes[index] = isValue ? 0 : outcome
+      if (!isValue) failures++
+    }
+    return failures
+  }
+
+  setRegs(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): number {
+    checkBatch(ids, values, outcomes)
+    for (const [index, id] of ids.entries()) {
+      if (!isWiderThanWord(id)) checkRegisterValue(id, values[index]!, registerWidth(id))
+    }
+    let failures = 0
+    for (const [index, id] of ids.entries()) {
+      const outcome = isWiderThanWord(id) ? -errnos.EINVAL : this.setOneReg(id, values[index]!)
+      outcomes[index] = outcome
+      if (outcome < 0) failures++
+    }
+    return failures
+  }
+
+  getMpState(): number {
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : this.#state.mpState
+  }
+
+  setMpState(state: number): number {
+    checkUint32(state, 'state')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    // The state and the capability came to KVM together.
+    const knowsSuspended = this.#state.vm.host.capability('KVM_CAP_ARM_SYSTEM_SUSPEND') > 0
+    const isKnown =
+      state === mpStates.runnable ||
+      state === mpStates.stopped ||
+      (state === mpStates.suspended && knowsSuspended)
+    if (!isKnown) return -errnos.EINVAL
+    this.#state.mpState = state
+    return 0
+  }
+
+  getVcpuEvents(events: Uint8Array): number {
+    checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
+    const barrier = this.#eventsBarrier()
+    return barrier < 0 ? barrier : getEvents(this.#state, events.subarray(0, KVM_VCPU_EVENTS_SIZE))
+  }
+
+  setVcpuEvents(events: Uint8Array): number {
+    checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
+    const barrier = this.#eventsBarrier()
+    return barrier < 0 ? barrier : setEvents(this.#state, events.subarray(0, KVM_VCPU_EVENTS_SIZE))
+  }
+
+  hasDeviceAttr(group: number, attribute: bigint): number {
+    const barrier = this.#attributeBarrier(group, attribute)
+    return barrier < 0 ? barrier : vcpuAttributes(group).has(this.#state, attribute)
+  }
+
+  getDeviceAttr(group: number, attribute: bigint, data: Uint8Array): number {
+    const barrier = this.#attributeBarrier(group, attribute)
+    return barrier < 0 ? barrier : vcpuAttributes(group).get(this.#state, attribute, data)
+  }
+
+  setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number {
+    const barrier = this.#attributeBarrier(group, attribute)
+    return barrier < 0 ? barrier : vcpuAttributes(group).set(this.#state, attribute, data)
+  }
+
+  /**
+   * A positive `timeoutMs` passes while the guest waits for an interrupt.
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for a run that nothing would ever end
+   */
+  runSync(timeoutMs: number): number {
+    if (!(timeoutMs >= 0)) throw outOfRange('timeoutMs', 'at least 0')
+    const outcome = this.#enter()
+    if (outcome !== 0) return outcome
+    if (timeoutMs === 0) {
+      throw new SimulatorError(
+        'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
+        'The simulator executes no guest code, so this run would never end. ' +
+          'Give runSync() a timeout, set immediate_exit, or use run() and kick().',
+      )
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, timeoutMs)
+    recordInterrupt(this.#runPage)
+    return -errnos.EINTR
+  }
+
+  run(): Promise<number> {
+    const outcome = this.#enter()
+    if (outcome !== 0) return Promise.resolve(outcome)
+    return new Promise((resolve) => {
+      this.#flight = { settle: resolve, anchor: setInterval(() => undefined, LONGEST_DELAY) }
+    })
+  }
+
+  kick(): void {
+    if (this.#flight === null) return
+    const { settle, anchor } = this.#flight
+    this.#flight = null
+    clearInterval(anchor)
+    recordInterrupt(this.#runPage)
+    settle(-errnos.EINTR)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.kick()
+    this.#closed = true
+    detach(this.#runPage)
+  }
+
+  /** What stands before every ioctl: 0 or `-errno`. */
+  #barrier(): number {
+    if (this.#closed) return -errnos.EBADF
+    return this.#state.vm.dead ? -errnos.EIO : 0
+  }
+
+  #registerBarrier(): number {
+    const barrier = this.#barrier()
+    return barrier === 0 && !this.#state.initialised ? -errnos.ENOEXEC : barrier
+  }
+
+  #eventsBarrier(): number {
+    return this.#state.vm.host.traits.vcpuEventsNeedInit ? this.#registerBarrier() : this.#barrier()
+  }
+
+  #attributeBarrier(group: number, attribute: bigint): number {
+    checkUint32(group, 'group')
+    checkUint64(attribute, 'attribute')
+    return this.#barrier()
+  }
+
+  /** The register of an id, if the vCPU has it. */
+  #register(id: bigint): Register | undefined {
+    const register = this.#state.file?.byId.get(id)
+    if (register === undefined) checkRegisterId(id)
+    return register
+  }
+
+  /** 0 where the vCPU is in the guest now, else what `KVM_RUN` answers at once. */
+  #enter(): number {
+    if (this.#flight !== null) return -errnos.EBUSY
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    const outcome = prepareRun(this.#state)
+    if (outcome < 0) return outcome
+    return wantsImmediateExit(this.#runPage) ? -errnos.EINTR : 0
+  }
+}
+
+/** Whether the id's size field says more than 64 bits. */
+function isWiderThanWord(id: bigint): boolean {
+  return ((id >> 52n) & 0xfn) > 3n
+}
+
+function checkBatch(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): void {
+  checkArray(ids, BigUint64Array, 0, 'ids')
+  checkArray(values, BigUint64Array, 0, 'values')
+  checkArray(outcomes, Int32Array, 0, 'errnos')
+  if (values.length !== ids.length) throw outOfRange('values', 'as long as ids')
+  if (outcomes.length !== ids.length) throw outOfRange('errnos', 'as long as ids')
+}

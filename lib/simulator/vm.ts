@@ -1,0 +1,163 @@
+import type { DeviceFd, GuestMemoryFd, VcpuFd, VmFd } from '../backend.js'
+import { decodeRegister } from '../registers/index.js'
+import type { Report } from '../report/report.js'
+import {
+  deviceTypes,
+  errnos,
+  KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
+  KVM_CREATE_DEVICE_TEST,
+} from '../uapi.js'
+import { checkArray, checkSize, checkUint32, checkUint64, outOfRange } from './arguments.js'
+import { checkVmExtension, enableCapability } from './capabilities.js'
+import { SimulatedGic } from './gic.js'
+import { setMemoryRegion } from './memory.js'
+import { setSmcccFilter } from './smccc-filter.js'
+import { Gic, VcpuState, type VmState } from './state.js'
+import { SimulatedVcpu } from './vcpu.js'
+
+/** Words of `struct kvm_vcpu_init`. */
+const VCPU_INIT_WORDS = 8
+
+/** A simulated VM. Its vCPUs and devices outlive its handle, as those of a VM of the kernel do. */
+export class SimulatedVm implements VmFd {
+  readonly #state: VmState
+  #closed = false
+
+  constructor(state: VmState) {
+    this.#state = state
+  }
+
+  checkExtension(capability: number): number {
+    checkUint32(capability, 'capability')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : checkVmExtension(this.#state, capability)
+  }
+
+  enableCap(capability: number, flags: number, args: readonly bigint[]): number {
+    checkUint32(capability, 'capability')
+    checkUint32(flags, 'flags')
+    if (args.length > 4) throw outOfRange('args', 'at most 4 elements long')
+    for (const argument of args) checkUint64(argument, 'args')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : enableCapability(this.#state, capability, flags, args)
+  }
+
+  createVcpu(id: number): VcpuFd | number {
+    checkUint32(id, 'id')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    const { vcpus, host, gic } = this.#state
+    const most = host.capability('KVM_CAP_MAX_VCPUS')
+    if (id >= most || vcpus.size >= most) return -errnos.EINVAL
+    if (gic?.initialised) return -errnos.EBUSY
+    if (vcpus.has(id)) return -errnos.EEXIST
+    const vcpu = new VcpuState(this.#state, id)
+    vcpus.set(id, vcpu)
+    return new SimulatedVcpu(vcpu)
+  }
+
+  getPreferredTarget(init: Uint32Array): number {
+    checkArray(init, Uint32Array, VCPU_INIT_WORDS, 'init')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    init.fill(0, 0, VCPU_INIT_WORDS)
+    init[0] = this.#state.host.report.preferredTarget
+    return 0
+  }
+
+  getRegWritableMasks(range: number, masks: BigUint64Array): number {
+    checkUint32(range, 'range')
+    checkArray(masks, BigUint64Array, KVM_ARM_FEATURE_ID_RANGE_SIZE, 'masks')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    const { writableMasks } = this.#state.host.report
+    if (writableMasks === null || range !== 0) return -errnos.EINVAL
+    masks.fill(0n, 0, KVM_ARM_FEATURE_ID_RANGE_SIZE)
+    for (const entry of writableMasks) {
+      const index = maskIndex(entry)
+      if (index !== undefined) masks[index] = BigInt(entry.mask)
+    }
+    return 0
+  }
+
+  setUserMemoryRegion(
+    slot: number,
+    flags: number,
+    address: bigint,
+    memory: GuestMemoryFd | null,
+    offset: number,
+    size: number,
+  ): number {
+    checkUint32(slot, 'slot')
+    checkUint32(flags, 'flags')
+    checkUint64(address, 'address')
+    checkSize(offset, 'offset')
+    checkSize(size, 'size')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    return setMemoryRegion(this.#state, { slot, flags, address, memory, offset, size })
+  }
+
+  createDevice(type: number, flags: number): DeviceFd | number {
+    checkUint32(type, 'type')
+    checkUint32(flags, 'flags')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    const { host, vcpus } = this.#state
+    const hasGic = host.traits.runWithoutVgicInit !== null
+    if (type !== deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3 || !hasGic) return -errnos.ENODEV
+    if (flags & KVM_CREATE_DEVICE_TEST) return 0
+    if (this.#state.gic !== null) return -errnos.EEXIST
+    if ([...vcpus.values()].some(({ hasRun }) => hasRun)) return -errnos.EBUSY
+    const gic = new Gic()
+    this.#state.gic = gic
+    return new SimulatedGic(this.#state, gic)
+  }
+
+  hasDeviceAttr(group: number, attribute: bigint): number {
+    return this.#attributeBarrier(group, attribute)
+  }
+
+  getDeviceAttr(group: number, attribute: bigint, _data: Uint8Array): number {
+    // KVM has no attribute of a VM that can be read.
+    const barrier = this.#attributeBarrier(group, attribute)
+    return barrier < 0 && barrier !== -errnos.ENXIO ? barrier : -errnos.EINVAL
+  }
+
+  setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number {
+    const barrier = this.#attributeBarrier(group, attribute)
+    if (barrier < 0) return barrier
+    const { emptyRangeAtZero } = this.#state.host.traits.smcccFilter!
+    return setSmcccFilter(this.#state, data, errnos[emptyRangeAtZero])
+  }
+
+  close(): void {
+    this.#closed = true
+  }
+
+  #barrier(): number {
+    if (this.#closed) return -errnos.EBADF
+    return this.#state.dead ? -errnos.EIO : 0
+  }
+
+  /** 0 for the SMCCC filter, the only attribute there is. Kernels without it do not know the ioctl for VMs either. */
+  #attributeBarrier(group: number, attribute: bigint): number {
+    checkUint32(group, 'group')
+    checkUint64(attribute, 'attribute')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    if (this.#state.host.traits.smcccFilter === null) return -errnos.EINVAL
+    const isFilter = group === KVM_ARM_VM_SMCCC_CTRL && attribute === KVM_ARM_VM_SMCCC_FILTER
+    return isFilter ? 0 : -errnos.ENXIO
+  }
+}
+
+/** Place of an ID register among the 192 masks: op1 (0, 1, and 3 as 2) × 64 + CRm × 8 + op2. */
+function maskIndex({ id }: NonNullable<Report['writableMasks']>[number]): number | undefined {
+  const register = decodeRegister(BigInt(id))
+  if (register.space !== 'sysreg') return undefined
+  const { op1, crm, op2 } = register.parts
+  return (op1 === 3 ? 2 : op1) * 64 + crm * 8 + op2
+}

@@ -1,0 +1,370 @@
+/** Two small reports, one of each generation of KVM, and the handles tests begin with. */
+import assert from 'node:assert/strict'
+import type { SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
+import { encodeRegister, registerName } from '../../lib/registers/index.js'
+import type { Report, ReportedRegister, Traits, Write } from '../../lib/report/report.js'
+import { simulatorBackend } from '../../lib/simulator/index.js'
+import { errnos, type VcpuFeature, vcpuFeatures } from '../../lib/uapi.js'
+
+export function hex(value: bigint): string {
+  return `0x${value.toString(16)}`
+}
+
+/** A register of a report by its name; `value` null counts time. */
+function register(name: string, value: bigint | null = 0n, write?: Write): ReportedRegister {
+  const id = encodeRegister(name)
+  const entry = { id: hex(id), name: registerName(id), value: value === null ? null : hex(value) }
+  return write === undefined ? entry : { ...entry, write }
+}
+
+function entry(name: string): { id: string; name: string } {
+  const { id, name: canonical } = register(name)
+  return { id, name: canonical }
+}
+
+/** Nibbles, least significant first, of which all but some accept only what `value` has there. */
+export function nibbles(value: bigint, free: Record<number, readonly number[]>): string[] {
+  return Array.from({ length: 16 }, (_, index) => {
+    const own = Number((value >> BigInt(4 * index)) & 0xfn)
+    const accepted = free[index] ?? [own]
+    return accepted
+      .reduce((set, nibble) => set | (1 << nibble), 0)
+      .toString(16)
+      .padStart(4, '0')
+  })
+}
+
+const general = [
+  ...Array.from({ length: 31 }, (_, n) => register(`x${n}`)),
+  register('sp'),
+  register('pc'),
+  register('pstate', 0x3c5n),
+  register('sp_el1'),
+]
+const vectors = Array.from({ length: 2 }, (_, n) => register(`v${n}`))
+const floatingPoint = [register('fpsr'), register('fpcr')]
+
+const EINVAL: Write = { refused: 'EINVAL' }
+
+/** CSV2 1, GIC 1, AdvSIMD and FP 0, EL3 0, EL2 0, EL1 1, EL0 2 (AArch32 too). */
+const PFR0 = 0x0100_0000_0100_0012n
+
+function firmware(bitmaps: readonly string[], psci: bigint): ReportedRegister[] {
+  return [
+    register('KVM_REG_ARM_PSCI_VERSION', psci),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1', 2n),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2', 0n),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3', 1n),
+    ...bitmaps.map((name) => register(name, name.endsWith('_2') ? 0n : name.includes('VENDOR') ? 3n : 1n)),
+  ]
+}
+
+function bitmapEntries(names: readonly string[]): Report['bitmaps'] {
+  return names.map((name) => {
+    const { id, name: canonical, value } = firmware([name], 2n).at(-1)!
+    return { id, name: canonical, reset: value!, mask: name.includes('VENDOR') ? '0x3' : '0x1' }
+  })
+}
+
+const workarounds: Report['workarounds'] = [
+  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1'), value: '0x2', accepted: ['0x0', '0x1', '0x2'] },
+  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'), value: '0x0', accepted: ['0x0', '0x1'] },
+  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3'), value: '0x1', accepted: ['0x0', '0x1'] },
+]
+
+const commonCapabilities: Report['capabilities'] = {
+  KVM_CAP_IRQCHIP: [1, 1],
+  KVM_CAP_NR_MEMSLOTS: [32767, 32767],
+  KVM_CAP_COALESCED_MMIO: [1, 1],
+  KVM_CAP_MAX_VCPUS: [512, 512],
+  KVM_CAP_READONLY_MEM: [1, 1],
+  KVM_CAP_ARM_VM_IPA_SIZE: [44, 44],
+  KVM_CAP_MSI_DEVID: [-22, 1],
+  KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: [3, 3],
+  KVM_CAP_HALT_POLL: [1, 1],
+  KVM_CAP_ARM_NISV_TO_USER: [1, 1],
+  KVM_CAP_ARM_INJECT_SERROR_ESR: [1, 1],
+  KVM_CAP_STEAL_TIME: [1, 1],
+  KVM_CAP_ARM_SYSTEM_SUSPEND: [1, 1],
+  KVM_CAP_SYSTEM_EVENT_DATA: [1, 1],
+  KVM_CAP_ARM_MTE: [0, 0],
+}
+
+const THREE_BITMAPS = ['KVM_REG_ARM_STD_BMAP', 'KVM_REG_ARM_STD_HYP_BMAP', 'KVM_REG_ARM_VENDOR_HYP_BMAP']
+const FOUR_BITMAPS = [...THREE_BITMAPS, 'KVM_REG_ARM_VENDOR_HYP_BMAP_2']
+
+/** Features of each vCPU, ID registers all but fixed: as Linux 6.1. */
+export const oldHost: Report = {
+  format: 'kvm-arm64/report',
+  version: 1,
+  probedAt: '2026-01-01T00:00:00.000Z',
+  host: { release: 'old', build: 'fixture' },
+  capabilities: commonCapabilities,
+  vcpuMmapSize: 8192,
+  preferredTarget: 2,
+  writableMasks: null,
+  registers: [
+    ...general,
+    ...vectors,
+    ...floatingPoint,
+    ...firmware(THREE_BITMAPS, 0x10001n),
+    register('KVM_REG_ARM_TIMER_CTL'),
+    register('KVM_REG_ARM_TIMER_CNT', null),
+    register('KVM_REG_ARM_TIMER_CVAL'),
+    register('MIDR_EL1', 0x410fd0c1n, EINVAL),
+    register('CLIDR_EL1', 0xa200023n),
+    register('MPIDR_EL1', 0x8000_0000n),
+    register('ID_AA64PFR0_EL1', PFR0),
+    register('ID_AA64PFR1_EL1', 0x20n),
+    register('SCTLR_EL1', 0xc50078n),
+    register('PAR_EL1', 0n, { sticky: '0xff' }),
+    register('CCSIDR_EL1[0]', 0x701fe01an, EINVAL),
+  ],
+  accepts: [{ ...register('ID_AA64PFR0_EL1'), nibbles: nibbles(PFR0, { 14: [0, 1] }) }].map(
+    ({ id, nibbles: accepted }) => ({ id, nibbles: accepted }),
+  ),
+  bitmaps: bitmapEntries(THREE_BITMAPS),
+  workarounds,
+  configurations: [
+    {
+      features: ['psci-0.2', 'el1-32bit'],
+      removed: [],
+      added: [],
+      changed: [{ ...entry('pstate'), value: '0x1d3' }],
+      accepts: [],
+    },
+    {
+      features: ['psci-0.2', 'pmu-v3'],
+      removed: [],
+      added: [{ ...register('PMCR_EL0', 0x41033000n), index: 51 }],
+      changed: [],
+      accepts: [],
+    },
+    { features: ['psci-0.2', 'el1-32bit', 'pmu-v3'], refused: 'ENODEV' },
+  ],
+  traits: {
+    init: {
+      targets: [2],
+      knownFeatures: 7,
+      supported: ['power-off', 'el1-32bit', 'psci-0.2', 'pmu-v3'],
+      scope: 'vcpu',
+      powerOff: 'sticky',
+      leaksRefusedFeatures: true,
+      registerWidth: 'vm',
+      kept: [hex(encodeRegister('sp_el1'))],
+    },
+    psciVersions: ['0x2', '0x10000', '0x10001'],
+    bitmapAfterRun: 'busy-if-changed',
+    idRegisterAfterRun: 'unguarded',
+    workaround2WithoutSsbs: null,
+    firmwareWidthChecked: true,
+    setReadsValueFirst: { systemRegister: true, unknownSpace: true },
+    faultingSetZeroes: false,
+    vcpuEventsNeedInit: false,
+    smcccFilter: null,
+    runWithoutPmuInit: 'EINVAL',
+    runWithoutVgicInit: { errno: 'ENXIO', killsVm: true },
+  },
+}
+
+/** MTE_frac and SSBS may be hidden. */
+const PFR1 = 0x21n
+const DFR0 = 0x1010_0006n
+/** Vectors of 128, 256 and 512 bits. */
+const VECTOR_LENGTHS = 0b1011n
+
+/** Features and ID registers of the VM, vectors: as Linux 6.18. */
+export const newHost: Report = {
+  ...oldHost,
+  host: { release: 'new', build: 'fixture' },
+  capabilities: {
+    ...commonCapabilities,
+    KVM_CAP_ARM_SVE: [1, 1],
+    KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES: [0x40201000, 0x40201000],
+    KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: [1, 1],
+  },
+  preferredTarget: 5,
+  writableMasks: [
+    { ...entry('MIDR_EL1'), mask: '0xffffffff' },
+    { ...entry('ID_AA64PFR0_EL1'), mask: '0xff0000000f00000f' },
+    { ...entry('CTR_EL0'), mask: '0x300fc00f' },
+    { ...entry('CLIDR_EL1'), mask: '0x7fffffffffff' },
+  ],
+  registers: [
+    ...general,
+    ...vectors,
+    ...floatingPoint,
+    ...firmware(FOUR_BITMAPS, 0x10003n),
+    register('MIDR_EL1', 0x410fd0c1n, EINVAL),
+    register('MPIDR_EL1', 0x8000_0000n),
+    register('ID_PFR0_EL1', 0n),
+    register('ID_AA64PFR0_EL1', PFR0),
+    register('ID_AA64PFR1_EL1', PFR1),
+    register('S3_0_C0_C4_3', 0n),
+    register('ID_AA64DFR0_EL1', DFR0),
+    register('SCTLR_EL1', 0xc50078n),
+    register('KVM_REG_ARM_PTIMER_CNT', null),
+    register('CLIDR_EL1', 0xa200023n),
+    register('AIDR_EL1', 0n, EINVAL),
+    register('CTR_EL0', 0x8444c004n),
+  ],
+  accepts: [
+    { id: hex(encodeRegister('ID_PFR0_EL1')), nibbles: nibbles(0n, {}).map(() => 'ffff') },
+    {
+      id: hex(encodeRegister('ID_AA64PFR0_EL1')),
+      nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 14: [0, 1] }),
+      invalidAfterRun: nibbles(PFR0, { 0: [0] }).map((set, index) => (index === 0 ? set : '0000')),
+    },
+    { id: hex(encodeRegister('ID_AA64PFR1_EL1')), nibbles: nibbles(PFR1, { 0: [0, 1], 1: [0, 1, 2] }) },
+    { id: hex(encodeRegister('CLIDR_EL1')), nibbles: nibbles(0xa200023n, { 0: [0, 1, 2, 3] }) },
+    { id: hex(encodeRegister('CTR_EL0')), nibbles: nibbles(0x8444c004n, { 0: [0, 1, 2, 3, 4] }) },
+  ],
+  bitmaps: bitmapEntries(FOUR_BITMAPS),
+  configurations: [
+    {
+      features: ['psci-0.2', 'sve'],
+      removed: vectors.map(({ id }) => id),
+      added: [
+        { ...register('KVM_REG_ARM64_SVE_VLS', VECTOR_LENGTHS), index: 37 },
+        { ...register('z0'), index: 38 },
+        { ...register('z31'), index: 39 },
+        { ...register('p0'), index: 40 },
+        { ...register('ffr'), index: 41 },
+        { ...register('ZCR_EL1'), index: 58 },
+      ],
+      changed: [{ ...entry('ID_AA64PFR0_EL1'), value: hex(PFR0 | (1n << 32n)) }],
+      accepts: [
+        {
+          id: hex(encodeRegister('ID_AA64PFR0_EL1')),
+          nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 8: [0, 1], 14: [0, 1] }),
+        },
+      ],
+    },
+    {
+      features: ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'],
+      removed: [],
+      added: [],
+      changed: [],
+      accepts: [],
+    },
+    { features: ['psci-0.2', 'sve', 'ptrauth-address', 'ptrauth-generic'], refused: 'ENODEV' },
+  ],
+  traits: {
+    ...oldHost.traits,
+    init: {
+      targets: [2, 5],
+      knownFeatures: 9,
+      supported: ['power-off', 'psci-0.2', 'sve', 'ptrauth-address', 'ptrauth-generic'],
+      scope: 'vm',
+      powerOff: 'ephemeral',
+      leaksRefusedFeatures: false,
+    },
+    psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
+    idRegisterAfterRun: 'busy-if-changed',
+    changedByFirstRun: [{ ...entry('ID_AA64PFR0_EL1'), mask: '0xf000000', value: '0x0' }],
+    workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
+    faultingSetZeroes: false,
+    vcpuEventsNeedInit: true,
+    smcccFilter: { emptyRangeAtZero: 'EEXIST' },
+  },
+}
+
+/** A host as in a fixture but for some traits. */
+export function withTraits(
+  base: Report,
+  traits: Partial<Omit<Traits, 'init'>> & { init?: Partial<Traits['init']> },
+): Report {
+  return {
+    ...base,
+    traits: { ...base.traits, ...traits, init: { ...base.traits.init, ...traits.init } },
+  }
+}
+
+/** A host as in a fixture but for some capabilities, the same on both descriptors. */
+export function withCapabilities(base: Report, answers: Report['capabilities']): Report {
+  return { ...base, capabilities: { ...base.capabilities, ...answers } }
+}
+
+/** A host without bitmap registers, where `KVM_SET_ONE_REG` looks before it reads: as Linux 5.10. */
+export const oldestHost: Report = withTraits(
+  {
+    ...oldHost,
+    registers: oldHost.registers.filter(({ name }) => !name.endsWith('_BMAP')),
+    bitmaps: [],
+    capabilities: { ...oldHost.capabilities, KVM_CAP_ARM_SYSTEM_SUSPEND: [0, 0] },
+  },
+  {
+    bitmapAfterRun: null,
+    setReadsValueFirst: { systemRegister: false, unknownSpace: false },
+    runWithoutPmuInit: null,
+    runWithoutVgicInit: { errno: 'ENXIO', killsVm: false },
+    init: { registerWidth: 'every-vcpu' },
+  },
+)
+
+/** An outcome as a person reads it: the errno's name, or what it is. */
+export function told<T>(outcome: T): T | string {
+  if (typeof outcome !== 'number' || outcome >= 0) return outcome
+  return Object.entries(errnos).find(([, errno]) => errno === -outcome)?.[0] ?? outcome
+}
+
+/** The handle an ioctl made. */
+export function made<T>(handle: T | number): T {
+  assert.ok(typeof handle !== 'number', `made no handle: ${told(handle)}`)
+  return handle
+}
+
+export function word(features: readonly VcpuFeature[]): number {
+  return features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
+}
+
+export function systemOf(report: Report): SystemFd {
+  return made(simulatorBackend(report).open())
+}
+
+export function vmOf(report: Report): VmFd {
+  return made(systemOf(report).createVm(0n))
+}
+
+/** A new vCPU of a VM, initialised for the host's target. */
+export function vcpuOf(vm: VmFd, id: number, features: readonly VcpuFeature[] = ['psci-0.2']): VcpuFd {
+  const vcpu = made(vm.createVcpu(id))
+  const init = new Uint32Array(8)
+  vm.getPreferredTarget(init)
+  assert.equal(told(vcpu.init(init[0]!, [word(features)])), 0)
+  return vcpu
+}
+
+/** A VM of the host with vCPU 0. */
+export function start(
+  report: Report,
+  features: readonly VcpuFeature[] = ['psci-0.2'],
+): { vm: VmFd; vcpu: VcpuFd } {
+  const vm = vmOf(report)
+  return { vm, vcpu: vcpuOf(vm, 0, features) }
+}
+
+/** A run that executes nothing and counts as one. */
+export function runOnce(vcpu: VcpuFd): string | number {
+  const page = new Uint8Array(vcpu.runPage)
+  page[1] = 1
+  const outcome = told(vcpu.runSync(0))
+  page[1] = 0
+  return outcome
+}
+
+export function get(vcpu: VcpuFd, name: string): bigint | number | string {
+  return told(vcpu.getOneReg(encodeRegister(name)))
+}
+
+export function set(vcpu: VcpuFd, name: string, value: bigint): number | string {
+  return told(vcpu.setOneReg(encodeRegister(name), value))
+}
+
+/** Every id of a vCPU's list. */
+export function listOf(vcpu: VcpuFd): bigint[] {
+  const list = new BigUint64Array(1000)
+  list[0] = 999n
+  assert.equal(told(vcpu.getRegList(list)), 0)
+  return [...list.subarray(1, 1 + Number(list[0]))]
+}

@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons } from '../../lib/uapi.js'
+import {
+  get,
+  made,
+  newHost,
+  oldestHost,
+  oldHost,
+  runOnce,
+  set,
+  start,
+  told,
+  vcpuOf,
+  vmOf,
+  withTraits,
+} from './fixture.js'
+
+const GIC = 7
+
+function word64(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(value).buffer)
+}
+
+/** Whether the VM has run, told by a register that freezes. */
+function isFrozen(vcpu: Parameters<typeof set>[0]): boolean {
+  return set(vcpu, 'STD_BMAP', 0n) === 'EBUSY'
+}
+
+test('immediate_exit ends a run before it starts, and it counts as one', async () => {
+  const { vcpu } = start(oldHost)
+  assert.equal(runOnce(vcpu), 'EINTR')
+  assert.ok(isFrozen(vcpu))
+  const other = start(oldHost).vcpu
+  new Uint8Array(other.runPage)[1] = 1
+  assert.equal(told(await other.run()), 'EINTR')
+  assert.ok(isFrozen(other))
+})
+
+test('a run with a timeout waits that long', () => {
+  const { vcpu } = start(oldHost)
+  const begin = performance.now()
+  assert.equal(told(vcpu.runSync(30)), 'EINTR')
+  assert.ok(performance.now() - begin >= 29)
+  assert.equal(new DataView(vcpu.runPage).getUint32(8, true), exitReasons.KVM_EXIT_INTR)
+  assert.ok(isFrozen(vcpu))
+})
+
+test('a run that nothing would end is an error that says so, and it counts as one', () => {
+  const { vcpu } = start(oldHost)
+  assert.throws(() => vcpu.runSync(0), { code: 'ERR_KVM_SIMULATOR_NO_GUEST_CODE', message: /no guest code/ })
+  assert.ok(isFrozen(vcpu))
+})
+
+test('a run in flight lasts until the kick, and only one can be', async () => {
+  const { vm, vcpu } = start(oldHost)
+  const sibling = vcpuOf(vm, 1)
+  const flight = vcpu.run()
+  assert.equal(told(await vcpu.run()), 'EBUSY')
+  assert.equal(told(vcpu.runSync(5)), 'EBUSY')
+  assert.equal(told(sibling.runSync(5)), 'EINTR')
+  assert.equal(await Promise.race([flight, Promise.resolve('in flight')]), 'in flight')
+  assert.ok(isFrozen(sibling))
+  vcpu.kick()
+  assert.equal(told(await flight), 'EINTR')
+  vcpu.kick()
+  assert.equal(told(vcpu.runSync(1)), 'EINTR')
+})
+
+test('close ends a run in flight', async () => {
+  const { vcpu } = start(oldHost)
+  const flight = vcpu.run()
+  vcpu.close()
+  assert.equal(told(await flight), 'EINTR')
+})
+
+test('a vCPU with SVE does not run before the vector lengths are final, and freezes nothing', () => {
+  const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
+  assert.equal(runOnce(vcpu), 'EPERM')
+  assert.equal(set(vcpu, 'STD_BMAP', 0n), 0)
+  vcpu.finalize(4)
+  assert.equal(runOnce(vcpu), 'EINTR')
+})
+
+test('a vCPU whose PMU is not initialised does not run, and freezes nothing', () => {
+  const { vcpu } = start(oldHost, ['psci-0.2', 'pmu-v3'])
+  assert.equal(runOnce(vcpu), 'EINVAL')
+  assert.equal(set(vcpu, 'STD_BMAP', 0n), 0)
+  assert.equal(vcpu.setDeviceAttr(0, 1n, null), 0)
+  assert.equal(runOnce(vcpu), 'EINTR')
+})
+
+test('it runs on a kernel that does not look', () => {
+  assert.equal(runOnce(start(oldestHost, ['psci-0.2', 'pmu-v3']).vcpu), 'EINTR')
+})
+
+test('a VM whose GIC has no addresses dies of its first run: everything is EIO', async () => {
+  const { vm, vcpu } = start(newHost)
+  const gic = made(vm.createDevice(GIC, 0))
+  assert.equal(runOnce(vcpu), 'ENXIO')
+  const bytes = new Uint8Array(64)
+  const outcomes = [
+    vcpu.getOneReg(0x6030_0000_0010_0000n),
+    vcpu.init(5, [4]),
+    vcpu.getMpState(),
+    vcpu.hasDeviceAttr(1, 0n),
+    vcpu.runSync(0),
+    await vcpu.run(),
+    vm.checkExtension(0),
+    vm.createVcpu(1),
+    vm.createDevice(GIC, 0),
+    vm.hasDeviceAttr(0, 0n),
+    vm.getDeviceAttr(0, 0n, bytes),
+    gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null),
+  ]
+  for (const [index, outcome] of outcomes.entries()) assert.equal(told(outcome), 'EIO', `call ${index}`)
+  vcpu.close()
+  assert.equal(told(vcpu.getMpState()), 'EBADF')
+})
+
+test('a VM with an initialised GIC runs and keeps it in its ID registers', () => {
+  const { vm, vcpu } = start(newHost)
+  const gic = made(vm.createDevice(GIC, 0))
+  assert.equal(gic.setDeviceAttr(0, 2n, word64(0x800_0000n)), 0)
+  assert.equal(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n)), 0)
+  assert.equal(gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null), 0)
+  assert.equal(runOnce(vcpu), 'EINTR')
+  assert.equal(get(vcpu, 'ID_AA64PFR0_EL1'), 0x0100_0000_0100_0012n)
+  assert.equal(told(vm.createVcpu(1)), 'EBUSY')
+})
+
+test('a GIC with addresses that is not initialised makes the run EBUSY', () => {
+  const { vm, vcpu } = start(newHost)
+  const gic = made(vm.createDevice(GIC, 0))
+  gic.setDeviceAttr(0, 2n, word64(0x800_0000n))
+  gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))
+  assert.equal(runOnce(vcpu), 'EBUSY')
+  assert.equal(get(vcpu, 'x0'), 'EIO')
+})
+
+test('a kernel that lets the VM live counts the failed run', () => {
+  const { vm, vcpu } = start(oldestHost)
+  made(vm.createDevice(GIC, 0))
+  assert.equal(runOnce(vcpu), 'ENXIO')
+  assert.equal(get(vcpu, 'x0'), 0n)
+  assert.equal(runOnce(vcpu), 'EINTR')
+})
+
+test('a GIC comes before the first run and once', () => {
+  const { vm, vcpu } = start(newHost)
+  assert.equal(told(vm.createDevice(GIC, 1)), 0)
+  runOnce(vcpu)
+  assert.equal(told(vm.createDevice(GIC, 0)), 'EBUSY')
+  const other = vmOf(newHost)
+  made(other.createDevice(GIC, 0))
+  assert.equal(told(other.createDevice(GIC, 0)), 'EEXIST')
+  assert.equal(told(other.createDevice(99, 0)), 'ENODEV')
+  assert.equal(told(vmOf(withTraits(newHost, { runWithoutVgicInit: null })).createDevice(GIC, 1)), 'ENODEV')
+})
