@@ -1,7 +1,7 @@
 /** What the registers of a vCPU with a set of features are, and what they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName, kvmError } from '../kvm/errors.js'
-import { decodeRegister, registerName, registerWidth } from '../registers/index.js'
+import { decodeRegister, encodeRegister, registerName, registerWidth } from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
@@ -45,7 +45,7 @@ export function probeConfiguration(
         // What such a register may hold hangs on the value it begins with: the same value, the same answer.
         known.get(register.id)?.value === register.value
           ? base!.accepts.get(register.id)!
-          : { id: register.id, nibbles: tryNibbles(vcpu, register, (errno) => errno === 0) },
+          : acceptsOf(vcpu, register),
       )
       const configuration = { registers, accepts: new Map(accepts.map((entry) => [entry.id, entry])) }
       if (base === undefined) noteInvalidAfterRun(vcpu, registers, configuration.accepts)
@@ -74,7 +74,7 @@ export function relativeTo(
       const told = base.accepts.get(entry.id)
       return told === undefined || isFixed(told)
         ? !isFixed(entry)
-        : told.nibbles.join() !== entry.nibbles.join()
+        : JSON.stringify(told) !== JSON.stringify(entry)
     }),
   }
 }
@@ -125,6 +125,18 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
   const ones = (1n << BigInt(registerWidth(id))) - 1n
+  const pair = setClearPairs.get(register.name)
+  if (pair !== undefined) {
+    const [setId, clearId] = pair.map(encodeRegister) as [bigint, bigint]
+    vcpu.setOneReg(clearId, ones)
+    if (read(vcpu, setId) === 0n) {
+      vcpu.setOneReg(setId, ones)
+      const bits = hex(read(vcpu, setId))
+      vcpu.setOneReg(clearId, ones)
+      vcpu.setOneReg(setId, original)
+      return id === setId ? { sets: bits } : { clears: bits }
+    }
+  }
   const [afterOnes, afterZeros] = [ones, 0n].map((value) => {
     if (value === original) return value
     const outcome = vcpu.setOneReg(id, value)
@@ -132,14 +144,47 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
     vcpu.setOneReg(id, original)
     return found
   }) as [bigint | number, bigint | number]
-  const refusal = [afterOnes, afterZeros].find((found) => typeof found === 'number')
-  if (refusal !== undefined) return { refused: errnoName(refusal as number) as ErrnoName }
+  const refusals = [afterOnes, afterZeros].filter((found) => typeof found === 'number')
+  if (refusals.length > 0) {
+    const nibbles = tryNibbles(vcpu, register, (errno) => errno === 0)
+    return isFixed({ id: register.id, nibbles })
+      ? { refused: errnoName(refusals[0]!) as ErrnoName }
+      : { accepted: nibbles }
+  }
   const sticky = (afterOnes as bigint) & ~(afterZeros as bigint)
   return sticky === ones ? undefined : { sticky: hex(sticky) }
 }
 
+/** Registers that show one bitmap of the PMU, and set or clear its bits. */
+const setClearPairs = new Map(
+  [
+    ['PMINTENSET_EL1', 'PMINTENCLR_EL1'],
+    ['PMCNTENSET_EL0', 'PMCNTENCLR_EL0'],
+    ['PMOVSSET_EL0', 'PMOVSCLR_EL0'],
+  ].flatMap((pair) => pair.map((name) => [name, pair])),
+)
+
+/** What a feature ID register accepts, and what becomes of it. */
+function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {
+  const id = BigInt(register.id)
+  const original = BigInt(register.value!)
+  const nibbles = tryNibbles(vcpu, register, (errno) => errno === 0)
+  const storedAs: Accepts['storedAs'] = []
+  for (const [nibble, set] of nibbles.entries()) {
+    const shift = BigInt(4 * nibble)
+    for (let written = 0; written < 16; written++) {
+      if (((Number.parseInt(set, 16) >> written) & 1) === 0) continue
+      vcpu.setOneReg(id, (original & ~(0xfn << shift)) | (BigInt(written) << shift))
+      const stored = Number((read(vcpu, id) >> shift) & 0xfn)
+      if (stored !== written) storedAs.push({ nibble, written, stored })
+    }
+    vcpu.setOneReg(id, original)
+  }
+  return storedAs.length === 0 ? { id: register.id, nibbles } : { id: register.id, nibbles, storedAs }
+}
+
 /**
- * For each nibble of a feature ID register, all others as they are, the values whose errno is as asked. Before the run this finds
+ * For each nibble of a register of at most 64 bits, all others as they are, the values whose errno is as asked. Before the run this finds
  * the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it is, without knowing the field.
  */
 function tryNibbles(
@@ -148,10 +193,11 @@ function tryNibbles(
   isWanted: (errno: number) => boolean,
 ): string[] {
   const original = BigInt(register.value!)
-  const ids = new BigUint64Array(2 * 16 * 16).fill(BigInt(register.id))
+  const count = Math.min(16, registerWidth(BigInt(register.id)) / 4)
+  const ids = new BigUint64Array(2 * 16 * count).fill(BigInt(register.id))
   // Each try is followed by the write that undoes it.
   const values = new BigUint64Array(ids.length).fill(original)
-  for (let nibble = 0; nibble < 16; nibble++) {
+  for (let nibble = 0; nibble < count; nibble++) {
     const shift = BigInt(4 * nibble)
     const others = original & ~(0xfn << shift)
     for (let value = 0; value < 16; value++) {
@@ -162,7 +208,7 @@ function tryNibbles(
   vcpu.setRegs(ids, values, outcomes)
   return Array.from({ length: 16 }, (_, nibble) => {
     let set = 0
-    for (let value = 0; value < 16; value++) {
+    for (let value = 0; nibble < count && value < 16; value++) {
       if (isWanted(outcomes[2 * (16 * nibble + value)]!)) set |= 1 << value
     }
     return set.toString(16).padStart(4, '0')

@@ -17,6 +17,8 @@ import { featureWord, freeze, initialise, onVcpu, onVm } from './scratch.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
+/** A system register that keeps whatever is written to it. */
+const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 /** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
@@ -118,6 +120,11 @@ export function probeTraits(
       systemRegister: vcpu.setOneRegAtNull(encodeRegister('S3_7_C15_C15_7')) === -errnos.EFAULT,
       unknownSpace: vcpu.setOneRegAtNull(0x6030000000120000n) === -errnos.EFAULT,
     })),
+    faultingSetZeroes: onBase(kvm, type, (vcpu) => {
+      vcpu.setOneReg(TPIDR_EL0, 1n)
+      vcpu.setOneRegAtNull(TPIDR_EL0)
+      return vcpu.getOneReg(TPIDR_EL0) === 0n
+    }),
     vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
       onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(64)) < 0),
     ),
@@ -253,7 +260,9 @@ function changeableIdRegister({
   accepts,
 }: ProbedConfiguration): [id: bigint, value: bigint, other: bigint] {
   const values = new Map(registers.map(({ id, value }) => [id, value]))
-  for (const { id, nibbles } of accepts.values()) {
+  for (const { id, nibbles, storedAs } of accepts.values()) {
+    // A write that is dropped tells nothing.
+    if (storedAs !== undefined) continue
     const value = BigInt(values.get(id)!)
     // CLIDR_EL1 is each vCPU's own and never freezes.
     if (registerName(BigInt(id)) === 'CLIDR_EL1') continue
@@ -272,7 +281,9 @@ function changeableIdRegister({
 
 function afterRun(vcpu: VcpuFd, id: bigint, same: bigint, other: bigint): Traits['idRegisterAfterRun'] {
   freeze(vcpu)
-  if (vcpu.setOneReg(id, same) === -errnos.EBUSY) return 'busy'
+  // The run itself may have changed the register.
+  const frozen = vcpu.getOneReg(id)
+  if (vcpu.setOneReg(id, typeof frozen === 'bigint' ? frozen : same) === -errnos.EBUSY) return 'busy'
   return vcpu.setOneReg(id, other) === -errnos.EBUSY ? 'busy-if-changed' : 'unguarded'
 }
 

@@ -44,6 +44,12 @@ const write = v.union([
   v.strictObject({ refused: errno }),
   /** Accepted, but only these bits change; `{ sticky: "0x0" }` is accepted and ignored. */
   v.strictObject({ sticky: hex }),
+  /** Bits written as one are set, the others left: the SET register of a pair, whose storage it shares with the CLR register. */
+  v.strictObject({ sets: hex }),
+  /** Bits written as one are cleared, the others left. */
+  v.strictObject({ clears: hex }),
+  /** Kept whole where every nibble is one of these, else `EINVAL`. */
+  v.strictObject({ accepted: nibbles }),
 ])
 
 const register = v.strictObject({
@@ -64,6 +70,8 @@ const accepts = v.strictObject({
    * checks them first. Absent where there are none.
    */
   invalidAfterRun: v.optional(nibbles),
+  /** Accepted values of a nibble that do not stick: another is stored in their stead. Absent where there are none. */
+  storedAs: v.optional(v.array(v.strictObject({ nibble: int32, written: int32, stored: int32 }))),
 })
 
 /** What a set of vCPU features does to the base configuration. */
@@ -148,6 +156,8 @@ const traits = v.strictObject({
   firmwareWidthChecked: v.boolean(),
   /** Whether `KVM_SET_ONE_REG` reads the value before it looks up a system register, or an id of an unknown space. */
   setReadsValueFirst: v.strictObject({ systemRegister: v.boolean(), unknownSpace: v.boolean() }),
+  /** Whether `KVM_SET_ONE_REG` with a bad address zeroes a plain system register before it answers `EFAULT`. */
+  faultingSetZeroes: v.boolean(),
   /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
   vcpuEventsNeedInit: v.boolean(),
   /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */

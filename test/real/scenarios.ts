@@ -283,6 +283,7 @@ function readsAndWritesBackEveryRegister(kvm: SystemFd, note: Note): void {
         note(`${name} with ${features.join('+')}`, value)
         if (typeof value === 'bigint') note(`${name} written back`, vcpu.setOneReg(id, value))
         note(`${name} at null`, [vcpu.getOneRegAtNull(id), vcpu.setOneRegAtNull(id)].map(text))
+        note(`${name} after it`, vcpu.getOneReg(id))
       }
       onVcpu(vm, 1, (sibling) => {
         initialise(vm, sibling, features)

@@ -54,6 +54,7 @@ export function sampleReport(): Report {
       workaround2WithoutSsbs: null,
       firmwareWidthChecked: true,
       setReadsValueFirst: { systemRegister: true, unknownSpace: true },
+      faultingSetZeroes: false,
       vcpuEventsNeedInit: true,
       smcccFilter: { emptyRangeAtZero: 'EEXIST' },
       runWithoutPmuInit: null,

@@ -118,7 +118,14 @@ export const oldHost: Report = {
     register('ID_AA64PFR1_EL1', 0x20n),
     register('SCTLR_EL1', 0xc50078n),
     register('PAR_EL1', 0n, { sticky: '0xff' }),
-    register('CCSIDR_EL1[0]', 0x701fe01an, EINVAL),
+    register('TPIDR_EL0', 0n),
+    register('PMINTENSET_EL1', 0n, { sets: '0xff' }),
+    register('PMINTENCLR_EL1', 0n, { clears: '0xff' }),
+    register('PMCNTENCLR_EL0', 0n),
+    register('PMCNTENSET_EL0', 0n),
+    register('CCSIDR_EL1[0]', 0x701fe01an, {
+      accepted: nibbles(0x701fe01an, { 0: [8, 10] }).map((set, index) => (index < 8 ? set : '0000')),
+    }),
   ],
   accepts: [{ ...register('ID_AA64PFR0_EL1'), nibbles: nibbles(PFR0, { 14: [0, 1] }) }].map(
     ({ id, nibbles: accepted }) => ({ id, nibbles: accepted }),
@@ -156,6 +163,7 @@ export const oldHost: Report = {
     psciVersions: ['0x2', '0x10000', '0x10001'],
     bitmapAfterRun: 'busy-if-changed',
     idRegisterAfterRun: 'unguarded',
+    changedByFirstRun: [],
     workaround2WithoutSsbs: null,
     firmwareWidthChecked: true,
     setReadsValueFirst: { systemRegister: true, unknownSpace: true },
@@ -167,6 +175,8 @@ export const oldHost: Report = {
   },
 }
 
+/** EL0, nibble 0, cannot be 0, not even after the run. */
+const NO_EL0 = ['0001', ...Array<string>(15).fill('0000')]
 /** MTE_frac and SSBS may be hidden. */
 const PFR1 = 0x21n
 const DFR0 = 0x1010_0006n
@@ -187,8 +197,8 @@ export const newHost: Report = {
   writableMasks: [
     { ...entry('MIDR_EL1'), mask: '0xffffffff' },
     { ...entry('ID_AA64PFR0_EL1'), mask: '0xff0000000f00000f' },
-    { ...entry('CTR_EL0'), mask: '0x300fc00f' },
     { ...entry('CLIDR_EL1'), mask: '0x7fffffffffff' },
+    { ...entry('CTR_EL0'), mask: '0x300fc00f' },
   ],
   registers: [
     ...general,
@@ -209,13 +219,25 @@ export const newHost: Report = {
     register('CTR_EL0', 0x8444c004n),
   ],
   accepts: [
-    { id: hex(encodeRegister('ID_PFR0_EL1')), nibbles: nibbles(0n, {}).map(() => 'ffff') },
+    {
+      id: hex(encodeRegister('ID_PFR0_EL1')),
+      nibbles: nibbles(0n, {}).map(() => 'ffff'),
+      storedAs: Array.from({ length: 16 * 15 }, (_, index) => ({
+        nibble: Math.floor(index / 15),
+        written: (index % 15) + 1,
+        stored: 0,
+      })),
+    },
     {
       id: hex(encodeRegister('ID_AA64PFR0_EL1')),
       nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 14: [0, 1] }),
-      invalidAfterRun: nibbles(PFR0, { 0: [0] }).map((set, index) => (index === 0 ? set : '0000')),
+      invalidAfterRun: NO_EL0,
     },
-    { id: hex(encodeRegister('ID_AA64PFR1_EL1')), nibbles: nibbles(PFR1, { 0: [0, 1], 1: [0, 1, 2] }) },
+    {
+      id: hex(encodeRegister('ID_AA64PFR1_EL1')),
+      nibbles: nibbles(PFR1, { 0: [0, 1, 3], 1: [0, 1, 2] }),
+      storedAs: [{ nibble: 0, written: 3, stored: 1 }],
+    },
     { id: hex(encodeRegister('CLIDR_EL1')), nibbles: nibbles(0xa200023n, { 0: [0, 1, 2, 3] }) },
     { id: hex(encodeRegister('CTR_EL0')), nibbles: nibbles(0x8444c004n, { 0: [0, 1, 2, 3, 4] }) },
   ],
@@ -225,11 +247,14 @@ export const newHost: Report = {
       features: ['psci-0.2', 'sve'],
       removed: vectors.map(({ id }) => id),
       added: [
-        { ...register('KVM_REG_ARM64_SVE_VLS', VECTOR_LENGTHS), index: 37 },
-        { ...register('z0'), index: 38 },
-        { ...register('z31'), index: 39 },
-        { ...register('p0'), index: 40 },
-        { ...register('ffr'), index: 41 },
+        {
+          ...register('KVM_REG_ARM64_SVE_VLS', VECTOR_LENGTHS, { accepted: Array<string>(16).fill('0000') }),
+          index: 37,
+        },
+        { ...register('z0', 0n, { sticky: hex((1n << 512n) - 1n) }), index: 38 },
+        { ...register('z31', 0n, { sticky: hex((1n << 512n) - 1n) }), index: 39 },
+        { ...register('p0', 0n, { sticky: hex((1n << 64n) - 1n) }), index: 40 },
+        { ...register('ffr', 0n, { sticky: hex((1n << 64n) - 1n) }), index: 41 },
         { ...register('ZCR_EL1'), index: 58 },
       ],
       changed: [{ ...entry('ID_AA64PFR0_EL1'), value: hex(PFR0 | (1n << 32n)) }],
@@ -237,6 +262,7 @@ export const newHost: Report = {
         {
           id: hex(encodeRegister('ID_AA64PFR0_EL1')),
           nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 8: [0, 1], 14: [0, 1] }),
+          invalidAfterRun: NO_EL0,
         },
       ],
     },
@@ -258,13 +284,14 @@ export const newHost: Report = {
       scope: 'vm',
       powerOff: 'ephemeral',
       leaksRefusedFeatures: false,
+      kept: [],
     },
     psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
     idRegisterAfterRun: 'busy-if-changed',
-    changedByFirstRun: [{ ...entry('ID_AA64PFR0_EL1'), mask: '0xf000000', value: '0x0' }],
+    changedByFirstRun: [{ ...entry('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
     workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
-    faultingSetZeroes: false,
     vcpuEventsNeedInit: true,
+    runWithoutPmuInit: null,
     smcccFilter: { emptyRangeAtZero: 'EEXIST' },
   },
 }
@@ -296,6 +323,7 @@ export const oldestHost: Report = withTraits(
   {
     bitmapAfterRun: null,
     setReadsValueFirst: { systemRegister: false, unknownSpace: false },
+    faultingSetZeroes: true,
     runWithoutPmuInit: null,
     runWithoutVgicInit: { errno: 'ENXIO', killsVm: false },
     init: { registerWidth: 'every-vcpu' },
