@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import type { Backend, SystemFd } from '../../lib/backend.js'
+import { kernelBackend } from '../../lib/kernel/index.js'
+import { openKvm } from '../../lib/kvm/index.js'
+import { simulator } from '../../lib/simulator/index.js'
+
+/** A backend whose `open` answers as told. */
+function opening(outcome: SystemFd | number): Backend {
+  return { name: 'simulator', host: { release: '', build: '' }, open: () => outcome }
+}
+
+for (const [errno, code, remedy] of [
+  [-13, 'ERR_KVM_PERMISSION', /usermod -aG kvm/],
+  [-1, 'ERR_KVM_PERMISSION', /usermod -aG kvm/],
+  [-2, 'ERR_KVM_NOT_AVAILABLE', /ENOENT.*EL2/],
+  [-6, 'ERR_KVM_NOT_AVAILABLE', /ENXIO/],
+  [-19, 'ERR_KVM_NOT_AVAILABLE', /ENODEV/],
+] as const) {
+  it(`tells ${code} when open answers ${errno}`, () => {
+    assert.throws(() => openKvm(opening(errno)), { code, errno, message: remedy })
+  })
+}
+
+it('refuses a KVM that speaks another version of the API, and closes it', () => {
+  let closed = 0
+  const old = { getApiVersion: () => 10, close: () => closed++ } as unknown as SystemFd
+  assert.throws(() => openKvm(opening(old)), {
+    code: 'ERR_KVM_API_VERSION',
+    message: /version 10.*12 is needed/s,
+  })
+  assert.equal(closed, 1)
+})
+
+it(
+  'refuses real KVM on a machine that is not arm64',
+  { skip: process.arch === 'arm64' && 'this machine is' },
+  () => {
+    assert.throws(() => openKvm(kernelBackend), {
+      code: 'ERR_KVM_WRONG_ARCHITECTURE',
+      message: /simulator\(/,
+    })
+  },
+)
+
+it('says so when a handle is used after close', () => {
+  const kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+  const vm = kvm.createVm()
+  const vcpu = vm.createVcpu(0)
+  vcpu.close()
+  vcpu.close()
+  assert.throws(() => vcpu.registers.get('x0'), { code: 'ERR_KVM_CLOSED', syscall: 'KVM_GET_ONE_REG' })
+  assert.throws(() => vcpu.runSync(), { code: 'ERR_KVM_CLOSED' })
+  vm.close()
+  assert.throws(() => vm.createVcpu(1), { code: 'ERR_KVM_CLOSED' })
+  kvm.close()
+  assert.throws(() => kvm.createVm(), { code: 'ERR_KVM_CLOSED' })
+})
+
+it('closes everything a VM has with it', async () => {
+  let running: Promise<unknown>
+  {
+    using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+    using vm = kvm.createVm()
+    running = vm.createVcpu(0).run()
+  }
+  assert.deepEqual(await running, { reason: 'interrupted' })
+})
+
+it('names what is wrong with a name, a width or a value before KVM is asked', () => {
+  const vcpu = openKvm(simulator('linux-6.12-neoverse-n1')).createVm().createVcpu(0)
+  assert.throws(() => vcpu.registers.get('KVM_REG_ARM_STD_BMP'), {
+    code: 'ERR_KVM_UNKNOWN_REGISTER',
+    message: /STD_BMAP/,
+  })
+  assert.throws(() => vcpu.registers.set('fpcr', 1n << 32n), RangeError)
+  assert.throws(() => vcpu.registers.set('x0', -1n), RangeError)
+  assert.throws(() => vcpu.init({ features: ['sve2' as 'sve'] }), /sve2 is no vCPU feature/)
+})
+
+it('tells what was asked for when memory, a slot or an address space is refused', () => {
+  const kvm = openKvm(simulator('linux-6.12-cortex-a57'))
+  assert.throws(() => kvm.createVm({ ipaSize: 48 }), {
+    code: 'EINVAL',
+    message: /48 bits.*KVM_CAP_ARM_VM_IPA_SIZE/,
+  })
+  const vm = kvm.createVm()
+  const memory = kvm.createMemory(0x10000)
+  vm.mapMemory(0, { address: 0n, memory })
+  assert.throws(() => vm.mapMemory(1, { address: 0x8000n, memory }), {
+    code: 'EEXIST',
+    message: /65536 bytes at guest address 0x8000 in slot 1/,
+  })
+  assert.throws(() => memory.read(0xfff0, 32), { code: 'EFAULT', message: /32 bytes at 65520 of 65536/ })
+})
