@@ -30,7 +30,8 @@ export function buildRegisterFile(report: Report, configuration: Configuration |
   const ids = BigUint64Array.from(listed, ({ id }) => BigInt(id))
   const slots = new Map([...ids].map((id, slot) => [id, slot]))
   for (const [clear, set] of sharedStorage) {
-    if (slots.has(clear)) slots.set(clear, slots.get(set)!)
+    const slot = slots.get(set)
+    if (slot !== undefined && slots.has(clear)) slots.set(clear, slot)
   }
   const registers = listed.map((register, index) => {
     const id = ids[index]!
@@ -77,6 +78,6 @@ function buildRegister(
   return (
     firmwareRegister(report, register) ??
     idRegister(report, register, slot, accepts) ??
-    recordedRegister(slot, width, register.write)
+    recordedRegister(id, slot, width, register.write)
   )
 }

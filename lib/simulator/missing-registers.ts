@@ -2,19 +2,13 @@
  * What KVM answers for an id that is not in a vCPU's list (`arch/arm64/kvm/guest.c:kvm_arm_get_reg`, `kvm_arm_set_reg` and what
  * they call). Where more than one thing is wrong with the id, the order of the kernel's checks decides.
  */
+import { coprocessors, sizes } from '../registers/id.js'
 import { decodeRegister, idParts } from '../registers/index.js'
 import { errnos } from '../uapi.js'
 import type { VcpuState } from './state.js'
 
-/** Coprocessors, bits 27:16. */
-const CORE = 0x10
-const DEMUX = 0x11
-const SYSREG = 0x13
-const FW = 0x14
-const SVE = 0x15
-const FW_FEAT_BMAP = 0x16
+const { CORE, DEMUX, SYSREG, FW, SVE, FW_FEAT_BMAP } = coprocessors
 
-const U64 = 3
 /** `sizeof(struct kvm_regs) / 4` */
 const CORE_WORDS = 0xd8n
 
@@ -37,7 +31,7 @@ export function missingRegisterAtNull(vcpu: VcpuState, id: bigint): number {
   const { traits, report } = vcpu.vm.host
   const { coproc, size } = idParts(id)
   if (coproc === FW || (coproc === FW_FEAT_BMAP && report.bitmaps.length > 0)) {
-    return missingOrFault(size === U64 || !traits.firmwareWidthChecked)
+    return missingOrFault(size === sizes.U64 || !traits.firmwareWidthChecked)
   }
   switch (coproc) {
     case CORE:

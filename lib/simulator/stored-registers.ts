@@ -1,5 +1,5 @@
 /** Registers whose value is each vCPU's own: core and system registers, SVE, counters. */
-import { encodeRegister } from '../registers/index.js'
+import { decodeRegister, encodeRegister } from '../registers/index.js'
 import type { Write } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
@@ -96,8 +96,10 @@ class SelectiveRegister extends StoredRegister {
 }
 
 /** A register with the rule an experiment found; without one it keeps what is written. */
-export function recordedRegister(slot: number, width: number, rule: Write | undefined): Register {
-  if (rule === undefined) return new PlainSystemRegister(slot, width)
+export function recordedRegister(id: bigint, slot: number, width: number, rule: Write | undefined): Register {
+  if (rule === undefined) {
+    return new (decodeRegister(id).space === 'sysreg' ? PlainSystemRegister : StoredRegister)(slot, width)
+  }
   if ('refused' in rule) return new FixedRegister(slot, width, -errnos[rule.refused])
   if ('sticky' in rule) return new PartlyStoredRegister(slot, width, BigInt(rule.sticky))
   if ('accepted' in rule)

@@ -13,6 +13,7 @@ import {
   vmOf,
   withCapabilities,
   withTraits,
+  type Outcome,
 } from './fixture.js'
 
 function word32(value: number): Uint8Array {
@@ -54,7 +55,7 @@ test('a kernel without the filter has no attributes of a VM at all', () => {
   }
 })
 
-const filters: [what: string, data: Uint8Array | null, outcome: unknown][] = [
+const filters: [what: string, data: Uint8Array | null, outcome: Outcome][] = [
   ['no data', null, 'EFAULT'],
   ['the last id', filter(0xffff_ffff, 1), 0],
   ['beyond the last id', filter(0xffff_ffff, 2), 'EINVAL'],
@@ -109,7 +110,7 @@ test('stolen time: where its structure lies is set once, aligned, in writable me
   assert.equal(told(vcpu.hasDeviceAttr(2, 1n)), 'ENXIO')
   assert.equal(vcpu.getDeviceAttr(2, 0n, base), 0)
   assert.deepEqual(base, word64(0xffff_ffff_ffff_ffffn))
-  const sets: [data: Uint8Array | null, outcome: unknown][] = [
+  const sets: [data: Uint8Array | null, outcome: Outcome][] = [
     [null, 'EFAULT'],
     [word64(0x1001n), 'EINVAL'],
     [word64(0x4000n), 'EINVAL'],
@@ -216,7 +217,7 @@ test('the timers’ interrupts are private, the whole VM’s, and fixed by the r
 
 test('a GIC knows its addresses, its interrupts and its initialisation', () => {
   const gic: DeviceFd = made(vmOf(newHost).createDevice(7, 0))
-  const known: [group: number, attribute: bigint, outcome: unknown][] = [
+  const known: [group: number, attribute: bigint, outcome: Outcome][] = [
     [0, 2n, 0],
     [0, 3n, 0],
     [0, 0n, 'ENXIO'],
@@ -237,7 +238,7 @@ test('a GIC’s addresses are aligned, inside the VM’s address space and set o
   const address = new Uint8Array(8)
   gic.getDeviceAttr(0, 2n, address)
   assert.deepEqual(address, word64(0xffff_ffff_ffff_ffffn))
-  const sets: [data: Uint8Array | null, outcome: unknown][] = [
+  const sets: [data: Uint8Array | null, outcome: Outcome][] = [
     [null, 'EFAULT'],
     [word64(0x1000n), 'EINVAL'],
     [word64(1n << 40n), 'E2BIG'],

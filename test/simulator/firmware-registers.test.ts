@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Report } from '../../lib/report/report.js'
-import { get, newHost, oldestHost, oldHost, runOnce, set, start, vcpuOf, withTraits } from './fixture.js'
+import {
+  get,
+  newHost,
+  oldestHost,
+  oldHost,
+  runOnce,
+  set,
+  start,
+  vcpuOf,
+  withTraits,
+  type Outcome,
+} from './fixture.js'
 
-const writes: [host: 'old' | 'new', register: string, value: bigint, outcome: unknown][] = [
+const writes: [host: 'old' | 'new', register: string, value: bigint, outcome: Outcome][] = [
   ['old', 'PSCI_VERSION', 0x2n, 0],
   ['old', 'PSCI_VERSION', 0x10001n, 0],
   ['old', 'PSCI_VERSION', 0x10002n, 'EINVAL'],
@@ -93,7 +104,7 @@ test('WORKAROUND_2 of a host without ID_AA64PFR1_EL1 is as recorded', () => {
 })
 
 type Rule = Report['traits']['bitmapAfterRun']
-const afterRun: [rule: Rule, value: bigint, outcome: unknown][] = [
+const afterRun: [rule: Rule, value: bigint, outcome: Outcome][] = [
   ['busy-if-changed', 3n, 0],
   ['busy-if-changed', 1n, 'EBUSY'],
   ['busy-if-changed', 4n, 'EINVAL'],

@@ -13,11 +13,11 @@ export function hex(value: bigint): string {
 /** A register of a report by its name; `value` null counts time. */
 function register(name: string, value: bigint | null = 0n, write?: Write): ReportedRegister {
   const id = encodeRegister(name)
-  const entry = { id: hex(id), name: registerName(id), value: value === null ? null : hex(value) }
-  return write === undefined ? entry : { ...entry, write }
+  const described = { id: hex(id), name: registerName(id), value: value === null ? null : hex(value) }
+  return write === undefined ? described : { ...described, write }
 }
 
-function entry(name: string): { id: string; name: string } {
+function idAndName(name: string): { id: string; name: string } {
   const { id, name: canonical } = register(name)
   return { id, name: canonical }
 }
@@ -28,7 +28,7 @@ export function nibbles(value: bigint, free: Record<number, readonly number[]>):
     const own = Number((value >> BigInt(4 * index)) & 0xfn)
     const accepted = free[index] ?? [own]
     return accepted
-      .reduce((set, nibble) => set | (1 << nibble), 0)
+      .reduce((bits, nibble) => bits | (1 << nibble), 0)
       .toString(16)
       .padStart(4, '0')
   })
@@ -67,9 +67,9 @@ function bitmapEntries(names: readonly string[]): Report['bitmaps'] {
 }
 
 const workarounds: Report['workarounds'] = [
-  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1'), value: '0x2', accepted: ['0x0', '0x1', '0x2'] },
-  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'), value: '0x0', accepted: ['0x0', '0x1'] },
-  { ...entry('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3'), value: '0x1', accepted: ['0x0', '0x1'] },
+  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1'), value: '0x2', accepted: ['0x0', '0x1', '0x2'] },
+  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'), value: '0x0', accepted: ['0x0', '0x1'] },
+  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3'), value: '0x1', accepted: ['0x0', '0x1'] },
 ]
 
 const commonCapabilities: Report['capabilities'] = {
@@ -124,7 +124,9 @@ export const oldHost: Report = {
     register('PMCNTENCLR_EL0', 0n),
     register('PMCNTENSET_EL0', 0n),
     register('CCSIDR_EL1[0]', 0x701fe01an, {
-      accepted: nibbles(0x701fe01an, { 0: [8, 10] }).map((set, index) => (index < 8 ? set : '0000')),
+      accepted: nibbles(0x701fe01an, { 0: [8, 10] }).map((accepted, index) =>
+        index < 8 ? accepted : '0000',
+      ),
     }),
   ],
   accepts: [{ ...register('ID_AA64PFR0_EL1'), nibbles: nibbles(PFR0, { 14: [0, 1] }) }].map(
@@ -137,7 +139,7 @@ export const oldHost: Report = {
       features: ['psci-0.2', 'el1-32bit'],
       removed: [],
       added: [],
-      changed: [{ ...entry('pstate'), value: '0x1d3' }],
+      changed: [{ ...idAndName('pstate'), value: '0x1d3' }],
       accepts: [],
     },
     {
@@ -195,10 +197,10 @@ export const newHost: Report = {
   },
   preferredTarget: 5,
   writableMasks: [
-    { ...entry('MIDR_EL1'), mask: '0xffffffff' },
-    { ...entry('ID_AA64PFR0_EL1'), mask: '0xff0000000f00000f' },
-    { ...entry('CLIDR_EL1'), mask: '0x7fffffffffff' },
-    { ...entry('CTR_EL0'), mask: '0x300fc00f' },
+    { ...idAndName('MIDR_EL1'), mask: '0xffffffff' },
+    { ...idAndName('ID_AA64PFR0_EL1'), mask: '0xff0000000f00000f' },
+    { ...idAndName('CLIDR_EL1'), mask: '0x7fffffffffff' },
+    { ...idAndName('CTR_EL0'), mask: '0x300fc00f' },
   ],
   registers: [
     ...general,
@@ -257,7 +259,7 @@ export const newHost: Report = {
         { ...register('ffr', 0n, { sticky: hex((1n << 64n) - 1n) }), index: 41 },
         { ...register('ZCR_EL1'), index: 58 },
       ],
-      changed: [{ ...entry('ID_AA64PFR0_EL1'), value: hex(PFR0 | (1n << 32n)) }],
+      changed: [{ ...idAndName('ID_AA64PFR0_EL1'), value: hex(PFR0 | (1n << 32n)) }],
       accepts: [
         {
           id: hex(encodeRegister('ID_AA64PFR0_EL1')),
@@ -288,7 +290,7 @@ export const newHost: Report = {
     },
     psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
     idRegisterAfterRun: 'busy-if-changed',
-    changedByFirstRun: [{ ...entry('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
+    changedByFirstRun: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
     workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
     vcpuEventsNeedInit: true,
     runWithoutPmuInit: null,
@@ -330,6 +332,9 @@ export const oldestHost: Report = withTraits(
   },
 )
 
+/** What an ioctl answered: an errno's name, or the number itself. */
+export type Outcome = string | number
+
 /** An outcome as a person reads it: the errno's name, or what it is. */
 export function told<T>(outcome: T): T | string {
   if (typeof outcome !== 'number' || outcome >= 0) return outcome
@@ -338,7 +343,7 @@ export function told<T>(outcome: T): T | string {
 
 /** The handle an ioctl made. */
 export function made<T>(handle: T | number): T {
-  assert.ok(typeof handle !== 'number', `made no handle: ${told(handle)}`)
+  assert.ok(typeof handle !== 'number', `made no handle: ${String(told(handle))}`)
   return handle
 }
 

@@ -15,6 +15,7 @@ import {
   vmOf,
   withTraits,
   word,
+  type Outcome,
 } from './fixture.js'
 
 const PSCI = word(['psci-0.2'])
@@ -25,7 +26,7 @@ const AARCH32 = word(['psci-0.2', 'el1-32bit'])
 const sequences: [
   what: string,
   report: Report,
-  inits: [target: number, words: number[], outcome: unknown][],
+  inits: [target: number, words: number[], outcome: Outcome][],
 ][] = [
   [
     'a target the host does not have is EINVAL',
@@ -197,7 +198,7 @@ test('the first init fixes the features of all vCPUs where they are the VM’s',
   assert.equal(second.init(5, [PSCI]), 0)
 })
 
-const widths: [what: string, report: Report, inits: [vcpu: number, features: number, outcome: unknown][]][] =
+const widths: [what: string, report: Report, inits: [vcpu: number, features: number, outcome: Outcome][]][] =
   [
     [
       'the first init fixes the width',

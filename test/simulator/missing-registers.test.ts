@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
-import { newHost, oldestHost, oldHost, start, told, withTraits } from './fixture.js'
+import { newHost, oldestHost, oldHost, start, told, withTraits, type Outcome } from './fixture.js'
 
 const unfixedWidth = withTraits(oldHost, { firmwareWidthChecked: false })
 
 /** An id's answers: `KVM_GET_ONE_REG`, `KVM_SET_ONE_REG`, and both with an unreadable value. */
-type Answers = [get: unknown, set: unknown, getAtNull: unknown, setAtNull: unknown]
+type Answers = [get: Outcome, set: Outcome, getAtNull: Outcome, setAtNull: Outcome]
 
 const READ = 'value'
 const ids: [what: string, report: Report, id: bigint, answers: Answers][] = [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { registerName } from '../../lib/registers/index.js'
-import { get, listOf, newHost, oldHost, start, told, vcpuOf, vmOf } from './fixture.js'
+import { get, listOf, newHost, oldHost, start, told, vcpuOf, vmOf, type Outcome } from './fixture.js'
 
 const idsOf = (report: typeof oldHost): bigint[] => report.registers.map(({ id }) => BigInt(id))
 
@@ -55,7 +55,7 @@ test('vCPUs of one VM with different features have different lists', () => {
   assert.equal(get(plain, 'PMCR_EL0'), 'ENOENT')
 })
 
-const rooms: [what: string, room: (count: bigint) => bigint, outcome: unknown][] = [
+const rooms: [what: string, room: (count: bigint) => bigint, outcome: Outcome][] = [
   ['no room', () => 0n, 'E2BIG'],
   ['one too few', (count) => count - 1n, 'E2BIG'],
   ['just enough', (count) => count, 0],

@@ -84,16 +84,16 @@ test('the seed has no SMCCC filter, no system suspend and no PSCI after 1.1', ()
   assert.equal(set(vcpu, 'PSCI_VERSION', 0x10002n), 'EINVAL')
 })
 
+function withoutBitmaps(report: typeof newHost): string[] {
+  const { vcpu } = start(report, ['psci-0.2', 'sve'])
+  vcpu.finalize(4)
+  return listOf(vcpu)
+    .map(registerName)
+    .filter((name) => !name.includes('BMAP'))
+}
+
 test('registers a feature adds keep their neighbours on the seed', () => {
-  const derived = seedV6(newHost)
-  const neighbours = (report: typeof newHost): string[] => {
-    const { vcpu } = start(report, ['psci-0.2', 'sve'])
-    vcpu.finalize(4)
-    return listOf(vcpu)
-      .map(registerName)
-      .filter((name) => !name.includes('BMAP'))
-  }
-  assert.deepEqual(neighbours(derived), neighbours(newHost))
+  assert.deepEqual(withoutBitmaps(seedV6(newHost)), withoutBitmaps(newHost))
 })
 
 test('what the seed is derived from stays as it was, and what is derived is a report', () => {

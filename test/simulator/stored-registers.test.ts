@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
-import { get, newHost, oldHost, set, start, told, withTraits } from './fixture.js'
+import { get, newHost, oldestHost, oldHost, set, start, told, withTraits, type Outcome } from './fixture.js'
 
 test('a register keeps what its rule lets it keep', () => {
   const { vcpu } = start(oldHost)
-  const writes: [register: string, value: bigint, outcome: unknown, after: bigint][] = [
+  const writes: [register: string, value: bigint, outcome: Outcome, after: bigint][] = [
     ['SCTLR_EL1', 0xffff_ffff_ffff_ffffn, 0, 0xffff_ffff_ffff_ffffn],
     ['PAR_EL1', 0x1234n, 0, 0x34n],
     ['CCSIDR_EL1[0]', 0x701fe01an, 0, 0x701fe01an],
-    ['CCSIDR_EL1[0]', 0n, 'EINVAL', 0x701fe01an],
+    ['CCSIDR_EL1[0]', 0x701fe018n, 0, 0x701fe018n],
+    ['CCSIDR_EL1[0]', 0x701fe019n, 'EINVAL', 0x701fe018n],
+    ['MIDR_EL1', 0n, 'EINVAL', 0x410fd0c1n],
     ['x30', 5n, 0, 5n],
     ['v1', 1n << 127n, 0, 1n << 127n],
     ['fpcr', 0xffff_ffffn, 0, 0xffff_ffffn],
@@ -18,6 +21,37 @@ test('a register keeps what its rule lets it keep', () => {
   for (const [register, value, outcome, after] of writes) {
     assert.equal(set(vcpu, register, value), outcome, register)
     assert.equal(get(vcpu, register), after, register)
+  }
+})
+
+test('a pair of PMU registers shows one bitmap, which one sets and the other clears', () => {
+  const { vcpu } = start(oldHost)
+  set(vcpu, 'PMINTENSET_EL1', 0x10fn)
+  set(vcpu, 'PMINTENCLR_EL1', 0x3n)
+  assert.equal(get(vcpu, 'PMINTENSET_EL1'), 0xcn)
+  assert.equal(get(vcpu, 'PMINTENCLR_EL1'), 0xcn)
+})
+
+test('a pair without that rule is one register under two ids', () => {
+  const { vcpu } = start(oldHost)
+  set(vcpu, 'PMCNTENCLR_EL0', 0x5n)
+  assert.equal(get(vcpu, 'PMCNTENSET_EL0'), 0x5n)
+})
+
+test('a value that cannot be read zeroes a plain system register where the kernel copies it in place', () => {
+  for (const [report, after] of [
+    [oldHost, 7n],
+    [oldestHost, 0n],
+  ] as const) {
+    const { vcpu } = start(report)
+    for (const name of ['TPIDR_EL0', 'TIMER_CVAL', 'x0', 'PAR_EL1']) {
+      set(vcpu, name, 7n)
+      assert.equal(told(vcpu.setOneRegAtNull(encodeRegister(name))), 'EFAULT')
+    }
+    assert.equal(get(vcpu, 'TPIDR_EL0'), after)
+    assert.equal(get(vcpu, 'TIMER_CVAL'), 7n)
+    assert.equal(get(vcpu, 'x0'), 7n)
+    assert.equal(get(vcpu, 'PAR_EL1'), 7n)
   }
 })
 
@@ -70,11 +104,11 @@ for (const [mode, features, wide, narrow] of narrowed) {
   })
 }
 
+function lacking(...names: string[]): Report {
+  return { ...oldHost, registers: oldHost.registers.filter(({ name }) => !names.includes(name)) }
+}
+
 test('a list without PSTATE or general registers narrows nothing', () => {
-  const lacking = (...names: string[]): Report => ({
-    ...oldHost,
-    registers: oldHost.registers.filter(({ name }) => !names.includes(name)),
-  })
   const { vcpu: stateless } = start(lacking('pstate'))
   assert.equal(set(stateless, 'x0', 1n << 40n), 0)
   assert.equal(get(stateless, 'x0'), 1n << 40n)
@@ -92,7 +126,7 @@ test('a counter runs on from what is written to it, on every vCPU of the VM', ()
   assert.ok((get(start(oldHost).vcpu, 'TIMER_CNT') as bigint) < 1n << 60n)
 })
 
-const vectorLengths: [value: bigint, outcome: unknown][] = [
+const vectorLengths: [value: bigint, outcome: Outcome][] = [
   [0b1011n, 0],
   [0b0011n, 0],
   [0b0001n, 0],

@@ -13,11 +13,12 @@ import {
   told,
   vmOf,
   withCapabilities,
+  type Outcome,
 } from './fixture.js'
 
 const withMte = withCapabilities(newHost, { KVM_CAP_ARM_MTE: [1, 1] })
 
-const enabled: [report: Report, capability: Capability, flags: number, args: bigint[], outcome: unknown][] = [
+const enabled: [report: Report, capability: Capability, flags: number, args: bigint[], outcome: Outcome][] = [
   [newHost, 'KVM_CAP_ARM_NISV_TO_USER', 0, [], 0],
   [newHost, 'KVM_CAP_ARM_NISV_TO_USER', 1, [], 'EINVAL'],
   [newHost, 'KVM_CAP_ARM_SYSTEM_SUSPEND', 0, [], 0],
@@ -71,7 +72,7 @@ test('the chunk size of eager splitting is read back, and is set before there is
 
 const K4 = 4096
 type Region = [slot: number, flags: number, address: bigint, offset: number, size: number]
-const regions: [what: string, region: Region, outcome: unknown][] = [
+const regions: [what: string, region: Region, outcome: Outcome][] = [
   ['beside the first', [1, 0, 0x5000n, 0, K4], 0],
   ['logged and read-only', [1, 3, 0x5000n, 0, K4], 0],
   ['with an unknown flag', [1, 4, 0x5000n, 0, K4], 'EINVAL'],
@@ -159,21 +160,21 @@ test('events need the init where the kernel looks for it', () => {
   assert.equal(told(current!.setVcpuEvents(events)), 'ENOEXEC')
 })
 
-function events(bytes: Record<number, number>): Uint8Array {
+function eventsOf(bytes: Record<number, number>): Uint8Array {
   return Object.assign(new Uint8Array(64), bytes)
 }
-const hasEsr = events({ 1: 1 })
+const hasEsr = eventsOf({ 1: 1 })
 const withoutRas = withCapabilities(oldHost, { KVM_CAP_ARM_INJECT_SERROR_ESR: [0, 0] })
-const injected: [what: string, report: Report, set: Uint8Array, outcome: unknown, after: Uint8Array][] = [
-  ['nothing', oldHost, events({}), 0, hasEsr],
-  ['an SError', oldHost, events({ 0: 1 }), 0, events({ 0: 1, 1: 1 })],
-  ['an SError with a syndrome', oldHost, events({ 0: 1, 1: 1, 8: 7 }), 0, events({ 0: 1, 1: 1, 8: 7 })],
-  ['a syndrome of too many bits', oldHost, events({ 0: 1, 1: 1, 11: 2 }), 'EINVAL', hasEsr],
-  ['an SError on a host without RAS', withoutRas, events({ 0: 1 }), 0, events({ 0: 1 })],
-  ['a syndrome on a host without RAS', withoutRas, events({ 0: 1, 1: 1 }), 'EINVAL', events({})],
-  ['an external abort', oldHost, events({ 2: 1 }), 0, hasEsr],
-  ['a byte of padding', oldHost, events({ 3: 1 }), 'EINVAL', hasEsr],
-  ['a reserved byte', oldHost, events({ 63: 1 }), 'EINVAL', hasEsr],
+const injected: [what: string, report: Report, set: Uint8Array, outcome: Outcome, after: Uint8Array][] = [
+  ['nothing', oldHost, eventsOf({}), 0, hasEsr],
+  ['an SError', oldHost, eventsOf({ 0: 1 }), 0, eventsOf({ 0: 1, 1: 1 })],
+  ['an SError with a syndrome', oldHost, eventsOf({ 0: 1, 1: 1, 8: 7 }), 0, eventsOf({ 0: 1, 1: 1, 8: 7 })],
+  ['a syndrome of too many bits', oldHost, eventsOf({ 0: 1, 1: 1, 11: 2 }), 'EINVAL', hasEsr],
+  ['an SError on a host without RAS', withoutRas, eventsOf({ 0: 1 }), 0, eventsOf({ 0: 1 })],
+  ['a syndrome on a host without RAS', withoutRas, eventsOf({ 0: 1, 1: 1 }), 'EINVAL', eventsOf({})],
+  ['an external abort', oldHost, eventsOf({ 2: 1 }), 0, hasEsr],
+  ['a byte of padding', oldHost, eventsOf({ 3: 1 }), 'EINVAL', hasEsr],
+  ['a reserved byte', oldHost, eventsOf({ 63: 1 }), 'EINVAL', hasEsr],
 ]
 for (const [what, report, set, outcome, after] of injected) {
   test(`KVM_SET_VCPU_EVENTS with ${what}: ${outcome}`, () => {
