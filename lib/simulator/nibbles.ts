@@ -1,4 +1,4 @@
-/** For each nibble of a register a set of values: bit n of an element stands for n. */
+/** For each nibble of a register, from the least significant, a set of values: bit n of an element stands for n. */
 export class NibbleSets {
   readonly #sets: readonly number[]
 
@@ -6,29 +6,33 @@ export class NibbleSets {
     this.#sets = nibbles.map((set) => Number.parseInt(set, 16))
   }
 
+  /** Whether every nibble of a value is in its set. */
   hasAll(value: bigint): boolean {
-    return nibblesOf(value).every(
-      (nibble, index) => index >= this.#sets.length || (this.#sets[index]! >> nibble) & 1,
-    )
+    const [low, high] = halves(value)
+    return this.#sets.every((set, index) => (set >> nibbleAt(low, high, index)) & 1)
   }
 
+  /** Whether any nibble of a value is in its set. */
   hasAny(value: bigint): boolean {
-    return nibblesOf(value).some((nibble, index) => (this.#sets[index]! >> nibble) & 1)
+    const [low, high] = halves(value)
+    return this.#sets.some((set, index) => (set >> nibbleAt(low, high, index)) & 1)
   }
 
-  /** Bits of the nibbles that hold another value than their bits of `value`. */
+  /** Bits of the nibbles whose set has another value than the one they have in `value`. */
   freeBits(value: bigint): bigint {
-    return nibblesOf(value).reduce(
-      (bits, nibble, index) =>
-        this.#sets[index]! & ~(1 << nibble) ? bits | (0xfn << BigInt(4 * index)) : bits,
+    const [low, high] = halves(value)
+    return this.#sets.reduce(
+      (bits, set, index) =>
+        set & ~(1 << nibbleAt(low, high, index)) ? bits | (0xfn << BigInt(4 * index)) : bits,
       0n,
     )
   }
 }
 
-/** Least significant first. */
-function nibblesOf(value: bigint): number[] {
-  const low = Number(value & 0xffff_ffffn)
-  const high = Number(value >> 32n)
-  return Array.from({ length: 16 }, (_, index) => ((index < 8 ? low : high) >>> (4 * (index & 7))) & 0xf)
+function halves(value: bigint): [low: number, high: number] {
+  return [Number(value & 0xffff_ffffn), Number(value >> 32n)]
+}
+
+function nibbleAt(low: number, high: number, index: number): number {
+  return ((index < 8 ? low : high) >>> (4 * (index & 7))) & 0xf
 }
