@@ -1,0 +1,33 @@
+/** What the command's exit status says; `lab run` passes on the status of the command it runs. */
+export const exitStatus = {
+  done: 0,
+  /** The question was understood, and the answer is no. */
+  negative: 1,
+  /** Wrong arguments, or a file that cannot be read, understood or written. */
+  usage: 2,
+  /** This machine cannot do it: no arm64 KVM, no permission, no addon. */
+  machine: 3,
+  /** A fault in this program (`EX_SOFTWARE` of `sysexits.h`). */
+  fault: 70,
+} as const
+
+/** Ends the command with a message and a status. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError'
+  readonly status: number
+
+  constructor(message: string, status: number) {
+    super(message)
+    this.status = status
+  }
+}
+
+/** The status for an error of any room. */
+export function statusOf(error: unknown): number {
+  if (error instanceof CommandError) return error.status
+  const { name, code } = error as { name?: unknown; code?: unknown }
+  if (code === 'ERR_KVM_FORMAT' || code === 'ERR_KVM_UNKNOWN_REGISTER') return exitStatus.usage
+  if (name === 'KvmError' || name === 'AddonError' || name === 'LabError') return exitStatus.machine
+  if (name === 'SimulatorError') return exitStatus.usage
+  return exitStatus.fault
+}

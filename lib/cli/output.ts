@@ -1,0 +1,35 @@
+import { styleText } from 'node:util'
+
+type Style = Parameters<typeof styleText>[0]
+
+/** Styled on a terminal that has colours, unless `NO_COLOR` is set; plain everywhere else. */
+export function paint(style: Style, text: string): string {
+  // Asked of the stream, which knows NO_COLOR, NODE_DISABLE_COLORS, FORCE_COLOR and TERM=dumb.
+  return process.stdout.isTTY && process.stdout.hasColors()
+    ? styleText(style, text, { validateStream: false })
+    : text
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2))
+}
+
+/** A line for the person at the terminal, beside whatever the output is used for. */
+export function note(text: string): void {
+  process.stderr.write(`kvm-arm64: ${text}\n`)
+}
+
+/** Runs `work` under a line that says so, on a terminal only: it would be noise in a log. */
+export function withProgress<T>(text: string, work: () => T): T {
+  if (!process.stderr.isTTY) return work()
+  process.stderr.write(`${text} …`)
+  try {
+    return work()
+  } finally {
+    process.stderr.write('\r\u001b[K')
+  }
+}

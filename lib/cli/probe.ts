@@ -1,0 +1,133 @@
+import { Command, Option } from 'commander'
+import { probe } from '../compat/probe.js'
+import { kernelBackend } from '../kernel/index.js'
+import { type Kvm, openKvm } from '../kvm/index.js'
+import { formatReport, writeFileAtomically } from '../report/write.js'
+import { simulator } from '../simulator/index.js'
+import type { VcpuFeature } from '../uapi.js'
+import { CommandError, exitStatus } from './exit.js'
+import { parseFeatures, reportOf } from './host.js'
+import { note, print, withProgress } from './output.js'
+import { listRegisters, registerTable } from './registers.js'
+import { summary } from './summary.js'
+
+/** What is probed on a machine that has no arm64 KVM. */
+const DEFAULT_HOST = 'linux-6.12-neoverse-n1'
+
+interface Flags {
+  output?: string
+  simulate?: string
+  backend?: 'kernel' | 'simulator'
+  features?: VcpuFeature[]
+  json?: boolean
+}
+
+/** `kvm-arm64 probe`: everything this host's KVM shows, as a report. */
+export function probeCommand(): Command {
+  return new Command('probe')
+    .description(
+      "write down everything this host's arm64 KVM shows: registers, values, firmware bitmaps, behaviour",
+    )
+    .option('-o, --output <file>', 'write the report to a file, whole or not at all')
+    .addOption(
+      new Option('--simulate <host>', 'probe a simulated host: a name of `kvm-arm64 hosts`, or a report'),
+    )
+    .addOption(
+      new Option(
+        '--backend <backend>',
+        'insist on who answers; without it, KVM where there is arm64 KVM',
+      ).choices(['kernel', 'simulator']),
+    )
+    .option(
+      '--features <list>',
+      'also list every register of a vCPU with these features, separated by commas',
+      parseFeatures,
+    )
+    .option('--json', 'print the report instead of a summary')
+    .addHelpText(
+      'after',
+      `
+Nothing on the host is changed and no guest code runs: what cannot be read is found out on VMs made for it. Two probes
+of one host differ only in "probedAt". A report holds every set of vCPU features the host supports.
+
+On a machine without arm64 KVM a simulated host (${DEFAULT_HOST}) is probed, and stderr says so.
+
+Exit status: 1 if the host has no vCPU with --features, 3 if --backend kernel finds no arm64 KVM it may use.
+
+Examples:
+  kvm-arm64 probe -o host.json                   probe this host
+  kvm-arm64 probe --features psci-0.2,sve        also list the registers of a vCPU with SVE
+  kvm-arm64 probe --simulate linux-6.1-max       probe a simulated host
+  kvm-arm64 lab run --kernel 6.1 -- kvm-arm64 probe --json > host.json
+                                                 probe a real kernel under QEMU`,
+    )
+    .action(run)
+}
+
+function run({ output, simulate, backend, features, json }: Flags): void {
+  const { kvm, host } = open(simulate, backend)
+  try {
+    const report = withProgress(`Probing ${host}`, () => probe(kvm))
+    const registers = features && listRegisters(kvm, report, features)
+    const text = formatReport(report)
+    if (output !== undefined) writeReport(output, text)
+    if (json) {
+      process.stdout.write(text)
+      return
+    }
+    print(summary(report, host))
+    if (registers) print(`\n${registerTable(registers)}`)
+    else
+      print(
+        `\n${whereToLook(output ?? simulate ?? (kvm.backend.name === 'simulator' ? DEFAULT_HOST : undefined))}`,
+      )
+  } finally {
+    kvm.close()
+  }
+}
+
+function open(simulate: string | undefined, backend: Flags['backend']): { kvm: Kvm; host: string } {
+  if (simulate !== undefined || backend === 'simulator') {
+    if (backend === 'kernel') {
+      throw new CommandError('--simulate and --backend kernel exclude each other', exitStatus.usage)
+    }
+    return openSimulated(simulate ?? DEFAULT_HOST)
+  }
+  try {
+    return { kvm: openKvm(kernelBackend), host: '/dev/kvm of this machine' }
+  } catch (error) {
+    const reason = noKvm[(error as { code?: string }).code ?? '']
+    if (backend === 'kernel' || reason === undefined) throw error
+    note(`no arm64 KVM here (${reason}): probing the simulated host ${DEFAULT_HOST} instead`)
+    note('--backend kernel forbids that; kvm-arm64 lab run boots a real arm64 kernel with KVM')
+    return openSimulated(DEFAULT_HOST)
+  }
+}
+
+/** By code, why arm64 KVM cannot be had on a machine. What another error tells of is to be mended, not worked around. */
+const noKvm: Readonly<Record<string, string>> = {
+  ERR_KVM_WRONG_ARCHITECTURE: `this machine is ${process.arch}`,
+  ERR_KVM_NOT_AVAILABLE: 'there is no /dev/kvm that can be opened',
+  ERR_KVM_UNSUPPORTED_PLATFORM: `this is ${process.platform}`,
+  ERR_KVM_ADDON_MISSING: 'the native addon is not built for this machine',
+}
+
+function openSimulated(hostOrFile: string): { kvm: Kvm; host: string } {
+  return { kvm: openKvm(simulator(reportOf(hostOrFile))), host: `${hostOrFile}, simulated` }
+}
+
+function writeReport(file: string, text: string): void {
+  try {
+    writeFileAtomically(file, text)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
+  }
+  note(`wrote ${file}`)
+}
+
+function whereToLook(report: string | undefined): string {
+  if (report === undefined)
+    return 'Write a report with -o FILE, then see all of it: kvm-arm64 show FILE --registers'
+  return `See all of it: kvm-arm64 show ${report} --registers (or --services, --traits, --register NAME)`
+}

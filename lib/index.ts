@@ -1,0 +1,103 @@
+/**
+ * The arm64 KVM interface for Node.js, real or simulated. README.md has a first script.
+ */
+export type * from './backend.js'
+export { probe } from './compat/probe.js'
+export {
+  allowedByDefault,
+  bitmapOfServices,
+  decodeFunctionId,
+  decodePsciVersion,
+  encodeFunctionId,
+  encodePsciVersion,
+  functionIds,
+  type FunctionIdParts,
+  functionName,
+  functionNamed,
+  functionOf,
+  type Gate,
+  gateOf,
+  type HypercallFunction,
+  hypercallFunctions,
+  knownMask,
+  type PsciFunction,
+  psciFunctions,
+  psciReturns,
+  type PsciVersion,
+  psciVersions,
+  type Service,
+  type ServiceBitmap,
+  serviceBitmapOf,
+  serviceBitmaps,
+  type ServiceGroup,
+  servicesInBitmap,
+  smcccReturns,
+  UnknownServiceError,
+  type Workaround,
+  type WorkaroundLevel,
+  workarounds,
+} from './hypercalls/index.js'
+export { AddonError, type AddonErrorCode, kernelBackend } from './kernel/index.js'
+export * from './kvm/index.js'
+export {
+  bootLab,
+  type BootOptions,
+  Lab,
+  LabError,
+  type LabErrorCode,
+  type LabKernel,
+  type LabTimings,
+  listKernels,
+  type RunOptions,
+  type RunResult,
+} from './lab/index.js'
+export {
+  decodeFields,
+  decodeRegister,
+  encodeRegister,
+  type Field,
+  type FieldValue,
+  fieldValue,
+  idFromParts,
+  type IdParts,
+  idParts,
+  type Register,
+  registerFields,
+  registerName,
+  type RegisterSpace,
+  registerWidth,
+  type SafeRule,
+  systemRegisterId,
+  type SystemRegisterParts,
+  UnknownRegisterError,
+} from './registers/index.js'
+export { checkReport, FormatError, parseReport, readReport } from './report/read.js'
+export type {
+  Accepts,
+  Configuration,
+  Refusal,
+  Report,
+  ReportedRegister,
+  Traits,
+  Write,
+} from './report/report.js'
+export { formatReport, writeFileAtomically } from './report/write.js'
+export {
+  builtInHosts,
+  builtInReport,
+  simulator,
+  SimulatorError,
+  type SimulatorErrorCode,
+} from './simulator/index.js'
+export {
+  capabilities,
+  type Capability,
+  deviceTypes,
+  type ErrnoName,
+  errnos,
+  exitReasons,
+  type MpState,
+  systemEvents,
+  type VcpuFeature,
+  vcpuFeatures,
+} from './uapi.js'
