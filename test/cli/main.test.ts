@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { packageRoot } from '../../lib/package-root.js'
+import { kvmArm64, shell } from './run.js'
+
+const HOST = 'linux-6.12-neoverse-n1'
+
+describe('the command line as a whole', () => {
+  test('--help lists every command, gives examples and tells every exit status', () => {
+    const { status, out, error } = kvmArm64(['--help'])
+    assert.equal(status, 0)
+    assert.equal(error, '')
+    for (const command of ['probe', 'show', 'decode', 'hosts', 'lab']) {
+      assert.match(out, new RegExp(`^  ${command}\\b`, 'm'))
+    }
+    assert.match(out, /^Examples:\n {2}kvm-arm64 probe/m)
+    for (const line of [
+      '0   done',
+      '1   the answer is no',
+      '2   wrong arguments',
+      '3   this machine cannot',
+    ]) {
+      assert.ok(out.includes(`\n  ${line}`), line)
+    }
+    assert.ok(out.split('\n').every((line) => line.length <= 120))
+  })
+
+  for (const command of ['probe', 'show', 'decode', 'hosts', 'lab', 'lab run']) {
+    test(`${command} --help explains it`, () => {
+      const { status, out } = kvmArm64([...command.split(' '), '--help'])
+      assert.equal(status, 0)
+      assert.match(out, new RegExp(`^Usage: kvm-arm64 ${command}`))
+    })
+  }
+
+  test('--version is the version of the package', () => {
+    const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
+      version: string
+    }
+    assert.deepEqual(kvmArm64(['--version']), { status: 0, out: `${version}\n`, error: '' })
+  })
+
+  test('without a command it shows its help as an error', () => {
+    const { status, out, error } = kvmArm64([])
+    assert.equal(status, 2)
+    assert.equal(out, '')
+    assert.match(error, /^Usage: kvm-arm64/)
+  })
+
+  for (const [args, problem] of [
+    [['prob'], /unknown command 'prob'\n\(Did you mean probe\?\)/],
+    [['probe', '--simulte', 'x'], /unknown option '--simulte'\n\(Did you mean --simulate\?\)/],
+    [['probe', 'surplus'], /too many arguments/],
+    [['probe', '--backend', 'xen'], /Allowed choices are kernel, simulator/],
+    [['probe', '--backend', 'kernel', '--simulate', HOST], /exclude each other/],
+    [['probe', '--features', 'sve,wings'], /"wings" is no vCPU feature: power-off, el1-32bit, psci-0\.2/],
+    [['probe', '--features', ''], /"" is no vCPU feature/],
+    [['probe', '-o'], /argument missing/],
+    [['show'], /missing required argument 'report'/],
+    [['show', HOST, '--traits', '--services'], /cannot be used with/],
+    [['show', HOST, '--services', '--features', 'sve'], /cannot be used with/],
+    [['show', HOST, '--register', 'MIDR_EL'], /did you mean MIDR_EL1/],
+    [['show', HOST, '--register', '0x1ffffffffffffffff'], /is no register id/],
+    [['show', 'linux-6.12-neoverse-n'], /did you mean linux-6\.12-neoverse-n1/],
+    [['decode', 'nothing-of-that-name-at-all'], /No arm64 register or hypercall/],
+    [['hosts', '--jsn'], /Did you mean --json/],
+    [['lab', 'nope'], /unknown command 'nope'/],
+  ] as const) {
+    test(`${args.join(' ')} is refused as wrong usage`, () => {
+      const { status, out, error } = kvmArm64(args)
+      assert.equal(status, 2)
+      assert.equal(out, '')
+      assert.match(error, problem)
+      assert.doesNotMatch(error, /\n {4}at /)
+    })
+  }
+
+  test('a message has no stack, unless KVM_ARM64_DEBUG asks for it', () => {
+    const args = ['show', 'none.json']
+    assert.match(kvmArm64(args).error, /^kvm-arm64: none\.json: [^\n]*\n$/)
+    assert.match(kvmArm64(args, { env: { KVM_ARM64_DEBUG: '1' } }).error, /none\.json[^]*\n {4}at .*host\.js/)
+  })
+})
+
+const ESCAPE = '\u001b['
+
+/** A line of shell on a terminal of 80 columns. */
+function onTerminal(line: string): string {
+  return `script -qec 'stty cols 80; ${line}' /dev/null`
+}
+
+describe('output', () => {
+  const table = `$kvm_arm64 show ${HOST} --services`
+
+  test('has colours on a terminal, and none with NO_COLOR or TERM=dumb', () => {
+    assert.ok(shell(onTerminal(table)).out.includes(ESCAPE))
+    assert.ok(!shell(onTerminal(table), { NO_COLOR: '1' }).out.includes(ESCAPE))
+    assert.ok(!shell(onTerminal(table), { TERM: 'dumb' }).out.includes(ESCAPE))
+  })
+
+  test('has no colours in a pipe, where every row is one line', () => {
+    const { status, out } = shell(`${table} | cat`)
+    assert.equal(status, 0)
+    assert.ok(!out.includes(ESCAPE))
+    assert.match(out, /trng-v1\.0 .*TRNG_VERSION TRNG_FEATURES TRNG_GET_UUID TRNG_RND32 TRNG_RND64\n/)
+  })
+
+  test('fits a terminal where it can', () => {
+    const { out } = shell(onTerminal(`$kvm_arm64 show ${HOST}`), { NO_COLOR: '1' })
+    const rows = out.split(/\r?\n/)
+    const first = rows.findIndex((row) => row.includes('kernel'))
+    const end = rows.indexOf('Hypercall services')
+    assert.ok(first >= 0 && end > first)
+    for (const row of rows.slice(first, end)) assert.ok(row.length <= 80, row)
+  })
+
+  test('tells of progress on a terminal only', () => {
+    const line = `$kvm_arm64 probe --simulate ${HOST}`
+    assert.match(shell(onTerminal(line)).out, /Probing linux-6\.12-neoverse-n1, simulated …/)
+    assert.equal(shell(line).error, '')
+  })
+
+  test('that nobody reads to its end is no error', () => {
+    const { out, error } = shell(
+      '{ $kvm_arm64 show linux-7.2-max --json; echo "status $?" >&2; } | head -c 1',
+    )
+    assert.equal(out, '{')
+    assert.equal(error, 'status 0\n')
+  })
+
+  test('onto a full disk is told and fails', () => {
+    const { status, error } = shell(`$kvm_arm64 show ${HOST} --registers > /dev/full`)
+    assert.equal(status, 2)
+    assert.equal(error, 'kvm-arm64: standard output cannot be written (ENOSPC)\n')
+  })
+})
