@@ -42,8 +42,8 @@ function handles(vcpuId: number, prepare: (vm: VmFd) => void): Handles {
   }
 }
 
-/** Where guest programs are put, and a page that no memory backs. */
-export const codeAddress = 0x10000n
+/** Where guest memory begins, and a page that no memory backs. */
+export const memoryAddress = 0x10000n
 export const deviceAddress = 0x9000000n
 
 /** `KVM_REG_ARM_CORE` ids of x0 to x30 and pc. */
@@ -52,21 +52,34 @@ export function x(n: number): bigint {
 }
 export const pc = 0x6030000000100040n
 
-/** An arm64 vCPU, initialised with the given features, on a VM of its own with `program` in its memory and pc at it. */
+let programs = 0
+
+/**
+ * Where the next program goes in its memory. Each has an offset of its own: QEMU's emulation of `max` has been seen to execute
+ * what an earlier VM had left at that place of the same physical page.
+ */
+function nextOffset(): number {
+  return (programs++ % 256) * 64
+}
+
+/** An arm64 vCPU, initialised with the given features, on a VM of its own with `program` in its memory and pc at it, `entry`. */
 export function arm64Handles(
   program: readonly number[] = [],
   features: number = 1 << vcpuFeatures['psci-0.2'],
-): Handles & { readonly memory: GuestMemoryFd } {
+): Handles & { readonly memory: GuestMemoryFd; readonly entry: bigint } {
   const made = handles(0, () => undefined)
   const { system, vm, vcpu } = made
   assert.equal(vcpu.init(preferredTarget(vm), [features]), 0)
   const memory = opened(system.createMemory(0x10000))
-  assert.equal(memory.write(0, new Uint8Array(Uint32Array.from(program).buffer)), 0)
-  assert.equal(vm.setUserMemoryRegion(0, 0, codeAddress, memory, 0, memory.size), 0)
-  assert.equal(vcpu.setOneReg(pc, codeAddress), 0)
+  const offset = nextOffset()
+  const entry = memoryAddress + BigInt(offset)
+  assert.equal(memory.write(offset, new Uint8Array(Uint32Array.from(program).buffer)), 0)
+  assert.equal(vm.setUserMemoryRegion(0, 0, memoryAddress, memory, 0, memory.size), 0)
+  assert.equal(vcpu.setOneReg(pc, entry), 0)
   return {
     ...made,
     memory,
+    entry,
     close: () => {
       made.close()
       memory.close()

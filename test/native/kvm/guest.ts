@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import type { VcpuFd } from '../../../lib/backend.js'
+import { errnos, exitReasons } from '../../../lib/uapi.js'
+import { arm64Handles, deviceAddress, memoryAddress, opened, pc, preferredTarget, x } from '../handles.js'
+
+/** Guest code. Registers are set from outside: x1 is where to, x2 what. */
+const code = {
+  /** str x2, [x1] */
+  store: 0xf9000022,
+  /** ldr x2, [x1] */
+  load: 0xf9400022,
+  /** add x2, x2, #1 */
+  increment: 0x91000442,
+  /** b . */
+  loop: 0x14000000,
+  /** b .-8 */
+  backTwo: 0x17fffffe,
+}
+
+interface MmioExit {
+  reason: number
+  address: bigint
+  data: bigint
+  length: number
+  isWrite: boolean
+}
+
+/** `struct kvm_run`: exit_reason at 8, then from 32 on `mmio { phys_addr, data[8], len, is_write }`. */
+function exitOf(vcpu: VcpuFd): MmioExit {
+  const run = new DataView(vcpu.runPage)
+  return {
+    reason: run.getUint32(8, true),
+    address: run.getBigUint64(32, true),
+    data: run.getBigUint64(40, true),
+    length: run.getUint32(48, true),
+    isWrite: run.getUint8(52) !== 0,
+  }
+}
+
+function written(data: bigint): MmioExit {
+  return { reason: exitReasons.KVM_EXIT_MMIO, address: deviceAddress, data, length: 8, isWrite: true }
+}
+
+describe('A guest', () => {
+  it('runs until it writes to a device, again and again', () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    assert.equal(vcpu.setOneReg(x(2), 0xfedcba9876543210n), 0)
+    for (let i = 0n; i < 100n; i++) {
+      assert.equal(vcpu.runSync(0), 0)
+      assert.deepEqual(exitOf(vcpu), written(0xfedcba9876543210n + i))
+    }
+    handles.close()
+  })
+
+  it('runs on a thread of its own until it writes to a device, again and again', async () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    for (let i = 0n; i < 100n; i++) {
+      assert.equal(await vcpu.run(), 0)
+      assert.deepEqual(exitOf(vcpu), written(i))
+      if (i % 10n === 5n) vcpu.kick()
+    }
+    assert.equal(vcpu.runSync(1000), 0)
+    assert.deepEqual(exitOf(vcpu), written(100n))
+    handles.close()
+  })
+
+  it('reads from a device what kvm_run is given', () => {
+    const handles = arm64Handles([code.load, code.loop])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    assert.equal(vcpu.runSync(0), 0)
+    const exit = exitOf(vcpu)
+    assert.deepEqual({ ...exit, data: 0n }, { ...written(0n), isWrite: false })
+    new DataView(vcpu.runPage).setBigUint64(40, 0x0123456789abcdefn, true)
+    assert.equal(vcpu.runSync(20), -errnos.EINTR)
+    assert.equal(vcpu.getOneReg(x(2)), 0x0123456789abcdefn)
+    assert.equal(vcpu.getOneReg(pc), handles.entry + 4n)
+    handles.close()
+  })
+
+  it('shares its memory with the script', () => {
+    const handles = arm64Handles([code.store, code.loop])
+    const { vcpu, memory } = handles
+    assert.equal(vcpu.setOneReg(x(1), memoryAddress + 0x8000n), 0)
+    assert.equal(vcpu.setOneReg(x(2), 0x1122334455667788n), 0)
+    assert.equal(vcpu.runSync(20), -errnos.EINTR)
+    assert.equal(new DataView(memory.buffer!).getBigUint64(0x8000, true), 0x1122334455667788n)
+    const copy = new Uint8Array(8)
+    assert.equal(memory.read(0x8000, copy), 0)
+    assert.deepEqual([...copy], [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11])
+    handles.close()
+  })
+
+  it('runs on in memory whose handle, VM and all have been closed', () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { system, vm, vcpu, memory } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    memory.close()
+    vm.close()
+    system.close()
+    for (let i = 0n; i < 5n; i++) {
+      assert.equal(vcpu.runSync(1000), 0)
+      assert.deepEqual(exitOf(vcpu), written(i))
+    }
+    handles.close()
+  })
+
+  it('is found where it was when it is interrupted', async () => {
+    const handles = arm64Handles([code.loop])
+    const { vcpu } = handles
+    const run = vcpu.run()
+    await setTimeout(20)
+    vcpu.kick()
+    assert.equal(await run, -errnos.EINTR)
+    assert.equal(new DataView(vcpu.runPage).getUint32(8, true), exitReasons.KVM_EXIT_INTR)
+    assert.equal(vcpu.getOneReg(pc), handles.entry)
+    handles.close()
+  })
+
+  it('does not move where immediate_exit is set', () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    const page = new Uint8Array(vcpu.runPage)
+    page[1] = 1
+    assert.equal(vcpu.runSync(0), -errnos.EINTR)
+    assert.equal(vcpu.runSync(1000), -errnos.EINTR)
+    assert.equal(vcpu.getOneReg(pc), handles.entry)
+    page[1] = 0
+    assert.equal(vcpu.runSync(1000), 0)
+    assert.deepEqual(exitOf(vcpu), written(0n))
+    handles.close()
+  })
+
+  it('with two vCPUs runs both at once', async () => {
+    // Each waits for the other's flag: neither gets on unless both run.
+    const program = [
+      0xf9000022, // str x2, [x1]      own flag
+      0xf9400064, // ldr x4, [x3]      the other's
+      0xb4ffffe4, // cbz x4, .-4
+      0xf90000a4, // str x4, [x5]      to the device
+      code.loop,
+    ]
+    const handles = arm64Handles(program)
+    const { vm, vcpu } = handles
+    const second = opened(vm.createVcpu(1))
+    assert.equal(second.init(preferredTarget(vm), [4]), 0)
+    assert.equal(second.setOneReg(pc, handles.entry), 0)
+    const flags = [memoryAddress + 0x8000n, memoryAddress + 0x9000n] as const
+    for (const [n, each] of [vcpu, second].entries()) {
+      assert.equal(each.setOneReg(x(1), flags[n]!), 0)
+      assert.equal(each.setOneReg(x(2), BigInt(n + 1)), 0)
+      assert.equal(each.setOneReg(x(3), flags[1 - n]!), 0)
+      assert.equal(each.setOneReg(x(5), deviceAddress), 0)
+    }
+    assert.deepEqual(await Promise.all([vcpu.run(), second.run()]), [0, 0])
+    assert.deepEqual([exitOf(vcpu), exitOf(second)], [written(2n), written(1n)])
+    second.close()
+    handles.close()
+  })
+
+  it('does not start before its vCPU is initialised, or without KVM_CREATE_VCPU’s descriptor', async () => {
+    const handles = arm64Handles()
+    const vcpu = opened(handles.vm.createVcpu(1))
+    assert.equal(vcpu.runSync(0), -errnos.ENOEXEC)
+    assert.equal(await vcpu.run(), -errnos.ENOEXEC)
+    vcpu.close()
+    handles.close()
+  })
+})

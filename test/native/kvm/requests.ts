@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import type { GuestMemoryFd } from '../../../lib/backend.js'
+import {
+  capabilities,
+  deviceTypes,
+  errnos,
+  KVM_API_VERSION,
+  KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  KVM_ARM_NUM_TARGETS,
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
+  KVM_CREATE_DEVICE_TEST,
+  KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_VCPU_EVENTS_SIZE,
+  KVM_VGIC_V3_ADDR_TYPE_DIST,
+  mpStates,
+  vcpuFeatures,
+} from '../../../lib/uapi.js'
+import { arm64Handles, opened, preferredTarget, type Handles } from '../handles.js'
+
+describe('A request', () => {
+  let handles: Handles & { memory: GuestMemoryFd }
+  before(() => {
+    handles = arm64Handles()
+  })
+  after(() => handles.close())
+
+  it('to /dev/kvm is answered', () => {
+    const { system } = handles
+    assert.equal(system.getApiVersion(), KVM_API_VERSION)
+    assert.equal(system.checkExtension(capabilities.KVM_CAP_ONE_REG), 1)
+    assert.equal(system.checkExtension(0xfffff), 0)
+    assert.ok(system.getVcpuMmapSize() >= 4096)
+    assert.equal(system.createVm(7n), -errnos.EINVAL)
+    assert.equal(system.createVm(1n << 63n), -errnos.EINVAL)
+    const small = opened(system.createVm(36n))
+    small.close()
+  })
+
+  it('to a VM is answered', () => {
+    const { vm } = handles
+    assert.equal(vm.checkExtension(capabilities.KVM_CAP_IMMEDIATE_EXIT), 1)
+    assert.ok(preferredTarget(vm) < KVM_ARM_NUM_TARGETS)
+    assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_NISV_TO_USER, 0, []), 0)
+    assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_NISV_TO_USER, 1, []), -errnos.EINVAL)
+    assert.equal(vm.enableCap(0xfffff, 0, [1n, 2n, 3n, 4n]), -errnos.EINVAL)
+    assert.equal(vm.createVcpu(0), -errnos.EEXIST)
+    assert.equal(vm.createVcpu(0xffff), -errnos.EINVAL)
+  })
+
+  it('for writable masks is answered where there are any', () => {
+    const { system, vm } = handles
+    const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
+    const ranges = system.checkExtension(capabilities.KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES)
+    assert.equal(vm.getRegWritableMasks(0, masks), ranges > 0 ? 0 : -errnos.EINVAL)
+    assert.equal(
+      masks.some((mask) => mask !== 0n),
+      ranges > 0,
+    )
+    assert.equal(vm.getRegWritableMasks(1, masks), -errnos.EINVAL)
+  })
+
+  it('to initialise a vCPU is answered, by as many words as were given', () => {
+    const { vm } = handles
+    const vcpu = opened(vm.createVcpu(2))
+    const target = preferredTarget(vm)
+    assert.equal(vcpu.init(0xffffffff, []), -errnos.EINVAL)
+    assert.equal(vcpu.init(target, [(1 << 31) >>> 0]), -errnos.ENOENT)
+    assert.equal(vcpu.init(target, [1 << vcpuFeatures['psci-0.2'], 0, 0, 0, 0, 0, 0]), 0)
+    assert.equal(vcpu.finalize(3), -errnos.EINVAL)
+    vcpu.close()
+  })
+
+  it('for the multiprocessor state is answered and sticks', () => {
+    const { vcpu } = handles
+    assert.equal(vcpu.getMpState(), mpStates.runnable)
+    assert.equal(vcpu.setMpState(mpStates.stopped), 0)
+    assert.equal(vcpu.getMpState(), mpStates.stopped)
+    assert.equal(vcpu.setMpState(mpStates.runnable), 0)
+    assert.equal(vcpu.setMpState(77), -errnos.EINVAL)
+  })
+
+  it('for pending events is answered', () => {
+    const { vcpu } = handles
+    const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE + 8).fill(0xff)
+    assert.equal(vcpu.getVcpuEvents(events), 0)
+    assert.equal(events[0], 0)
+    assert.deepEqual([...events.subarray(KVM_VCPU_EVENTS_SIZE)], Array(8).fill(0xff))
+    // serror_pending
+    events[0] = 1
+    assert.equal(vcpu.setVcpuEvents(events.subarray(0, KVM_VCPU_EVENTS_SIZE)), 0)
+    events[0] = 0
+    assert.equal(vcpu.getVcpuEvents(events), 0)
+    assert.equal(events[0], 1)
+  })
+
+  it('for a device is answered, and its attributes are read and written', () => {
+    const { system } = handles
+    const vm = opened(system.createVm(0n))
+    const type = deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3
+    assert.equal(vm.createDevice(type, KVM_CREATE_DEVICE_TEST), 0)
+    assert.equal(vm.createDevice(0x7777, KVM_CREATE_DEVICE_TEST), -errnos.ENODEV)
+    assert.equal(vm.createDevice(0x7777, 0), -errnos.ENODEV)
+    const device = opened(vm.createDevice(type, 0))
+    assert.equal(device.hasDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST), 0)
+    assert.equal(device.hasDeviceAttr(0x7777, 0n), -errnos.ENXIO)
+
+    const address = new BigUint64Array([0x8000000n])
+    const bytes = new Uint8Array(address.buffer)
+    assert.equal(
+      device.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, null),
+      -errnos.EFAULT,
+    )
+    assert.equal(device.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, bytes), 0)
+    assert.equal(
+      device.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, bytes),
+      -errnos.EEXIST,
+    )
+    address[0] = 0n
+    assert.equal(device.getDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, bytes), 0)
+    assert.equal(address[0], 0x8000000n)
+
+    const short = new Uint8Array(4)
+    const guarded = short.subarray(0, 2)
+    assert.equal(device.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, Uint8Array.of(96, 0, 0, 0)), 0)
+    assert.equal(device.getDeviceAttr(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, guarded), 0)
+    assert.deepEqual([...short], [96, 0, 0, 0])
+    device.close()
+    device.close()
+    assert.equal(device.hasDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, 0n), -errnos.EBADF)
+    assert.equal(device.getDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, 0n, bytes), -errnos.EBADF)
+    assert.equal(device.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_ADDR, 0n, bytes), -errnos.EBADF)
+    vm.close()
+  })
+
+  it('for attributes of a VM and of a vCPU is answered', () => {
+    const { vm, vcpu } = handles
+    const filter = vm.hasDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER)
+    // struct kvm_smccc_filter: base, number of functions, action, padding that must be zero.
+    const deny = new Uint8Array(Uint32Array.of(0xc6000000, 1, 1, 0, 0, 0).buffer)
+    if (filter === 0) {
+      assert.equal(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, deny), 0)
+      assert.equal(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, deny), -errnos.EEXIST)
+      assert.equal(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, null), -errnos.EFAULT)
+    } else {
+      assert.ok(filter < 0)
+      assert.ok(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, deny) < 0)
+    }
+    assert.ok(vm.getDeviceAttr(0x7777, 0n, new Uint8Array(8)) < 0)
+
+    const timer = 1
+    assert.equal(vcpu.hasDeviceAttr(timer, 0n), 0)
+    const irq = new Uint8Array(4)
+    assert.equal(vcpu.getDeviceAttr(timer, 0n, irq), 0)
+    assert.equal(irq[0], 27)
+    assert.equal(vcpu.hasDeviceAttr(0x7777, 0n), -errnos.ENXIO)
+  })
+})
