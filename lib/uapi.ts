@@ -139,7 +139,7 @@ export const systemEvents = {
 export const mpStates = {
   runnable: 0,
   stopped: 5,
-  suspended: 9,
+  suspended: 10,
 } as const
 
 export type MpState = keyof typeof mpStates

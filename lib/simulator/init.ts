@@ -108,6 +108,7 @@ function reset(vcpu: VcpuState): void {
   }
   vcpu.file = file
   vcpu.values = values
+  vcpu.pendingSError = null
   vcpu.initialised = true
 }
 

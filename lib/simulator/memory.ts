@@ -92,7 +92,7 @@ export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
   const isAligned = [size, address, BigInt(offset)].every((number) => number % pageSize === 0n)
   if ((flags & ~knownFlags) !== 0 || !isAligned) return -errnos.EINVAL
   if (slot >= vm.host.capability('KVM_CAP_NR_MEMSLOTS')) return -errnos.EINVAL
-  if (address + size > 1n << 64n) return -errnos.EINVAL
+  if (size !== 0n && address + size >= 1n << 64n) return -errnos.EINVAL
 
   const old = vm.memorySlots.get(slot)
   if (size === 0n) return vm.memorySlots.delete(slot) ? 0 : -errnos.EINVAL

@@ -19,7 +19,7 @@ export function missingRegister(vcpu: VcpuState, id: bigint): number {
     case CORE:
       return missingCoreRegister(id)
     case SVE:
-      return missingSveRegister(id)
+      return decodeRegister(id).space === 'sve' ? -errnos.ENOENT : -errnos.EINVAL
     default:
       return -errnos.ENOENT
   }
@@ -60,14 +60,4 @@ function missingCoreRegister(id: bigint): number {
   const index = (id & 0xffff_ffffn) ^ 0x10_0000n
   const words = (1n << BigInt(size)) / 4n
   return index >= CORE_WORDS || index + words >= CORE_WORDS ? -errnos.ENOENT : -errnos.EINVAL
-}
-
-function missingSveRegister(id: bigint): number {
-  const register = decodeRegister(id)
-  if (register.space !== 'sve') return -errnos.EINVAL
-  const { kind, number, slice } = register.parts
-  if (kind === 'vls') return -errnos.ENOENT
-  // The kernel compares with the ids of slice 0 of the last register of each range.
-  const isBeyondRange = slice > 0 && (kind === 'ffr' || (kind === 'z' && number === 31))
-  return isBeyondRange ? -errnos.EINVAL : -errnos.ENOENT
 }

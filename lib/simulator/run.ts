@@ -27,6 +27,7 @@ export function prepareRun(vcpu: VcpuState): number {
       return refusal
     }
   }
+  vm.timersEnabled = true
   const hasPmu = (vcpu.features & featureBit('pmu-v3')) !== 0
   if (hasPmu && !vcpu.pmuInitialised && runWithoutPmuInit !== null) return -errnos[runWithoutPmuInit]
   vcpu.hasRun = true

@@ -78,6 +78,8 @@ export class VmState {
   readonly filteredRanges: (readonly [number, number])[] = []
   readonly memorySlots = new Map<number, MemorySlot>()
   gic: Gic | null = null
+  /** A vCPU came so far towards its first run that the timers' interrupts are fixed. */
+  timersEnabled = false
   /** Private interrupts of the virtual and the physical timer. */
   readonly timerInterrupts: [number, number] = [27, 30]
   /** What to add to the time since the VM's creation, by counter. */

@@ -78,6 +78,8 @@ function initialisePmu(vcpu: VcpuState): number {
   if (gic !== null) {
     if (!gic.initialised) return -errnos.ENODEV
     if (vcpu.pmuInterrupt === null) return -errnos.ENXIO
+    // Only now it is known how many there are.
+    if (BigInt(vcpu.pmuInterrupt) >= FIRST_SHARED + BigInt(gic.spis)) return -errnos.EINVAL
   }
   vcpu.pmuInitialised = true
   return 0
@@ -97,7 +99,7 @@ const timers: AttributeGroup = {
     if (data === null) return -errnos.EFAULT
     const interrupt = readWord(data, 4)
     if (!isPrivateInterrupt(interrupt)) return -errnos.EINVAL
-    if (vm.hasRun) return -errnos.EBUSY
+    if (vm.timersEnabled) return -errnos.EBUSY
     if (attribute > 1n) return -errnos.ENXIO
     vm.timerInterrupts[Number(attribute)] = Number(interrupt)
     return 0

@@ -9,6 +9,8 @@ const PAD = 3
 const SERROR_ESR = 8
 const RESERVED = 16
 
+/** What KVM injects where no syndrome is given: ISV, an implementation's own syndrome, and nothing in it. */
+const UNTOLD_SYNDROME = 0x100_0000n
 /** Bits of a syndrome an SError may have. */
 const ISS_MASK = 0x1ff_ffffn
 
@@ -27,7 +29,8 @@ export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   const reserved = [...events.subarray(PAD, SERROR_ESR), ...events.subarray(RESERVED)]
   if (reserved.some((byte) => byte !== 0)) return -errnos.EINVAL
   if (events[SERROR_PENDING] === 0) return 0
-  const syndrome = events[SERROR_HAS_ESR] === 0 ? 0n : viewOf(events).getBigUint64(SERROR_ESR, true)
+  const syndrome =
+    events[SERROR_HAS_ESR] === 0 ? UNTOLD_SYNDROME : viewOf(events).getBigUint64(SERROR_ESR, true)
   const isRefused = events[SERROR_HAS_ESR] !== 0 && (!hasSErrorSyndrome(vcpu) || syndrome > ISS_MASK)
   if (isRefused) return -errnos.EINVAL
   vcpu.pendingSError = syndrome

@@ -185,6 +185,8 @@ test('a PMU with a GIC needs the GIC initialised and an interrupt', () => {
   assert.equal(first!.init(), 'ENODEV')
   gic.setDeviceAttr(4, 0n, null)
   assert.equal(third!.init(), 'ENXIO')
+  assert.equal(third!.set(300), 0)
+  assert.equal(third!.init(), 'EINVAL', 'the GIC has 256 interrupts')
   assert.equal(first!.init(), 0)
   const irq = new Uint8Array(4)
   assert.equal(vcpus[0]!.getDeviceAttr(0, 0n, irq), 0)

@@ -84,6 +84,7 @@ const regions: [what: string, region: Region, outcome: Outcome][] = [
   ['over the first', [1, 0, 0x4000n, 0, K4], 'EEXIST'],
   ['over the end of the first', [1, 0, 0x3000n, 0, 2 * K4], 'EEXIST'],
   ['over the end of all addresses', [1, 0, (1n << 64n) - 4096n, 0, 2 * K4], 'EINVAL'],
+  ['up to the end of all addresses', [1, 0, (1n << 64n) - 4096n, 0, K4], 'EINVAL'],
   ['beyond the VM’s addresses', [1, 0, 1n << 40n, 0, K4], 'EFAULT'],
   ['moved', [0, 0, 0x8000n, 0, 2 * K4], 0],
   ['moved over itself', [0, 0, 0x4000n, 0, 2 * K4], 0],
@@ -146,10 +147,19 @@ test('power states are those of the host', () => {
   const { vcpu } = start(oldHost)
   assert.equal(vcpu.setMpState(5), 0)
   assert.equal(vcpu.getMpState(), 5)
-  assert.equal(vcpu.setMpState(9), 0)
+  assert.equal(vcpu.setMpState(10), 0)
   assert.equal(told(vcpu.setMpState(1)), 'EINVAL')
-  assert.equal(vcpu.getMpState(), 9)
-  assert.equal(told(start(oldestHost).vcpu.setMpState(9)), 'EINVAL')
+  assert.equal(vcpu.getMpState(), 10)
+  assert.equal(told(start(oldestHost).vcpu.setMpState(10)), 'EINVAL')
+})
+
+test('an init takes a pending SError back', () => {
+  const { vcpu } = start(oldHost)
+  vcpu.setVcpuEvents(eventsOf({ 0: 1 }))
+  vcpu.init(2, [4])
+  const found = new Uint8Array(64)
+  vcpu.getVcpuEvents(found)
+  assert.equal(found[0], 0)
 })
 
 test('events need the init where the kernel looks for it', () => {
@@ -167,7 +177,7 @@ const hasEsr = eventsOf({ 1: 1 })
 const withoutRas = withCapabilities(oldHost, { KVM_CAP_ARM_INJECT_SERROR_ESR: [0, 0] })
 const injected: [what: string, report: Report, set: Uint8Array, outcome: Outcome, after: Uint8Array][] = [
   ['nothing', oldHost, eventsOf({}), 0, hasEsr],
-  ['an SError', oldHost, eventsOf({ 0: 1 }), 0, eventsOf({ 0: 1, 1: 1 })],
+  ['an SError', oldHost, eventsOf({ 0: 1 }), 0, eventsOf({ 0: 1, 1: 1, 11: 1 })],
   ['an SError with a syndrome', oldHost, eventsOf({ 0: 1, 1: 1, 8: 7 }), 0, eventsOf({ 0: 1, 1: 1, 8: 7 })],
   ['a syndrome of too many bits', oldHost, eventsOf({ 0: 1, 1: 1, 11: 2 }), 'EINVAL', hasEsr],
   ['an SError on a host without RAS', withoutRas, eventsOf({ 0: 1 }), 0, eventsOf({ 0: 1 })],
