@@ -1,0 +1,119 @@
+/**
+ * Measures the library beside a plain C program that does the same work in the same boot of the same machine, and what a user waits
+ * for. Prints one line for each with what it should stay within.
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { bootLab } from '../../lib/lab/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+
+const root = fileURLToPath(packageRoot)
+const command = join(root, 'dist/lib/cli/main.js')
+const ROUNDS = 5
+
+/** Nanoseconds for each operation. */
+type Costs = Record<'get' | 'batch' | 'exit', number>
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+}
+
+function print(what: string, value: string, bound: string, isWithin: boolean): void {
+  console.log(
+    `${what.padEnd(58)} ${value.padStart(10)}   ${bound.padEnd(12)} ${isWithin ? 'within' : 'BEYOND'}`,
+  )
+}
+
+async function ratiosToC(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-bench-'))
+  try {
+    const compiler = process.arch === 'arm64' ? 'gcc' : 'aarch64-linux-gnu-gcc'
+    const program = join(folder, 'kvm')
+    execFileSync(compiler, ['-O2', '-static', '-o', program, join(root, 'test/bench/kvm.c')])
+    await using lab = await bootLab({ kernel: '6.12', copy: ['dist', 'prebuilds', 'package.json', program] })
+    const measure = async (...what: string[]): Promise<Costs> => {
+      const { status, stdout, stderr } = await lab.run(what)
+      if (status !== 0) throw new Error(`${what.join(' ')}: ${String(stderr)}`)
+      return JSON.parse(stdout.toString()) as Costs
+    }
+    // The two in turn, so that what else the machine does weighs on both.
+    const pairs: [library: Costs, c: Costs][] = []
+    for (let round = 0; round < ROUNDS; round++) {
+      pairs.push([await measure('node', 'dist/test/bench/kvm.js'), await measure('./kvm')])
+    }
+    const ratio = (what: keyof Costs): number => median(pairs.map(([library, c]) => library[what] / c[what]))
+    const cost = (what: keyof Costs): string =>
+      `${median(pairs.map(([library]) => library[what]))} ns, C ${median(pairs.map(([, c]) => c[what]))} ns`
+    const [batch, get, exits] = [ratio('batch'), ratio('get'), 1 / ratio('exit')]
+    print(
+      `batch read of the register list (${cost('batch')})`,
+      `${batch.toFixed(2)} × C`,
+      '≤ 1.10 × C',
+      batch <= 1.1,
+    )
+    print(`single get (${cost('get')})`, `${get.toFixed(2)} × C`, '≤ 2.5 × C', get <= 2.5)
+    print(`MMIO exits per second (${cost('exit')})`, `${exits.toFixed(2)} × C`, '≥ 0.4 × C', exits >= 0.4)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** Milliseconds from the command's start to its first byte on stdout. */
+function untilFirstOutput(...what: string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const start = performance.now()
+    const child = spawn(process.execPath, what, { stdio: ['ignore', 'pipe', 'inherit'] })
+    child.stdout.once('data', () => resolve(performance.now() - start))
+    child.once('exit', (status) =>
+      reject(new Error(`${what.join(' ')} ended with ${status} and said nothing`)),
+    )
+  })
+}
+
+/** Milliseconds of processor time, of user and system together. */
+function processorTime(...what: string[]): number {
+  const times = execFileSync('bash', [
+    '-c',
+    'TIMEFORMAT="%U %S"; { time "$@" > /dev/null; } 2>&1',
+    'time',
+    process.execPath,
+    ...what,
+  ])
+  const [user, system] = times.toString().trim().split('\n').at(-1)!.split(' ').map(Number)
+  return (user! + system!) * 1000
+}
+
+function rounds(measure: () => number): number {
+  return median(Array.from({ length: ROUNDS }, measure))
+}
+
+await ratiosToC()
+
+const boots: number[] = []
+for (let round = 0; round < 3; round++) {
+  boots.push(await untilFirstOutput(command, 'lab', 'run', '--kernel', '6.12', '--', 'node', '-p', '1'))
+}
+const boot = median(boots) / 1000
+print('lab run to the first line of node inside', `${boot.toFixed(1)} s`, '≤ 8 s', boot <= 8)
+
+const bare = rounds(() => processorTime('-e', '0'))
+const probe = rounds(() => processorTime(command, 'probe', '--simulate', 'linux-6.12-neoverse-n1')) - bare
+print(
+  'probe of a simulated host, processor time over node -e 0',
+  `${probe.toFixed(0)} ms`,
+  '≤ 150 ms',
+  probe <= 150,
+)
+
+const entry = new URL('dist/lib/index.js', packageRoot).href
+const imported =
+  rounds(() => processorTime('--input-type=module', '-e', `import ${JSON.stringify(entry)}`)) - bare
+print(
+  'import of the library, processor time over node -e 0',
+  `${imported.toFixed(0)} ms`,
+  '≤ 100 ms',
+  imported <= 100,
+)
