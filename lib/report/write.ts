@@ -56,9 +56,9 @@ function layOut(value: unknown, indent: string): string {
   if (Array.isArray(value)) {
     return `[\n${value.map((entry) => inner + layOut(entry, inner)).join(',\n')}\n${indent}]`
   }
-  const entries = Object.entries(value).map(
-    ([key, entry]) => `${inner}${JSON.stringify(key)}: ${layOut(entry, inner)}`,
-  )
+  const entries = Object.entries(value)
+    .filter(([, entry]) => entry !== undefined)
+    .map(([key, entry]) => `${inner}${JSON.stringify(key)}: ${layOut(entry, inner)}`)
   return `{\n${entries.join(',\n')}\n${indent}}`
 }
 

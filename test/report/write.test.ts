@@ -30,6 +30,12 @@ describe('the text of a report', () => {
     assert.deepEqual(parseReport(formatReport(sampleReport()), 'text'), sampleReport())
   })
 
+  test('leaves out what is undefined, as JSON does', () => {
+    const report = sampleReport()
+    report.traits.init.registerWidth = undefined
+    assert.deepEqual(parseReport(formatReport(report), 'text'), sampleReport())
+  })
+
   test('has one line for each register, so that two can be compared with diff', () => {
     const lines = formatReport(sampleReport()).split('\n')
     for (const { id } of sampleReport().registers) {
