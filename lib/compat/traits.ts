@@ -19,6 +19,7 @@ const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 /** A system register that keeps whatever is written to it. */
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
+const X14 = encodeRegister('x14')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 /** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
@@ -125,6 +126,7 @@ export function probeTraits(
       vcpu.setOneRegAtNull(TPIDR_EL0)
       return vcpu.getOneReg(TPIDR_EL0) === 0n
     }),
+    narrowedRegisters: supported.includes('el1-32bit') ? narrowedRegisters(kvm, type) : undefined,
     vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
       onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(64)) < 0),
     ),
@@ -198,6 +200,17 @@ function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['regist
         return initialise(vm, second, BASE) < 0 ? 'vm' : 'vcpu'
       }),
     ),
+  )
+}
+
+/** x14 is not among what Supervisor mode sees, in which a 32-bit vCPU begins. */
+function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegisters'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      initialise(vm, vcpu, [...BASE, 'el1-32bit'])
+      vcpu.setOneReg(X14, 1n << 32n)
+      return vcpu.getOneReg(X14) === 0n ? undefined : 'visible'
+    }),
   )
 }
 

@@ -158,6 +158,11 @@ const traits = v.strictObject({
   setReadsValueFirst: v.strictObject({ systemRegister: v.boolean(), unknownSpace: v.boolean() }),
   /** Whether `KVM_SET_ONE_REG` with a bad address zeroes a plain system register before it answers `EFAULT`. */
   faultingSetZeroes: v.boolean(),
+  /**
+   * Which core registers a write to one of them cuts to 32 bits on a vCPU in AArch32 state: those its mode sees (`visible`: r0 to r14
+   * and no other mode's). Absent where it is all that hold AArch32 registers, or where the host has no AArch32 at EL1.
+   */
+  narrowedRegisters: v.optional(v.literal('visible')),
   /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
   vcpuEventsNeedInit: v.boolean(),
   /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */

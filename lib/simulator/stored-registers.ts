@@ -4,7 +4,7 @@ import type { Write } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
 import { NibbleSets } from './nibbles.js'
-import type { Register, RegisterFile, VcpuState } from './state.js'
+import type { Register, VcpuState } from './state.js'
 
 /** Keeps whatever is written to it. */
 export class StoredRegister implements Register {
@@ -123,22 +123,42 @@ const PSTATE = encodeRegister('pstate')
 export class CoreRegister extends StoredRegister {
   override write(vcpu: VcpuState, value: bigint): number {
     vcpu.values[this.slot] = value
-    const { slots } = vcpu.file!
-    const pstate = slots.get(PSTATE)
+    const pstate = vcpu.file!.slots.get(PSTATE)
     if (pstate !== undefined && (vcpu.values[pstate]! & AARCH32) !== 0n) {
-      narrow(vcpu.values, slots, vcpu.values[pstate]! & MODE)
+      narrow(vcpu, Number(vcpu.values[pstate]! & MODE))
     }
     return 0
   }
 }
 
-function narrow(values: bigint[], slots: RegisterFile['slots'], mode: bigint): void {
-  // User and System mode have r0 to r14; x0 to x30 hold the banked registers of all modes.
-  const count = mode === 0x10n || mode === 0x1fn ? 15 : 31
-  for (const id of [...generalRegisters.slice(0, count), PC]) {
+/** Of x0 to x30, the ones that hold r13 and r14 of a mode. User and System mode have those of x13 and x14. */
+const bankedRegisters = new Map([
+  [0x11, [29, 30]], // FIQ
+  [0x12, [17, 16]], // IRQ
+  [0x13, [19, 18]], // Supervisor
+  [0x17, [21, 20]], // Abort
+  [0x1b, [23, 22]], // Undefined
+])
+
+function narrow(vcpu: VcpuState, mode: number): void {
+  const { slots } = vcpu.file!
+  for (const id of [...narrowedRegisters(vcpu, mode).map((n) => generalRegisters[n]!), PC]) {
     const slot = slots.get(id)
-    if (slot !== undefined) values[slot] = BigInt.asUintN(32, values[slot]!)
+    if (slot !== undefined) vcpu.values[slot] = BigInt.asUintN(32, vcpu.values[slot]!)
   }
+}
+
+function upTo(count: number): number[] {
+  return Array.from({ length: count }, (_, n) => n)
+}
+
+/** Which of x0 to x30 a write cuts to 32 bits. */
+function narrowedRegisters(vcpu: VcpuState, mode: number): number[] {
+  const banked = bankedRegisters.get(mode)
+  if (banked === undefined) return upTo(15)
+  if (vcpu.vm.host.traits.narrowedRegisters !== 'visible') return upTo(31)
+  // FIQ has r8 to r12 of its own too, in x24 to x28.
+  return mode === 0x11 ? [...upTo(8), 24, 25, 26, 27, 28, ...banked] : [...upTo(13), ...banked]
 }
 
 /** PSTATE, whose mode must be one that the vCPU can be in. */

@@ -104,6 +104,26 @@ for (const [mode, features, wide, narrow] of narrowed) {
   })
 }
 
+const visible: [mode: bigint, registers: number[]][] = [
+  [0x10n, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]],
+  [0x11n, [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30]],
+  [0x12n, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17]],
+  [0x13n, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 19]],
+  [0x17n, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21]],
+  [0x1bn, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22, 23]],
+]
+for (const [mode, registers] of visible) {
+  test(`a kernel that narrows what AArch32 mode 0x${mode.toString(16)} sees leaves the other registers`, () => {
+    const { vcpu } = start(withTraits(oldHost, { narrowedRegisters: 'visible' }), ['psci-0.2', 'el1-32bit'])
+    set(vcpu, 'pstate', mode)
+    const found = Array.from({ length: 31 }, (_, n) => n).filter((n) => {
+      set(vcpu, `x${n}`, 1n << 32n)
+      return get(vcpu, `x${n}`) === 0n
+    })
+    assert.deepEqual(found, registers)
+  })
+}
+
 function lacking(...names: string[]): Report {
   return { ...oldHost, registers: oldHost.registers.filter(({ name }) => !names.includes(name)) }
 }
