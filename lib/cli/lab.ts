@@ -12,12 +12,12 @@ import {
   listKernels,
   type LabKernel,
 } from '../lab/index.js'
+import { CommandError, exitStatus } from './exit.js'
+import { note, print, printJson } from './output.js'
 
 /** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
 const timedOut = 124
 const labFailed = 125
-/** Of the other subcommands, as of the whole command line: this machine cannot. */
-const cannot = 3
 
 /** `kvm-arm64 lab`: real arm64 KVM on any machine. */
 export function labCommand(): Command {
@@ -64,6 +64,8 @@ current directory are copied too. There is no network, and nothing comes back bu
 Exit status: the command's own (128 + n when signal n ended it, 127 when there is no such command);
 ${timedOut} when the time ran out, ${labFailed} when the lab itself failed, 128 + n when signal n interrupted the lab.
 
+The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of pointer authentication differs.
+
 Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
     )
     .action(run)
@@ -71,12 +73,14 @@ Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
 
 async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
   if (!hasArm64Addon()) {
-    process.stderr.write(
-      'kvm-arm64 lab: this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon:arm64\n',
+    note(
+      'this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon:arm64',
     )
   }
   const deadline = performance.now() + timeout * 1000
   const left = () => Math.max(1, (deadline - performance.now()) / 1000)
+  // Whoever reads our output may leave: the command line ends then, and QEMU with it, as any program does.
+  process.stdout.prependListener('error', () => (process.exitCode = 128 + constants.signals.SIGPIPE))
   await interruptible(async (signal) => {
     await using lab = await bootLab({
       ...machine,
@@ -94,7 +98,14 @@ async function run(command: string[], { kernel, image, timeout, copy, ...machine
       // A terminal or pipe that is still open would keep us waiting for input nobody reads.
       process.stdin.destroy()
     }
-  }, labFailed)
+  }).catch(labFault)
+}
+
+/** Keeps the lab's own failures apart from the statuses of the command. */
+function labFault(error: unknown): never {
+  if (!(error instanceof LabError)) throw error
+  const log = error.console && `\nThe last lines of its console:\n${error.console}`
+  throw new CommandError(error.message + log, error.code === 'ERR_LAB_TIMEOUT' ? timedOut : labFailed)
 }
 
 function kernelsCommand(): Command {
@@ -104,7 +115,8 @@ function kernelsCommand(): Command {
     .action(async ({ json }: { json?: boolean }) => {
       await interruptible(async (signal) => {
         const kernels = await listKernels({ signal, ...progress() })
-        process.stdout.write(json ? `${JSON.stringify(kernels, null, 2)}\n` : kernelTable(kernels))
+        if (json) printJson(kernels)
+        else print(kernelTable(kernels))
       })
     })
 }
@@ -118,15 +130,8 @@ function kernelTable(kernels: LabKernel[]): string {
   ])
   const lines = [['SERIES', 'RELEASE', 'SUITE', ''], ...rows]
   const widths = [0, 1, 2].map((column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
-  return lines
-    .map(
-      (line) =>
-        `${line
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join('  ')
-          .trimEnd()}\n`,
-    )
-    .join('')
+  const pad = (cell: string, column: number) => cell.padEnd(widths[column] ?? 0)
+  return lines.map((line) => line.map(pad).join('  ').trimEnd()).join('\n')
 }
 
 function setupCommand(): Command {
@@ -147,27 +152,23 @@ function setupCommand(): Command {
         const { missing, command, allowed } = await inspectSetup()
         if (command) {
           if (!allowed) {
-            process.stderr.write(
-              `kvm-arm64 lab: missing: ${missing.join(', ')}; someone with the right to must run:\n`,
+            print(command)
+            throw new CommandError(
+              `missing: ${missing.join(', ')}; someone with the right to must run the command above`,
+              exitStatus.machine,
             )
-            process.stdout.write(`${command}\n`)
-            process.exitCode = cannot
-            return
           }
           const status = await installPackages(command)
           if (status !== 0) throw new LabError('ERR_LAB_TOOL', `installing failed (${status}): ${command}`)
         }
         await fetchKernels(kernels, { signal, ...progress() })
-        process.stderr.write('kvm-arm64 lab: ready\n')
+        note('the lab is ready')
       })
     })
 }
 
-/** Runs `work`; an interruption ends it in order, and then us by the same signal. Failures of the lab set the exit status. */
-async function interruptible(
-  work: (signal: AbortSignal) => Promise<void>,
-  failed: number = cannot,
-): Promise<void> {
+/** Runs `work`; an interruption ends it in order, and then us by the same signal. */
+async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const abort = new AbortController()
   let interruption: NodeJS.Signals | undefined
   const interrupt = (name: NodeJS.Signals) => {
@@ -175,30 +176,21 @@ async function interruptible(
     abort.abort()
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  // Whoever read our output has gone: the end that an ordinary program comes to then.
-  process.stdout.on('error', () => interrupt('SIGPIPE'))
   for (const name of signals) process.on(name, interrupt)
   try {
     await work(abort.signal)
   } catch (error) {
-    if (!interruption) {
-      if (!(error instanceof LabError)) throw error
-      process.stderr.write(`kvm-arm64 lab: ${error.message}\n`)
-      if (error.console) process.stderr.write(`The last lines of its console:\n${error.console}\n`)
-      process.exitCode = error.code === 'ERR_LAB_TIMEOUT' ? timedOut : failed
-    }
+    if (!interruption) throw error
   } finally {
     for (const name of signals) process.removeListener(name, interrupt)
   }
-  // Node ignores SIGPIPE.
-  if (interruption === 'SIGPIPE') process.exitCode = 128 + constants.signals.SIGPIPE
-  else if (interruption) process.kill(process.pid, interruption)
+  if (interruption) process.kill(process.pid, interruption)
 }
 
 /** Long work is announced to someone who watches, and to nobody else. */
 function progress(): { progress?: (message: string) => void } {
   if (!process.stderr.isTTY) return {}
-  return { progress: (message) => process.stderr.write(`kvm-arm64 lab: ${message}\n`) }
+  return { progress: note }
 }
 
 function namesFileBelow(argument: string): boolean {

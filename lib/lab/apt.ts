@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cachePath } from './cache.js'
 import { LabError } from './errors.js'
@@ -55,7 +55,9 @@ export async function updateIndexes(force = false, signal?: AbortSignal): Promis
   await writeFile(join(directory(), 'etc/lab.sources'), await sources(signal))
   await writeFile(join(directory(), 'state/status'), '')
   // A suite that has gone or cannot be verified takes only its own kernels away.
-  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal)
+  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal).finally(() =>
+    rm(join(directory(), 'state/lists/partial'), { recursive: true, force: true }),
+  )
   if (!(await aptCache(['pkgnames', 'libc6'], signal)).includes('libc6')) {
     throw new LabError('ERR_LAB_DOWNLOAD', `apt could not fetch the package indexes: ${lastLine(stderr)}`)
   }

@@ -18,12 +18,15 @@ export async function* writeCpio(
   let block: Uint8Array[] = []
   let length = 0
   for await (const piece of pieces(entries)) {
-    block.push(piece)
-    length += piece.length
-    if (length >= blockSize) {
+    if (length + piece.length > blockSize) {
       yield Buffer.concat(block)
       block = []
       length = 0
+    }
+    if (piece.length > blockSize) yield piece
+    else {
+      block.push(piece)
+      length += piece.length
     }
   }
   yield Buffer.concat(block)

@@ -1,4 +1,7 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { statfsSync } from 'node:fs'
+import { cacheDirectory } from './cache.js'
 import { LabError } from './errors.js'
 
 export interface Execution {
@@ -11,39 +14,56 @@ export interface Execution {
  * Runs a tool of this machine to its end and returns what it said.
  *
  * @throws LabError `ERR_LAB_TOOL` when it is not installed, `ERR_LAB_CLOSED` when aborted
- * @throws Error with code `ENOSPC` when it failed for want of space
+ * @throws Error with code `ENOSPC` when it failed for want of space in the cache
  */
-export function execute(command: string, args: string[], signal?: AbortSignal): Promise<Execution> {
-  return new Promise((resolve, reject) => {
-    const output = { stdout: '', stderr: '' }
-    // Its own process group: Ctrl-C reaches us alone, and we end it in order.
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    const stop = () => {
-      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGTERM')
+export async function execute(command: string, args: string[], signal?: AbortSignal): Promise<Execution> {
+  const output = { stdout: '', stderr: '' }
+  let diskFull = false
+  // Its own process group: Ctrl-C reaches us alone, and we end it in order.
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const stop = () => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      process.kill(-child.pid, 'SIGTERM')
     }
-    signal?.addEventListener('abort', stop)
-    if (signal?.aborted) stop()
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].setEncoding('utf8').on('data', (text: string) => (output[name] += text))
+  }
+  // apt does not return when the disk fills up while it downloads.
+  const watch = setInterval(() => {
+    diskFull ||= cacheSpace() < leastSpace
+    if (diskFull) stop()
+  }, 250)
+  signal?.addEventListener('abort', stop)
+  if (signal?.aborted) stop()
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => (output[name] += text))
+  }
+  try {
+    const [status, killer] = (await once(child, 'close')) as [number | null, string | null]
+    if (signal?.aborted) throw new LabError('ERR_LAB_CLOSED', `${command} was interrupted`)
+    const failed = status !== 0
+    if (failed && (diskFull || /No space left on device|ENOSPC|enough free space/.test(output.stderr))) {
+      throw Object.assign(new Error(`${command}: no space left`), { code: 'ENOSPC' })
     }
-    child.on('error', (error: NodeJS.ErrnoException) => {
-      signal?.removeEventListener('abort', stop)
-      reject(
-        error.code === 'ENOENT'
-          ? new LabError('ERR_LAB_TOOL', `${command} is not installed; run: kvm-arm64 lab setup`, {
-              cause: error,
-            })
-          : error,
-      )
-    })
-    child.on('close', (status, killed) => {
-      signal?.removeEventListener('abort', stop)
-      if (signal?.aborted) reject(new LabError('ERR_LAB_CLOSED', `${command} was interrupted`))
-      else if (status !== 0 && /No space left on device|ENOSPC|enough free space/.test(output.stderr)) {
-        reject(Object.assign(new Error(`${command}: ${lastLine(output.stderr)}`), { code: 'ENOSPC' }))
-      } else resolve({ status: status ?? -1, ...output, ...(killed && { stderr: `killed by ${killed}` }) })
-    })
-  })
+    return { status: status ?? -1, ...output, ...(killer && { stderr: `killed by ${killer}` }) }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    const message = `${command} is not installed; run: kvm-arm64 lab setup`
+    throw new LabError('ERR_LAB_TOOL', message, { cause: error })
+  } finally {
+    clearInterval(watch)
+    signal?.removeEventListener('abort', stop)
+  }
+}
+
+const leastSpace = 8 * 1024 * 1024
+
+/** Bytes left for us on the disk that holds the cache. */
+function cacheSpace(): number {
+  try {
+    const { bavail, bfree, bsize } = statfsSync(cacheDirectory())
+    return (process.getuid?.() === 0 ? bfree : bavail) * bsize
+  } catch {
+    return Infinity
+  }
 }
 
 /** Like {@link execute}, and a status other than 0 is a LabError `ERR_LAB_TOOL`. */

@@ -198,9 +198,9 @@ export class Lab implements AsyncDisposable {
 
   /** @internal */
   async answer(): Promise<string> {
-    const next = await this.#answers.next()
-    // The port is closed: the machine is about to end, and that says why.
-    return next.done ? await this.#machine.ended : next.value
+    // When the port closes the machine is about to end, and that says why.
+    const next = await this.#answers.next().catch(() => undefined)
+    return next?.done === false ? next.value : await this.#machine.ended
   }
 
   async #run(command: readonly string[], options: RunOptions): Promise<RunResult> {

@@ -89,6 +89,8 @@ export class Machine {
   /** Ends the machine at once; it has nothing that outlives it. Resolves when QEMU is gone. */
   async stop(): Promise<void> {
     this.#process.kill('SIGKILL')
+    // A port that nobody reads would not be seen to end.
+    for (const port of [this.control, this.stdin, this.stdout, this.stderr]) port.destroy()
     await this.#exited
   }
 

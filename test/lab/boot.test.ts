@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, Readable, Writable } from 'node:stream'
 import { after, before, describe, it } from 'node:test'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -144,6 +144,28 @@ describe('a command in the lab', () => {
   })
 })
 
+describe('a lab', () => {
+  it('is ended by a command that takes too long, even while nobody takes its output', async () => {
+    await using lab = await bootLab()
+    const stuck = new Writable({ highWaterMark: 1, write() {} })
+    const failure = { code: 'ERR_LAB_TIMEOUT', message: 'the machine did not end yes within 1 s' }
+    await assert.rejects(lab.run(['yes'], { stdout: stuck, timeout: 1 }), failure)
+    await assert.rejects(lab.run(['true']), failure)
+  })
+
+  it('fails what it still runs when it is closed', async () => {
+    const lab = await bootLab()
+    const running = lab.run(['sleep', '1000'])
+    setTimeout(() => void lab.close(), 100)
+    await assert.rejects(running, { code: 'ERR_LAB_CLOSED' })
+  })
+
+  it('says so when its machine powers itself off', async () => {
+    await using lab = await bootLab()
+    await assert.rejects(lab.run(['poweroff', '-f']), { code: 'ERR_LAB_STOPPED', message: /powered off/ })
+  })
+})
+
 describe('every kernel of the lab', () => {
   for (const kernel of ['5.10', '6.1', '6.18', '7.2']) {
     it(`${kernel} has KVM and runs Node`, async () => {
@@ -255,6 +277,6 @@ describe('kvm-arm64 lab run', () => {
     child.stdout?.destroy()
     const [status] = (await once(child, 'exit')) as [number]
     assert.equal(status, 141)
-    assert.deepEqual(machines(word), [])
+    await until(() => machines(word).length === 0)
   })
 })
