@@ -21,15 +21,15 @@ function headers() {
   return existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {}
 }
 
-function run(command, args, options = {}) {
+function run(name, command, args, options = {}) {
   const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit', ...options })
-  if (error) throw new Error(`cannot start ${command}: ${error.message}`)
-  if (status !== 0) throw new Error(`${command} ended with ${signal ?? `status ${status}`}`)
+  if (error) throw new Error(`cannot start ${name}: ${error.message}`)
+  if (status !== 0) throw new Error(`${name} ended with ${signal ?? `status ${status}`}`)
 }
 
 function gyp(args, folder = root, env = {}, stdio = 'inherit') {
   const nodeGyp = createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js')
-  run(process.execPath, [nodeGyp, 'rebuild', '--loglevel=warn', ...args], {
+  run('node-gyp', process.execPath, [nodeGyp, 'rebuild', '--loglevel=warn', ...args], {
     cwd: folder,
     stdio,
     env: { ...process.env, ...headers(), ...env },
@@ -59,7 +59,7 @@ function forArm64() {
     const built = gypAside(folder, ['--arch=arm64', '-Dwarnings_as_errors=1'], compiler)
     const target = join(root, 'prebuilds/linux-arm64', file)
     mkdirSync(dirname(target), { recursive: true })
-    run(`${prefix}strip`, ['--strip-unneeded', '-o', `${target}.new`, built])
+    run('strip', `${prefix}strip`, ['--strip-unneeded', '-o', `${target}.new`, built])
     // Renamed into place: somebody may be loading the old one.
     renameSync(`${target}.new`, target)
   } finally {
@@ -83,10 +83,7 @@ function ifPossible() {
     gyp([], root, {}, 'pipe')
   } catch (error) {
     console.error(
-      `kvm-arm64: the native addon was not built (${error.message}); the simulator works without it.`,
-    )
-    console.error(
-      'kvm-arm64: it needs make, Python 3 and a C++20 compiler; `npm run build:addon` shows what is wrong.',
+      `kvm-arm64: the native addon was not built (${error.message}); the simulator works without it, and npm run build:addon shows why`,
     )
   }
 }
