@@ -146,7 +146,7 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   }) as [bigint | number, bigint | number]
   const refusals = [afterOnes, afterZeros].filter((found) => typeof found === 'number')
   if (refusals.length > 0) {
-    const nibbles = tryNibbles(vcpu, register, (errno) => errno === 0)
+    const nibbles = nibblesWith(0, tryNibbles(vcpu, id, original))
     return isFixed({ id: register.id, nibbles })
       ? { refused: errnoName(refusals[0]!) as ErrnoName }
       : { accepted: nibbles }
@@ -168,7 +168,7 @@ const setClearPairs = new Map(
 function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
-  const nibbles = tryNibbles(vcpu, register, (errno) => errno === 0)
+  const nibbles = nibblesWith(0, tryNibbles(vcpu, id, original))
   const storedAs: Accepts['storedAs'] = []
   for (const [nibble, set] of nibbles.entries()) {
     const shift = BigInt(4 * nibble)
@@ -184,33 +184,28 @@ function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {
 }
 
 /**
- * For each nibble of a register of at most 64 bits, all others as they are, the values whose errno is as asked. Before the run this finds
- * the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it is, without knowing the field.
+ * For each nibble of a register of at most 64 bits, all others as they are, what each of the sixteen values is answered: 0 or
+ * `-errno`. Before the run this finds the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it is,
+ * without knowing the field. The register is left as it was.
  */
-function tryNibbles(
-  vcpu: VcpuFd,
-  register: ReportedRegister,
-  isWanted: (errno: number) => boolean,
-): string[] {
-  const original = BigInt(register.value!)
-  const count = Math.min(16, registerWidth(BigInt(register.id)) / 4)
-  const ids = new BigUint64Array(2 * 16 * count).fill(BigInt(register.id))
-  // Each try is followed by the write that undoes it.
-  const values = new BigUint64Array(ids.length).fill(original)
-  for (let nibble = 0; nibble < count; nibble++) {
-    const shift = BigInt(4 * nibble)
-    const others = original & ~(0xfn << shift)
-    for (let value = 0; value < 16; value++) {
-      values[2 * (16 * nibble + value)] = others | (BigInt(value) << shift)
-    }
-  }
+function tryNibbles(vcpu: VcpuFd, id: bigint, original: bigint): Int32Array[] {
+  const count = Math.min(16, registerWidth(id) / 4)
+  const ids = new BigUint64Array(16 * count + 1).fill(id)
+  const values = BigUint64Array.from(ids, (_, index) => {
+    if (index === 16 * count) return original
+    const shift = BigInt(4 * (index >> 4))
+    return (original & ~(0xfn << shift)) | (BigInt(index & 0xf) << shift)
+  })
   const outcomes = new Int32Array(ids.length)
   vcpu.setRegs(ids, values, outcomes)
+  return Array.from({ length: count }, (_, nibble) => outcomes.subarray(16 * nibble, 16 * (nibble + 1)))
+}
+
+/** Sixteen sets, of the values whose outcome is this one; those of nibbles beyond the register's width are empty. */
+function nibblesWith(outcome: number, tried: readonly Int32Array[]): string[] {
   return Array.from({ length: 16 }, (_, nibble) => {
-    let set = 0
-    for (let value = 0; nibble < count && value < 16; value++) {
-      if (isWanted(outcomes[2 * (16 * nibble + value)]!)) set |= 1 << value
-    }
+    const set =
+      tried[nibble]?.reduce((bits, found, value) => (found === outcome ? bits | (1 << value) : bits), 0) ?? 0
     return set.toString(16).padStart(4, '0')
   })
 }
@@ -226,11 +221,11 @@ function noteInvalidAfterRun(
     const entry = accepts.get(register.id)
     if (entry === undefined) continue
     // The first run itself changes some of them.
-    const frozen = { ...register, value: hex(read(vcpu, BigInt(register.id))) }
-    const busy = tryNibbles(vcpu, frozen, (errno) => errno === -errnos.EBUSY)
-    const invalid = tryNibbles(vcpu, frozen, (errno) => errno === -errnos.EINVAL)
-    if (busy.some((set) => set !== NONE) && invalid.some((set) => set !== NONE))
-      entry.invalidAfterRun = invalid
+    const id = BigInt(register.id)
+    const tried = tryNibbles(vcpu, id, read(vcpu, id))
+    const invalid = nibblesWith(-errnos.EINVAL, tried)
+    const isBusy = nibblesWith(-errnos.EBUSY, tried).some((set) => set !== NONE)
+    if (isBusy && invalid.some((set) => set !== NONE)) entry.invalidAfterRun = invalid
   }
 }
 
