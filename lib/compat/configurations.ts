@@ -1,7 +1,7 @@
 /** What the registers of a vCPU with a set of features are, and what they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName, kvmError } from '../kvm/errors.js'
-import { decodeRegister, encodeRegister, registerName, registerWidth } from '../registers/index.js'
+import { decodeRegister, registerName, registerWidth, setClearPairs } from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
@@ -125,9 +125,9 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
   const ones = (1n << BigInt(registerWidth(id))) - 1n
-  const pair = setClearPairs.get(register.name)
+  const pair = setClearPairs.find((ids) => ids.includes(id))
   if (pair !== undefined) {
-    const [setId, clearId] = pair.map(encodeRegister) as [bigint, bigint]
+    const [setId, clearId] = pair
     vcpu.setOneReg(clearId, ones)
     if (read(vcpu, setId) === 0n) {
       vcpu.setOneReg(setId, ones)
@@ -154,15 +154,6 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   const sticky = (afterOnes as bigint) & ~(afterZeros as bigint)
   return sticky === ones ? undefined : { sticky: hex(sticky) }
 }
-
-/** Registers that show one bitmap of the PMU, and set or clear its bits. */
-const setClearPairs = new Map(
-  [
-    ['PMINTENSET_EL1', 'PMINTENCLR_EL1'],
-    ['PMCNTENSET_EL0', 'PMCNTENCLR_EL0'],
-    ['PMOVSSET_EL0', 'PMOVSCLR_EL0'],
-  ].flatMap((pair) => pair.map((name) => [name, pair])),
-)
 
 /** What a feature ID register accepts, and what becomes of it. */
 function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {

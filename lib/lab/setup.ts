@@ -1,15 +1,32 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { packageRoot } from '../package-root.js'
 import { execute } from './execute.js'
 import { ensureKernel } from './kernels.js'
 import { ensureRootImage } from './root-image.js'
 
+interface Need {
+  program?: string
+  file?: string
+  package: string
+}
+
 /** What the lab needs of the machine it runs on, beside Node, npm and what every Debian has: the file, and its package. */
-const needs = [
+const needs: readonly Need[] = [
   { program: 'qemu-system-aarch64', package: 'qemu-system-arm' },
   { program: 'setpriv', package: 'util-linux' },
   { file: '/usr/share/keyrings/debian-archive-keyring', package: 'debian-archive-keyring' },
+]
+
+/** What a clone needs besides: the addon for the machine inside is not there, but built. */
+const needsOfClone: readonly Need[] = [
+  { program: 'make', package: 'make' },
+  { program: 'python3', package: 'python3' },
+  { program: 'g++', package: 'g++' },
+  ...(process.arch === 'arm64'
+    ? []
+    : [{ program: 'aarch64-linux-gnu-g++', package: 'g++-aarch64-linux-gnu' }]),
 ]
 
 export interface Setup {
@@ -23,7 +40,10 @@ export interface Setup {
 
 /** Finds out what is missing and who may install it. */
 export async function inspectSetup(): Promise<Setup> {
-  const missing = needs.filter((need) => !isPresent(need)).map((need) => need.package)
+  const isClone = existsSync(new URL('binding.gyp', packageRoot))
+  const missing = [...needs, ...(isClone ? needsOfClone : [])]
+    .filter((need) => !isPresent(need))
+    .map((need) => need.package)
   if (missing.length === 0) return { missing, allowed: true }
   const installing = installCommand(missing)
   if (process.getuid?.() === 0) return { missing, command: installing, allowed: true }
@@ -58,7 +78,7 @@ function installCommand(packages: string[]): string {
   return `apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${packages.join(' ')}`
 }
 
-function isPresent(need: (typeof needs)[number]): boolean {
+function isPresent(need: Need): boolean {
   if (need.file) return ['.gpg', '.pgp'].some((end) => existsSync(need.file + end))
   return (process.env['PATH'] ?? '')
     .split(delimiter)

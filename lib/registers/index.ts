@@ -9,6 +9,7 @@ export {
 } from './fields.js'
 export { idFromParts, type IdParts, idParts, registerWidth } from './id.js'
 export { nearestNames } from './nearest.js'
+export { setClearPairs } from './pmu.js'
 export {
   type BitmapRegister,
   type CoreRegister,

@@ -1,4 +1,4 @@
-import { decodeRegister, encodeRegister, registerWidth } from '../registers/index.js'
+import { decodeRegister, encodeRegister, registerWidth, setClearPairs } from '../registers/index.js'
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
 import { firmwareRegister } from './firmware-registers.js'
 import { idRegister } from './id-registers.js'
@@ -14,13 +14,6 @@ import type { Register, RegisterFile } from './state.js'
 
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
-/** Pairs of PMU registers that show one bitmap: what is written to one is read from the other. */
-const sharedStorage = [
-  ['PMINTENCLR_EL1', 'PMINTENSET_EL1'],
-  ['PMCNTENCLR_EL0', 'PMCNTENSET_EL0'],
-  ['PMOVSCLR_EL0', 'PMOVSSET_EL0'],
-].map((pair) => pair.map(encodeRegister) as [clear: bigint, set: bigint])
-
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
 export function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
   const listed = configuration === null ? report.registers : applyConfiguration(report, configuration)
@@ -29,7 +22,7 @@ export function buildRegisterFile(report: Report, configuration: Configuration |
   )
   const ids = BigUint64Array.from(listed, ({ id }) => BigInt(id))
   const slots = new Map([...ids].map((id, slot) => [id, slot]))
-  for (const [clear, set] of sharedStorage) {
+  for (const [set, clear] of setClearPairs) {
     const slot = slots.get(set)
     if (slot !== undefined && slots.has(clear)) slots.set(clear, slot)
   }
