@@ -24,23 +24,23 @@ function machine(host: string): { vm: Vm; vcpu: Vcpu; [Symbol.dispose](): void }
 for (const host of hostsWithBitmaps) {
   describe(`on ${host}`, () => {
     it('registers are set to the upper limit of the features during VM initialization', () => {
-      using it = machine(host)
-      assert.equal(it.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
-      assert.deepEqual(it.vm.services.elected.std, ['trng-v1.0'])
-      assert.deepEqual(it.vm.services.elected.std, it.vm.services.supported.std)
+      using here = machine(host)
+      assert.equal(here.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
+      assert.deepEqual(here.vm.services.elected.std, ['trng-v1.0'])
+      assert.deepEqual(here.vm.services.elected.std, here.vm.services.supported.std)
     })
 
     it('VMMs discover the features via GET_ONE_REG and write back the desired values using SET_ONE_REG', () => {
-      using it = machine(host)
-      it.vm.services.elect({ std: [] })
-      assert.equal(it.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 0n)
-      it.vm.services.elect({ std: ['trng-v1.0'] })
-      assert.equal(it.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
+      using here = machine(host)
+      here.vm.services.elect({ std: [] })
+      assert.equal(here.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 0n)
+      here.vm.services.elect({ std: ['trng-v1.0'] })
+      assert.equal(here.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
     })
 
     it('an unsupported bit is EINVAL', () => {
-      using it = machine(host)
-      assert.throws(() => it.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 2n), {
+      using here = machine(host)
+      assert.throws(() => here.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 2n), {
         code: 'EINVAL',
         errno: -22,
         syscall: 'KVM_SET_ONE_REG',
@@ -51,32 +51,32 @@ for (const host of hostsWithBitmaps) {
     })
 
     it('an unknown register is ENOENT', () => {
-      using it = machine(host)
-      assert.throws(() => it.vcpu.registers.set(0x6030000000160009n, 0n), { code: 'ENOENT', errno: -2 })
-      assert.throws(() => it.vcpu.registers.get(0x6030000000160009n), { code: 'ENOENT', errno: -2 })
+      using here = machine(host)
+      assert.throws(() => here.vcpu.registers.set(0x6030000000160009n, 0n), { code: 'ENOENT', errno: -2 })
+      assert.throws(() => here.vcpu.registers.get(0x6030000000160009n), { code: 'ENOENT', errno: -2 })
     })
 
     it('a change after any vCPU has started running is EBUSY', () => {
-      using it = machine(host)
-      const sibling = it.vm.createVcpu(1)
+      using here = machine(host)
+      const sibling = here.vm.createVcpu(1)
       sibling.freeze()
-      assert.throws(() => it.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 0n), { code: 'EBUSY', errno: -16 })
-      assert.equal(it.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
+      assert.throws(() => here.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 0n), { code: 'EBUSY', errno: -16 })
+      assert.equal(here.vcpu.registers.get('KVM_REG_ARM_STD_BMAP'), 1n)
     })
 
     it(`the value already there is ${host === 'seed-v6' ? 'EBUSY too' : 'accepted'} after that`, () => {
-      using it = machine(host)
-      it.vcpu.freeze()
-      const write = (): void => it.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 1n)
+      using here = machine(host)
+      here.vcpu.freeze()
+      const write = (): void => here.vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 1n)
       if (host === 'seed-v6') assert.throws(write, { code: 'EBUSY' })
       else write()
     })
 
     it('older userspace ignores the registers, and every service stays exposed', () => {
-      using it = machine(host)
-      const before = it.vm.services.elected
-      it.vcpu.freeze()
-      assert.deepEqual(it.vm.services.elected, before)
+      using here = machine(host)
+      const before = here.vm.services.elected
+      here.vcpu.freeze()
+      assert.deepEqual(here.vm.services.elected, before)
       assert.deepEqual(before.std, ['trng-v1.0'])
     })
   })
@@ -84,10 +84,10 @@ for (const host of hostsWithBitmaps) {
 
 describe('on seed-v6', () => {
   it('the framework has the register for the standard secure services only', () => {
-    using it = machine('seed-v6')
+    using here = machine('seed-v6')
     const names = ['KVM_REG_ARM_STD_HYP_BMAP', 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'KVM_REG_ARM_VENDOR_HYP_BMAP_2']
-    for (const name of names) assert.throws(() => it.vcpu.registers.get(name), { code: 'ENOENT' })
-    assert.deepEqual(it.vm.services.supported, {
+    for (const name of names) assert.throws(() => here.vcpu.registers.get(name), { code: 'ENOENT' })
+    assert.deepEqual(here.vm.services.supported, {
       std: ['trng-v1.0'],
       stdHyp: [],
       vendorHyp: [],
@@ -98,12 +98,12 @@ describe('on seed-v6', () => {
 
 describe('on a kernel from before the series', () => {
   it('there is nothing to discover and nothing to elect', () => {
-    using it = machine('linux-5.10-neoverse-n1')
-    assert.deepEqual(it.vm.services.supported, { std: [], stdHyp: [], vendorHyp: [], vendorHyp2: [] })
-    assert.deepEqual(it.vm.services.elected, it.vm.services.supported)
-    it.vm.services.elect({ std: [], vendorHyp: [] })
+    using here = machine('linux-5.10-neoverse-n1')
+    assert.deepEqual(here.vm.services.supported, { std: [], stdHyp: [], vendorHyp: [], vendorHyp2: [] })
+    assert.deepEqual(here.vm.services.elected, here.vm.services.supported)
+    here.vm.services.elect({ std: [], vendorHyp: [] })
     assert.throws(
-      () => it.vm.services.elect({ std: ['trng-v1.0'] }),
+      () => here.vm.services.elect({ std: ['trng-v1.0'] }),
       /does not offer trng-v1\.0 in KVM_REG_ARM_STD_BMAP/,
     )
   })
