@@ -15,7 +15,7 @@ export function summary(report: Report, title: string): string {
     properties([
       ['kernel', `${report.host.release} (${report.host.build})`],
       ['CPU', cpuName(report)],
-      ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report.traits)}`],
+      ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report.traits.psciVersions)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],
       ['has', capabilityNames(report, true)],
       ['has not', capabilityNames(report, false)],

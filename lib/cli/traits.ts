@@ -1,61 +1,22 @@
 import { decodePsciVersion } from '../hypercalls/index.js'
+import { registerName } from '../registers/index.js'
 import type { Report, Traits } from '../report/report.js'
 import { properties } from './table.js'
 
+type Row = readonly [question: string, answer: string]
+
 /** What experiments on the host's KVM found, in words. */
 export function traitsText({ traits }: Report): string {
-  const { init, workaround2WithoutSsbs: withoutSsbs, smcccFilter, runWithoutVgicInit: vgic } = traits
-  const { systemRegister, unknownSpace } = traits.setReadsValueFirst
-  return properties([
-    ['PSCI versions accepted', psciVersions(traits)],
-    [
-      'bitmap written after the first run',
-      traits.bitmapAfterRun === null ? 'there is none' : afterRun[traits.bitmapAfterRun],
-    ],
-    ['ID register written after the first run', afterRun[traits.idRegisterAfterRun]],
-    [
-      'WORKAROUND_2 once ID_AA64PFR1_EL1.SSBS is cleared',
-      withoutSsbs === null ? 'as before' : `${withoutSsbs.value}, accepts ${withoutSsbs.accepted.join(' ')}`,
-    ],
-    ['vCPU targets accepted', init.targets.join(' ')],
-    ['vCPU features supported', init.supported.join(' ')],
-    ['vCPU features known', `bits 0 to ${init.knownFeatures - 1}; any other is ENOENT`],
-    ['features are chosen for', init.scope === 'vm' ? 'the VM, by its first KVM_ARM_VCPU_INIT' : 'each vCPU'],
-    ['power-off', init.powerOff === 'sticky' ? 'must be repeated on every init' : 'counts for one init'],
-    [
-      'an init refused with ENOENT',
-      init.leaksRefusedFeatures ? 'leaves features for the next init' : 'changes nothing',
-    ],
-    [
-      'firmware register set with another width',
-      traits.firmwareWidthChecked ? 'ENOENT before the value is read' : 'the value is read first',
-    ],
-    [
-      'system register set',
-      systemRegister
-        ? 'the value is read before the register is looked up'
-        : 'the register is looked up first',
-    ],
-    [
-      'id of an unknown space set',
-      unknownSpace ? 'the value is read before the id is refused' : 'the id is refused first',
-    ],
-    ['KVM_GET_VCPU_EVENTS before init', traits.vcpuEventsNeedInit ? 'ENOEXEC' : 'answered'],
-    [
-      'SMCCC filter',
-      smcccFilter === null ? 'no' : `yes; an empty range at 0 is ${smcccFilter.emptyRangeAtZero}`,
-    ],
-    ['first run with a PMU not initialised', traits.runWithoutPmuInit ?? 'runs, or there is no PMU'],
-    [
-      'first run with a GICv3 not configured',
-      vgic === null
-        ? 'runs, or there is no GICv3'
-        : `${vgic.errno}${vgic.killsVm ? ', and the VM is dead: EIO from then on' : ''}`,
-    ],
-  ])
+  const names = Object.keys(inWords) as (keyof Traits)[]
+  return properties(names.flatMap((trait) => rowsOf(traits, trait)))
 }
 
-export function psciVersions({ psciVersions: versions }: Traits): string {
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- it ties the words to what they are about
+function rowsOf<Trait extends keyof Traits>(traits: Traits, trait: Trait): readonly Row[] {
+  return inWords[trait](traits[trait])
+}
+
+export function psciVersions(versions: Traits['psciVersions']): string {
   return versions.map((version) => decodePsciVersion(BigInt(version))).join(' ')
 }
 
@@ -63,4 +24,72 @@ const afterRun: Readonly<Record<Traits['idRegisterAfterRun'], string>> = {
   busy: 'EBUSY, whatever the value',
   'busy-if-changed': 'EBUSY where the value changes',
   unguarded: 'accepted as before',
+}
+
+const scopeOfWidth: Readonly<Record<NonNullable<Traits['init']['registerWidth']>, string>> = {
+  vm: 'the VM, by its first KVM_ARM_VCPU_INIT',
+  'every-vcpu': 'every vCPU there is, also one not yet initialised',
+  vcpu: 'each vCPU',
+}
+
+/** In the order shown. A trait added to the report has to be told here too. */
+const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trait]) => readonly Row[] } = {
+  psciVersions: (versions) => [['PSCI versions accepted', psciVersions(versions)]],
+  bitmapAfterRun: (rule) => [
+    ['bitmap written after the first run', rule === null ? 'there is none' : afterRun[rule]],
+  ],
+  idRegisterAfterRun: (rule) => [['ID register written after the first run', afterRun[rule]]],
+  changedByFirstRun: (changes = []) =>
+    changes.map(({ name, mask, value }) => [`${name} in the first run`, `bits ${mask} become ${value}`]),
+  workaround2WithoutSsbs: (found) => [
+    [
+      'WORKAROUND_2 once ID_AA64PFR1_EL1.SSBS is cleared',
+      found === null ? 'as before' : `${found.value}, accepts ${found.accepted.join(' ')}`,
+    ],
+  ],
+  init: (init) => [
+    ['vCPU targets accepted', init.targets.join(' ')],
+    ['vCPU features supported', init.supported.join(' ')],
+    ['vCPU features known', `bits 0 to ${init.knownFeatures - 1}; any other is ENOENT`],
+    ['features are chosen for', init.scope === 'vm' ? scopeOfWidth.vm : 'each vCPU'],
+    ...(init.registerWidth ? [['el1-32bit is chosen for', scopeOfWidth[init.registerWidth]] as const] : []),
+    ['power-off', init.powerOff === 'sticky' ? 'must be repeated on every init' : 'counts for one init'],
+    [
+      'an init refused with ENOENT',
+      init.leaksRefusedFeatures ? 'leaves features for the next init' : 'changes nothing',
+    ],
+    ...(init.kept
+      ? [['kept when initialised again', init.kept.map((id) => registerName(BigInt(id))).join(' ')] as const]
+      : []),
+  ],
+  firmwareWidthChecked: (checked) => [
+    [
+      'firmware register set with another width',
+      checked ? 'ENOENT before the value is read' : 'the value is read first',
+    ],
+  ],
+  setReadsValueFirst: ({ systemRegister, unknownSpace }) => [
+    ['system register set', systemRegister ? 'the value is read before the look-up' : 'looked up first'],
+    ['id of an unknown space set', unknownSpace ? 'the value is read before ENOENT' : 'ENOENT first'],
+  ],
+  faultingSetZeroes: (zeroes) => [
+    ['system register set from a bad address', zeroes ? 'zeroed, then EFAULT' : 'EFAULT'],
+  ],
+  narrowedRegisters: (which) =>
+    which === undefined ? [] : [['core registers cut to 32 bits in AArch32', 'those the mode sees']],
+  vcpuEventsNeedInit: (need) => [['KVM_GET_VCPU_EVENTS before init', need ? 'ENOEXEC' : 'answered']],
+  smcccFilter: (filter) => [
+    ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
+  ],
+  runWithoutPmuInit: (errno) => [
+    ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
+  ],
+  runWithoutVgicInit: (found) => [
+    [
+      'first run with a GICv3 not configured',
+      found === null
+        ? 'runs, or there is no GICv3'
+        : `${found.errno}${found.killsVm ? ', and the VM is dead: EIO from then on' : ''}`,
+    ],
+  ],
 }

@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { packageRoot } from '../../lib/package-root.js'
+import { onX64 } from '../cli/run.js'
+
+const root = fileURLToPath(packageRoot)
+
+describe('the packed package', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-package-'))
+  const installed = join(folder, 'node_modules', 'kvm-arm64')
+  let files: string[] = []
+  let log = ''
+  after(() => rmSync(folder, { recursive: true }))
+
+  before(() => {
+    // The tree is built already: scripts would build it, and the test in it, under our feet.
+    const [packed] = JSON.parse(
+      run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root),
+    ) as [{ filename: string; files: { path: string }[] }]
+    files = packed.files.map(({ path }) => path)
+    writeFileSync(join(folder, 'package.json'), '{ "private": true }')
+    // Scripts of packages write to the terminal here, where there are any.
+    const install = ['--foreground-scripts', '--prefer-offline', '--no-audit', '--no-fund']
+    log = run('npm', ['install', ...install, `./${packed.filename}`])
+    log += run('npm', ['ci', ...install])
+  })
+
+  function run(command: string, args: readonly string[], cwd = folder): string {
+    return execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  }
+
+  function node(script: string, options: readonly string[] = []): string {
+    return run(process.execPath, [...options, '--input-type=module', '-e', script]).trim()
+  }
+
+  /** The code of the error that opening real KVM throws. */
+  function openingKvm(options: readonly string[]): string {
+    return node(
+      "import { openKvm } from 'kvm-arm64'; try { openKvm().close(); console.log('opened') } catch (error) { console.log(error.code) }",
+      options,
+    )
+  }
+
+  test('holds what is needed at run time, and nothing else', () => {
+    for (const needed of [
+      'README.md',
+      'CHANGELOG.md',
+      'LICENSE',
+      'package.json',
+      'dist/lib/index.js',
+      'dist/lib/index.d.ts',
+      'dist/lib/cli/main.js',
+      'lib/report/report.schema.json',
+      'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
+    ]) {
+      assert.ok(files.includes(needed), `${needed} is missing`)
+    }
+    const known =
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/lib\/.*\.(js|d\.ts)|lib\/report\/report\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
+    assert.deepEqual(
+      files.filter((file) => !known.test(file)),
+      [],
+    )
+  })
+
+  test('runs no script and compiles nothing when installed, from a lock file neither', () => {
+    const { scripts } = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>
+    }
+    for (const name of ['preinstall', 'install', 'postinstall']) assert.equal(scripts[name], undefined)
+    assert.ok(!existsSync(join(installed, 'build')))
+    assert.doesNotMatch(log, /gyp/)
+  })
+
+  test('can be imported, and required', () => {
+    const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
+      version: string
+    }
+    assert.match(node("console.log(Object.keys(await import('kvm-arm64')).join())"), /openKvm.*simulator/)
+    const required =
+      "console.log(typeof require('kvm-arm64').openKvm, require('kvm-arm64/package.json').version)"
+    assert.equal(run(process.execPath, ['-e', required]), `function ${version}\n`)
+    const schema = "console.log(require('kvm-arm64/report.schema.json').title)"
+    assert.equal(run(process.execPath, ['-e', schema]), 'kvm-arm64 report, version 1\n')
+  })
+
+  test('simulates a host', () => {
+    const script = `
+      import { openKvm, simulator } from 'kvm-arm64'
+      const kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+      console.log(JSON.stringify(kvm.createVm().services.supported))
+      kvm.close()`
+    assert.match(node(script), /"vendorHyp":\["features","ptp"\]/)
+  })
+
+  test('answers with a code and a remedy where there is no arm64 KVM to open', () => {
+    assert.equal(openingKvm(onX64), 'ERR_KVM_WRONG_ARCHITECTURE')
+    const macOs =
+      'for (const [key, value] of [["arch", "arm64"], ["platform", "darwin"]]) Object.defineProperty(process, key, { value })'
+    assert.equal(openingKvm(['--import', `data:text/javascript,${macOs}`]), 'ERR_KVM_UNSUPPORTED_PLATFORM')
+  })
+
+  test('says that the addon is missing where it has none for the machine', () => {
+    const unknownMachine = 'Object.defineProperty(process, "arch", { value: "arm64" })'
+    rmSync(join(installed, 'prebuilds'), { recursive: true, force: true })
+    assert.equal(openingKvm(['--import', `data:text/javascript,${unknownMachine}`]), 'ERR_KVM_ADDON_MISSING')
+  })
+
+  test('offers its command', () => {
+    assert.match(run('npx', ['--no', 'kvm-arm64', 'hosts']), /linux-6\.12-neoverse-n1/)
+  })
+
+  test('has types a strict program compiles against, its own declarations checked too', () => {
+    writeFileSync(
+      join(folder, 'program.ts'),
+      `import { type Exit, openKvm, probe, type Report, simulator } from 'kvm-arm64'
+      using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+      using vm = kvm.createVm()
+      const vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+      export const value: bigint = vcpu.registers.get('KVM_REG_ARM_STD_BMAP')
+      export const report: Report = probe(kvm)
+      export const reason = (exit: Exit): string => exit.reason
+      // @ts-expect-error -- there is no such feature
+      vm.createVcpu(1, { features: ['wings'] })\n`,
+    )
+    const options = {
+      module: 'nodenext',
+      target: 'es2023',
+      lib: ['es2023', 'esnext.disposable'],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: false,
+      noEmit: true,
+      types: ['node'],
+      typeRoots: [join(root, 'node_modules', '@types')],
+    }
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions: options, files: ['program.ts'] }),
+    )
+    run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', folder])
+  })
+})
+
+test('publint and attw have nothing to say about the package', () => {
+  execFileSync('npm', ['run', '--silent', 'check:package'], { cwd: root, stdio: 'pipe' })
+})
