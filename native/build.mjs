@@ -1,9 +1,10 @@
 // Builds the addon.
 //
-//   node native/build.mjs                for this machine, into build/Release
-//   node native/build.mjs --arm64        for arm64 (with Debian's cross compiler elsewhere), into prebuilds/linux-arm64
-//   node native/build.mjs --sanitize     for this machine with AddressSanitizer and UBSan, into build-sanitize/build/Release
-//   node native/build.mjs --if-possible  for this machine; where that cannot be done, says so in one line and succeeds
+//   node native/build.mjs                   for this machine, into build/Release
+//   node native/build.mjs --arm64           for arm64 (with Debian's cross compiler elsewhere), into prebuilds/linux-arm64
+//   node native/build.mjs --sanitize        for this machine with AddressSanitizer and UBSan, into build-sanitize/build/Release
+//   node native/build.mjs --sanitize-arm64  the same for arm64, into build-sanitize-arm64/build/Release
+//   node native/build.mjs --if-possible     for this machine; where that cannot be done, says so in one line and succeeds
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -49,17 +50,21 @@ function forThisMachine() {
   gyp(['-Dwarnings_as_errors=1'])
 }
 
+/** What the compiler's tools are called here when they are to make code for arm64. */
+function arm64Tools() {
+  const prefix = process.arch === 'arm64' && process.platform === 'linux' ? '' : 'aarch64-linux-gnu-'
+  return { CC: `${prefix}gcc`, CXX: `${prefix}g++`, strip: `${prefix}strip` }
+}
+
 function forArm64() {
-  const native = process.arch === 'arm64' && process.platform === 'linux'
-  const prefix = native ? '' : 'aarch64-linux-gnu-'
-  // Without a compiler named, node-gyp would put this machine's code into a file called arm64.
-  const compiler = native ? {} : { CC: `${prefix}gcc`, CXX: `${prefix}g++` }
+  const { strip, ...compiler } = arm64Tools()
   const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-build-'))
   try {
+    // Without a compiler named, node-gyp would put this machine's code into a file called arm64.
     const built = gypAside(folder, ['--arch=arm64', '-Dwarnings_as_errors=1'], compiler)
     const target = join(root, 'prebuilds/linux-arm64', file)
     mkdirSync(dirname(target), { recursive: true })
-    run('strip', `${prefix}strip`, ['--strip-unneeded', '-o', `${target}.new`, built])
+    run('strip', strip, ['--strip-unneeded', '-o', `${target}.new`, built])
     // Renamed into place: somebody may be loading the old one.
     renameSync(`${target}.new`, target)
   } finally {
@@ -67,11 +72,11 @@ function forArm64() {
   }
 }
 
-function withSanitizers() {
-  const folder = join(root, 'build-sanitize')
+function withSanitizers(name, args = [], env = {}) {
+  const folder = join(root, name)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
-  gypAside(folder, ['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1'])
+  gypAside(folder, ['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1', ...args], env)
 }
 
 function ifPossible() {
@@ -91,7 +96,8 @@ function ifPossible() {
 const builds = new Map([
   [undefined, forThisMachine],
   ['--arm64', forArm64],
-  ['--sanitize', withSanitizers],
+  ['--sanitize', () => withSanitizers('build-sanitize')],
+  ['--sanitize-arm64', () => withSanitizers('build-sanitize-arm64', ['--arch=arm64'], arm64Tools())],
   ['--if-possible', ifPossible],
 ])
 const build = builds.get(process.argv[2])

@@ -1,29 +1,70 @@
 /**
- * Runs this folder's tests with the addon that `native/build.mjs --sanitize` built. The process that loads it has to have the
- * sanitizers' libraries from the start, since the executable is Node's own.
+ * Runs the addon's tests with AddressSanitizer and UBSan: here, with what `native/build.mjs --sanitize` built, or with `--lab`
+ * in a real arm64 kernel, with what `--sanitize-arm64` built. The process that loads such an addon has to have the sanitizers'
+ * libraries from the start, since the executable is Node's own.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
-const libraries = ['libasan.so', 'libubsan.so'].map((name) =>
-  execFileSync('gcc', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),
-)
-const tests = readdirSync(new URL('.', import.meta.url))
-  .filter((name) => name.endsWith('.test.js'))
-  .map((name) => fileURLToPath(new URL(name, import.meta.url)))
+const suppressions = 'test/native/leaks-not-ours.txt'
 
-const { status, signal } = spawnSync(process.execPath, ['--test', ...tests], {
-  stdio: 'inherit',
-  env: {
-    ...process.env,
-    // Where node-gyp-build looks instead of this package's own build.
-    KVM_ARM64_PREBUILD: fileURLToPath(new URL('build-sanitize/', packageRoot)),
-    LD_PRELOAD: libraries.join(':'),
+function libraries(compiler: string): string[] {
+  return ['libasan.so', 'libubsan.so'].map((name) =>
+    execFileSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),
+  )
+}
+
+/** `build` is the folder in which node-gyp-build is to look instead of the package's own. */
+function environment(build: string, preloaded: readonly string[], leaks: string): Record<string, string> {
+  return {
+    KVM_ARM64_PREBUILD: build,
+    LD_PRELOAD: preloaded.join(':'),
     ASAN_OPTIONS: 'detect_leaks=1',
-    LSAN_OPTIONS: `suppressions=${fileURLToPath(new URL('test/native/leaks-not-ours.txt', packageRoot))}:print_suppressions=0`,
+    LSAN_OPTIONS: `suppressions=${leaks}:print_suppressions=0`,
     UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
-  },
-})
-process.exitCode = signal === null ? (status ?? 1) : 1
+  }
+}
+
+function here(): number {
+  const tests = readdirSync(new URL('.', import.meta.url))
+    .filter((name) => name.endsWith('.test.js'))
+    .map((name) => fileURLToPath(new URL(name, import.meta.url)))
+  const build = fileURLToPath(new URL('build-sanitize/', packageRoot))
+  const leaks = fileURLToPath(new URL(suppressions, packageRoot))
+  const { status } = spawnSync(process.execPath, ['--test', ...tests], {
+    stdio: 'inherit',
+    env: { ...process.env, ...environment(build, libraries('gcc'), leaks) },
+  })
+  return status ?? 1
+}
+
+async function inLab(): Promise<number> {
+  process.chdir(fileURLToPath(packageRoot))
+  const preloaded = libraries(process.arch === 'arm64' ? 'gcc' : 'aarch64-linux-gnu-gcc')
+  const build = 'build-sanitize-arm64'
+  const lab = await bootLab({
+    memory: 3072,
+    copy: ['dist', 'package.json', suppressions, `${build}/build/Release/kvm-arm64.node`, ...preloaded],
+  })
+  try {
+    const inside = environment(
+      `/lab/${build}`,
+      preloaded.map((file) => `/lab/${basename(file)}`),
+      `/lab/${suppressions}`,
+    )
+    const settings = Object.entries(inside).map(([name, value]) => `${name}=${value}`)
+    const { status } = await lab.run(['env', ...settings, 'node', 'dist/test/native/kvm/suite.js'], {
+      stdout: process.stdout,
+      stderr: process.stderr,
+    })
+    return status
+  } finally {
+    await lab.close()
+  }
+}
+
+process.exitCode = process.argv[2] === '--lab' ? await inLab() : here()
