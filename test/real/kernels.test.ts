@@ -11,60 +11,69 @@ import { simulator } from '../../lib/simulator/hosts.js'
 import { bootWithTests, recordedHosts, runInside } from './lab-hosts.js'
 import { ask, type Answer } from './scenarios.js'
 
-for (const { name, kernel, cpu } of recordedHosts) {
-  describe(`Linux ${kernel} on ${cpu}`, () => {
-    let lab: Lab
-    let probed: Report
+describe('real kernels', { concurrency: 2 }, () => {
+  for (const { name, kernel, cpu } of recordedHosts) {
+    describe(`Linux ${kernel} on ${cpu}`, () => {
+      let lab: Lab
+      let probed: Report
 
-    before(async () => {
-      lab = await bootWithTests(kernel, cpu)
-    })
-    after(() => lab.close())
+      before(async () => {
+        lab = await bootWithTests(kernel, cpu)
+      })
+      after(() => lab.close())
 
-    it('shows what its recorded report says', async () => {
-      const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
-      probed = parseReport(stdout.toString(), name)
-      const recorded = readReport(fileURLToPath(new URL(`lib/simulator/hosts/${name}.json`, packageRoot)))
-      // A stable update of the kernel's package is no difference; what it shows would be.
-      assert.deepEqual({ ...probed, probedAt: '', host: {} }, { ...recorded, probedAt: '', host: {} })
-    })
+      it('shows what its recorded report says', async () => {
+        const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
+        probed = parseReport(stdout.toString(), name)
+        const recorded = readReport(fileURLToPath(new URL(`lib/simulator/hosts/${name}.json`, packageRoot)))
+        // A stable update of the kernel's package is no difference; what it shows would be.
+        assert.deepEqual({ ...probed, probedAt: '', host: {} }, { ...recorded, probedAt: '', host: {} })
+      })
 
-    it('is probed twice with the same result but for the time', async () => {
-      const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
-      const again = parseReport(stdout.toString(), name)
-      assert.deepEqual({ ...again, probedAt: '' }, { ...probed, probedAt: '' })
-    })
+      // Once for each kernel, as below: what it is about does not hang on the CPU.
+      if (cpu === 'neoverse-n1')
+        it('is probed twice with the same result but for the time', async () => {
+          const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
+          const again = parseReport(stdout.toString(), name)
+          assert.deepEqual({ ...again, probedAt: '' }, { ...probed, probedAt: '' })
+        })
 
-    it('lists only registers that decode to a name of the architecture or of KVM', () => {
-      const entries = probed.configurations.flatMap((configuration) =>
-        'added' in configuration ? configuration.added : [],
-      )
-      for (const { id } of [...probed.registers, ...entries]) {
-        const register = decodeRegister(BigInt(id))
-        assert.notEqual(register.space, 'unknown', id)
-        assert.equal(encodeRegister(register.name), BigInt(id), register.name)
-        assert.ok(!/^S\d_/.test(register.name) || isReservedIdSpace(BigInt(id)), `${id} is ${register.name}`)
-      }
-    })
+      it('lists only registers that decode to a name of the architecture or of KVM', () => {
+        const entries = probed.configurations.flatMap((configuration) =>
+          'added' in configuration ? configuration.added : [],
+        )
+        for (const { id } of [...probed.registers, ...entries]) {
+          const register = decodeRegister(BigInt(id))
+          assert.notEqual(register.space, 'unknown', id)
+          assert.equal(encodeRegister(register.name), BigInt(id), register.name)
+          assert.ok(
+            !/^S\d_/.test(register.name) || isReservedIdSpace(BigInt(id)),
+            `${id} is ${register.name}`,
+          )
+        }
+      })
 
-    it('answers every question as the simulator of its report does', async () => {
-      const { stdout } = await runInside(lab, 'node', 'dist/test/real/ask.js')
-      const real = JSON.parse(stdout.toString()) as Answer[]
-      const simulated = ask(simulator(probed))
-      const writes = real.filter(
-        ({ question }) => question.includes(' = ') || question.includes('written back'),
-      )
-      assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
-      assert.deepEqual(divergences(real, simulated), [])
-    })
+      it('answers every question as the simulator of its report does', async () => {
+        const { stdout } = await runInside(lab, 'node', 'dist/test/real/ask.js')
+        const real = JSON.parse(stdout.toString()) as Answer[]
+        const simulated = ask(simulator(probed))
+        const writes = real.filter(
+          ({ question }) => question.includes(' = ') || question.includes('written back'),
+        )
+        assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
+        assert.deepEqual(divergences(real, simulated), [])
+      })
 
-    it('passes the addon’s own suite', async () => {
-      const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/native/kvm/suite.js')
-      assert.match(stdout.toString(), /# fail 0\n/)
-      assert.match(stdout.toString(), /# skipped 0\n/)
+      // The CPU with registers of every width.
+      if (cpu === 'max')
+        it('passes the addon’s own suite', async () => {
+          const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/native/kvm/suite.js')
+          assert.match(stdout.toString(), /# fail 0\n/)
+          assert.match(stdout.toString(), /# skipped 0\n/)
+        })
     })
-  })
-}
+  }
+})
 
 /** Unallocated encodings of the feature ID space have no name but their own; they read as zero and are listed. */
 function isReservedIdSpace(id: bigint): boolean {
