@@ -99,6 +99,19 @@ if (hasKvm) {
       assert.ok(await collectUntil(() => reference.deref() === undefined))
     })
 
+    it('keeps its mapping for an ArrayBuffer that was moved, even after close()', () => {
+      const { system, close } = endlessHandles()
+      const memory = opened(system.createMemory(65536))
+      const buffer: ArrayBuffer & { transfer?: () => ArrayBuffer } = memory.buffer!
+      new Uint8Array(buffer).fill(7)
+      // Node.js 20 has no transfer() yet, and copies.
+      const moved = buffer.transfer?.() ?? structuredClone(buffer)
+      memory.close()
+      assert.ok(new Uint8Array(moved).every((byte) => byte === 7))
+      assert.equal(memory.buffer!.byteLength, 0)
+      close()
+    })
+
     it('keeps its mapping as long as somebody has the ArrayBuffer over it', async () => {
       const { runPage, buffer } = (() => {
         const handles = endlessHandles()
