@@ -69,10 +69,9 @@ function run({ output, simulate, backend, features, json }: Flags): void {
   try {
     const report = withProgress(`Probing ${host}`, () => probe(kvm))
     const registers = features && listRegisters(kvm, report, features)
-    const text = formatReport(report)
-    if (output !== undefined) writeReport(output, text)
+    if (output !== undefined) writeReport(output, formatReport(report))
     if (json) {
-      process.stdout.write(text)
+      process.stdout.write(formatReport(report))
       return
     }
     print(summary(report, host))

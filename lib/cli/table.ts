@@ -26,8 +26,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const columns = new Table({
     chars: Object.fromEntries(borders.map((place) => [place, ''])),
     style: { head: [], border: [], 'padding-left': 2, 'padding-right': 0 },
-    wordWrap: true,
-    colWidths: lastColumnWidth(lines),
+    ...wrapping(lines),
   })
   columns.push(...lines)
   return columns
@@ -37,17 +36,22 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
     .join('\n')
 }
 
-/** Room for the last column on the terminal, `null` for each column before it; no widths where all fits or nobody watches. */
-function lastColumnWidth(lines: readonly (readonly string[])[]): (number | null)[] {
+/** Wraps the last column to the room a terminal has for it; nothing where all fits or nobody watches. */
+function wrapping(
+  lines: readonly (readonly string[])[],
+): { wordWrap: true; colWidths: (number | null)[] } | undefined {
   const { isTTY, columns } = process.stdout
   const count = lines[0]?.length ?? 0
-  if (!isTTY || count === 0) return []
+  if (!isTTY || count === 0) return undefined
   const widths = Array.from({ length: count }, (_, column) =>
     Math.max(...lines.map((line) => 2 + stripVTControlCharacters(line[column] ?? '').length)),
   )
   const before = widths.slice(0, -1).reduce((sum, width) => sum + width, 0)
-  if (before + widths.at(-1)! <= columns) return []
-  return [...widths.slice(0, -1).map(() => null), Math.max(24, columns - before)]
+  if (before + widths.at(-1)! <= columns) return undefined
+  return {
+    wordWrap: true,
+    colWidths: [...widths.slice(0, -1).map(() => null), Math.max(24, columns - before)],
+  }
 }
 
 /** Name and content in two columns. */
