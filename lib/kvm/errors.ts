@@ -43,7 +43,7 @@ export class KvmError extends Error {
       value === undefined ? '' : ` = 0x${value.toString(16)}`,
       vcpu === undefined ? '' : ` on vCPU ${vcpu}`,
     ].join('')
-    super(`${code}: ${problem}, ${syscall}${where}${remedy === undefined ? '' : `. ${remedy}`}`)
+    super(`${code}: ${syscall}${where}: ${problem}${remedy === undefined ? '' : `. ${remedy}`}`)
     this.code = code
     this.errno = errno
     this.syscall = syscall

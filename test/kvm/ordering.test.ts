@@ -52,7 +52,7 @@ it('names the register, the value, what it holds and what to do', () => {
   first.freeze()
   assert.throws(
     () => first.registers.set('KVM_REG_ARM_VENDOR_HYP_BMAP', 1n),
-    /EBUSY.*VM has started.*KVM_REG_ARM_VENDOR_HYP_BMAP \(0x6030000000160002\) = 0x1 on vCPU 0.*It holds 0x3.*new VM before the first run/,
+    /EBUSY: KVM_SET_ONE_REG KVM_REG_ARM_VENDOR_HYP_BMAP \(0x6030000000160002\) = 0x1 on vCPU 0: the VM has started.*It holds 0x3.*new VM before the first run/,
   )
 })
 
