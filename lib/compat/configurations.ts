@@ -210,7 +210,8 @@ function noteInvalidAfterRun(
   freeze(vcpu)
   for (const register of registers) {
     const entry = accepts.get(register.id)
-    if (entry === undefined) continue
+    // What takes no other value before the run takes none after it, and there is nothing to check first.
+    if (entry === undefined || isFixed(entry)) continue
     // The first run itself changes some of them.
     const id = BigInt(register.id)
     const tried = tryNibbles(vcpu, id, read(vcpu, id))
