@@ -247,7 +247,7 @@ describe('kvm-arm64 lab run', () => {
   })
 
   it('ends the machine when the time has run out', async () => {
-    const { child, word } = start(['--timeout', '8', '--', 'sh', '-c', 'echo begun; sleep 1000'])
+    const { child, word } = start(['--timeout', '40', '--', 'sh', '-c', 'echo begun; sleep 1000'])
     const [out, err, [status]] = await Promise.all([
       text(child.stdout!),
       text(child.stderr!),

@@ -8,12 +8,13 @@ import { parseReport, readReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/simulator/hosts.js'
+import { askGuestCalls } from './guest-calls.js'
 import { bootWithTests, recordedHosts, runInside } from './lab-hosts.js'
 import { ask, type Answer } from './scenarios.js'
 
 describe('real kernels', { concurrency: 2 }, () => {
   for (const { name, kernel, cpu } of recordedHosts) {
-    describe(`Linux ${kernel} on ${cpu}`, () => {
+    describe(`Linux ${kernel} on ${cpu}`, { concurrency: 1 }, () => {
       let lab: Lab
       let probed: Report
 
@@ -66,7 +67,14 @@ describe('real kernels', { concurrency: 2 }, () => {
 
       // The CPU with registers of every width.
       if (cpu === 'max')
-        it('passes the addon’s own suite', async () => {
+        it('answers every call of a guest as the simulator of its report does', async () => {
+      const { stdout } = await runInside(lab, 'node', 'dist/test/real/ask-guest-calls.js')
+      const real = JSON.parse(stdout.toString()) as Answer[]
+      assert.ok(real.length >= 5000, `only ${real.length} answers were compared`)
+      assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
+    })
+
+    it('passes the addon’s own suite', async () => {
           const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/native/kvm/suite.js')
           assert.match(stdout.toString(), /# fail 0\n/)
           assert.match(stdout.toString(), /# skipped 0\n/)
