@@ -47,7 +47,7 @@ export function probeCommand(): Command {
     .addHelpText(
       'after',
       `
-Nothing on the host is changed and no guest code runs: what cannot be read is found out on VMs made for it. Two probes
+Nothing on the host is changed: what cannot be read is found out on VMs made for it, whose guests make hypercalls. Two probes
 of one host differ only in "probedAt". A report holds every set of vCPU features the host supports.
 
 On a machine without arm64 KVM a simulated host (${DEFAULT_HOST}) is probed, and stderr says so.

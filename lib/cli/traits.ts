@@ -81,6 +81,11 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   smcccFilter: (filter) => [
     ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
   ],
+  hypercalls: ({ services, smc, affinityMasked }) => [
+    ['services a guest finds', services.join(' ') || 'none'],
+    ['calls by smc', smc ? 'answered as those by hvc' : 'NOT_SUPPORTED'],
+    ['PSCI affinity with stray bits', affinityMasked ? 'the bits are dropped' : 'INVALID_PARAMETERS'],
+  ],
   runWithoutPmuInit: (errno) => [
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
   ],

@@ -15,8 +15,8 @@ import { onVm } from './scratch.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
 
 /**
- * Writes down everything a host's KVM shows: what can be read, and by experiment on scratch VMs what cannot. No guest
- * code runs. Two probes of one host differ in nothing but `probedAt`.
+ * Writes down everything a host's KVM shows: what can be read, and by experiment on scratch VMs what cannot. Of guest
+ * code only hypercalls run (`lib/kvm/guest-call.ts`). Two probes of one host differ in nothing but `probedAt`.
  *
  * @param options.now what `probedAt` says
  * @throws KvmError where the host cannot even make a VM and a vCPU

@@ -13,6 +13,7 @@ import {
   vcpuFeatures,
 } from '../uapi.js'
 import { BASE, isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
+import { probeHypercalls } from './guest-calls.js'
 import { featureWord, freeze, initialise, onVcpu, onVm } from './scratch.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -136,6 +137,7 @@ export function probeTraits(
       const outcome = vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, nothingAtZero)
       return { emptyRangeAtZero: answer(outcome) }
     }),
+    hypercalls: probeHypercalls(kvm, type),
     runWithoutPmuInit: supported.includes('pmu-v3')
       ? onVm(kvm, type, (vm) =>
           onVcpu(vm, 0, (vcpu) => {

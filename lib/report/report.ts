@@ -7,6 +7,7 @@
  * `accepts`, `writes`), because stable kernels carry backports and behaviour is not even monotonic in the version.
  */
 import * as v from 'valibot'
+import { serviceBitmaps } from '../hypercalls/index.js'
 import {
   capabilities,
   errnos,
@@ -33,6 +34,13 @@ const text = v.pipe(
 )
 const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
+/** Services KVM itself answers, as `vm.services` names them. */
+const service = v.picklist(
+  Object.values(serviceBitmaps)
+    .flatMap(({ services }) => services)
+    .filter(({ gated }) => gated)
+    .map(({ name }) => name),
+)
 const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 /** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */
@@ -167,6 +175,15 @@ const traits = v.strictObject({
   vcpuEventsNeedInit: v.boolean(),
   /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */
   smcccFilter: v.nullable(v.strictObject({ emptyRangeAtZero: errno })),
+  /** Calls of a guest, which a guest made for the question tried. */
+  hypercalls: v.strictObject({
+    /** Services KVM answers in a fresh VM, of those a bit can hide; also where the host has no register for the bit. */
+    services: v.array(service),
+    /** Whether `smc` reaches the same handler as `hvc`; where not, it is `NOT_SUPPORTED` in x0 and leaves x1 to x3. */
+    smc: v.boolean(),
+    /** Whether PSCI drops the bits an affinity cannot have, rather than refuse them. */
+    affinityMasked: v.boolean(),
+  }),
   /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null where it is accepted or there is no PMU. */
   runWithoutPmuInit: v.nullable(errno),
   /**

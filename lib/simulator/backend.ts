@@ -6,8 +6,8 @@ import { SimulatedSystem } from './system.js'
 /**
  * KVM as the host of a report answers. Nothing but the report decides an answer: no kernel's version, no host's name.
  *
- * Guest code is not executed. A vCPU that runs waits for an interrupt until it is kicked, times out, or is told by
- * `immediate_exit` not to start; all of them freeze what the first run freezes.
+ * Of guest code only hypercalls and stores are executed (`guest.ts`). A vCPU that has nothing to execute waits for an interrupt
+ * until it is kicked, times out, or is told by `immediate_exit` not to start; all of them freeze what the first run freezes.
  */
 export function simulatorBackend(report: Report): Backend {
   const host = new Host(report)

@@ -29,9 +29,12 @@ export function enableCapability(
     case capabilities.KVM_CAP_HALT_POLL:
       return accept(isOffered && argument <= 0xffff_ffffn)
     case capabilities.KVM_CAP_ARM_NISV_TO_USER:
-    case capabilities.KVM_CAP_ARM_SYSTEM_SUSPEND:
     case capabilities.KVM_CAP_ARM_SEA_TO_USER:
       return accept(isOffered)
+    case capabilities.KVM_CAP_ARM_SYSTEM_SUSPEND:
+      if (!isOffered) return -errnos.EINVAL
+      vm.systemSuspend = true
+      return 0
     case capabilities.KVM_CAP_ARM_MTE:
       if (!isOffered || vm.vcpus.size > 0) return -errnos.EINVAL
       throw new SimulatorError(

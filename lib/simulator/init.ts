@@ -2,6 +2,7 @@
 import { encodeRegister } from '../registers/index.js'
 import { errnos, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
 import { featureBit } from './features.js'
+import { PC, setGeneralRegister, setGuestRegister } from './guest-registers.js'
 import type { VcpuState } from './state.js'
 
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
@@ -110,6 +111,17 @@ function reset(vcpu: VcpuState): void {
   vcpu.values = values
   vcpu.pendingSError = null
   vcpu.initialised = true
+  // An init in between takes what CPU_ON gave; the reset asked for then finds nothing.
+  vcpu.pendingReset = null
+}
+
+/** Does what PSCI's CPU_ON left to be done, if it did. */
+export function applyPendingReset(vcpu: VcpuState): void {
+  const { pendingReset } = vcpu
+  if (pendingReset === null) return
+  reset(vcpu)
+  setGuestRegister(vcpu, PC, pendingReset.pc)
+  setGeneralRegister(vcpu, 0, pendingReset.x0)
 }
 
 /** Affinity levels 0 to 2 from a vCPU's id: at most 16 on level 0, which is all an SGI of a GICv3 can address. */

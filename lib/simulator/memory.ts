@@ -1,13 +1,13 @@
 import type { GuestMemoryFd } from '../backend.js'
 import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
 import { checkSize, outOfRange } from './arguments.js'
-import type { VmState } from './state.js'
+import type { MemorySlot, VmState } from './state.js'
 
-/** Guest memory of a simulated VM: an ArrayBuffer like any other. */
+/** Guest memory of a simulated VM: an ArrayBuffer like any other. A VM it is mapped into keeps what it holds after `close()`. */
 export class SimulatedMemory implements GuestMemoryFd {
   readonly size: number
   #buffer: ArrayBuffer
-  #closed = false
+  #kept: ArrayBuffer | null = null
 
   constructor(buffer: ArrayBuffer) {
     this.#buffer = buffer
@@ -19,7 +19,12 @@ export class SimulatedMemory implements GuestMemoryFd {
   }
 
   get closed(): boolean {
-    return this.#closed
+    return this.#kept !== null
+  }
+
+  /** What the guest sees. */
+  get contents(): ArrayBuffer {
+    return this.#kept ?? this.#buffer
   }
 
   read(offset: number, into: Uint8Array): number {
@@ -35,21 +40,19 @@ export class SimulatedMemory implements GuestMemoryFd {
   }
 
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    detach(this.#buffer)
+    this.#kept ??= detach(this.#buffer)
   }
 
   #check(offset: number, size: number): number {
     checkSize(offset, 'offset')
-    if (this.#closed) return -errnos.EBADF
+    if (this.closed) return -errnos.EBADF
     return offset + size > this.size ? -errnos.EFAULT : 0
   }
 }
 
-/** Leaves a buffer with length 0, as an unmapped one is. */
-export function detach(buffer: ArrayBuffer): void {
-  structuredClone(buffer, { transfer: [buffer] })
+/** Leaves a buffer with length 0, as an unmapped one is; what it held is in the one returned. */
+export function detach(buffer: ArrayBuffer): ArrayBuffer {
+  return structuredClone(buffer, { transfer: [buffer] })
 }
 
 /** A memory of `size` bytes, or `-errno`. */
@@ -108,14 +111,37 @@ export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
     if (overlaps) return -errnos.EEXIST
   }
   if (address + size > 1n << BigInt(vm.ipaBits)) return -errnos.EFAULT
-  vm.memorySlots.set(slot, { address, size, flags, memory, offset })
+  vm.memorySlots.set(slot, { address, size, flags, memory: memory as SimulatedMemory, offset })
   return 0
 }
 
 /** Whether a guest physical address lies in memory the guest may write. */
 export function isWritableMemory(vm: VmState, address: bigint): boolean {
-  return [...vm.memorySlots.values()].some(
-    (slot) =>
-      address >= slot.address && address < slot.address + slot.size && (slot.flags & KVM_MEM_READONLY) === 0,
+  const slot = slotAt(vm, address, 1)
+  return slot !== undefined && (slot.flags & KVM_MEM_READONLY) === 0
+}
+
+/** `length` bytes at a guest physical address, or null where there is no memory of the guest. */
+export function readGuestMemory(vm: VmState, address: bigint, length: number): DataView | null {
+  const slot = slotAt(vm, address, length)
+  return slot === undefined ? null : viewOf(slot, address, length)
+}
+
+/** Whether there was memory that the guest may write. */
+export function writeGuestMemory(vm: VmState, address: bigint, bytes: Uint8Array): boolean {
+  const slot = slotAt(vm, address, bytes.length)
+  if (slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0) return false
+  const { buffer, byteOffset } = viewOf(slot, address, bytes.length)
+  new Uint8Array(buffer).set(bytes, byteOffset)
+  return true
+}
+
+function slotAt(vm: VmState, address: bigint, length: number): MemorySlot | undefined {
+  return [...vm.memorySlots.values()].find(
+    (slot) => address >= slot.address && address + BigInt(length) <= slot.address + slot.size,
   )
+}
+
+function viewOf({ address: start, memory, offset }: MemorySlot, address: bigint, length: number): DataView {
+  return new DataView(memory.contents, offset + Number(address - start), length)
 }

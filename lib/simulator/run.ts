@@ -1,9 +1,10 @@
 /**
  * `KVM_RUN` up to the guest's first instruction (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`): its checks, and what it
- * freezes. The simulator executes no guest code.
+ * freezes; and what a run leaves in `struct kvm_run`.
  */
 import { errnos, type ErrnoName, exitReasons } from '../uapi.js'
 import { featureBit } from './features.js'
+import type { Exit } from './hypercalls/call.js'
 import { isFinalised } from './init.js'
 import type { Gic, VcpuState, VmState } from './state.js'
 
@@ -53,6 +54,18 @@ function freeze(vm: VmState): void {
 /** `kvm_run.immediate_exit`: userspace wants the run to end before the guest executes anything. */
 export function wantsImmediateExit(runPage: ArrayBuffer): boolean {
   return new Uint8Array(runPage)[IMMEDIATE_EXIT] !== 0
+}
+
+/** Leaves an exit in `kvm_run`. */
+export function recordExit(runPage: ArrayBuffer, { reason, words }: Exit): void {
+  const page = new DataView(runPage)
+  page.setUint32(EXIT_REASON, reason, true)
+  for (const [offset, word] of words) page.setBigUint64(offset, word, true)
+}
+
+/** Whether `kvm_run` still says that a run ended with an access to a device. */
+export function isMmioExit(runPage: ArrayBuffer): boolean {
+  return new DataView(runPage).getUint32(EXIT_REASON, true) === exitReasons.KVM_EXIT_MMIO
 }
 
 /** What a run interrupted by a signal leaves in `kvm_run`. */

@@ -49,8 +49,9 @@ export function seedV6(base: Report): Report {
       firmwareWidthChecked: false,
       // kvm_arm_sys_reg_set_reg read the value after it had found the register until 6.0.
       setReadsValueFirst: { systemRegister: false, unknownSpace: false },
-      // The filter came with 6.4.
+      // The filter came with 6.4, and with it the answers to calls by smc.
       smcccFilter: null,
+      hypercalls: { ...traits.hypercalls, smc: false },
     },
   }
 }

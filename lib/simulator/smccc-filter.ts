@@ -9,9 +9,9 @@ const FILTER_SIZE = 24
 const ACTIONS = 3
 
 /** Function ids of the Arm architecture calls, which are always KVM's. */
-const RESERVED: readonly (readonly [number, number])[] = [
-  [0x8000_0000, 0x8000_ffff],
-  [0xc000_0000, 0xc000_ffff],
+const RESERVED = [
+  { first: 0x8000_0000, last: 0x8000_ffff },
+  { first: 0xc000_0000, last: 0xc000_ffff },
 ]
 
 /** 0 or `-errno`; `data` null is a null address. */
@@ -25,11 +25,13 @@ export function setSmcccFilter(vm: VmState, data: Uint8Array | null, emptyRangeA
   // 32-bit arithmetic as in the kernel: no functions at all from 0 are all 2³² of them.
   const last = (first + count - 1) >>> 0
   const isEmptyAtZero = first === 0 && count === 0
-  if (last < first || view.getUint8(8) >= ACTIONS) return -errnos.EINVAL
+  const action = view.getUint8(8)
+  if (last < first || action >= ACTIONS) return -errnos.EINVAL
   if (isEmptyAtZero && emptyRangeAtZero === errnos.EINVAL) return -errnos.EINVAL
   if (vm.hasRun) return -errnos.EBUSY
-  const overlaps = [...RESERVED, ...vm.filteredRanges].some(([from, to]) => first <= to && from <= last)
+  const taken = [...RESERVED, ...vm.filteredRanges]
+  const overlaps = taken.some((range) => first <= range.last && range.first <= last)
   if (overlaps) return -errnos.EEXIST
-  vm.filteredRanges.push([first, last])
+  vm.filteredRanges.push({ first, last, action })
   return 0
 }

@@ -1,6 +1,6 @@
-import type { GuestMemoryFd } from '../backend.js'
 import { mpStates } from '../uapi.js'
 import type { Host } from './host.js'
+import type { SimulatedMemory } from './memory.js'
 
 /** One register of a configuration: where its value comes from and what may be written to it. */
 export interface Register {
@@ -37,7 +37,7 @@ export interface MemorySlot {
   address: bigint
   size: bigint
   flags: number
-  memory: GuestMemoryFd | null
+  memory: SimulatedMemory
   /** Of the slot's first byte in `memory`. */
   offset: number
 }
@@ -74,8 +74,10 @@ export class VmState {
   writableImplementationIds = false
   /** `KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE`, bytes. */
   eagerSplitChunkSize: bigint | null = null
-  /** SMCCC function ids userspace put into the filter, first and last. */
-  readonly filteredRanges: (readonly [number, number])[] = []
+  /** SMCCC function ids userspace put into the filter, first and last, and what becomes of a call (`KVM_SMCCC_FILTER_*`). */
+  readonly filteredRanges: { first: number; last: number; action: number }[] = []
+  /** `KVM_CAP_ARM_SYSTEM_SUSPEND` is enabled. */
+  systemSuspend = false
   readonly memorySlots = new Map<number, MemorySlot>()
   gic: Gic | null = null
   /** A vCPU came so far towards its first run that the timers' interrupts are fixed. */
@@ -115,6 +117,12 @@ export class VcpuState {
   pmuInitialised = false
   /** Guest physical address of the stolen-time structure. */
   stolenTimeBase: bigint | null = null
+  /** What PSCI's CPU_ON leaves for the vCPU to begin with, until it is looked at or runs. */
+  pendingReset: { pc: bigint; x0: bigint } | null = null
+  /** The last run ended with a store to a device, which the next one steps over. */
+  storePending = false
+  /** Lets a run in flight go on after the vCPU was stopped. Null where none is. */
+  wake: (() => void) | null = null
   /** Syndrome of a pending SError. */
   pendingSError: bigint | null = null
 

@@ -4,7 +4,8 @@ import type { Write } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
 import { NibbleSets } from './nibbles.js'
-import type { Register, VcpuState } from './state.js'
+import { generalRegisters, PC } from './guest-registers.js'
+import type { Register, VcpuState, VmState } from './state.js'
 
 /** Keeps whatever is written to it. */
 export class StoredRegister implements Register {
@@ -112,8 +113,6 @@ export function recordedRegister(id: bigint, slot: number, width: number, rule: 
 const AARCH32 = 0x10n
 const MODE = 0x1fn
 
-const generalRegisters = Array.from({ length: 31 }, (_, n) => encodeRegister(`x${n}`))
-const PC = encodeRegister('pc')
 const PSTATE = encodeRegister('pstate')
 
 /**
@@ -249,13 +248,18 @@ export class CounterRegister implements Register {
   }
 
   read({ vm }: VcpuState): bigint {
-    return BigInt.asUintN(64, elapsed(vm.createdAt) + (vm.counterOffsets.get(this.#id) ?? 0n))
+    return counterValue(vm, this.#id)
   }
 
   write({ vm }: VcpuState, value: bigint): number {
     vm.counterOffsets.set(this.#id, value - elapsed(vm.createdAt))
     return 0
   }
+}
+
+/** What a counter of the VM, `KVM_REG_ARM_TIMER_CNT` or `KVM_REG_ARM_PTIMER_CNT`, shows now. */
+export function counterValue(vm: VmState, id: bigint): bigint {
+  return BigInt.asUintN(64, elapsed(vm.createdAt) + (vm.counterOffsets.get(id) ?? 0n))
 }
 
 function elapsed(since: bigint): bigint {

@@ -10,10 +10,11 @@ import {
   outOfRange,
 } from './arguments.js'
 import { SimulatorError } from './errors.js'
-import { finalizeVcpu, initVcpu, isFinalised } from './init.js'
+import { completeStore, runGuest } from './guest.js'
+import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
 import { missingRegister, missingRegisterAtNull } from './missing-registers.js'
-import { prepareRun, recordInterrupt, wantsImmediateExit } from './run.js'
+import { isMmioExit, prepareRun, recordExit, recordInterrupt, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
 import { getEvents, setEvents } from './vcpu-events.js'
@@ -27,7 +28,7 @@ interface Flight {
   anchor: NodeJS.Timeout
 }
 
-/** A vCPU of a simulated VM. Its guest waits for an interrupt that never comes: a run lasts until something ends it. */
+/** A vCPU of a simulated VM. A guest that waits gets no interrupt: its run lasts until something ends it. */
 export class SimulatedVcpu implements VcpuFd {
   readonly #state: VcpuState
   readonly #runPage: ArrayBuffer
@@ -74,7 +75,7 @@ export class SimulatedVcpu implements VcpuFd {
 
   getOneReg(id: bigint): bigint | number {
     const register = this.#register(id)
-    const barrier = this.#registerBarrier()
+    const barrier = this.#oneRegBarrier()
     if (barrier < 0) return barrier
     return register?.read(this.#state) ?? missingRegister(this.#state, id)
   }
@@ -84,7 +85,7 @@ export class SimulatedVcpu implements VcpuFd {
     if (register === undefined || typeof value !== 'bigint' || value < 0n || value > register.limit) {
       checkRegisterValue(id, value, registerWidth(id))
     }
-    const barrier = this.#registerBarrier()
+    const barrier = this.#oneRegBarrier()
     if (barrier < 0) return barrier
     return register?.write(this.#state, value) ?? missingRegister(this.#state, id)
   }
@@ -96,7 +97,7 @@ export class SimulatedVcpu implements VcpuFd {
 
   setOneRegAtNull(id: bigint): number {
     const register = this.#register(id)
-    const barrier = this.#registerBarrier()
+    const barrier = this.#oneRegBarrier()
     if (barrier < 0) return barrier
     if (register === undefined) return missingRegisterAtNull(this.#state, id)
     const refusal = register.check?.(this.#state) ?? 0
@@ -186,11 +187,11 @@ export class SimulatedVcpu implements VcpuFd {
   runSync(timeoutMs: number): number {
     if (!(timeoutMs >= 0)) throw outOfRange('timeoutMs', 'at least 0')
     const outcome = this.#enter()
-    if (outcome !== 0) return outcome
+    if (outcome !== null) return outcome
     if (timeoutMs === 0) {
       throw new SimulatorError(
         'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
-        'The simulator executes no guest code, so this run would never end. ' +
+        'The simulated guest executes no guest code that would end this run. ' +
           'Give runSync() a timeout, set immediate_exit, or use run() and kick().',
       )
     }
@@ -201,19 +202,28 @@ export class SimulatedVcpu implements VcpuFd {
 
   run(): Promise<number> {
     const outcome = this.#enter()
-    if (outcome !== 0) return Promise.resolve(outcome)
+    if (outcome !== null) return Promise.resolve(outcome)
     return new Promise((resolve) => {
       this.#flight = { settle: resolve, anchor: setInterval(() => undefined, LONGEST_DELAY) }
+      this.#state.wake = () => {
+        const ended = this.#execute()
+        if (ended !== null) this.#land(ended)
+      }
     })
   }
 
   kick(): void {
     if (this.#flight === null) return
-    const { settle, anchor } = this.#flight
-    this.#flight = null
-    clearInterval(anchor)
     recordInterrupt(this.#runPage)
-    settle(-errnos.EINTR)
+    this.#land(-errnos.EINTR)
+  }
+
+  #land(outcome: number): void {
+    const { settle, anchor } = this.#flight!
+    this.#flight = null
+    this.#state.wake = null
+    clearInterval(anchor)
+    settle(outcome)
   }
 
   close(): void {
@@ -234,6 +244,13 @@ export class SimulatedVcpu implements VcpuFd {
     return barrier === 0 && !this.#state.initialised ? -errnos.ENOEXEC : barrier
   }
 
+  /** Whoever looks at a vCPU's registers sees what CPU_ON made of them. */
+  #oneRegBarrier(): number {
+    const barrier = this.#registerBarrier()
+    if (barrier === 0) applyPendingReset(this.#state)
+    return barrier
+  }
+
   #eventsBarrier(): number {
     return this.#state.vm.host.traits.vcpuEventsNeedInit ? this.#registerBarrier() : this.#barrier()
   }
@@ -251,14 +268,25 @@ export class SimulatedVcpu implements VcpuFd {
     return register
   }
 
-  /** 0 where the vCPU is in the guest now, else what `KVM_RUN` answers at once. */
-  #enter(): number {
+  /** null where the vCPU waits now, else what `KVM_RUN` answers at once. */
+  #enter(): number | null {
     if (this.#flight !== null) return -errnos.EBUSY
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
     const outcome = prepareRun(this.#state)
     if (outcome < 0) return outcome
-    return wantsImmediateExit(this.#runPage) ? -errnos.EINTR : 0
+    if (this.#state.storePending && isMmioExit(this.#runPage)) completeStore(this.#state)
+    return wantsImmediateExit(this.#runPage) ? -errnos.EINTR : this.#execute()
+  }
+
+  /** null where the vCPU waits now, 0 after an exit. */
+  #execute(): number | null {
+    if (this.#state.mpState !== mpStates.runnable) return null
+    applyPendingReset(this.#state)
+    const exit = runGuest(this.#state)
+    if (exit === 'wait') return null
+    recordExit(this.#runPage, exit)
+    return 0
   }
 }
 

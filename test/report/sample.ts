@@ -57,6 +57,7 @@ export function sampleReport(): Report {
       faultingSetZeroes: false,
       vcpuEventsNeedInit: true,
       smcccFilter: { emptyRangeAtZero: 'EEXIST' },
+      hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: true, affinityMasked: false },
       runWithoutPmuInit: null,
       runWithoutVgicInit: { errno: 'ENXIO', killsVm: true },
     },

@@ -172,6 +172,7 @@ export const oldHost: Report = {
     faultingSetZeroes: false,
     vcpuEventsNeedInit: false,
     smcccFilter: null,
+    hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: false, affinityMasked: false },
     runWithoutPmuInit: 'EINVAL',
     runWithoutVgicInit: { errno: 'ENXIO', killsVm: true },
   },
@@ -295,6 +296,7 @@ export const newHost: Report = {
     vcpuEventsNeedInit: true,
     runWithoutPmuInit: null,
     smcccFilter: { emptyRangeAtZero: 'EEXIST' },
+    hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: true, affinityMasked: false },
   },
 }
 
@@ -329,6 +331,7 @@ export const oldestHost: Report = withTraits(
     runWithoutPmuInit: null,
     runWithoutVgicInit: { errno: 'ENXIO', killsVm: false },
     init: { registerWidth: 'every-vcpu' },
+    hypercalls: { services: ['pv-time'], smc: false, affinityMasked: true },
   },
 )
 

@@ -1,0 +1,103 @@
+/**
+ * A guest that does nothing but make one hypercall: how userspace asks KVM what a guest would be answered. It is the same few
+ * instructions on every VM, so that nothing hangs on what a guest happens to be.
+ */
+import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import { encodeRegister } from '../registers/index.js'
+import { errnos, exitReasons } from '../uapi.js'
+import { IMMEDIATE_EXIT_OFFSET } from './exits.js'
+
+/** Instruction by which a guest calls its hypervisor or firmware. */
+export type Conduit = 'hvc' | 'smc'
+
+/** Guest physical address of the stub guest's code, in memory of its own. */
+export const STUB_ADDRESS = 0x0f00_0000n
+/** Slot of that memory. */
+export const STUB_SLOT = 500
+/** Bytes of that memory: a page of the largest size a host can have. */
+const STUB_SIZE = 0x1_0000
+/** Where no memory is: the store there ends the run. */
+const DOORBELL = STUB_ADDRESS + BigInt(STUB_SIZE)
+
+/** str wzr, [x7] */
+const RING = 0xb900_00ff
+/** b . */
+const STAY = 0x1400_0000
+
+const program = Uint32Array.of(
+  0xd400_0002, // hvc #0
+  RING,
+  STAY,
+  STAY,
+  0xd400_0003, // smc #0
+  RING,
+  STAY,
+  STAY,
+)
+const entries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
+
+/** x0 to x7, then pc. */
+const registers = BigUint64Array.from([...Array.from({ length: 8 }, (_, n) => `x${n}`), 'pc'], encodeRegister)
+const PSTATE = encodeRegister('pstate')
+const AARCH32 = 0x10n
+
+/** Maps the stub guest's code into a VM: its memory, to be closed with the VM, or `-errno`. */
+export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
+  const memory = system.createMemory(STUB_SIZE)
+  if (typeof memory === 'number') return memory
+  memory.write(0, new Uint8Array(program.buffer))
+  const outcome = vm.setUserMemoryRegion(STUB_SLOT, 0, STUB_ADDRESS, memory, 0, STUB_SIZE)
+  if (outcome === 0) return memory
+  memory.close()
+  return outcome
+}
+
+/**
+ * Lets a vCPU whose VM has the stub make one call. The guest's own registers are put back after it.
+ *
+ * @param args x0 to x6, what is missing 0
+ * @param run `KVM_RUN`: 0 or `-errno`
+ * @returns x0 to x3 and whether the call came back to the guest, else the outcome of the run that it did not come back from: 0 with the
+ * exit in the `kvm_run` page, or `-errno`
+ */
+export function callFromGuest(
+  vcpu: VcpuFd,
+  conduit: Conduit,
+  args: readonly bigint[],
+  run: () => number,
+): { outcome: number; returned: boolean; x: bigint[] } | number {
+  const pstate = vcpu.getOneReg(PSTATE)
+  if (typeof pstate === 'number') return pstate
+  // The stub is A64 code.
+  if ((pstate & AARCH32) !== 0n) return -errnos.EOPNOTSUPP
+  const before = new BigUint64Array(registers.length)
+  const errnoOf = new Int32Array(registers.length)
+  vcpu.getRegs(registers, before, errnoOf)
+  const during = BigUint64Array.from(registers, (_, n) => args[n] ?? 0n)
+  during[7] = DOORBELL
+  during[8] = entries[conduit]
+  vcpu.setRegs(registers, during, errnoOf)
+  try {
+    const outcome = run()
+    const after = new BigUint64Array(registers.length)
+    vcpu.getRegs(registers, after, errnoOf)
+    const returned = outcome === 0 && isDoorbell(vcpu)
+    // KVM finishes the store, by stepping over it, at the next run only.
+    if (returned) completeStore(vcpu)
+    return { outcome, returned, x: [...after.subarray(0, 4)] }
+  } finally {
+    vcpu.setRegs(registers, before, errnoOf)
+  }
+}
+
+function isDoorbell(vcpu: VcpuFd): boolean {
+  const page = new DataView(vcpu.runPage)
+  return page.getUint32(8, true) === exitReasons.KVM_EXIT_MMIO && page.getBigUint64(32, true) === DOORBELL
+}
+
+function completeStore(vcpu: VcpuFd): void {
+  const page = new Uint8Array(vcpu.runPage)
+  page[IMMEDIATE_EXIT_OFFSET] = 1
+  vcpu.runSync(0)
+  page[IMMEDIATE_EXIT_OFFSET] = 0
+}

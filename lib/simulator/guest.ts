@@ -1,0 +1,109 @@
+/**
+ * The few A64 instructions of which a guest is made that calls its hypervisor and tells userspace: `hvc`, `smc`, `str` and `strb`
+ * with an unsigned offset, `wfi`, `nop` and `b .`, with the MMU off. Other guest code is not executed.
+ */
+import { encodeRegister } from '../registers/index.js'
+import { exitReasons } from '../uapi.js'
+import { SimulatorError } from './errors.js'
+import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-registers.js'
+import { callFromGuest, type Continuation, type Exit } from './hypercalls/call.js'
+import { readGuestMemory, writeGuestMemory } from './memory.js'
+import type { VcpuState } from './state.js'
+
+const PSTATE = encodeRegister('pstate')
+const SCTLR_EL1 = encodeRegister('SCTLR_EL1')
+const SP_EL1 = encodeRegister('sp_el1')
+const MODE = 0x1fn
+const EL1H = 0x5n
+const MMU_ON = 1n
+
+const WFI = 0xd503_207f
+const NOP = 0xd503_201f
+const STAY = 0x1400_0000
+
+/**
+ * Runs the guest until it waits for an interrupt that never comes, or for ever (`wait`), or until an exit.
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for code that is more than this
+ */
+export function runGuest(vcpu: VcpuState): 'wait' | Exit {
+  for (;;) {
+    const pc = guestRegister(vcpu, PC)
+    const instruction = readGuestMemory(vcpu.vm, pc, 4)?.getUint32(0, true)
+    // Without memory there every fetch faults, and so does that of the handler.
+    if (instruction === undefined) return 'wait'
+    const continuation = execute(vcpu, pc, instruction)
+    if (continuation !== 'on') return continuation
+  }
+}
+
+function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation {
+  const mode = guestRegister(vcpu, PSTATE) & MODE
+  const sctlr = vcpu.file!.slots.get(SCTLR_EL1)
+  const isMmuOn = sctlr !== undefined && (vcpu.values[sctlr]! & MMU_ON) !== 0n
+  if (mode !== EL1H || isMmuOn) throw notExecuted(pc, instruction)
+  if (instruction === STAY) return 'wait'
+  const store = storeOf(vcpu, instruction)
+  if (store !== null) return executeStore(vcpu, store)
+  const conduit = conduits.get((instruction & 0xffe0_001f) >>> 0)
+  const isWait = instruction === WFI
+  if (conduit === undefined && !isWait && instruction !== NOP) throw notExecuted(pc, instruction)
+  setGuestRegister(vcpu, PC, pc + 4n)
+  if (conduit !== undefined) return callFromGuest(vcpu, conduit, (instruction >>> 5) & 0xffff)
+  return isWait ? 'wait' : 'on'
+}
+
+/** By the instruction without its immediate. */
+const conduits = new Map([
+  [0xd400_0002, 'hvc' as const],
+  [0xd400_0003, 'smc' as const],
+])
+
+interface Store {
+  address: bigint
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+/** STR and STRB (immediate, unsigned offset): size in 31:30, offset in 21:10 counted in that size, base in 9:5, source in 4:0. */
+function storeOf(vcpu: VcpuState, instruction: number): Store | null {
+  if ((instruction & 0x3fc0_0000) !== 0x3900_0000) return null
+  const size = 1 << (instruction >>> 30)
+  const base = (instruction >>> 5) & 31
+  const offset = BigInt(((instruction >>> 10) & 0xfff) * size)
+  const start = base === 31 ? guestRegister(vcpu, SP_EL1) : generalRegister(vcpu, base)
+  const value = BigUint64Array.of(generalRegister(vcpu, instruction & 31))
+  return { address: BigInt.asUintN(64, start + offset), bytes: new Uint8Array(value.buffer, 0, size) }
+}
+
+/** To memory, or to userspace, which lets the guest go on by running it again. */
+function executeStore(vcpu: VcpuState, { address, bytes }: Store): Continuation {
+  if (writeGuestMemory(vcpu.vm, address, bytes)) {
+    completeStore(vcpu)
+    return 'on'
+  }
+  vcpu.storePending = true
+  const data = new Uint8Array(8)
+  data.set(bytes)
+  return {
+    reason: exitReasons.KVM_EXIT_MMIO,
+    // phys_addr, data[8], then len and is_write in one word.
+    words: [
+      [32, address],
+      [40, new DataView(data.buffer).getBigUint64(0, true)],
+      [48, (1n << 32n) | BigInt(bytes.length)],
+    ],
+  }
+}
+
+/** Steps over a store. */
+export function completeStore(vcpu: VcpuState): void {
+  vcpu.storePending = false
+  setGuestRegister(vcpu, PC, BigInt.asUintN(64, guestRegister(vcpu, PC) + 4n))
+}
+
+function notExecuted(pc: bigint, instruction: number): SimulatorError {
+  const word = `0x${instruction.toString(16).padStart(8, '0')}`
+  return new SimulatorError(
+    'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
+    `The simulator executes no guest code but hypercalls and stores at EL1 with the MMU off; at 0x${pc.toString(16)} is ${word}.`,
+  )
+}

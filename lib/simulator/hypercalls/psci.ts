@@ -1,0 +1,200 @@
+/** The Power State Coordination Interface (`arch/arm64/kvm/psci.c:kvm_psci_call` and below). */
+import { encodePsciVersion, functionIds, psciFunctions, psciReturns } from '../../hypercalls/index.js'
+import { encodeRegister } from '../../registers/index.js'
+import { capabilities, exitReasons, mpStates, systemEvents } from '../../uapi.js'
+import { generalRegister, setGeneralRegister } from '../guest-registers.js'
+import type { VcpuState } from '../state.js'
+import type { Continuation, Exit } from './call.js'
+import { setResults, toWord } from './results.js'
+
+const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } = psciReturns
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
+const PSCI_0_1 = 1n
+/** Aff3 to Aff0 in MPIDR_EL1 (`MPIDR_HWID_BITMASK`). */
+const AFFINITY = 0xff_00ff_ffffn
+const AFFINITY_LEVELS = 4
+const AFFINITY_ON = 0
+const AFFINITY_OFF = 1
+/** `PSCI_0_2_TOS_MP`: no trusted OS, so nothing to migrate. */
+const NO_MIGRATION = 2
+/** Of SYSTEM_RESET2: 0, and those of the vendor from here on. */
+const FIRST_VENDOR_RESET = 0x8000_0000
+/** Of SYSTEM_OFF2, also what PSCI_FEATURES says of it. 0 means the same. */
+const HIBERNATE_OFF = 1
+/** `KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2`, `KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2`. */
+const SECOND_KIND = 1n
+
+interface Call {
+  vcpu: VcpuState
+  /** x1 to x3, cut to 32 bits for an SMC32 function. */
+  args: readonly [bigint, bigint, bigint]
+  version: bigint
+}
+
+type Handler = (call: Call) => Continuation
+
+interface PsciCall {
+  handler: Handler
+  /** What PSCI_FEATURES says of it; absent where that is SUCCESS. */
+  features?: (call: Call) => number
+}
+
+interface Entry extends PsciCall {
+  since: bigint
+}
+
+const handlers: Readonly<Record<string, PsciCall>> = {
+  PSCI_VERSION: { handler: ({ vcpu, version }) => result(vcpu, Number(version)) },
+  PSCI_CPU_SUSPEND: {
+    // A wait for an interrupt, after which the call comes back.
+    handler: ({ vcpu }) => {
+      result(vcpu, SUCCESS)
+      return 'wait'
+    },
+  },
+  PSCI_CPU_OFF: { handler: cpuOff },
+  PSCI_CPU_ON: { handler: cpuOn },
+  PSCI_AFFINITY_INFO: { handler: (call) => result(call.vcpu, affinityInfo(call)) },
+  PSCI_MIGRATE_INFO_TYPE: { handler: ({ vcpu }) => result(vcpu, NO_MIGRATION) },
+  PSCI_SYSTEM_OFF: { handler: ({ vcpu }) => stopMachine(vcpu, systemEvents.shutdown, 0n) },
+  PSCI_SYSTEM_RESET: { handler: ({ vcpu }) => stopMachine(vcpu, systemEvents.reset, 0n) },
+  PSCI_FEATURES: { handler: (call) => result(call.vcpu, featuresOf(call)) },
+  PSCI_SYSTEM_SUSPEND: {
+    handler: ({ vcpu }) =>
+      vcpu.vm.systemSuspend ? systemEvent(vcpu, systemEvents.suspend, []) : result(vcpu, NOT_SUPPORTED),
+    features: ({ vcpu }) => (vcpu.vm.systemSuspend ? SUCCESS : NOT_SUPPORTED),
+  },
+  PSCI_SYSTEM_RESET2: { handler: systemReset2 },
+  PSCI_SYSTEM_OFF2: { handler: systemOff2, features: () => HIBERNATE_OFF },
+}
+
+/** By id, the functions KVM has of PSCI 0.2 and later. */
+const entries = new Map<number, Entry>(
+  psciFunctions
+    .filter(({ kvm }) => kvm)
+    .flatMap(({ id, id64, name, since }) => {
+      const entry: Entry = { ...handlers[name]!, since: encodePsciVersion(since) }
+      return [id, ...(id64 === undefined ? [] : [id64])].map((each) => [each, entry] as const)
+    }),
+)
+
+const psci01Entries: Readonly<Record<number, Handler>> = { 0x95c1_ba5f: cpuOff, 0x95c1_ba60: cpuOn }
+
+/** What no other handler took. */
+export function callPsci(vcpu: VcpuState, functionId: number): Continuation {
+  const version = BigInt(vcpu.file!.byId.get(PSCI_VERSION)!.read(vcpu))
+  if (version === PSCI_0_1) {
+    const handler = psci01Entries[functionId]
+    return handler?.({ vcpu, args: argumentsOf(vcpu), version }) ?? result(vcpu, NOT_SUPPORTED)
+  }
+  const entry = entries.get(functionId)
+  if (entry === undefined || version < entry.since) return result(vcpu, NOT_SUPPORTED)
+  const isWide = ((functionId >>> 30) & 1) === 1
+  if (!isWide) narrow(vcpu)
+  return entry.handler({ vcpu, args: argumentsOf(vcpu), version })
+}
+
+function argumentsOf(vcpu: VcpuState): Call['args'] {
+  return [generalRegister(vcpu, 1), generalRegister(vcpu, 2), generalRegister(vcpu, 3)]
+}
+
+/** An SMC32 function's arguments are cut where they are: a guest whose registers are not written then sees it. */
+function narrow(vcpu: VcpuState): void {
+  for (const n of [1, 2, 3]) setGeneralRegister(vcpu, n, BigInt.asUintN(32, generalRegister(vcpu, n)))
+}
+
+function result(vcpu: VcpuState, code: number): 'on' {
+  return setResults(vcpu, [toWord(code), 0n, 0n, 0n])
+}
+
+function featuresOf(call: Call): number {
+  const feature = Number(BigInt.asUintN(32, call.args[0]))
+  if (feature === functionIds.SMCCC_VERSION) return SUCCESS
+  const entry = entries.get(feature)
+  if (entry === undefined || call.version < entry.since) return NOT_SUPPORTED
+  return entry.features?.(call) ?? SUCCESS
+}
+
+function cpuOff({ vcpu }: Call): Continuation {
+  result(vcpu, SUCCESS)
+  vcpu.mpState = mpStates.stopped
+  return 'wait'
+}
+
+/** The reset is left to the target: it happens at the next look at its registers, or when it runs. */
+function cpuOn({ vcpu, args: [affinity, entry, context], version }: Call): Continuation {
+  const target = isAffinity(vcpu, affinity)
+    ? [...vcpu.vm.vcpus.values()].find((candidate) => affinityOf(candidate) === (affinity & AFFINITY))
+    : undefined
+  if (target === undefined) return result(vcpu, INVALID_PARAMS)
+  if (target.mpState !== mpStates.stopped) {
+    return result(vcpu, version === PSCI_0_1 ? INVALID_PARAMS : ALREADY_ON)
+  }
+  target.pendingReset = { pc: entry, x0: context }
+  target.mpState = mpStates.runnable
+  result(vcpu, SUCCESS)
+  target.wake?.()
+  return 'on'
+}
+
+function affinityInfo({ vcpu, args: [affinity, level] }: Call): number {
+  if (!isAffinity(vcpu, affinity) || level >= AFFINITY_LEVELS) return INVALID_PARAMS
+  const mask = AFFINITY & ~((1n << (8n * level)) - 1n)
+  const matching = [...vcpu.vm.vcpus.values()].filter(
+    (candidate) => (affinityOf(candidate) & mask) === (affinity & mask),
+  )
+  if (matching.length === 0) return INVALID_PARAMS
+  return matching.some(({ mpState }) => mpState !== mpStates.stopped) ? AFFINITY_ON : AFFINITY_OFF
+}
+
+function isAffinity({ vm }: VcpuState, affinity: bigint): boolean {
+  return (affinity & ~AFFINITY) === 0n || vm.host.traits.hypercalls.affinityMasked
+}
+
+/** That of a vCPU not yet initialised is 0. */
+function affinityOf({ file, values }: VcpuState): bigint {
+  const slot = file?.slots.get(MPIDR_EL1)
+  return slot === undefined ? 0n : values[slot]! & AFFINITY
+}
+
+function systemReset2({ vcpu, args: [type] }: Call): Continuation {
+  const kind = Number(BigInt.asUintN(32, type))
+  if (kind !== 0 && kind < FIRST_VENDOR_RESET) return result(vcpu, INVALID_PARAMS)
+  const exit = stop(vcpu, systemEvents.reset, SECOND_KIND)
+  // Alone among these calls it leaves x1 to x3.
+  setResults(vcpu, [toWord(INTERNAL_FAILURE)])
+  return exit
+}
+
+function systemOff2({ vcpu, args: [type, cookie] }: Call): Continuation {
+  const kind = Number(BigInt.asUintN(32, type))
+  if ((kind !== 0 && kind !== HIBERNATE_OFF) || cookie !== 0n) return result(vcpu, INVALID_PARAMS)
+  return stopMachine(vcpu, systemEvents.shutdown, SECOND_KIND)
+}
+
+/** Userspace may let the guest go on, to which the call then failed. */
+function stopMachine(vcpu: VcpuState, event: number, flags: bigint): Exit {
+  result(vcpu, INTERNAL_FAILURE)
+  return stop(vcpu, event, flags)
+}
+
+/** Every vCPU stops until userspace lets it run. */
+function stop(vcpu: VcpuState, event: number, flags: bigint): Exit {
+  for (const each of vcpu.vm.vcpus.values()) each.mpState = mpStates.stopped
+  return systemEvent(vcpu, event, [flags])
+}
+
+/** `struct kvm_run.system_event`: type at 32, ndata at 36 where the kernel has it, then the data, of which the first are flags. */
+function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): Exit {
+  const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
+  const count = hasCount ? BigInt(data.length) : 0n
+  return {
+    reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,
+    words: [
+      [32, (count << 32n) | BigInt(event)],
+      [40, data[0] ?? 0n],
+    ],
+  }
+}
