@@ -103,7 +103,12 @@ export class Kvm implements Disposable {
     const outcome = this.fd.createVm(BigInt(ipaSize))
     const remedy = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE tells the host's limit`
     const fd = check(outcome, { syscall: 'KVM_CREATE_VM', remedy })
-    return new Vm(fd, this.#enforceOrdering, () => (this.#supportedBitmaps ??= this.#trySupportedBitmaps()))
+    return new Vm(
+      fd,
+      this.fd,
+      this.#enforceOrdering,
+      () => (this.#supportedBitmaps ??= this.#trySupportedBitmaps()),
+    )
   }
 
   /**

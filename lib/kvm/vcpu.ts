@@ -12,6 +12,7 @@ import {
 import { Attributes } from './attributes.js'
 import { check, errnoName, kvmError } from './errors.js'
 import { decodeExit, IMMEDIATE_EXIT_OFFSET, MMIO_DATA_OFFSET, type Exit } from './exits.js'
+import { callFromGuest, type Conduit } from './guest-call.js'
 import type { FirstRun } from './ordering.js'
 import { Registers } from './registers.js'
 
@@ -20,6 +21,20 @@ export interface VcpuInit {
   features?: readonly VcpuFeature[]
   /** `struct kvm_vcpu_init.target`. Default: what `KVM_ARM_PREFERRED_TARGET` answers. */
   target?: number
+}
+
+export interface HypercallOptions {
+  /** The instruction the guest calls with. Default: `hvc`. */
+  conduit?: Conduit
+  /** Milliseconds after which a call that does not come back ends with `interrupted`; 0 waits for ever. Default: 1000. */
+  timeout?: number
+}
+
+export interface HypercallResult {
+  /** x0 to x3 after the call, or as it left them at the exit. */
+  x: readonly [bigint, bigint, bigint, bigint]
+  /** Why the run ended, where the call did not come back to the guest. */
+  exit?: Exit
 }
 
 /** A virtual CPU. */
@@ -31,6 +46,7 @@ export class Vcpu implements Disposable {
   readonly #fd: VcpuFd
   readonly #firstRun: FirstRun
   readonly #preferredTarget: () => number
+  readonly #mapStub: () => void
 
   /** Vcpus are made by `Vm.createVcpu`. */
   constructor(
@@ -39,11 +55,13 @@ export class Vcpu implements Disposable {
     firstRun: FirstRun,
     enforceOrdering: boolean,
     preferredTarget: () => number,
+    mapStub: () => void,
   ) {
     this.id = id
     this.#fd = fd
     this.#firstRun = firstRun
     this.#preferredTarget = preferredTarget
+    this.#mapStub = mapStub
     this.registers = new Registers(fd, id, enforceOrdering ? firstRun : undefined)
     this.attributes = new Attributes(fd)
   }
@@ -83,14 +101,39 @@ export class Vcpu implements Disposable {
    * @throws KvmError `EBUSY` while `run()` is in flight, `ENOEXEC` before init, `EPERM` before finalize, `EIO` on a VM that died
    */
   runSync({ timeout = 0 }: { timeout?: number } = {}): Exit {
-    this.#firstRun.begin()
-    let outcome = -errnos.EINVAL
-    try {
-      outcome = this.#fd.runSync(timeout)
-    } finally {
-      this.#firstRun.end(outcome)
+    return this.#exit(this.#run(timeout))
+  }
+
+  /**
+   * Lets the guest make one call and tells what it was answered. It runs a stub, `hvc #0` or `smc #0` and a store to an address
+   * without memory, which is mapped into the VM on the first call: `STUB_SLOT`, from `STUB_ADDRESS`. x0 to x7 and pc are put back
+   * after it, so the guest itself is where it was. The VM has started from here on.
+   *
+   * Meant for a vCPU as `init` leaves it: AArch64, at EL1, with the MMU off. One that sleeps, or that PSCI stopped, answers
+   * nothing before the timeout.
+   *
+   * @param functionId w0 of the call; as a `bigint`, x0 with its upper half
+   * @param args x1 to x6, what is missing 0
+   * @throws KvmError as `runSync`; `EEXIST` where the VM has other memory or another slot there; `EOPNOTSUPP` in AArch32 state
+   */
+  hypercall(
+    functionId: number | bigint,
+    args: readonly bigint[] = [],
+    { conduit = 'hvc', timeout = 1000 }: HypercallOptions = {},
+  ): HypercallResult {
+    this.#mapStub()
+    let exit: Exit | undefined
+    const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], () => {
+      const outcome = this.#run(timeout)
+      exit = this.#exit(outcome)
+      return outcome
+    })
+    if (typeof found === 'number') {
+      const remedy = 'A guest can make calls from AArch64 state, on an initialised vCPU'
+      throw kvmError(found, { syscall: 'KVM_GET_ONE_REG', vcpu: this.id, remedy })
     }
-    return this.#exit(outcome)
+    const x = found.x as [bigint, bigint, bigint, bigint]
+    return found.returned ? { x } : { x, exit: exit! }
   }
 
   /**
@@ -169,6 +212,17 @@ export class Vcpu implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  #run(timeout: number): number {
+    this.#firstRun.begin()
+    let outcome = -errnos.EINVAL
+    try {
+      outcome = this.#fd.runSync(timeout)
+    } finally {
+      this.#firstRun.end(outcome)
+    }
+    return outcome
   }
 
   #exit(outcome: number): Exit {

@@ -1,4 +1,4 @@
-import type { VmFd } from '../backend.js'
+import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
 import {
   capabilities,
   deviceTypes,
@@ -10,6 +10,7 @@ import {
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
 import { check, kvmError } from './errors.js'
+import { mapStub, STUB_ADDRESS, STUB_SLOT } from './guest-call.js'
 import type { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
@@ -38,10 +39,18 @@ export class Vm implements Disposable {
   readonly #firstRun = new FirstRun()
   readonly #enforceOrdering: boolean
   readonly #vcpus = new Map<number, Vcpu>()
+  readonly #system: SystemFd
+  #stub: GuestMemoryFd | null = null
 
   /** VMs are made by `Kvm.createVm`. */
-  constructor(fd: VmFd, enforceOrdering: boolean, supportedBitmaps: () => ReadonlyMap<bigint, bigint>) {
+  constructor(
+    fd: VmFd,
+    system: SystemFd,
+    enforceOrdering: boolean,
+    supportedBitmaps: () => ReadonlyMap<bigint, bigint>,
+  ) {
     this.#fd = fd
+    this.#system = system
     this.#enforceOrdering = enforceOrdering
     this.attributes = new Attributes(fd)
     this.services = new Services(() => this.vcpus[0], supportedBitmaps)
@@ -65,7 +74,14 @@ export class Vm implements Disposable {
    */
   createVcpu(id: number, { init = true, ...how }: VcpuInit & { init?: boolean } = {}): Vcpu {
     const fd = check(this.#fd.createVcpu(id), { syscall: 'KVM_CREATE_VCPU', vcpu: id })
-    const vcpu = new Vcpu(fd, id, this.#firstRun, this.#enforceOrdering, () => this.preferredTarget())
+    const vcpu = new Vcpu(
+      fd,
+      id,
+      this.#firstRun,
+      this.#enforceOrdering,
+      () => this.preferredTarget(),
+      () => this.#mapStub(),
+    )
     try {
       if (init) {
         vcpu.init(how)
@@ -153,7 +169,15 @@ export class Vm implements Disposable {
   /** Interrupts what runs and closes the VM with its vCPUs. */
   close(): void {
     for (const vcpu of this.#vcpus.values()) vcpu.close()
+    this.#stub?.close()
     this.#fd.close()
+  }
+
+  /** The stub guest's memory, on the first call that needs it. */
+  #mapStub(): void {
+    if (this.#stub !== null) return
+    const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address 0x${STUB_ADDRESS.toString(16)}, and none at the page behind them`
+    this.#stub = check(mapStub(this.#system, this.#fd), { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
   }
 
   [Symbol.dispose](): void {
