@@ -2,6 +2,7 @@
  * The arm64 KVM interface for Node.js, real or simulated. README.md has a first script.
  */
 export type * from './backend.js'
+export { census, type CensusCall, type CensusOptions } from './compat/census.js'
 export { probe } from './compat/probe.js'
 export {
   allowedByDefault,

@@ -1,0 +1,149 @@
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { census, type CensusCall } from '../compat/census.js'
+import {
+  functionName,
+  type PsciVersion,
+  psciVersions,
+  type ServiceGroup,
+  serviceBitmaps,
+} from '../hypercalls/index.js'
+import { kernelBackend } from '../kernel/index.js'
+import { type Election, type Exit, openKvm } from '../kvm/index.js'
+import { simulator } from '../simulator/index.js'
+import { CommandError, exitStatus } from './exit.js'
+import { reportOf } from './host.js'
+import { print, printJson, withProgress } from './output.js'
+import { table } from './table.js'
+
+interface Flags {
+  elect?: Election
+  psci?: PsciVersion
+  simulate?: string
+  json?: boolean
+}
+
+/** `kvm-arm64 census`: what a guest can really discover. */
+export function censusCommand(): Command {
+  return new Command('census')
+    .description('call every known hypercall from inside a guest, and tell what it can really discover')
+    .option(
+      '--elect <list>',
+      'let the guest find these services alone, separated by commas, or none; without it, those a fresh VM has',
+      parseElection,
+    )
+    .addOption(
+      new Option('--psci <version>', 'version of PSCI; without it, the newest of the host').choices(
+        psciVersions,
+      ),
+    )
+    .option('--simulate <host>', 'ask a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .option('--json', 'print every call instead of those that found something')
+    .addHelpText(
+      'after',
+      `
+A guest made for it calls every function known here and the ids beside each, by hvc and by smc, and asks with
+SMCCC_ARCH_FEATURES, TRNG_FEATURES, PV_TIME_FEATURES and PSCI_FEATURES about every function. What is answered
+NOT_SUPPORTED is not told apart from what does not exist: the guest cannot either.
+
+Exit status: 1 if the host does not offer what is to be elected, 3 if there is no arm64 KVM.
+
+Examples:
+  kvm-arm64 census                                      of this host
+  kvm-arm64 census --elect pv-time,features             of a guest that may find two services
+  kvm-arm64 census --simulate linux-6.1-max --psci 0.2  of a simulated host`,
+    )
+    .action(run)
+}
+
+function namesIn(group: ServiceGroup): string[] {
+  return serviceBitmaps[group].services.map(({ name }) => name)
+}
+
+/** Parses `--elect`: names of services of any register, which all registers are set from. */
+function parseElection(list: string): Election {
+  const names = list === 'none' ? [] : list.split(',').map((name) => name.trim())
+  const groups = Object.keys(serviceBitmaps) as ServiceGroup[]
+  const unknown = names.find((name) => !groups.some((group) => namesIn(group).includes(name)))
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(
+      `"${unknown}" is no service: ${groups.flatMap(namesIn).join(', ')}, or none.`,
+    )
+  }
+  return Object.fromEntries(
+    groups.map((group) => [group, names.filter((name) => namesIn(group).includes(name))]),
+  )
+}
+
+function run({ elect, psci, simulate, json }: Flags): void {
+  using kvm = openKvm(simulate === undefined ? kernelBackend : simulator(reportOf(simulate)))
+  const host = simulate === undefined ? '/dev/kvm of this machine' : `${simulate}, simulated`
+  const calls = withProgress(`Calling from a guest of ${host}`, () => {
+    try {
+      return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
+    } catch (error) {
+      const isRefused = error instanceof RangeError || (error as { code?: unknown }).code === 'EINVAL'
+      throw isRefused ? new CommandError((error as Error).message, exitStatus.negative) : error
+    }
+  })
+  if (json) printJson(calls.map(toJson))
+  else print(foundText(host, calls))
+}
+
+/** Function ids and values as everywhere in JSON: `0x…` strings. */
+function toJson(call: CensusCall): object {
+  const { functionId, argument, x } = call
+  return {
+    ...call,
+    functionId: hex(functionId),
+    argument: hex(argument),
+    x: x && x.map(hex),
+    exit:
+      call.exit &&
+      JSON.parse(
+        JSON.stringify(call.exit, (_, value: unknown) => (typeof value === 'bigint' ? hex(value) : value)),
+      ),
+  }
+}
+
+function foundText(host: string, calls: readonly CensusCall[]): string {
+  const found = calls.filter((call) => call.found)
+  const rows = found.map((call) => [
+    call.conduit,
+    call.name,
+    hex(call.functionId),
+    call.argument === 0n ? '' : functionName(Number(call.argument)),
+    answerText(call),
+  ])
+  return [
+    host,
+    '',
+    table(['by', 'function', 'id', 'about', 'answer'], rows),
+    '',
+    `  ${found.length} of ${calls.length} calls found something; all others are NOT_SUPPORTED.`,
+  ].join('\n')
+}
+
+function answerText({ x, exit }: CensusCall): string {
+  if (exit !== undefined) return exitText(exit)
+  if (x === null) return 'the time'
+  const last = x.findLastIndex((word) => word !== 0n)
+  return x
+    .slice(0, Math.max(1, last + 1))
+    .map(signed)
+    .join(' ')
+}
+
+function exitText(exit: Exit): string {
+  if (exit.reason === 'system-event') return `ends the run: ${exit.event}`
+  return exit.reason === 'interrupted' ? 'waits' : `ends the run: ${exit.reason}`
+}
+
+/** A result code reads better with its sign. */
+function signed(word: bigint): string {
+  const number = BigInt.asIntN(64, word)
+  return number < 0n ? `${number}` : hex(word)
+}
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`
+}

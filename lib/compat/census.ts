@@ -1,0 +1,93 @@
+import {
+  encodePsciVersion,
+  functionIds,
+  functionName,
+  hypercallFunctions,
+  type PsciVersion,
+  smcccReturns,
+} from '../hypercalls/index.js'
+import type { Conduit, Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
+
+export interface CensusOptions {
+  /** What the guest may discover; registers not named keep what a fresh VM has. */
+  services?: Election
+  /** `0.1` is a vCPU without `psci-0.2`. Default: the host's newest. */
+  psci?: PsciVersion
+}
+
+/** One call of a guest and what it was answered. */
+export interface CensusCall {
+  functionId: number
+  /** As `functionName`. */
+  name: string
+  conduit: Conduit
+  /** x1. The other arguments are 0. */
+  argument: bigint
+  /** x0 to x3; null where they tell the time. */
+  x: readonly bigint[] | null
+  /** Why the run ended, where the call did not come back. */
+  exit?: Exit
+  /** False for x0 = NOT_SUPPORTED, by which a guest learns that there is nothing. */
+  found: boolean
+}
+
+const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
+
+/** Calls after which the guest waits for an interrupt, or for another vCPU to start it. */
+const waiting: ReadonlySet<number> = new Set([0x8400_0001, 0xc400_0001, 0x8400_0002, 0x95c1_ba5f])
+/** Milliseconds for those, and for all others, which take microseconds where nothing is emulated. */
+const WAIT = 100
+const PATIENCE = 10_000
+
+/** Functions by which a guest asks about others. */
+const questions: readonly number[] = [
+  functionIds.SMCCC_ARCH_FEATURES,
+  functionIds.TRNG_FEATURES,
+  functionIds.PV_TIME_FEATURES,
+  0x8400_000a,
+]
+
+/** Every function with a name, and the ids beside them. */
+const censusIds: readonly number[] = [
+  ...new Set(hypercallFunctions.flatMap(({ id }) => [id - 1, id, id + 1])),
+].toSorted((a, b) => a - b)
+
+/**
+ * What a guest can really discover under an election: every function known here and its neighbours called from inside a guest,
+ * by `hvc` and by `smc`, and every question of one function about another. On a VM made for it, with one vCPU.
+ *
+ * @throws RangeError for a service this host does not offer
+ * @throws KvmError `EINVAL` for a version of PSCI this host has not
+ */
+export function census(kvm: Kvm, { services = {}, psci }: CensusOptions = {}): CensusCall[] {
+  using vm = kvm.createVm()
+  const vcpu = vm.createVcpu(0, { features: psci === '0.1' ? [] : ['psci-0.2'] })
+  vm.services.elect(services)
+  if (psci !== undefined && psci !== '0.1') {
+    vcpu.registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(psci))
+  }
+  const calls = [
+    ...censusIds.map((id) => ({ id, argument: 0n })),
+    ...questions.flatMap((id) => hypercallFunctions.map((about) => ({ id, argument: BigInt(about.id) }))),
+  ]
+  return (['hvc', 'smc'] as const).flatMap((conduit) =>
+    calls.map(({ id, argument }) => callOnce(vcpu, conduit, id, argument)),
+  )
+}
+
+function callOnce(vcpu: Vcpu, conduit: Conduit, functionId: number, argument: bigint): CensusCall {
+  const timeout = waiting.has(functionId) ? WAIT : PATIENCE
+  const { x, exit } = vcpu.hypercall(functionId, [argument], { conduit, timeout })
+  // The call may have stopped the machine.
+  if (exit !== undefined) vcpu.mpState = 'runnable'
+  const tellsTime = functionId === functionIds.KVM_PTP && x[0] !== NOT_SUPPORTED
+  return {
+    functionId,
+    name: functionName(functionId),
+    conduit,
+    argument,
+    x: tellsTime ? null : x,
+    ...(exit === undefined ? {} : { exit }),
+    found: exit !== undefined || x[0] !== NOT_SUPPORTED,
+  }
+}
