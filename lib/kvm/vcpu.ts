@@ -47,6 +47,7 @@ export class Vcpu implements Disposable {
   readonly #firstRun: FirstRun
   readonly #preferredTarget: () => number
   readonly #mapStub: () => void
+  #inFlight = false
 
   /** Vcpus are made by `Vm.createVcpu`. */
   constructor(
@@ -121,6 +122,14 @@ export class Vcpu implements Disposable {
     args: readonly bigint[] = [],
     { conduit = 'hvc', timeout = 1000 }: HypercallOptions = {},
   ): HypercallResult {
+    if (this.#inFlight) {
+      // KVM would keep whoever asks for a register waiting until the run ends.
+      throw kvmError(-errnos.EBUSY, {
+        syscall: 'KVM_RUN',
+        vcpu: this.id,
+        remedy: runRemedies.get(errnos.EBUSY),
+      })
+    }
     this.#mapStub()
     let exit: Exit | undefined
     const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], () => {
@@ -141,12 +150,15 @@ export class Vcpu implements Disposable {
    * @throws KvmError as `runSync`
    */
   async run(): Promise<Exit> {
+    const wasInFlight = this.#inFlight
+    this.#inFlight = true
     this.#firstRun.begin()
     let outcome = -errnos.EINVAL
     try {
       outcome = await this.#fd.run()
     } finally {
       this.#firstRun.end(outcome)
+      this.#inFlight = wasInFlight
     }
     return this.#exit(outcome)
   }

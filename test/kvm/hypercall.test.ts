@@ -79,6 +79,15 @@ describe('Vcpu.hypercall', () => {
     })
   })
 
+  it('is refused while the vCPU runs', async () => {
+    const { vcpu } = guest()
+    const flight = vcpu.run()
+    assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), { code: 'EBUSY', message: /in flight/ })
+    vcpu.kick()
+    assert.deepEqual(await flight, { reason: 'interrupted' })
+    assert.equal(vcpu.hypercall(functionIds.SMCCC_VERSION).x[0], 0x10001n)
+  })
+
   it('passes on what KVM_RUN refuses', () => {
     const { vcpu } = guest('linux-6.18-cortex-a57', ['psci-0.2', 'pmu-v3'])
     assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), { code: 'EINVAL', syscall: 'KVM_RUN' })
