@@ -28,11 +28,12 @@ export function prepareRun(vcpu: VcpuState): number {
       return refusal
     }
   }
+  narrowIdRegisters(vm)
   vm.timersEnabled = true
   const hasPmu = (vcpu.features & featureBit('pmu-v3')) !== 0
   if (hasPmu && !vcpu.pmuInitialised && runWithoutPmuInit !== null) return -errnos[runWithoutPmuInit]
   vcpu.hasRun = true
-  freeze(vm)
+  vm.hasRun = true
   return 0
 }
 
@@ -41,11 +42,9 @@ function gicRefusal(gic: Gic, withoutAddress: ErrnoName): number {
   return gic.initialised ? 0 : -errnos.EBUSY
 }
 
-/** The first run of any vCPU freezes what the VM shows its guest. */
-function freeze(vm: VmState): void {
-  if (vm.hasRun) return
-  vm.hasRun = true
-  if (vm.gic !== null) return
+/** Before the first run, and also if it then fails, ID registers are made to say what the VM really has. */
+function narrowIdRegisters(vm: VmState): void {
+  if (vm.hasRun || vm.gic !== null) return
   for (const { id, mask, value } of vm.host.traits.changedByFirstRun ?? []) {
     vm.overrideIdRegister(BigInt(id), BigInt(mask), BigInt(value))
   }

@@ -54,8 +54,9 @@ const pmu: AttributeGroup = {
   },
 }
 
-function hasPmu(vcpu: VcpuState): boolean {
-  return (vcpu.features & featureBit('pmu-v3')) !== 0
+/** Where the features are the VM's, it has them as soon as one of its vCPUs is initialised. */
+function hasPmu({ features, vm }: VcpuState): boolean {
+  return ((vm.features ?? features) & featureBit('pmu-v3')) !== 0
 }
 
 function setPmuInterrupt(vcpu: VcpuState, data: Uint8Array | null): number {
