@@ -139,7 +139,8 @@ function refuseDuplicates(report: Report, source: string): void {
   }
 }
 
-function jsonPath(path: readonly { key?: unknown }[]): string {
+/** The path of an issue of valibot, `$.registers[3].value`. */
+export function jsonPath(path: readonly { key?: unknown }[]): string {
   return path.reduce(
     (text, { key }) =>
       typeof key === 'number'

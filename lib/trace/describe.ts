@@ -1,0 +1,38 @@
+import { registerName } from '../registers/index.js'
+import type { Call } from './format.js'
+import type { Answer } from './replay.js'
+
+/** A call for a person to read: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */
+export function describeCall({ op, ...args }: Call): string {
+  const words = Object.entries(args).map(([key, value]) => {
+    if (key === 'id' && typeof value === 'string') return `${registerName(BigInt(value))} (${value})`
+    return `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : String(value)}`
+  })
+  return [op, ...words].join(' ')
+}
+
+/** Two answers to one call, each cut to where they differ if it is long. */
+export function describeAnswers(a: Answer, b: Answer): [string, string] {
+  if (a.regs && b.regs) return [describeList(a.regs, b.regs), describeList(b.regs, a.regs)]
+  return [describeAnswer(a), describeAnswer(b)]
+}
+
+function describeAnswer({ fault, errno, regs, ...results }: Answer): string {
+  if (fault !== undefined) return fault
+  const words = Object.entries(results).map(([key, result]) => {
+    const text = typeof result === 'object' ? JSON.stringify(result) : String(result)
+    return key === 'value' ? text : `${key} ${text}`
+  })
+  if (errno !== undefined) words.unshift(errno)
+  if (regs) words.push(`${regs.length} registers`)
+  return words.join(' ')
+}
+
+/** A list of registers, told by what the other lacks or, where that is nothing, by where the order differs. */
+function describeList(ids: readonly string[], others: readonly string[]): string {
+  const own = ids.filter((id) => !others.includes(id)).map((id) => registerName(BigInt(id)))
+  if (own.length > 0) return `${ids.length} registers, among them ${own.join(', ')}`
+  const place = ids.findIndex((id, index) => others[index] !== id)
+  if (place === -1 || ids.length !== others.length) return `${ids.length} registers`
+  return `${ids.length} registers, in place ${place} ${registerName(BigInt(ids[place]!))}`
+}

@@ -1,0 +1,556 @@
+import { registerWidth } from '../registers/index.js'
+import {
+  capabilities,
+  deviceTypes,
+  KVM_ARM_VCPU_PMU_V3_CTRL,
+  KVM_ARM_VCPU_PVTIME_CTRL,
+  KVM_ARM_VCPU_SVE,
+  KVM_ARM_VCPU_TIMER_CTRL,
+  KVM_CREATE_DEVICE_TEST,
+  KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_DEV_ARM_VGIC_GRP_CTRL,
+  KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_VGIC_V3_ADDR_TYPE_DIST,
+  KVM_VGIC_V3_ADDR_TYPE_REDIST,
+  mpStates,
+  vcpuFeatures,
+} from '../uapi.js'
+import type { Call, Outcome } from './format.js'
+import type { Random } from './random.js'
+
+/** What a fuzzer's calls are mostly about. */
+export const profiles = ['everything', 'registers', 'lifecycle'] as const
+
+export type Profile = (typeof profiles)[number]
+
+interface GeneratedVcpu {
+  vcpu: number
+  vm: GeneratedVm
+  /** Ids it listed. */
+  ids: readonly bigint[]
+  /** Values last seen. */
+  values: Map<bigint, bigint>
+}
+
+interface GeneratedVm {
+  vm: number
+  vcpus: GeneratedVcpu[]
+  device: number | null
+  features: number
+  /** One of its vCPUs has run, or tried to. */
+  hasRun: boolean
+}
+
+const bit = (feature: keyof typeof vcpuFeatures): number => 1 << vcpuFeatures[feature]
+
+/** Registers asked about before a list is known. */
+const FIRMWARE: readonly bigint[] = [0, 1, 2, 3].flatMap((index) => [
+  0x6030_0000_0014_0000n | BigInt(index),
+  0x6030_0000_0016_0000n | BigInt(index),
+])
+const FIRMWARE_VALUES: readonly bigint[] = [
+  0n,
+  1n,
+  2n,
+  3n,
+  4n,
+  0x10n,
+  0x11n,
+  0x12n,
+  0x10000n,
+  0x10001n,
+  0x10002n,
+  0x10003n,
+  0x10004n,
+  1n << 32n,
+]
+/** Spaces whose registers must be asked for at 64 bits at most: old kernels overran their stack. */
+const FIRMWARE_SPACES: ReadonlySet<bigint> = new Set([0x14n, 0x16n])
+const SPACES: readonly bigint[] = [0x0n, 0xfn, 0x10n, 0x11n, 0x12n, 0x13n, 0x14n, 0x15n, 0x16n, 0x17n, 0xfffn]
+
+/** Function ids near which the filter's rules change. */
+const FUNCTION_IDS: readonly number[] = [
+  0, 1, 0x7fff_fffe, 0x8000_0000, 0x8000_ffff, 0x8001_0000, 0x8400_0000, 0x8600_0000, 0x95c1_ba5e,
+  0xc000_0000, 0xc400_0003, 0xc600_0000, 0xffff_ffff,
+]
+
+/** Capabilities that can be enabled with no effect on anything but KVM's answers. */
+const ENABLED: readonly number[] = [
+  capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+  capabilities.KVM_CAP_HALT_POLL,
+  capabilities.KVM_CAP_ARM_NISV_TO_USER,
+  capabilities.KVM_CAP_ARM_SYSTEM_SUSPEND,
+  capabilities.KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE,
+  capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS,
+  capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS,
+  capabilities.KVM_CAP_ARM_SEA_TO_USER,
+  capabilities.KVM_CAP_ARM_PSCI,
+  9999,
+]
+
+type Choice = [weight: number, call: (vcpu: GeneratedVcpu) => Call]
+
+const MOST_VMS = 3
+const MOST_VCPUS = 4
+const PAGE = 0x1_0000
+
+/**
+ * Invents calls that reach deep: it learns from every answer which registers there are and what they hold, and so mostly asks for what
+ * exists, with values next to those that are there. The same numbers and the same answers make the same calls.
+ */
+export class CallGenerator {
+  readonly #random: Random
+  readonly #choices: readonly Choice[]
+  readonly #total: number
+  /** Features that an init was refused for. */
+  readonly #refused = new Set<number>()
+  /** Values last seen on any VM. */
+  readonly #seen = new Map<bigint, bigint>()
+  #vms: GeneratedVm[] = []
+  #vcpus: GeneratedVcpu[] = []
+  /** Calls already decided on. */
+  #next: Call[] = []
+  #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+
+  constructor(random: Random, profile: Profile) {
+    this.#random = random
+    this.#choices = this.#weighted(profile)
+    this.#total = this.#choices.reduce((sum, [weight]) => sum + weight, 0)
+  }
+
+  /** The next call. */
+  call(): Call {
+    const decided = this.#next.shift()
+    if (decided !== undefined) return decided
+    if (this.#vms.length === 0) return this.#createVm()
+    const vcpu = this.#vcpus.length === 0 ? undefined : this.#random.pick(this.#vcpus)
+    if (vcpu === undefined) return this.#createVcpu(this.#random.pick(this.#vms))
+    let left = this.#random.below(this.#total)
+    for (const [weight, choice] of this.#choices) {
+      left -= weight
+      if (left < 0) return choice(vcpu)
+    }
+    throw new RangeError('the weights do not add up')
+  }
+
+  /** Forgets every VM: the calls to come are those after a `reset`. */
+  restart(): void {
+    this.#vms = []
+    this.#vcpus = []
+    this.#counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+    this.#next = []
+    const call = this.#createVm()
+    this.#next.push(call)
+  }
+
+  /** Takes note of what a call was answered. */
+  learn(call: Call, outcome: Outcome): void {
+    switch (call.op) {
+      case 'create_vm':
+        if (outcome.ret === 0) this.#addVm(call.vm)
+        break
+      case 'create_vcpu':
+        if (outcome.ret === 0) this.#addVcpu(call.vm, call.vcpu)
+        break
+      case 'vcpu_init':
+        if (outcome.ret !== 0) this.#refused.add(Number(call.features[0] ?? 0))
+        break
+      case 'get_reg_list':
+        if (outcome.regs) this.#vcpu(call.vcpu).ids = outcome.regs.map(BigInt)
+        break
+      case 'get_one_reg':
+        if (typeof outcome.value === 'string') {
+          this.#vcpu(call.vcpu).values.set(BigInt(call.id), BigInt(outcome.value))
+          this.#seen.set(BigInt(call.id), BigInt(outcome.value))
+        }
+        break
+      case 'run':
+        this.#vcpu(call.vcpu).vm.hasRun = true
+        break
+      case 'create_device':
+        if (outcome.ret === 0 && call.flags === 0) this.#vm(call.vm).device = call.device
+        break
+    }
+  }
+
+  #weighted(profile: Profile): Choice[] {
+    const registers = profile === 'lifecycle' ? 0.25 : 1
+    const others = profile === 'registers' ? 0.1 : 1
+    const choices: Choice[] = [
+      [300 * registers, (vcpu) => this.#get(vcpu)],
+      [400 * registers, (vcpu) => this.#set(vcpu)],
+      [
+        25 * registers,
+        ({ vcpu, ...how }) => ({ op: 'get_one_reg', vcpu, id: hex(this.#id(how)), addr: 'bad' }),
+      ],
+      [40 * registers, (vcpu) => this.#setAtNull(vcpu)],
+      [12, ({ vcpu }) => ({ op: 'run', vcpu, immediate_exit: true })],
+      [4, ({ vcpu }) => this.#list(vcpu)],
+      [3 * others, () => this.#createVm()],
+      [15 * others, ({ vm }) => this.#createVcpu(vm)],
+      [25 * others, (vcpu) => this.#init(vcpu)],
+      [8 * others, (vcpu) => this.#finalize(vcpu)],
+      [10 * others, ({ vm }) => this.#checkExtension(vm)],
+      [8 * others, ({ vm }) => this.#enableCapability(vm)],
+      [2 * others, ({ vm: { vm } }) => ({ op: 'writable_masks', vm, range: this.#random.oneIn(4) ? 1 : 0 })],
+      [2 * others, ({ vm: { vm } }) => ({ op: 'preferred_target', vm })],
+      [25 * others, (vcpu) => this.#attribute(vcpu)],
+      [15 * others, ({ vm }) => this.#filter(vm)],
+      [2 * others, ({ vm }) => this.#createDevice(vm)],
+      [6 * others, ({ vcpu }) => ({ op: 'get_mp_state', vcpu })],
+      [6 * others, ({ vcpu }) => this.#setMpState(vcpu)],
+      [5 * others, ({ vcpu }) => ({ op: 'get_vcpu_events', vcpu })],
+      [5 * others, ({ vcpu }) => this.#setEvents(vcpu)],
+      [3 * others, ({ vm }) => this.#memory(vm)],
+      [1 * others, (vcpu) => this.#close(vcpu)],
+    ]
+    return choices.map(([weight, call]) => [Math.ceil(weight), call])
+  }
+
+  #vm(number: number): GeneratedVm {
+    return this.#vms.find(({ vm }) => vm === number)!
+  }
+
+  #vcpu(number: number): GeneratedVcpu {
+    return this.#vcpus.find(({ vcpu }) => vcpu === number)!
+  }
+
+  #addVm(vm: number): void {
+    this.#vms.push({ vm, vcpus: [], device: null, features: this.#features(), hasRun: false })
+    // Most VMs begin as a VMM begins them.
+    if (!this.#random.oneIn(8)) this.#next.push(this.#createVcpu(this.#vm(vm), 0))
+  }
+
+  #addVcpu(number: number, vcpu: number): void {
+    const vm = this.#vm(number)
+    const added = { vcpu, vm, ids: vm.vcpus[0]?.ids ?? FIRMWARE, values: new Map<bigint, bigint>() }
+    vm.vcpus.push(added)
+    this.#vcpus.push(added)
+    if (this.#random.oneIn(8)) return
+    // What a refused init leaves behind shows in the next.
+    if (this.#random.oneIn(6)) this.#next.push(this.#refusedInit(vcpu, vm))
+    this.#next.push({ op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(vm.features)] })
+    if ((vm.features & bit('sve')) !== 0 && !this.#random.oneIn(4)) this.#next.push(this.#finalizeSve(vcpu))
+    if (vm.vcpus.length === 1) this.#next.push(this.#list(vcpu))
+  }
+
+  #createVm(): Call {
+    if (this.#vms.length >= MOST_VMS) {
+      const vm = this.#vms.shift()!
+      this.#vcpus = this.#vcpus.filter((vcpu) => vcpu.vm !== vm)
+      return { op: 'close', vm: vm.vm }
+    }
+    const type = this.#random.oneIn(12) ? this.#random.pick([0x20n, 0x24n, 0x28n, 0x30n, 0x7fn, 0x100n]) : 0n
+    return { op: 'create_vm', vm: this.#counts.vm++, type: hex(type) }
+  }
+
+  #createVcpu(vm: GeneratedVm, id = this.#vcpuId(vm)): Call {
+    if (vm.vcpus.length >= MOST_VCPUS)
+      return { op: 'create_vcpu', vm: vm.vm, vcpu: this.#counts.vcpu++, id: 0 }
+    return { op: 'create_vcpu', vm: vm.vm, vcpu: this.#counts.vcpu++, id }
+  }
+
+  #vcpuId(vm: GeneratedVm): number {
+    return this.#random.oneIn(5)
+      ? this.#random.pick([0, 1, 15, 16, 17, 255, 511, 512, 0xffff_ffff])
+      : vm.vcpus.length
+  }
+
+  /** Features for the vCPUs of a VM, mostly such as were not refused before. */
+  #features(): number {
+    for (let attempt = 0; ; attempt++) {
+      let features = this.#random.oneIn(8) ? 0 : bit('psci-0.2')
+      if (this.#random.oneIn(4)) features |= bit('pmu-v3')
+      if (this.#random.oneIn(4)) features |= bit('sve')
+      if (this.#random.oneIn(5)) features |= bit('ptrauth-address') | bit('ptrauth-generic')
+      if (this.#random.oneIn(6)) features |= bit('el1-32bit')
+      if (this.#random.oneIn(10)) features |= bit('power-off')
+      if (attempt === 4 || !this.#refused.has(features)) return features
+    }
+  }
+
+  #init({ vcpu, vm }: GeneratedVcpu): Call {
+    const target = this.#random.oneIn(8) ? this.#random.below(8) : 'preferred'
+    const features = this.#random.oneIn(3) ? this.#oddFeatures(vm) : [vm.features]
+    if ((vm.features & bit('sve')) !== 0 && this.#random.oneIn(2)) this.#next.push(this.#finalizeSve(vcpu))
+    return { op: 'vcpu_init', vcpu, target, features: features.map(hex) }
+  }
+
+  /** An init with a feature more, and one that no kernel knows. */
+  #refusedInit(vcpu: number, { features }: GeneratedVm): Call {
+    const more = this.#random.pick(['psci-0.2', 'pmu-v3', 'sve', 'power-off'] as const)
+    const word =
+      (features | bit(more) | (1 << (7 + this.#random.below(this.#random.oneIn(2) ? 4 : 25)))) >>> 0
+    return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(word)] }
+  }
+
+  #oddFeatures({ features }: GeneratedVm): number[] {
+    switch (this.#random.below(4)) {
+      case 0:
+        return [(features ^ (1 << this.#random.below(32))) >>> 0]
+      case 1:
+        return [(features ^ bit('power-off')) >>> 0]
+      case 2:
+        return [features, ...Array.from({ length: this.#random.below(7) }, () => this.#random.below(2))]
+      default:
+        return [this.#features()]
+    }
+  }
+
+  #finalize({ vcpu }: GeneratedVcpu): Call {
+    const feature = this.#random.oneIn(3) ? this.#random.below(12) : KVM_ARM_VCPU_SVE
+    return { op: 'vcpu_finalize', vcpu, feature }
+  }
+
+  #finalizeSve(vcpu: number): Call {
+    return { op: 'vcpu_finalize', vcpu, feature: KVM_ARM_VCPU_SVE }
+  }
+
+  #list(vcpu: number): Call {
+    const room = this.#random.oneIn(4) ? this.#random.pick([0n, 1n, 200n, 1n << 32n]) : 0x1000n
+    return { op: 'get_reg_list', vcpu, n_in: hex(room) }
+  }
+
+  #get(vcpu: GeneratedVcpu): Call {
+    return { op: 'get_one_reg', vcpu: vcpu.vcpu, id: hex(this.#id(vcpu)) }
+  }
+
+  #set(vcpu: GeneratedVcpu): Call {
+    const number = vcpu.vcpu
+    const id = this.#id(vcpu)
+    const before = vcpu.values.get(id) ?? this.#seen.get(id)
+    // A value near the one that is there goes further than any other.
+    if (before === undefined && !this.#random.oneIn(3))
+      return { op: 'get_one_reg', vcpu: number, id: hex(id) }
+    const call: Call = {
+      op: 'set_one_reg',
+      vcpu: number,
+      id: hex(id),
+      value: hex(this.#value(id, before ?? 0n)),
+    }
+    // Look at what became of it, and at what a sibling sees.
+    if (this.#random.oneIn(2)) this.#next.push({ op: 'get_one_reg', vcpu: number, id: hex(id) })
+    if (this.#random.oneIn(3)) {
+      const { vcpu: sibling } = this.#random.pick(vcpu.vm.vcpus)
+      this.#next.push({ op: 'get_one_reg', vcpu: sibling, id: hex(id) })
+    }
+    if (isFeatureId(id) && this.#random.oneIn(3)) {
+      this.#next.push({ op: 'get_one_reg', vcpu: number, id: hex(this.#random.pick(FIRMWARE)) })
+    }
+    return call
+  }
+
+  #setAtNull(vcpu: GeneratedVcpu): Call {
+    const to = { vcpu: vcpu.vcpu, id: hex(this.#id(vcpu)) }
+    // Some kernels write the register although they fail to read its value.
+    if (this.#random.oneIn(2)) this.#next.push({ op: 'get_one_reg', ...to })
+    return { op: 'set_one_reg', ...to, addr: 'bad' }
+  }
+
+  #id({ ids, vm }: Pick<GeneratedVcpu, 'ids' | 'vm'>): bigint {
+    const choice = this.#random.below(20)
+    if (choice < 5) return this.#random.pick(FIRMWARE)
+    if (choice < 7) {
+      return this.#oddId(this.#random.oneIn(3) ? this.#random.pick(FIRMWARE) : this.#random.pick(ids))
+    }
+    if (choice < 13) {
+      const identity = ids.filter((id) => isFeatureId(id) && this.#seen.get(id) !== 0n)
+      if (identity.length > 0) return this.#random.pick(identity)
+    }
+    const id = this.#random.pick(ids)
+    // What a run makes of registers that the CPU holds meanwhile is the CPU's, and no report tells it.
+    return vm.hasRun && isHeldByCpu(id) ? this.#random.pick(FIRMWARE) : id
+  }
+
+  /** An id next to one that exists. */
+  #oddId(id: bigint): bigint {
+    switch (this.#random.below(6)) {
+      case 0:
+        return fit((id & ~(0xfn << 52n)) | (BigInt(this.#random.below(9)) << 52n))
+      case 1:
+        // Some kernels look their invariant registers up by index alone, in any space, which reports do not tell: those lie above 0xc000.
+        return fit((id & ~0xfff_ff00n) | (this.#random.pick(SPACES) << 16n))
+      case 2:
+        return id ^ (1n << BigInt(28 + this.#random.below(4)))
+      case 3:
+        return id ^ (1n << BigInt(this.#random.pick([32, 40, 51, 56, 60, 61])))
+      case 4:
+        return (id & ~0xffffn) | this.#random.bits(16)
+      default:
+        return id ^ (1n << BigInt(this.#random.below(16)))
+    }
+  }
+
+  #value(id: bigint, before: bigint): bigint {
+    const width = registerWidth(id)
+    if (FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) && this.#random.below(4) > 0) {
+      if (this.#random.oneIn(2)) return BigInt(this.#random.below(4))
+      return BigInt.asUintN(width, this.#random.pick(FIRMWARE_VALUES))
+    }
+    const nibble = this.#nibble(width, before)
+    const one = BigInt.asUintN(width, 1n << BigInt(this.#random.below(width)))
+    // Of an ID register every nibble has values of its own that are accepted.
+    switch (
+      isFeatureId(id) && this.#random.below(4) > 0 ? 2 + this.#random.below(4) : this.#random.below(9)
+    ) {
+      case 0:
+        return before
+      case 1:
+        return before ^ one
+      case 2:
+        return BigInt.asUintN(width, before + (1n << nibble))
+      case 3:
+        return BigInt.asUintN(width, before - (1n << nibble))
+      case 4:
+        return before & ~(0xfn << nibble)
+      case 5:
+        return (before & ~(0xfn << nibble)) | (this.#random.bits(4) << nibble)
+      case 6:
+        return BigInt(this.#random.below(5))
+      case 7:
+        return this.#random.oneIn(2) ? one : BigInt.asUintN(width, -1n)
+      default:
+        return this.#random.bits(width)
+    }
+  }
+
+  /** The place of a nibble, mostly of one that is not 0. */
+  #nibble(width: number, value: bigint): bigint {
+    for (let attempt = 0; ; attempt++) {
+      const nibble = BigInt(4 * this.#random.below(width / 4))
+      if (attempt === 4 || ((value >> nibble) & 0xfn) !== 0n) return nibble
+    }
+  }
+
+  #checkExtension({ vm }: GeneratedVm): Call {
+    const cap = this.#random.pick(Object.values(capabilities))
+    return this.#random.oneIn(2) ? { op: 'check_extension', cap } : { op: 'check_extension', vm, cap }
+  }
+
+  #enableCapability({ vm }: GeneratedVm): Call {
+    const args = this.#random.oneIn(3)
+      ? [hex(this.#random.pick([0n, 1n, 2n, 3n, 0x1000n, 0x20_0000n, 1n << 32n]))]
+      : []
+    const flags = this.#random.oneIn(10) ? 1 : 0
+    return { op: 'enable_cap', vm, cap: this.#random.pick(ENABLED), flags, args }
+  }
+
+  #filter({ vm }: GeneratedVm): Call {
+    const base = (this.#random.pick(FUNCTION_IDS) + this.#random.below(3)) >>> 0
+    const nr = this.#random.pick([0, 1, 1, 2, 3, 0x1_0000, 0xffff_ffff])
+    return { op: 'smccc_filter', vm, base, nr, action: this.#random.below(this.#random.oneIn(6) ? 256 : 3) }
+  }
+
+  #setMpState(vcpu: number): Call {
+    if (this.#random.oneIn(2)) this.#next.push({ op: 'get_mp_state', vcpu })
+    return { op: 'set_mp_state', vcpu, state: this.#random.pick([...Object.values(mpStates), 0, 1, 7]) }
+  }
+
+  #setEvents(vcpu: number): Call {
+    const data = new Uint8Array(64)
+    data[1] = this.#random.below(2)
+    if (this.#random.oneIn(3)) data[8 + this.#random.below(4)] = this.#random.below(256)
+    if (this.#random.oneIn(6)) data[this.#random.below(64)] = 1
+    // What becomes of a pending SError, or of an external abort, when the vCPU runs or begins again, reports do not tell.
+    data.fill(0, 0, 1).fill(0, 2, 3)
+    return { op: 'set_vcpu_events', vcpu, data: Buffer.from(data).toString('hex') }
+  }
+
+  #attribute({ vcpu, vm }: GeneratedVcpu): Call {
+    const random = this.#random
+    // Attributes beyond 1 came and went with kernels, which reports do not tell.
+    const attr = hex(random.below(2))
+    if (vm.device !== null && random.oneIn(2)) return this.#deviceAttribute(vm.device)
+    const owner = random.oneIn(5) ? { vm: vm.vm } : { vcpu }
+    const group = random.pick([
+      KVM_ARM_VCPU_PMU_V3_CTRL,
+      KVM_ARM_VCPU_PMU_V3_CTRL,
+      KVM_ARM_VCPU_TIMER_CTRL,
+      KVM_ARM_VCPU_PVTIME_CTRL,
+      random.below(8),
+    ])
+    const choice = random.below(4)
+    if (choice === 0) return { op: 'has_device_attr', ...owner, group, attr }
+    if (choice === 1) {
+      return {
+        op: 'get_device_attr',
+        ...owner,
+        group,
+        attr,
+        size: group === KVM_ARM_VCPU_PVTIME_CTRL ? 8 : 4,
+      }
+    }
+    return { op: 'set_device_attr', ...owner, group, attr, data: this.#attributeData(owner, group) }
+  }
+
+  #attributeData(owner: object, group: number): string | null {
+    if (this.#random.oneIn(6)) return null
+    if ('vm' in owner) return littleEndian(this.#random.bits(8), 24)
+    if (group === KVM_ARM_VCPU_PVTIME_CTRL) {
+      return littleEndian(BigInt(PAGE * this.#random.below(4) + this.#random.pick([0, 64, 8])), 8)
+    }
+    return littleEndian(BigInt(this.#random.pick([0, 15, 16, 23, 27, 31, 32, 40, 1019, 1020])), 4)
+  }
+
+  #deviceAttribute(device: number): Call {
+    const random = this.#random
+    const [group, attr, data] = random.pick([
+      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(0x800_0000n, 8)],
+      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, littleEndian(0x80a_0000n, 8)],
+      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(0x800_1000n, 8)],
+      [KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, littleEndian(random.pick([32n, 64n, 96n, 100n, 1024n, 1056n]), 4)],
+      [KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null],
+    ] as const)
+    if (random.oneIn(4)) return { op: 'has_device_attr', device, group, attr: hex(attr) }
+    if (random.oneIn(4) && group !== KVM_DEV_ARM_VGIC_GRP_CTRL) {
+      const size = group === KVM_DEV_ARM_VGIC_GRP_ADDR ? 8 : 4
+      return { op: 'get_device_attr', device, group, attr: hex(attr), size }
+    }
+    return { op: 'set_device_attr', device, group, attr: hex(attr), data }
+  }
+
+  #createDevice({ vm }: GeneratedVm): Call {
+    const type = this.#random.oneIn(4) ? 99 : deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3
+    const flags = this.#random.oneIn(4) ? KVM_CREATE_DEVICE_TEST : 0
+    return { op: 'create_device', vm, device: this.#counts.device++, type, flags }
+  }
+
+  #memory({ vm }: GeneratedVm): Call {
+    const memory = this.#counts.memory++
+    const region = { slot: this.#random.below(2), flags: 0, address: hex(PAGE * this.#random.below(3)) }
+    this.#next.push({ op: 'set_user_memory_region', vm, ...region, memory, offset: 0, size: PAGE })
+    return { op: 'create_memory', memory, size: PAGE }
+  }
+
+  #close(vcpu: GeneratedVcpu): Call {
+    this.#vcpus = this.#vcpus.filter((other) => other !== vcpu)
+    vcpu.vm.vcpus = vcpu.vm.vcpus.filter((other) => other !== vcpu)
+    return { op: 'close', vcpu: vcpu.vcpu }
+  }
+}
+
+/** Op0 3, op1 0, CRn 0, CRm 0 to 7. */
+function isFeatureId(id: bigint): boolean {
+  return id >= 0x6030_0000_0013_c000n && id <= 0x6030_0000_0013_c03fn
+}
+
+/** A system register other than a feature ID register. */
+function isHeldByCpu(id: bigint): boolean {
+  return ((id >> 16n) & 0xfffn) === 0x13n && !isFeatureId(id)
+}
+
+/** The id with a width that is safe in its space. */
+function fit(id: bigint): bigint {
+  const isWide = ((id >> 52n) & 0xfn) > 3n
+  return isWide && FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) ? (id & ~(0xfn << 52n)) | (3n << 52n) : id
+}
+
+function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`
+}
+
+function littleEndian(value: bigint, size: 4 | 8 | 24): string {
+  const bytes = Buffer.alloc(size)
+  bytes.writeUIntLE(Number(value), 0, Math.min(size, 6))
+  return bytes.toString('hex')
+}

@@ -1,0 +1,67 @@
+import type { SystemFd } from '../backend.js'
+import { encodeRegister } from '../registers/index.js'
+import type { Call, Outcome, TraceEntry } from './format.js'
+import { Player } from './player.js'
+
+/** An outcome, or the message of what kept a backend from having one. */
+export type Answer = Outcome & { fault?: string }
+
+/** A call that was answered otherwise than before. */
+export interface Divergence {
+  /** In the trace, from 1. */
+  line: number
+  call: Call
+  recorded: Outcome
+  replayed: Answer
+}
+
+/**
+ * Makes a trace's calls on a backend and tells each whose outcome differs from the recorded one. Handles made for it are closed
+ * at the end; `kvm` is not.
+ * @returns how many calls were made
+ */
+export function replay(
+  entries: Iterable<TraceEntry & { line: number }>,
+  kvm: SystemFd,
+  onDivergence: (divergence: Divergence) => void,
+): number {
+  const player = new Player(kvm)
+  let calls = 0
+  try {
+    for (const { line, call, outcome } of entries) {
+      const replayed = answer(player, call)
+      calls++
+      if (!isSameOutcome(call, outcome, replayed)) onDivergence({ line, call, recorded: outcome, replayed })
+    }
+  } finally {
+    player.reset()
+  }
+  return calls
+}
+
+/** What a backend answers, also where that is an error of its own. */
+export function answer(player: Player, call: Call): Answer {
+  try {
+    return player.perform(call)
+  } catch (error) {
+    return { fault: (error as Error).message }
+  }
+}
+
+/** Encodings of the counters. Other spaces alias system registers on some kernels, so the encoding alone decides. */
+const counters: ReadonlySet<bigint> = new Set(
+  ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map((name) => encodeRegister(name) & 0xffffn),
+)
+
+/** Whether two answers to a call are the same. The value of a register that counts time is always as good as another. */
+export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
+  if (call.op === 'get_one_reg') {
+    if (a.value === b.value && a.errno === b.errno) return a.fault === b.fault
+    return a.value !== undefined && b.value !== undefined && counters.has(BigInt(call.id) & 0xffffn)
+  }
+  const keys = Object.keys(a) as (keyof Answer)[]
+  return (
+    keys.length === Object.keys(b).length &&
+    keys.every((key) => a[key] === b[key] || JSON.stringify(a[key]) === JSON.stringify(b[key]))
+  )
+}

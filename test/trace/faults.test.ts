@@ -1,0 +1,262 @@
+/** Plants faults in the simulator, one at a time, and lets the fuzzer find each. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
+import { encodeRegister } from '../../lib/registers/index.js'
+import type { Report } from '../../lib/report/report.js'
+import { builtInReport, simulator } from '../../lib/simulator/index.js'
+import { errnos } from '../../lib/uapi.js'
+import { fuzz } from '../../lib/trace/index.js'
+import { altered, open } from './backends.js'
+
+/** Calls within which every fault must show. */
+const OPERATIONS = 100_000
+
+const hex = (name: string): string => `0x${encodeRegister(name).toString(16)}`
+const STD_BMAP = encodeRegister('KVM_REG_ARM_STD_BMAP')
+const VENDOR_HYP_BMAP = encodeRegister('KVM_REG_ARM_VENDOR_HYP_BMAP')
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+
+/** A report in which something is not as it was. */
+function mutated(report: Report, mutate: (copy: Report) => void): Backend {
+  const copy = structuredClone(report)
+  mutate(copy)
+  assert.notDeepEqual(copy, report)
+  return simulator(copy)
+}
+
+const host = builtInReport('linux-6.12-max')
+const oldHost = builtInReport('linux-5.10-max')
+const newHost = builtInReport('linux-7.2-max')
+
+/** Faults in what the simulator is told: the gate, the order of checks, scope and time of a rule. */
+const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void][] = [
+  ['a bitmap allows one bit more', host, ({ bitmaps }) => (bitmaps[0]!.mask = '0x3')],
+  ['a bitmap allows one bit less', host, ({ bitmaps }) => (bitmaps[2]!.mask = '0x1')],
+  ['a bitmap resets to another value', newHost, ({ bitmaps }) => (bitmaps[3]!.reset = '0x3')],
+  ['a bitmap is frozen even for the same value', host, ({ traits }) => (traits.bitmapAfterRun = 'busy')],
+  ['a bitmap is never frozen', host, ({ traits }) => (traits.bitmapAfterRun = 'unguarded')],
+  ['ID registers are never frozen', host, ({ traits }) => (traits.idRegisterAfterRun = 'unguarded')],
+  ['a version of PSCI is missing', host, ({ traits }) => void traits.psciVersions.pop()],
+  ['a version of PSCI is too many', host, ({ traits }) => void traits.psciVersions.push('0x10004')],
+  ['a workaround reads another level', host, ({ workarounds }) => (workarounds[0]!.value = '0x1')],
+  ['a workaround accepts one level less', host, ({ workarounds }) => void workarounds[2]!.accepted.pop()],
+  ['WORKAROUND_2 does not follow SSBS', host, ({ traits }) => (traits.workaround2WithoutSsbs = null)],
+  [
+    'a wrong width is told after the value is read',
+    host,
+    ({ traits }) => (traits.firmwareWidthChecked = false),
+  ],
+  [
+    'a system register is looked up before the value is read',
+    host,
+    ({ traits }) => (traits.setReadsValueFirst.systemRegister = false),
+  ],
+  [
+    'an unknown space is looked up before the value is read',
+    host,
+    ({ traits }) => (traits.setReadsValueFirst.unknownSpace = false),
+  ],
+  [
+    'a faulting write leaves the register alone',
+    oldHost,
+    ({ traits }) => (traits.faultingSetZeroes = !traits.faultingSetZeroes),
+  ],
+  [
+    'vCPU events ask for an init',
+    host,
+    ({ traits }) => (traits.vcpuEventsNeedInit = !traits.vcpuEventsNeedInit),
+  ],
+  [
+    'an empty filter range at 0 has another errno',
+    host,
+    ({ traits }) => (traits.smcccFilter = { emptyRangeAtZero: 'EEXIST' }),
+  ],
+  ['there is no SMCCC filter', host, ({ traits }) => (traits.smcccFilter = null)],
+  ['features are each vCPU’s own', host, ({ traits }) => (traits.init.scope = 'vcpu')],
+  ['features are the whole VM’s', oldHost, ({ traits }) => (traits.init.scope = 'vm')],
+  ['power-off must be repeated', host, ({ traits }) => (traits.init.powerOff = 'sticky')],
+  [
+    'a refused init leaves nothing behind',
+    oldHost,
+    ({ traits }) => (traits.init.leaksRefusedFeatures = false),
+  ],
+  ['one more feature bit is known', host, ({ traits }) => traits.init.knownFeatures++],
+  ['one more target is known', host, ({ traits }) => void traits.init.targets.push(1)],
+  ['a PMU need not be initialised', host, ({ traits }) => (traits.runWithoutPmuInit = null)],
+  [
+    'a GIC without addresses leaves the VM alive',
+    host,
+    ({ traits }) => (traits.runWithoutVgicInit = { errno: 'ENXIO', killsVm: false }),
+  ],
+  ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
+  ['a register is missing from the list', host, ({ registers }) => void registers.splice(200, 1)],
+  [
+    'two registers are listed in the other order',
+    host,
+    ({ registers }) => void registers.splice(100, 2, registers[101]!, registers[100]!),
+  ],
+  [
+    'a register resets to another value',
+    host,
+    ({ registers }) => (registers.find(({ id }) => id === hex('MIDR_EL1'))!.value = '0x0'),
+  ],
+  [
+    'an ID register accepts one value more',
+    host,
+    ({ accepts }) => (accepts.find(({ id }) => id === hex('ID_AA64PFR0_EL1'))!.nibbles[0] = 'ffff'),
+  ],
+  ['a writable mask lacks a bit', host, ({ writableMasks }) => (writableMasks![3]!.mask = '0x7fffffff')],
+  [
+    'a capability answers one more',
+    host,
+    ({ capabilities }) => (capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS![1] += 1),
+  ],
+]
+
+/** Faults in how the simulator works, planted in what its handles answer. */
+const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
+  [
+    'ENOENT and EINVAL are swapped',
+    (fd) => ({
+      setOneReg: (id, value) => {
+        const outcome = fd.setOneReg(id, value)
+        return outcome === -errnos.ENOENT ? -errnos.EINVAL : outcome
+      },
+    }),
+  ],
+  [
+    'EBUSY is told before an illegal bit',
+    (fd) => ({
+      setOneReg: (id, value) => {
+        const outcome = fd.setOneReg(id, value)
+        if (id !== VENDOR_HYP_BMAP || outcome !== -errnos.EINVAL) return outcome
+        const before = fd.getOneReg(id)
+        return fd.setOneReg(id, typeof before === 'bigint' ? before ^ 1n : 0n) === -errnos.EBUSY
+          ? -errnos.EBUSY
+          : outcome
+      },
+    }),
+  ],
+  ['a bad pointer is never looked at', (fd) => ({ setOneRegAtNull: (id) => fd.setOneReg(id, 0n) })],
+  [
+    'ENOEXEC comes after EFAULT',
+    (fd) => ({
+      getOneRegAtNull: (id) => {
+        const outcome = fd.getOneRegAtNull(id)
+        return outcome === -errnos.ENOEXEC ? -errnos.EFAULT : outcome
+      },
+    }),
+  ],
+  ['a bitmap is each vCPU’s own', (fd) => perVcpu(fd, STD_BMAP)],
+  ['the PSCI version is each vCPU’s own', (fd) => perVcpu(fd, PSCI_VERSION)],
+  [
+    'only the vCPU that ran is frozen',
+    (fd) => {
+      let hasRun = false
+      return {
+        runSync: (timeout) => {
+          hasRun = true
+          return fd.runSync(timeout)
+        },
+        setOneReg: (id, value) => {
+          const outcome = fd.setOneReg(id, value)
+          return outcome === -errnos.EBUSY && !hasRun ? 0 : outcome
+        },
+      }
+    },
+  ],
+  [
+    'a second finalize succeeds',
+    (fd) => ({ finalize: (feature) => (feature === 4 ? Math.max(0, fd.finalize(4)) : fd.finalize(feature)) }),
+  ],
+  [
+    'the count is not told with E2BIG',
+    (fd) => ({
+      getRegList: (list) => {
+        const room = list[0]!
+        const outcome = fd.getRegList(list)
+        if (outcome === -errnos.E2BIG) list[0] = room
+        return outcome
+      },
+    }),
+  ],
+  [
+    'a write is one bit off',
+    (fd) => ({
+      setOneReg: (id, value) => fd.setOneReg(id, id === 0x6030_0000_0010_0002n ? value ^ 1n : value),
+    }),
+  ],
+  [
+    'the power state is not kept',
+    (fd) => ({ setMpState: (state) => (state === 5 ? fd.setMpState(0) : fd.setMpState(state)) }),
+  ],
+  [
+    'a run with immediate_exit ends like any other',
+    (fd) => ({ runSync: (timeout) => (fd.runSync(timeout) === -errnos.EINTR ? 0 : fd.runSync(timeout)) }),
+  ],
+]
+
+/** A register whose writes the vCPU's siblings do not see. */
+function perVcpu(fd: VcpuFd, own: bigint): Partial<VcpuFd> {
+  let kept: bigint | undefined
+  return {
+    getOneReg: (id) => {
+      const value = fd.getOneReg(id)
+      return id === own && typeof value === 'bigint' ? (kept ?? value) : value
+    },
+    setOneReg: (id, value) => {
+      const outcome = fd.setOneReg(id, value)
+      if (id === own && outcome === 0) kept = value
+      return outcome
+    },
+  }
+}
+
+/** A backend whose vCPUs answer otherwise. */
+function withVcpus(backend: Backend, change: (fd: VcpuFd) => Partial<VcpuFd>): Backend {
+  const vmChange = (vm: VmFd): Partial<VmFd> => ({
+    createVcpu: (id) => {
+      const vcpu = vm.createVcpu(id)
+      return typeof vcpu === 'number' ? vcpu : altered(vcpu, change(vcpu))
+    },
+  })
+  return {
+    ...backend,
+    open: () => {
+      const kvm = open(backend)
+      return altered(kvm, {
+        createVm: (type) => {
+          const vm = kvm.createVm(type)
+          return typeof vm === 'number' ? vm : altered(vm, vmChange(vm))
+        },
+      })
+    },
+  }
+}
+
+/** Whether there is a difference. */
+function differs(real: Report, faulty: Backend): boolean {
+  const findings = fuzz(open(simulator(real)), open(faulty), { seed: 1, operations: OPERATIONS })
+  return findings.next().done !== true
+}
+
+describe('the fuzzer', () => {
+  for (const report of [host, oldHost, newHost]) {
+    it(`finds nothing where nothing is wrong, ${report.host.release}`, () => {
+      assert.equal(differs(report, simulator(report)), false)
+    })
+  }
+
+  for (const [what, report, mutate] of inTheReport) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(report, mutated(report, mutate)))
+    })
+  }
+
+  for (const [what, change] of inTheCode) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(host, withVcpus(simulator(host), change)))
+    })
+  }
+})

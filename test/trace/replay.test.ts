@@ -1,0 +1,277 @@
+import assert from 'node:assert/strict'
+import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { openKvm } from '../../lib/kvm/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { simulator } from '../../lib/simulator/index.js'
+import {
+  type Call,
+  describeAnswers,
+  describeCall,
+  type Divergence,
+  formatTrace,
+  Player,
+  readTrace,
+  recordingBackend,
+  replay,
+  type TraceEntry,
+} from '../../lib/trace/index.js'
+import { open } from './backends.js'
+import { HEAD, temporaryFile } from './files.js'
+
+const HOST = 'linux-6.12-max'
+const STD_BMAP = 0x6030000000160000n
+
+/** What every kind of handle does, once. */
+async function doEverything(backend = simulator(HOST)): Promise<TraceEntry[]> {
+  const entries: TraceEntry[] = []
+  const fd = open(recordingBackend(backend, (entry) => entries.push(entry)))
+  fd.getApiVersion()
+  fd.getVcpuMmapSize()
+  fd.checkExtension(165)
+  fd.createVm(0x7fn)
+  const vm = made(fd.createVm(0n))
+  vm.checkExtension(239)
+  vm.enableCap(216, 0, [])
+  vm.enableCap(9999, 0, [1n])
+  vm.getPreferredTarget(new Uint32Array(8))
+  vm.getRegWritableMasks(0, new BigUint64Array(192))
+  const memory = made(fd.createMemory(0x10000))
+  vm.setUserMemoryRegion(0, 0, 0n, memory, 0, 0x10000)
+  vm.setUserMemoryRegion(0, 0, 0n, null, 0, 0)
+  vm.hasDeviceAttr(0, 0n)
+  const filter = new Uint8Array(24)
+  new DataView(filter.buffer).setUint32(0, 0x86000000, true)
+  filter[4] = 1
+  vm.setDeviceAttr(0, 0n, filter)
+  filter[23] = 1
+  vm.setDeviceAttr(0, 0n, filter)
+  vm.setDeviceAttr(0, 0n, null)
+  vm.createDevice(99, 0)
+  const gic = made(vm.createDevice(7, 0))
+  gic.getDeviceAttr(0, 2n, new Uint8Array(8))
+  gic.setDeviceAttr(0, 2n, new Uint8Array(8))
+  gic.close()
+  const machine = made(fd.createVm(0n))
+  const vcpu = made(machine.createVcpu(0))
+  machine.createVcpu(0)
+  vcpu.getOneReg(STD_BMAP)
+  vcpu.init(5, [0x14])
+  vcpu.finalize(4)
+  vcpu.getRegList(new BigUint64Array(1))
+  const list = new BigUint64Array(1001)
+  list[0] = 1000n
+  vcpu.getRegList(list)
+  vcpu.getOneReg(STD_BMAP)
+  vcpu.setOneReg(STD_BMAP, 0n)
+  vcpu.getOneRegAtNull(STD_BMAP)
+  vcpu.setOneRegAtNull(STD_BMAP)
+  const ids = new BigUint64Array([STD_BMAP, 0x6040000000100054n, 0x6030000000169999n])
+  vcpu.getRegs(ids, new BigUint64Array(3), new Int32Array(3))
+  vcpu.setRegs(ids, new BigUint64Array(3), new Int32Array(3))
+  vcpu.getMpState()
+  vcpu.setMpState(5)
+  vcpu.getVcpuEvents(new Uint8Array(64))
+  vcpu.setVcpuEvents(new Uint8Array(64))
+  vcpu.hasDeviceAttr(1, 0n)
+  new Uint8Array(vcpu.runPage)[1] = 1
+  vcpu.runSync(0)
+  new Uint8Array(vcpu.runPage)[1] = 0
+  const running = vcpu.run()
+  vcpu.setOneReg(STD_BMAP, 1n)
+  vcpu.kick()
+  await running
+  vcpu.close()
+  vcpu.close()
+  assert.equal(vcpu.getMpState(), -9)
+  machine.close()
+  vm.close()
+  fd.close()
+  return entries
+}
+
+function made<T>(outcome: T | number): T {
+  assert.ok(typeof outcome !== 'number', String(outcome))
+  return outcome
+}
+
+function divergencesOn(host: string, entries: readonly TraceEntry[]): Divergence[] {
+  const divergences: Divergence[] = []
+  const numbered = entries.map((entry, index) => ({ ...entry, line: index + 2 }))
+  replay(numbered, open(simulator(host)), (divergence) => divergences.push(divergence))
+  return divergences
+}
+
+describe('a recording', () => {
+  it('holds every call of every handle, and none that reached no kernel', async () => {
+    const entries = await doEverything()
+    const ops = new Set(entries.map(({ call }) => call.op))
+    // Calls for several registers are as many calls, the register too wide for them was never asked for.
+    assert.equal(entries.filter(({ call }) => 'id' in call && call.id === '0x6030000000169999').length, 2)
+    assert.equal(entries.filter(({ call }) => 'id' in call && call.id === '0x6040000000100054').length, 0)
+    assert.equal(ops.size, 26)
+    assert.equal(entries.filter(({ call }) => call.op === 'close').length, 4)
+    assert.ok(entries.every(({ outcome }) => outcome.errno !== 'EBADF'))
+  })
+
+  it('puts a run where it began', async () => {
+    const entries = await doEverything()
+    const places = entries.flatMap(({ call }, place) => (call.op === 'run' ? [place] : []))
+    const write = entries.findLastIndex(({ call }) => call.op === 'set_one_reg')
+    assert.equal(places.length, 2)
+    assert.deepEqual(entries[write]!.outcome, { errno: 'EBUSY' })
+    assert.ok(places[1]! < write)
+  })
+
+  it('is replayed without a divergence where it was made', async () => {
+    assert.deepEqual(divergencesOn(HOST, await doEverything()), [])
+  })
+
+  it('is read from its file as it was told', async () => {
+    const entries = await doEverything()
+    using file = temporaryFile(formatTrace({ host: 'x' }, entries))
+    assert.deepEqual(
+      [...readTrace(file.path).entries].map(({ call, outcome }) => ({ call, outcome })),
+      JSON.parse(JSON.stringify(entries)),
+    )
+  })
+
+  it('follows the handles above the ioctls too', () => {
+    const entries: TraceEntry[] = []
+    using kvm = openKvm(recordingBackend(simulator(HOST), (entry) => entries.push(entry)))
+    using vm = kvm.createVm()
+    vm.createVcpu(0)
+    vm.services.elect({ std: [] })
+    assert.ok(entries.some(({ call }) => call.op === 'set_one_reg' && call.value === '0x0'))
+    assert.deepEqual(divergencesOn(HOST, entries), [])
+  })
+
+  it('passes on why KVM cannot be opened', () => {
+    const backend = recordingBackend({ ...simulator(HOST), open: () => -13 }, () => assert.fail())
+    assert.equal(backend.open(), -13)
+    assert.equal(backend.name, 'simulator')
+  })
+})
+
+describe('a replay', () => {
+  it('tells each divergence with its line and both answers', async () => {
+    const divergences = divergencesOn('linux-6.1-max', await doEverything())
+    const told = divergences.find(({ call }) => call.op === 'smccc_filter')!
+    assert.equal(told.line, 16)
+    assert.deepEqual(describeAnswers(told.recorded, told.replayed), ['ret 0', 'EINVAL'])
+  })
+
+  it('takes any value of a counter for as good as another', () => {
+    const counter = '0x603000000013df1a'
+    const entries: TraceEntry[] = [
+      { call: { op: 'create_vm', vm: 0, type: '0x0' }, outcome: { ret: 0 } },
+      { call: { op: 'create_vcpu', vm: 0, vcpu: 0, id: 0 }, outcome: { ret: 0 } },
+      { call: { op: 'vcpu_init', vcpu: 0, target: 'preferred', features: ['0x4'] }, outcome: { ret: 0 } },
+      { call: { op: 'get_one_reg', vcpu: 0, id: counter }, outcome: { value: '0x1' } },
+    ]
+    assert.deepEqual(divergencesOn(HOST, entries), [])
+    entries[3]!.outcome = { errno: 'ENOENT' }
+    assert.equal(divergencesOn(HOST, entries).length, 1)
+  })
+
+  it('answers EBADF for what was never made, or is closed', () => {
+    const player = new Player(open(simulator(HOST)))
+    const calls: Call[] = [
+      { op: 'create_vcpu', vm: 0, vcpu: 0, id: 0 },
+      { op: 'check_extension', vm: 0, cap: 1 },
+      { op: 'get_one_reg', vcpu: 0, id: '0x6030000000160000' },
+      { op: 'vcpu_init', vcpu: 0, target: 'preferred', features: [] },
+      { op: 'get_mp_state', vcpu: 0 },
+      { op: 'has_device_attr', device: 0, group: 0, attr: '0x0' },
+    ]
+    for (const call of calls) assert.deepEqual(player.perform(call), { errno: 'EBADF' })
+  })
+
+  it('interrupts a vCPU that was left running', () => {
+    const entries: TraceEntry[] = [
+      { call: { op: 'create_vm', vm: 0, type: '0x0' }, outcome: { ret: 0 } },
+      { call: { op: 'create_vcpu', vm: 0, vcpu: 0, id: 0 }, outcome: { ret: 0 } },
+      { call: { op: 'vcpu_init', vcpu: 0, target: 5, features: ['0x4'] }, outcome: { ret: 0 } },
+      { call: { op: 'run', vcpu: 0, immediate_exit: false }, outcome: { errno: 'EINTR' } },
+    ]
+    assert.deepEqual(divergencesOn(HOST, entries), [])
+  })
+
+  it('of a million calls needs no more memory than one of some', () => {
+    using file = temporaryFile('')
+    const descriptor = openSync(file.path, 'w')
+    writeSync(
+      descriptor,
+      `${HEAD}{"op":"create_vm","vm":0,"type":"0x0","ret":0}\n{"op":"create_vcpu","vm":0,"vcpu":0,"id":0,"ret":0}\n` +
+        '{"op":"vcpu_init","vcpu":0,"target":"preferred","features":["0x4"],"ret":0}\n',
+    )
+    const lines =
+      '{"op":"set_one_reg","vcpu":0,"id":"0x6030000000160000","value":"0x0","ret":0}\n' +
+      '{"op":"get_one_reg","vcpu":0,"id":"0x6030000000160000","value":"0x0"}\n'
+    for (let count = 0; count < 500; count++) writeSync(descriptor, lines.repeat(1000))
+    closeSync(descriptor)
+    let before = 0
+    const { entries } = readTrace(file.path)
+    const watched = (function* () {
+      for (const entry of entries) {
+        if (entry.line === 100_000) before = process.memoryUsage.rss()
+        yield entry
+      }
+    })()
+    const calls = replay(watched, open(simulator(HOST)), () => assert.fail())
+    assert.equal(calls, 1_000_003)
+    // The collector's leisure; the trace itself has 75 MiB.
+    assert.ok(process.memoryUsage.rss() - before < 48 * 1024 * 1024)
+  })
+})
+
+describe('a call for a person to read', () => {
+  it('has the register’s name', () => {
+    assert.equal(
+      describeCall({ op: 'set_one_reg', vcpu: 2, id: '0x6030000000160000', value: '0x1' }),
+      'set_one_reg vcpu 2 KVM_REG_ARM_STD_BMAP (0x6030000000160000) value 0x1',
+    )
+    assert.equal(
+      describeCall({ op: 'vcpu_init', vcpu: 0, target: 'preferred', features: ['0x4', '0x0'] }),
+      'vcpu_init vcpu 0 target preferred features [0x4, 0x0]',
+    )
+  })
+
+  for (const [a, b, expected] of [
+    [{ errno: 'EBUSY' }, { ret: 0 }, ['EBUSY', 'ret 0']],
+    [{ value: '0x1' }, { fault: 'not recorded' }, ['0x1', 'not recorded']],
+    [{ n: '0x2', errno: 'E2BIG' }, { exit: 24 }, ['E2BIG n 0x2', 'exit 24']],
+    [{ n: '0x1', regs: ['0x6030000000100000'] }, { errno: 'EPERM' }, ['n 0x1 1 registers', 'EPERM']],
+    [
+      { regs: ['0x6030000000100000', '0x6030000000100002'] },
+      { regs: ['0x6030000000100002', '0x6030000000100000'] },
+      ['2 registers, in place 0 x0', '2 registers, in place 0 x1'],
+    ],
+    [
+      { regs: ['0x6030000000100000', '0x6030000000100002'] },
+      { regs: ['0x6030000000100000'] },
+      ['2 registers, among them x1', '1 registers'],
+    ],
+    [{ masks: { '8': '0xf' } }, { words: [5] }, ['masks {"8":"0xf"}', 'words [5]']],
+  ] as const) {
+    it(`answers are told apart: ${expected.join(' and ')}`, () => {
+      assert.deepEqual(describeAnswers(a, b), expected)
+    })
+  }
+})
+
+describe('what was once answered otherwise than by the real kernel', () => {
+  const folder = fileURLToPath(new URL('test/trace/cases/', packageRoot))
+  for (const host of readdirSync(folder)) {
+    for (const name of readdirSync(join(folder, host))) {
+      it(`${host}: ${name.replace('.ndjson', '').replaceAll('-', ' ')}`, () => {
+        const divergences: Divergence[] = []
+        const { entries } = readTrace(join(folder, host, name))
+        replay(entries, open(simulator(host)), (divergence) => divergences.push(divergence))
+        assert.deepEqual(divergences, [])
+      })
+    }
+  }
+})
