@@ -90,13 +90,13 @@ Examples:
 
 async function record(script: string, flags: BackendFlags & { output?: string }): Promise<void> {
   const backend = backendOf(flags)
+  // Nothing is written over before it is known that there is something to record.
+  const work = script.endsWith('.ndjson') ? traceWork(script) : await scriptWork(script)
   const { write, close } = output(flags.output)
   try {
     const writer = new TraceWriter({ host: backend.host.release }, write)
-    const tell = (entry: TraceEntry): void => writer.add(entry)
     try {
-      if (script.endsWith('.ndjson')) recordTrace(script, backend, tell)
-      else await recordScript(script, backend, tell)
+      await work(backend, (entry) => writer.add(entry))
     } finally {
       writer.flush()
     }
@@ -120,29 +120,30 @@ function cannotWrite(file: string, error: unknown): CommandError {
   return new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
 }
 
-function recordTrace(file: string, backend: Backend, tell: (entry: TraceEntry) => void): void {
+type Work = (backend: Backend, tell: (entry: TraceEntry) => void) => void | Promise<void>
+
+/** The calls of a trace, made again. */
+function traceWork(file: string): Work {
   const { entries } = readTrace(file)
-  using kvm = openKvm(backend)
-  const player = new Player(kvm.fd)
-  for (const { call } of entries) tell({ call, outcome: player.perform(call) })
-  player.reset()
+  return (backend, tell) => {
+    using kvm = openKvm(backend)
+    const player = new Player(kvm.fd)
+    for (const { call } of entries) tell({ call, outcome: player.perform(call) })
+    player.reset()
+  }
 }
 
-async function recordScript(
-  file: string,
-  backend: Backend,
-  tell: (entry: TraceEntry) => void,
-): Promise<void> {
+async function scriptWork(file: string): Promise<Work> {
   const script = await importScript(file)
-  using kvm = openKvm(recordingBackend(backend, tell))
-  try {
-    await script(kvm)
-  } catch (error) {
-    const { message, stack } = error instanceof Error ? error : new Error(String(error))
-    throw new CommandError(
-      `${file}: ${process.env.KVM_ARM64_DEBUG ? (stack ?? message) : message}`,
-      exitStatus.negative,
-    )
+  return async (backend, tell) => {
+    using kvm = openKvm(recordingBackend(backend, tell))
+    try {
+      await script(kvm)
+    } catch (error) {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error))
+      const told = process.env.KVM_ARM64_DEBUG ? (stack ?? message) : message
+      throw new CommandError(`${file}: ${told}`, exitStatus.negative)
+    }
   }
 }
 
