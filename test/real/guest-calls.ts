@@ -203,39 +203,58 @@ function callsEverything(kvm: SystemFd, note: Note): void {
   }
 }
 
+/** What a guest discovers services by, which must not hang on PSCI's version, nor that on them. */
+const DISCOVERY: readonly (readonly number[])[] = [
+  [functionIds.SMCCC_VERSION],
+  [functionIds.SMCCC_ARCH_FEATURES, functionIds.PV_TIME_FEATURES],
+  [functionIds.TRNG_VERSION],
+  [functionIds.TRNG_FEATURES, functionIds.TRNG_RND64],
+  [functionIds.TRNG_GET_UUID],
+  [functionIds.TRNG_RND32, 96],
+  [functionIds.TRNG_RND64, 192],
+  [functionIds.PV_TIME_FEATURES, functionIds.PV_TIME_ST],
+  [functionIds.PV_TIME_ST],
+  [functionIds.VENDOR_HYP_CALL_UID],
+  [functionIds.KVM_FEATURES],
+  [functionIds.KVM_PTP],
+  [functionIds.KVM_DISCOVER_IMPL_VER],
+  [functionIds.KVM_DISCOVER_IMPL_CPUS],
+  [0x8400_0000],
+  [0x8400_000a, functionIds.SMCCC_VERSION],
+]
+
 function callsUnderEveryElection(kvm: SystemFd, note: Note): void {
-  const functions = [
-    ...Object.values(functionIds).filter((id) => id !== functionIds.SMCCC_ARCH_SOC_ID_64),
-    0x8400_0000,
-    0x8400_000a,
-  ]
-  const elections = BITMAPS.reduce<number[][]>(
+  for (const election of elections()) {
+    for (const features of [PSCI, []]) {
+      onGuest(kvm, [features], nothing, ([vcpu]) => {
+        const outcomes = BITMAPS.map(([name], index) =>
+          errnoName(vcpu!.setOneReg(encodeRegister(name), BigInt(election[index]!))),
+        )
+        note(`election ${election.join()}`, outcomes.join())
+        if (outcomes.some((outcome, index) => outcome !== 'ERRNO_0' && election[index] !== 0)) return
+        // PSCI's version may change while the guest runs.
+        for (const version of features.length > 0 ? PSCI_VERSIONS : [1n]) {
+          if (vcpu!.setOneReg(PSCI_VERSION, version) < 0) continue
+          for (const args of DISCOVERY) {
+            const answer = call(vcpu!, 'hvc', args.map(BigInt))
+            note(
+              `${args.map(named).join(' of ')} under ${election.join()}, PSCI ${version.toString(16)}`,
+              answer,
+            )
+          }
+        }
+      })
+    }
+  }
+}
+
+/** Every combination of the bits there are. */
+function elections(): number[][] {
+  return BITMAPS.reduce<number[][]>(
     (lists, [, count]) =>
       lists.flatMap((list) => Array.from({ length: count }, (_, value) => [...list, value])),
     [[]],
   )
-  for (const election of elections) {
-    onGuest(kvm, [PSCI], nothing, ([vcpu]) => {
-      const written = BITMAPS.map(([name], index) =>
-        errnoName(vcpu!.setOneReg(encodeRegister(name), BigInt(election[index]!))),
-      )
-      note(`election ${election.join()}`, written.join())
-      if (written.some((name, index) => name !== 'ERRNO_0' && election[index] !== 0)) return
-      for (const id of functions)
-        note(`${named(id)} under ${election.join()}`, call(vcpu!, 'hvc', [BigInt(id)]))
-      for (const feature of [functionIds.PV_TIME_FEATURES, functionIds.PV_TIME_ST, functionIds.TRNG_RND64]) {
-        for (const asked of [
-          functionIds.SMCCC_ARCH_FEATURES,
-          functionIds.PV_TIME_FEATURES,
-          functionIds.TRNG_FEATURES,
-          0x8400_000a,
-        ]) {
-          const answer = call(vcpu!, 'hvc', [BigInt(asked), BigInt(feature)])
-          note(`${named(asked)} of ${named(feature)} under ${election.join()}`, answer)
-        }
-      }
-    })
-  }
 }
 
 function asksWhatIsThere(kvm: SystemFd, note: Note): void {
