@@ -31,7 +31,7 @@ describe('real kernels', { concurrency: 2 }, () => {
         assert.deepEqual({ ...probed, probedAt: '', host: {} }, { ...recorded, probedAt: '', host: {} })
       })
 
-      // Once for each kernel, as below: what it is about does not hang on the CPU.
+      // Once for each kernel, as others below: what it is about does not hang on the CPU.
       if (cpu === 'neoverse-n1')
         it('is probed twice with the same result but for the time', async () => {
           const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
@@ -65,12 +65,13 @@ describe('real kernels', { concurrency: 2 }, () => {
         assert.deepEqual(divergences(real, simulated), [])
       })
 
-      it('answers every call of a guest as the simulator of its report does', async () => {
-        const { stdout } = await runInside(lab, 'node', 'dist/test/real/ask-guest-calls.js')
-        const real = JSON.parse(stdout.toString()) as Answer[]
-        assert.ok(real.length >= 5000, `only ${real.length} answers were compared`)
-        assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
-      })
+      if (cpu === 'neoverse-n1')
+        it('answers every call of a guest as the simulator of its report does', async () => {
+          const { stdout } = await runInside(lab, 'node', 'dist/test/real/ask-guest-calls.js')
+          const real = JSON.parse(stdout.toString()) as Answer[]
+          assert.ok(real.length >= 5000, `only ${real.length} answers were compared`)
+          assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
+        })
 
       // The CPU with registers of every width.
       if (cpu === 'max')
