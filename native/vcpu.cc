@@ -2,8 +2,6 @@
 
 #include <array>
 #include <cerrno>
-#include <exception>
-#include <memory>
 
 #include "arguments.h"
 #include "attributes.h"
@@ -18,6 +16,8 @@ Napi::Function Vcpu::Define(Napi::Env env) {
                          InstanceMethod<&Vcpu::Init>("init"),
                          InstanceMethod<&Vcpu::Finalize>("finalize"),
                          InstanceMethod<&Vcpu::RegList>("getRegList"),
+                         FastMethod<1, &Vcpu::GetReg>("getOneReg"),
+                         FastMethod<2, &Vcpu::SetReg>("setOneReg"),
                          InstanceMethod<&Vcpu::GetRegAtNull>("getOneRegAtNull"),
                          InstanceMethod<&Vcpu::SetRegAtNull>("setOneRegAtNull"),
                          InstanceMethod<&Vcpu::GetRegBatch>("getRegs"),
@@ -29,51 +29,16 @@ Napi::Function Vcpu::Define(Napi::Env env) {
                          InstanceMethod<&Vcpu::HasAttr>("hasDeviceAttr"),
                          InstanceMethod<&Vcpu::GetAttr>("getDeviceAttr"),
                          InstanceMethod<&Vcpu::SetAttr>("setDeviceAttr"),
+                         FastMethod<1, &Vcpu::RunSync>("runSync"),
                          InstanceMethod<&Vcpu::Run>("run"),
                          InstanceMethod<&Vcpu::Kick>("kick"),
                          InstanceMethod<&Vcpu::Close>("close"),
                      });
 }
 
-template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>
-void Vcpu::DefineOwnFunction(Napi::Object handle, const char* name) {
-  const napi_env env = handle.Env();
-  const napi_callback call = [](napi_env call_env, napi_callback_info info) -> napi_value {
-    try {
-      std::array<napi_value, Count> arguments;
-      std::size_t count = Count;
-      void* data = nullptr;
-      napi_get_cb_info(call_env, info, &count, arguments.data(), nullptr, &data);
-      Vcpu* const vcpu = **static_cast<Shared<Vcpu*>*>(data);
-      if (vcpu == nullptr) return Napi::Number::New(call_env, -EBADF);
-      return (vcpu->*Method)(call_env, arguments);
-    } catch (const Napi::Error& error) {
-      error.ThrowAsJavaScriptException();
-    } catch (const std::exception& error) {
-      napi_throw_error(call_env, nullptr, error.what());
-    }
-    return nullptr;
-  };
-  const napi_finalize finalize = [](napi_env, void* data, void*) { delete static_cast<Shared<Vcpu*>*>(data); };
-
-  auto share = std::make_unique<Shared<Vcpu*>>(self_);
-  napi_value function = nullptr;
-  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, share.get(), &function) != napi_ok ||
-      napi_add_finalizer(env, function, share.get(), finalize, nullptr, nullptr) != napi_ok) {
-    throw Napi::Error::New(env);
-  }
-  share.release();
-  handle.DefineProperty(Napi::PropertyDescriptor::Value(name, Napi::Value(env, function)));
-}
-
-Vcpu::Vcpu(const Napi::CallbackInfo& info)
-    : Handle(info), self_(Shared<Vcpu*>::Make(this)), parts_(TakeParts<Parts>(info)) {
+Vcpu::Vcpu(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {
   PrepareInterrupts();
-  const Napi::Object handle = info.This().As<Napi::Object>();
-  DefineOwnFunction<1, &Vcpu::GetReg>(handle, "getOneReg");
-  DefineOwnFunction<2, &Vcpu::SetReg>(handle, "setOneReg");
-  DefineOwnFunction<1, &Vcpu::RunSync>(handle, "runSync");
-  run_page_.Publish(handle, "runPage", parts_.run);
+  run_page_.Publish(info.This().As<Napi::Object>(), "runPage", parts_.run);
   if (!run_page_.published()) {
     Napi::Error error = Napi::Error::New(info.Env(), "kvm_run cannot be mapped: this runtime forbids external buffers");
     error.Set("code", "ERR_KVM_NO_EXTERNAL_BUFFERS");
@@ -81,7 +46,30 @@ Vcpu::Vcpu(const Napi::CallbackInfo& info)
   }
 }
 
-Vcpu::~Vcpu() { *self_ = nullptr; }
+template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>
+Napi::ClassPropertyDescriptor<Vcpu> Vcpu::FastMethod(const char* name) {
+  napi_property_descriptor descriptor{};
+  descriptor.utf8name = name;
+  descriptor.method = [](napi_env env, napi_callback_info info) -> napi_value {
+    try {
+      std::array<napi_value, Count> arguments;
+      std::size_t count = Count;
+      napi_value self = nullptr;
+      void* vcpu = nullptr;
+      if (napi_get_cb_info(env, info, &count, arguments.data(), &self, nullptr) != napi_ok ||
+          napi_unwrap(env, self, &vcpu) != napi_ok) {
+        throw Napi::TypeError::New(env, "Illegal invocation");
+      }
+      return (static_cast<Vcpu*>(vcpu)->*Method)(env, arguments);
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
+    } catch (const std::exception& error) {
+      napi_throw_error(env, nullptr, error.what());
+    }
+    return nullptr;
+  };
+  return descriptor;
+}
 
 Napi::Value Vcpu::Init(const Napi::CallbackInfo& info) {
   kvm_abi::VcpuInit init{};

@@ -6,7 +6,6 @@
 #include "fd.h"
 #include "handle.h"
 #include "mapping.h"
-#include "shared.h"
 #include "vcpu_thread.h"
 #include "vm.h"
 
@@ -23,13 +22,12 @@ class Vcpu : public Handle<Vcpu> {
 
   static Napi::Function Define(Napi::Env env);
   explicit Vcpu(const Napi::CallbackInfo& info);
-  ~Vcpu() override;
 
  private:
-  // The three functions that are called millions of times are functions of their own for each vCPU, which find it without
-  // napi_unwrap: that alone takes as long as the rest of the call. One that outlives its vCPU answers -EBADF.
+  // A method called without node-addon-api's wrapper, which costs as much as a short ioctl. V8 itself refuses a `this`
+  // that this class did not make.
   template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>
-  void DefineOwnFunction(Napi::Object handle, const char* name);
+  static Napi::ClassPropertyDescriptor<Vcpu> FastMethod(const char* name);
 
   Napi::Value Init(const Napi::CallbackInfo& info);
   Napi::Value Finalize(const Napi::CallbackInfo& info);
@@ -53,8 +51,6 @@ class Vcpu : public Handle<Vcpu> {
   void Kick(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
-  // Shared with the vCPU's own functions; null when there is no vCPU any more.
-  Shared<Vcpu*> self_;
   Parts parts_;
   MappedBuffer run_page_;
   // Made by the first run(). Declared last, destroyed first: it uses the descriptor and the mapping.
