@@ -39,7 +39,7 @@ export interface SystemFd {
 export interface GuestMemoryFd {
   /** Bytes. */
   readonly size: number
-  /** The mapping itself; null where the runtime forbids external buffers. Detached (length 0) after `close()`. */
+  /** The mapping itself; null where the runtime forbids external buffers or has none this large. Detached (length 0) after `close()`. */
   readonly buffer: ArrayBuffer | null
   /** Copies `into.byteLength` bytes from `offset`; 0 or `-errno` (`-EFAULT` beyond the end). */
   read(offset: number, into: Uint8Array): number
