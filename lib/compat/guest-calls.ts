@@ -32,7 +32,7 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
       return onVcpu(vm, 0, (vcpu) => {
         initialise(vm, vcpu, BASE)
         const x0 = (conduit: Conduit, ...args: bigint[]): bigint => {
-          const found = callFromGuest(vcpu, conduit, args, () => vcpu.runSync(PATIENCE))
+          const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
           if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
           if (found.returned) return found.x[0]!
           const remedy = `A guest called 0x${args[0]!.toString(16)} by ${conduit}, and the call did not come back`

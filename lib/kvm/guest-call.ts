@@ -10,6 +10,33 @@ import { IMMEDIATE_EXIT_OFFSET } from './exits.js'
 /** Instruction by which a guest calls its hypervisor or firmware. */
 export type Conduit = 'hvc' | 'smc'
 
+/** Under this key a handle that watches another one gives the other. */
+export const WATCHED: unique symbol = Symbol('the handle that is watched')
+/** Under this key the handle that watches a vCPU is told of a guest's call, in place of the ioctls it is made of. */
+export const GUEST_CALL: unique symbol = Symbol('a call of the guest')
+
+/** What a vCPU's guest was answered, or `-errno` where it could not call at all. */
+export type GuestCallOutcome =
+  | {
+      /** Of the last `KVM_RUN`: 0 with the exit in the `kvm_run` page, or `-errno`. */
+      outcome: number
+      /** Whether the call came back to the guest. */
+      returned: boolean
+      /** x0 to x3. */
+      x: bigint[]
+    }
+  | number
+
+/** A vCPU's handle that watches another one. */
+export interface GuestCallWatcher {
+  /** Makes the call on the handle that is watched. */
+  [GUEST_CALL](
+    conduit: Conduit,
+    args: readonly bigint[],
+    make: (vcpu: VcpuFd) => GuestCallOutcome,
+  ): GuestCallOutcome
+}
+
 /** Guest physical address of the stub guest's code, in memory of its own. */
 export const STUB_ADDRESS = 0x0f00_0000n
 /** Slot of that memory. */
@@ -34,7 +61,8 @@ const program = Uint32Array.of(
   STAY,
   STAY,
 )
-const entries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
+/** Where the guest begins, by the instruction it calls with. */
+export const stubEntries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
 
 /** x0 to x7, then pc. */
 const registers = BigUint64Array.from([...Array.from({ length: 8 }, (_, n) => `x${n}`), 'pc'], encodeRegister)
@@ -43,29 +71,35 @@ const AARCH32 = 0x10n
 
 /** Maps the stub guest's code into a VM: its memory, to be closed with the VM, or `-errno`. */
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
-  const memory = system.createMemory(STUB_SIZE)
+  const memory = watched(system).createMemory(STUB_SIZE)
   if (typeof memory === 'number') return memory
   memory.write(0, new Uint8Array(program.buffer))
-  const outcome = vm.setUserMemoryRegion(STUB_SLOT, 0, STUB_ADDRESS, memory, 0, STUB_SIZE)
+  const outcome = watched(vm).setUserMemoryRegion(STUB_SLOT, 0, STUB_ADDRESS, memory, 0, STUB_SIZE)
   if (outcome === 0) return memory
   memory.close()
   return outcome
+}
+
+function watched<Fd>(fd: Fd): Fd {
+  return (fd as Fd & { [WATCHED]?: Fd })[WATCHED] ?? fd
 }
 
 /**
  * Lets a vCPU whose VM has the stub make one call. The guest's own registers are put back after it.
  *
  * @param args x0 to x6, what is missing 0
- * @param run `KVM_RUN`: 0 or `-errno`
- * @returns x0 to x3 and whether the call came back to the guest, else the outcome of the run that it did not come back from: 0 with the
- * exit in the `kvm_run` page, or `-errno`
+ * @param run `KVM_RUN` of the handle it is given: 0 or `-errno`
  */
 export function callFromGuest(
   vcpu: VcpuFd,
   conduit: Conduit,
   args: readonly bigint[],
-  run: () => number,
-): { outcome: number; returned: boolean; x: bigint[] } | number {
+  run: (vcpu: VcpuFd) => number,
+): GuestCallOutcome {
+  const watcher = vcpu as VcpuFd & Partial<GuestCallWatcher>
+  if (watcher[GUEST_CALL]) {
+    return watcher[GUEST_CALL](conduit, args, (fd) => callFromGuest(fd, conduit, args, run))
+  }
   const pstate = vcpu.getOneReg(PSTATE)
   if (typeof pstate === 'number') return pstate
   // The stub is A64 code.
@@ -75,10 +109,10 @@ export function callFromGuest(
   vcpu.getRegs(registers, before, errnoOf)
   const during = BigUint64Array.from(registers, (_, n) => args[n] ?? 0n)
   during[7] = DOORBELL
-  during[8] = entries[conduit]
+  during[8] = stubEntries[conduit]
   vcpu.setRegs(registers, during, errnoOf)
   try {
-    const outcome = run()
+    const outcome = run(vcpu)
     const after = new BigUint64Array(registers.length)
     vcpu.getRegs(registers, after, errnoOf)
     const returned = outcome === 0 && isDoorbell(vcpu)

@@ -132,8 +132,8 @@ export class Vcpu implements Disposable {
     }
     this.#mapStub()
     let exit: Exit | undefined
-    const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], () => {
-      const outcome = this.#run(timeout)
+    const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], (fd) => {
+      const outcome = this.#run(timeout, fd)
       exit = this.#exit(outcome)
       return outcome
     })
@@ -226,11 +226,11 @@ export class Vcpu implements Disposable {
     this.close()
   }
 
-  #run(timeout: number): number {
+  #run(timeout: number, fd = this.#fd): number {
     this.#firstRun.begin()
     let outcome = -errnos.EINVAL
     try {
-      outcome = this.#fd.runSync(timeout)
+      outcome = fd.runSync(timeout)
     } finally {
       this.#firstRun.end(outcome)
     }

@@ -24,6 +24,7 @@ const LONGEST_DELAY = 0x7fff_ffff
 
 interface Flight {
   settle: (outcome: number) => void
+  fail: (reason: unknown) => void
   /** Keeps the process alive, as a thread in the guest does. */
   anchor: NodeJS.Timeout
 }
@@ -203,27 +204,34 @@ export class SimulatedVcpu implements VcpuFd {
   run(): Promise<number> {
     const outcome = this.#enter()
     if (outcome !== null) return Promise.resolve(outcome)
-    return new Promise((resolve) => {
-      this.#flight = { settle: resolve, anchor: setInterval(() => undefined, LONGEST_DELAY) }
-      this.#state.wake = () => {
-        const ended = this.#execute()
-        if (ended !== null) this.#land(ended)
-      }
+    return new Promise((resolve, reject) => {
+      this.#flight = { settle: resolve, fail: reject, anchor: setInterval(() => undefined, LONGEST_DELAY) }
+      this.#state.wake = () => this.#goOn()
     })
   }
 
   kick(): void {
     if (this.#flight === null) return
     recordInterrupt(this.#runPage)
-    this.#land(-errnos.EINTR)
+    this.#land().settle(-errnos.EINTR)
   }
 
-  #land(outcome: number): void {
-    const { settle, anchor } = this.#flight!
+  /** Another vCPU's guest started this one: what becomes of it is no business of the other's run. */
+  #goOn(): void {
+    try {
+      const ended = this.#execute()
+      if (ended !== null) this.#land().settle(ended)
+    } catch (error) {
+      this.#land().fail(error)
+    }
+  }
+
+  #land(): Flight {
+    const flight = this.#flight!
     this.#flight = null
     this.#state.wake = null
-    clearInterval(anchor)
-    settle(outcome)
+    clearInterval(flight.anchor)
+    return flight
   }
 
   close(): void {

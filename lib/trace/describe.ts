@@ -1,9 +1,16 @@
+import { functionName } from '../hypercalls/index.js'
 import { registerName } from '../registers/index.js'
 import type { Call } from './format.js'
 import type { Answer } from './replay.js'
 
 /** A call for a person to read: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */
-export function describeCall({ op, ...args }: Call): string {
+export function describeCall(call: Call): string {
+  if (call.op === 'hvc' || call.op === 'smc') {
+    const [functionId = '0x0', ...others] = call.args
+    const name = functionName(Number(BigInt.asUintN(32, BigInt(functionId))))
+    return `${call.op} vcpu ${call.vcpu} ${name} (${functionId})${others.map((word) => ` ${word}`).join('')}`
+  }
+  const { op, ...args } = call
   const words = Object.entries(args).map(([key, value]) => {
     if (key === 'id' && typeof value === 'string') return `${registerName(BigInt(value))} (${value})`
     return `${key} ${Array.isArray(value) ? `[${value.join(', ')}]` : String(value)}`

@@ -31,6 +31,11 @@ const payload = v.pipe(
 const errno = v.pipe(v.string(), v.regex(/^E[A-Z0-9]+$|^ERRNO_[0-9]+$/, 'is no name of an errno'))
 
 const ret = { ret: v.optional(int32) }
+/** A call of the guest: x0 to x6, what is missing 0; x0 to x3 once it came back, or the exit it ended with. */
+const guestCall = described(
+  { vcpu: uint32, args: v.pipe(v.array(hex64), v.maxLength(7)) },
+  { x: v.optional(v.pipe(v.array(hex64), v.length(4))), exit: v.optional(uint32) },
+)
 const attribute = {
   vm: v.optional(uint32),
   vcpu: v.optional(uint32),
@@ -123,6 +128,9 @@ const operations = {
   set_vcpu_events: described({ vcpu: uint32, data: payload }, ret),
   /** `KVM_RUN`; `exit` is `kvm_run.exit_reason`. */
   run: described({ vcpu: uint32, immediate_exit: v.boolean() }, { exit: v.optional(uint32) }),
+  /** The guest calls its hypervisor or firmware: see `lib/kvm/guest-call.ts`. */
+  hvc: guestCall,
+  smc: guestCall,
   close: described(
     {
       vm: v.optional(uint32),
@@ -154,6 +162,7 @@ export interface Outcome {
   masks?: Readonly<Record<string, string>>
   data?: string
   exit?: number
+  x?: readonly string[]
   errno?: string
 }
 

@@ -1,4 +1,5 @@
-import { registerWidth } from '../registers/index.js'
+import { functionIds, hypercallFunctions } from '../hypercalls/index.js'
+import { encodeRegister, registerWidth } from '../registers/index.js'
 import {
   capabilities,
   deviceTypes,
@@ -19,7 +20,7 @@ import type { Call, Outcome } from './format.js'
 import type { Random } from './random.js'
 
 /** What a fuzzer's calls are mostly about. */
-export const profiles = ['everything', 'registers', 'lifecycle'] as const
+export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls'] as const
 
 export type Profile = (typeof profiles)[number]
 
@@ -30,6 +31,8 @@ interface GeneratedVcpu {
   ids: readonly bigint[]
   /** Values last seen. */
   values: Map<bigint, bigint>
+  /** Something was written by which a guest may no longer get as far as its call. */
+  isOdd: boolean
 }
 
 interface GeneratedVm {
@@ -74,6 +77,57 @@ const FUNCTION_IDS: readonly number[] = [
   0xc000_0000, 0xc400_0003, 0xc600_0000, 0xffff_ffff,
 ]
 
+/** What a guest calls, and what it asks about: every function, its neighbours, and what is beside PSCI's range and other owners'. */
+const CALLED: readonly number[] = [
+  ...new Set([
+    ...hypercallFunctions.flatMap(({ id }) =>
+      [id, id - 1, id + 1, id ^ 0x4000_0000].map((each) => each >>> 0),
+    ),
+    0,
+    1,
+    0x0400_0003,
+    0x7fff_ffff,
+    0x8001_0000,
+    0x8100_0000,
+    0x8200_0000,
+    0x8300_0000,
+    0x8400_001f,
+    0x8400_0020,
+    0x8401_0000,
+    0x8402_0003,
+    0xc400_001f,
+    0xb200_0000,
+    0xbf00_ff01,
+    0xffff_ffff,
+  ]),
+]
+const PSCI: readonly number[] = CALLED.filter((id) => [0x84, 0xc4, 0x95].includes(id >>> 24))
+const QUESTIONS: readonly number[] = [
+  functionIds.SMCCC_ARCH_FEATURES,
+  functionIds.TRNG_FEATURES,
+  functionIds.PV_TIME_FEATURES,
+  0x8400_000a,
+]
+const CPU_ON: readonly number[] = [0x8400_0003, 0xc400_0003, 0x95c1_ba60]
+const AFFINITY_INFO: readonly number[] = [0x8400_0004, 0xc400_0004]
+const AFFINITIES: readonly bigint[] = [0n, 1n, 1n, 2n, 3n, 0x100n, 1n << 24n, 1n << 31n, 1n << 32n, 1n << 40n]
+const LEVELS: readonly bigint[] = [0n, 0n, 1n, 2n, 3n, 4n, 1n << 32n]
+const COUNTS: readonly bigint[] = [
+  0n,
+  1n,
+  31n,
+  32n,
+  33n,
+  64n,
+  96n,
+  97n,
+  192n,
+  193n,
+  0xffff_ffffn,
+  0x1_0000_0020n,
+]
+const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n, 0xffff_ffff_ffff_ffffn]
+
 /** Capabilities that can be enabled with no effect on anything but KVM's answers. */
 const ENABLED: readonly number[] = [
   capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
@@ -90,6 +144,7 @@ const ENABLED: readonly number[] = [
 
 type Choice = [weight: number, call: (vcpu: GeneratedVcpu) => Call]
 
+const PSTATE = encodeRegister('pstate')
 const MOST_VMS = 3
 const MOST_VCPUS = 4
 const PAGE = 0x1_0000
@@ -153,7 +208,12 @@ export class CallGenerator {
         if (outcome.ret === 0) this.#addVcpu(call.vm, call.vcpu)
         break
       case 'vcpu_init':
-        if (outcome.ret !== 0) this.#refused.add(Number(call.features[0] ?? 0))
+        if (outcome.ret === 0) {
+          this.#vcpu(call.vcpu).isOdd = false
+        } else {
+          this.#refused.add(Number(call.features[0] ?? 0))
+          this.#next = this.#next.filter(({ op }) => op !== 'hvc' && op !== 'smc')
+        }
         break
       case 'get_reg_list':
         if (outcome.regs) this.#vcpu(call.vcpu).ids = outcome.regs.map(BigInt)
@@ -164,13 +224,33 @@ export class CallGenerator {
           this.#seen.set(BigInt(call.id), BigInt(outcome.value))
         }
         break
+      case 'set_one_reg':
+        if (isOddToWrite(BigInt(call.id))) this.#vcpu(call.vcpu).isOdd = true
+        break
+      case 'set_vcpu_events':
+        this.#vcpu(call.vcpu).isOdd = true
+        break
       case 'run':
         this.#vcpu(call.vcpu).vm.hasRun = true
+        break
+      case 'hvc':
+      case 'smc':
+        this.#learnCall(this.#vcpu(call.vcpu), outcome)
         break
       case 'create_device':
         if (outcome.ret === 0 && call.flags === 0) this.#vm(call.vm).device = call.device
         break
     }
+  }
+
+  /** Most machines that a call stopped are set going again. */
+  #learnCall({ vcpu, vm }: GeneratedVcpu, outcome: Outcome): void {
+    vm.hasRun = true
+    if (outcome.x || this.#random.oneIn(4)) return
+    const stopped = outcome.exit === undefined ? [{ vcpu }] : vm.vcpus
+    this.#next.push(
+      ...stopped.map((each): Call => ({ op: 'set_mp_state', vcpu: each.vcpu, state: mpStates.runnable })),
+    )
   }
 
   #weighted(profile: Profile): Choice[] {
@@ -186,6 +266,7 @@ export class CallGenerator {
       [40 * registers, (vcpu) => this.#setAtNull(vcpu)],
       [12, ({ vcpu }) => ({ op: 'run', vcpu, immediate_exit: true })],
       [4, ({ vcpu }) => this.#list(vcpu)],
+      [profile === 'hypercalls' ? 800 : 50 * others, (vcpu) => this.#guestCall(vcpu)],
       [3 * others, () => this.#createVm()],
       [15 * others, ({ vm }) => this.#createVcpu(vm)],
       [25 * others, (vcpu) => this.#init(vcpu)],
@@ -223,7 +304,8 @@ export class CallGenerator {
 
   #addVcpu(number: number, vcpu: number): void {
     const vm = this.#vm(number)
-    const added = { vcpu, vm, ids: vm.vcpus[0]?.ids ?? FIRMWARE, values: new Map<bigint, bigint>() }
+    const values = new Map<bigint, bigint>()
+    const added = { vcpu, vm, ids: vm.vcpus[0]?.ids ?? FIRMWARE, values, isOdd: false }
     vm.vcpus.push(added)
     this.#vcpus.push(added)
     if (this.#random.oneIn(8)) return
@@ -441,6 +523,40 @@ export class CallGenerator {
     return { op: 'smccc_filter', vm, base, nr, action: this.#random.below(this.#random.oneIn(6) ? 256 : 3) }
   }
 
+  #guestCall({ vcpu, vm, isOdd }: GeneratedVcpu): Call {
+    const args = this.#callArguments()
+    const op = this.#random.oneIn(4) ? 'smc' : 'hvc'
+    const call: Call = { op, vcpu, args: args.map(hex) }
+    if (this.#random.oneIn(3)) {
+      this.#next.push({ op: 'get_mp_state', vcpu: this.#random.pick(vm.vcpus).vcpu })
+    }
+    if (!isOdd) return call
+    this.#next.unshift(call)
+    return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(vm.features)] }
+  }
+
+  /** x0 to x3 or fewer. */
+  #callArguments(): bigint[] {
+    const random = this.#random
+    const high = random.oneIn(20) ? 1n << 32n : 0n
+    const called = (ids: readonly number[]): bigint => BigInt(random.pick(ids)) | high
+    switch (random.below(8)) {
+      case 0:
+      case 1:
+        return [called(QUESTIONS), BigInt(random.pick(CALLED)) | (random.oneIn(10) ? 1n << 32n : 0n)]
+      case 2:
+        return [called(CPU_ON), random.pick(AFFINITIES), random.pick(WORDS), random.pick(WORDS)]
+      case 3:
+        return [called(AFFINITY_INFO), random.pick(AFFINITIES), random.pick(LEVELS)]
+      case 4:
+        return [called([functionIds.TRNG_RND32, functionIds.TRNG_RND64]), random.pick(COUNTS)]
+      case 5:
+        return [called(PSCI), random.pick(WORDS), random.pick(WORDS), random.pick(WORDS)]
+      default:
+        return [called(CALLED), ...Array.from({ length: random.below(4) }, () => random.pick(WORDS))]
+    }
+  }
+
   #setMpState(vcpu: number): Call {
     if (this.#random.oneIn(2)) this.#next.push({ op: 'get_mp_state', vcpu })
     return { op: 'set_mp_state', vcpu, state: this.#random.pick([...Object.values(mpStates), 0, 1, 7]) }
@@ -532,6 +648,11 @@ export class CallGenerator {
 /** Op0 3, op1 0, CRn 0, CRm 0 to 7. */
 function isFeatureId(id: bigint): boolean {
   return id >= 0x6030_0000_0013_c000n && id <= 0x6030_0000_0013_c03fn
+}
+
+/** What a guest runs by, or may be interrupted by: its mode, system registers that are no ID registers, timers. */
+function isOddToWrite(id: bigint): boolean {
+  return id === PSTATE || isHeldByCpu(id)
 }
 
 /** A system register other than a feature ID register. */

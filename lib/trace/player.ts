@@ -1,11 +1,20 @@
 import type { AttributeFd, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
 import {
+  callFromGuest,
+  type Conduit,
+  type GuestCallOutcome,
+  mapStub,
+  stubEntries,
+} from '../kvm/guest-call.js'
+import { encodeRegister } from '../registers/index.js'
+import {
   errnos,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_VCPU_EVENTS_SIZE,
+  mpStates,
 } from '../uapi.js'
 import type { Call, CallOf, Outcome } from './format.js'
 
@@ -16,6 +25,13 @@ const IMMEDIATE_EXIT = 1
 const EXIT_REASON = 8
 /** What a run without `immediate_exit` gets before it is interrupted, milliseconds. */
 const RUN_TIME = 1
+/** What a guest's call gets until it is looked at whether it can come back at all, and until it is given up, milliseconds. */
+const CALL_SLICE = 2
+const CALL_TIME = 10_000
+
+const PC = encodeRegister('pc')
+/** CPU_SUSPEND: the guest waits for an interrupt, of which there are none. */
+const suspensions: ReadonlySet<number> = new Set([0x8400_0001, 0xc400_0001])
 
 /** Makes calls on a backend, with handles numbered as a trace numbers them. A call on a number that has no handle answers `EBADF`. */
 export class Player {
@@ -25,13 +41,15 @@ export class Player {
   readonly #vmOfVcpu = new Map<number, number>()
   readonly #devices = new Map<number, DeviceFd>()
   readonly #memories = new Map<number, GuestMemoryFd>()
+  /** Memory of the stub guest, by VM. */
+  readonly #stubs = new Map<number, GuestMemoryFd>()
 
   constructor(kvm: SystemFd) {
     this.#kvm = kvm
   }
 
   /**
-   * Makes one call. A run without `immediate_exit` is interrupted after a millisecond.
+   * Makes one call. A run without `immediate_exit` is interrupted after a millisecond, and a guest's call once it waits.
    * @throws what the backend throws where it cannot answer at all
    */
   perform(call: Call): Outcome {
@@ -100,6 +118,9 @@ export class Player {
         return this.#onVcpu(call, (vcpu) => plain(vcpu.setVcpuEvents(toBytes(call.data))))
       case 'run':
         return this.#onVcpu(call, (vcpu) => run(vcpu, call.immediate_exit))
+      case 'hvc':
+      case 'smc':
+        return this.#guestCall(call)
       case 'close':
         this.#close(call)
         return {}
@@ -111,7 +132,7 @@ export class Player {
 
   /** Closes every handle but the system's. */
   reset(): void {
-    for (const handles of [this.#vcpus, this.#devices, this.#vms, this.#memories]) {
+    for (const handles of [this.#vcpus, this.#devices, this.#vms, this.#memories, this.#stubs]) {
       for (const handle of handles.values()) handle.close()
       handles.clear()
     }
@@ -158,6 +179,30 @@ export class Player {
     const words = new Uint32Array(8)
     const outcome = vm.getPreferredTarget(words)
     return outcome < 0 ? refused(outcome) : plain(fd.init(words[0]!, features.map(Number)))
+  }
+
+  #guestCall({ op, vcpu, args }: CallOf<'hvc' | 'smc'>): Outcome {
+    const fd = this.#vcpus.get(vcpu)
+    if (fd === undefined) return closed
+    const refusal = this.#mapStub(this.#vmOfVcpu.get(vcpu)!)
+    if (refusal < 0) return refused(refusal)
+    const words = args.map(BigInt)
+    const functionId = Number(BigInt.asUintN(32, words[0] ?? 0n))
+    return guestCallOutcome(
+      fd,
+      callFromGuest(fd, op, words, () => runGuestCall(fd, op, functionId)),
+    )
+  }
+
+  /** The stub guest of a VM, on the first call that needs it: 0 or `-errno`. */
+  #mapStub(vm: number): number {
+    if (this.#stubs.has(vm)) return 0
+    const fd = this.#vms.get(vm)
+    if (fd === undefined) return -errnos.EBADF
+    const stub = mapStub(this.#kvm, fd)
+    if (typeof stub === 'number') return stub
+    this.#stubs.set(vm, stub)
+    return 0
   }
 
   #setUserMemoryRegion(call: CallOf<'set_user_memory_region'>): Outcome {
@@ -252,6 +297,25 @@ function run(vcpu: VcpuFd, immediateExit: boolean): Outcome {
   const outcome = vcpu.runSync(RUN_TIME)
   view.setUint8(IMMEDIATE_EXIT, 0)
   return outcome < 0 ? refused(outcome) : { exit: view.getUint32(EXIT_REASON, true) }
+}
+
+/** Runs a guest until it is back from its call, or can be back no more. */
+function runGuestCall(vcpu: VcpuFd, conduit: Conduit, functionId: number): number {
+  const end = performance.now() + CALL_TIME
+  for (;;) {
+    const outcome = vcpu.runSync(CALL_SLICE)
+    if (outcome !== -errnos.EINTR || performance.now() > end) return outcome
+    // One that PSCI stopped executes nothing.
+    if (vcpu.getMpState() !== mpStates.runnable) return outcome
+    if (suspensions.has(functionId) && vcpu.getOneReg(PC) !== stubEntries[conduit]) return outcome
+  }
+}
+
+export function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
+  if (typeof found === 'number') return refused(found)
+  if (found.returned) return { x: found.x.map((word) => `0x${word.toString(16)}`) }
+  if (found.outcome < 0) return refused(found.outcome)
+  return { exit: new DataView(vcpu.runPage).getUint32(EXIT_REASON, true) }
 }
 
 function filterBytes({ base, nr, action }: CallOf<'smccc_filter'>): Uint8Array {

@@ -1,9 +1,16 @@
 import type { AttributeFd, Backend, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
+import {
+  type Conduit,
+  GUEST_CALL,
+  type GuestCallOutcome,
+  type GuestCallWatcher,
+  WATCHED,
+} from '../kvm/guest-call.js'
 import { registerWidth } from '../registers/index.js'
 import { errnos, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER } from '../uapi.js'
 import type { Call, Outcome, TraceEntry } from './format.js'
-import { nonZeroMasks, toHex } from './player.js'
+import { guestCallOutcome, nonZeroMasks, toHex } from './player.js'
 
 /** Of `struct kvm_run`. */
 const IMMEDIATE_EXIT = 1
@@ -107,6 +114,10 @@ class RecordedSystem implements SystemFd {
   constructor(fd: SystemFd, recorder: Recorder) {
     this.#fd = fd
     this.#recorder = recorder
+  }
+
+  get [WATCHED](): SystemFd {
+    return this.#fd
   }
 
   getApiVersion(): number {
@@ -222,6 +233,10 @@ class RecordedVm extends RecordedHandle implements VmFd {
     this.#vm = vm
   }
 
+  get [WATCHED](): VmFd {
+    return this.#fd
+  }
+
   checkExtension(capability: number): number {
     return this.recorder.number(
       { op: 'check_extension', vm: this.#vm, cap: capability },
@@ -293,7 +308,7 @@ class RecordedVm extends RecordedHandle implements VmFd {
   }
 }
 
-class RecordedVcpu extends RecordedHandle implements VcpuFd {
+class RecordedVcpu extends RecordedHandle implements VcpuFd, GuestCallWatcher {
   readonly #fd: VcpuFd
   readonly #vcpu: number
 
@@ -415,6 +430,19 @@ class RecordedVcpu extends RecordedHandle implements VcpuFd {
 
   kick(): void {
     this.#fd.kick()
+  }
+
+  [GUEST_CALL](
+    conduit: Conduit,
+    args: readonly bigint[],
+    make: (vcpu: VcpuFd) => GuestCallOutcome,
+  ): GuestCallOutcome {
+    const found = make(this.#fd)
+    if (found !== -errnos.EBADF) {
+      const call: Call = { op: conduit, vcpu: this.#vcpu, args: args.map(hex) }
+      this.recorder.tell(call, guestCallOutcome(this.#fd, found))
+    }
+    return found
   }
 
   #runCall(): Call {

@@ -1,4 +1,5 @@
 import type { SystemFd } from '../backend.js'
+import { functionIds } from '../hypercalls/index.js'
 import { encodeRegister } from '../registers/index.js'
 import type { Call, Outcome, TraceEntry } from './format.js'
 import { Player } from './player.js'
@@ -53,15 +54,46 @@ const counters: ReadonlySet<bigint> = new Set(
   ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map((name) => encodeRegister(name) & 0xffffn),
 )
 
-/** Whether two answers to a call are the same. The value of a register that counts time is always as good as another. */
+/**
+ * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, and what a guest
+ * is told of time or by chance is so where both keep the call's rule.
+ */
 export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
   if (call.op === 'get_one_reg') {
     if (a.value === b.value && a.errno === b.errno) return a.fault === b.fault
     return a.value !== undefined && b.value !== undefined && counters.has(BigInt(call.id) & 0xffffn)
+  }
+  if ((call.op === 'hvc' || call.op === 'smc') && a.x && b.x) {
+    const keepsRule = ruleOf(call.args.map(BigInt))
+    if (keepsRule?.(a.x.map(BigInt)) && keepsRule(b.x.map(BigInt))) return true
   }
   const keys = Object.keys(a) as (keyof Answer)[]
   return (
     keys.length === Object.keys(b).length &&
     keys.every((key) => a[key] === b[key] || JSON.stringify(a[key]) === JSON.stringify(b[key]))
   )
+}
+
+type Rule = (x: readonly bigint[]) => boolean
+
+/** What x0 to x3 have in common whenever a call that hangs on time or chance succeeds. */
+function ruleOf([functionId = 0n, argument = 0n]: readonly bigint[]): Rule | undefined {
+  const bits = BigInt.asUintN(32, argument)
+  switch (Number(BigInt.asUintN(32, functionId))) {
+    case functionIds.KVM_PTP:
+      return (x) => x.every((word) => word < 1n << 32n)
+    case functionIds.TRNG_RND32:
+      return drawn(bits, 32n)
+    case functionIds.TRNG_RND64:
+      return drawn(bits, 64n)
+  }
+  return undefined
+}
+
+/** x0 is SUCCESS, and x1 to x3 hold that many bits, the highest register the lowest ones. */
+function drawn(bits: bigint, width: bigint): Rule {
+  return ([x0, ...words]) => {
+    const all = words.reduce((sum, word) => (sum << width) | word, 0n)
+    return x0 === 0n && words.every((word) => word < 1n << width) && all < 1n << bits
+  }
 }

@@ -9,8 +9,10 @@ import type { Report } from '../../lib/report/report.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/simulator/hosts.js'
 import { askGuestCalls } from './guest-calls.js'
-import { bootWithTests, recordedHosts, runInside } from './lab-hosts.js'
+import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
 import { ask, type Answer } from './scenarios.js'
+
+const FUZZED = 20_000
 
 describe('real kernels', { concurrency: 2 }, () => {
   for (const { name, kernel, cpu } of recordedHosts) {
@@ -72,6 +74,11 @@ describe('real kernels', { concurrency: 2 }, () => {
           assert.ok(real.length >= 5000, `only ${real.length} answers were compared`)
           assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
         })
+
+      it(`answers ${FUZZED} invented calls as the simulator of its report does`, async () => {
+        const { stdout } = await runInside(lab, ...fuzzCommand(name, FUZZED, 1))
+        assert.match(stdout.toString(), / 0 kinds of difference\n$/)
+      })
 
       // The CPU with registers of every width.
       if (cpu === 'max')

@@ -36,3 +36,12 @@ export async function runInside(lab: Lab, ...command: string[]): Promise<RunResu
   }
   return result
 }
+
+/**
+ * Puts invented calls to the kernel inside and to a built-in host. Without optimised code: under an emulated CPU V8 now and then fails to
+ * leave it, and ends the process.
+ */
+export function fuzzCommand(host: string, operations: number | string, seed: number | string): string[] {
+  const command = ['node', '--no-opt', 'dist/lib/cli/main.js', 'trace', 'fuzz', '--against', host]
+  return [...command, '--ops', String(operations), '--seed', String(seed)]
+}

@@ -278,6 +278,20 @@ test('CPU_ON lets a run in flight go on', async () => {
   assert.equal(await flight, 0)
 })
 
+test('CPU_ON to code that is not executed is an error of the target’s run, not of the caller’s', async () => {
+  const { vcpus } = guestOf(newHost, [['psci-0.2'], OFF])
+  const flight = vcpus[1]!.run()
+  const rejection = assert.rejects(flight, { code: 'ERR_KVM_SIMULATOR_NO_GUEST_CODE' })
+  // Past the stub's code its memory is empty.
+  assert.equal(call(vcpus[0]!, 'hvc', 0x8400_0003n, 1n, 0x0f00_0100n), '0 0 0 0')
+  await rejection
+  assert.equal(call(vcpus[0]!, 'hvc', 0x8400_0004n, 1n), '0 0 0 0')
+  assert.equal(vcpus[1]!.setMpState(mpStates.stopped), 0)
+  const again = vcpus[1]!.run()
+  vcpus[1]!.kick()
+  assert.equal(told(await again), 'EINTR')
+})
+
 const affinities: [report: Report, id: bigint, affinity: bigint, level: bigint, expected: string][] = [
   [newHost, 0x8400_0004n, 0n, 0n, '0 0 0 0'],
   [newHost, 0x8400_0004n, 1n, 0n, '1 0 0 0'],

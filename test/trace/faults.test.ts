@@ -5,12 +5,12 @@ import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/simulator/index.js'
-import { errnos } from '../../lib/uapi.js'
+import { errnos, exitReasons } from '../../lib/uapi.js'
 import { fuzz } from '../../lib/trace/index.js'
 import { altered, open } from './backends.js'
 
 /** Calls within which every fault must show. */
-const OPERATIONS = 100_000
+const OPERATIONS = 200_000
 
 const hex = (name: string): string => `0x${encodeRegister(name).toString(16)}`
 const STD_BMAP = encodeRegister('KVM_REG_ARM_STD_BMAP')
@@ -90,6 +90,10 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
     ({ traits }) => (traits.runWithoutVgicInit = { errno: 'ENXIO', killsVm: false }),
   ],
   ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
+  ['a guest finds a service less', host, ({ traits }) => void traits.hypercalls.services.pop()],
+  ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
+  ['smc is answered', oldHost, ({ traits }) => (traits.hypercalls.smc = true)],
+  ['stray bits of an affinity are dropped', host, ({ traits }) => (traits.hypercalls.affinityMasked = true)],
   ['a register is missing from the list', host, ({ registers }) => void registers.splice(200, 1)],
   [
     'two registers are listed in the other order',
@@ -192,10 +196,45 @@ const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
     (fd) => ({ setMpState: (state) => (state === 5 ? fd.setMpState(0) : fd.setMpState(state)) }),
   ],
   [
+    'a call of the guest leaves its power state',
+    (fd) => ({
+      runSync: (timeout) => {
+        const before = fd.getMpState()
+        const outcome = fd.runSync(timeout)
+        if (before === 0) fd.setMpState(0)
+        return outcome
+      },
+    }),
+  ],
+  ['x1 of a call is left', (fd) => afterCall(fd, 'x1', () => 7n)],
+  ['a result code is cut to 32 bits', (fd) => afterCall(fd, 'x0', (x0) => BigInt.asUintN(32, x0))],
+  ['random bits are one too many', (fd) => afterCall(fd, 'x3', (x3) => x3 << 1n)],
+  [
     'a run with immediate_exit ends like any other',
     (fd) => ({ runSync: (timeout) => (fd.runSync(timeout) === -errnos.EINTR ? 0 : fd.runSync(timeout)) }),
   ],
 ]
+
+/** A register that is read otherwise after a run that ended with the stub's store. */
+function afterCall(fd: VcpuFd, name: string, change: (value: bigint) => bigint): Partial<VcpuFd> {
+  const id = encodeRegister(name)
+  const getOneReg = (wanted: bigint): bigint | number => {
+    const value = fd.getOneReg(wanted)
+    const exit = new DataView(fd.runPage).getUint32(8, true)
+    return wanted === id && exit === exitReasons.KVM_EXIT_MMIO && typeof value === 'bigint'
+      ? change(value)
+      : value
+  }
+  return {
+    getOneReg,
+    getRegs: (ids, values, outcomes) => {
+      const failures = fd.getRegs(ids, values, outcomes)
+      const place = ids.indexOf(id)
+      if (place >= 0) values[place] = BigInt.asUintN(64, getOneReg(id) as bigint)
+      return failures
+    },
+  }
+}
 
 /** A register whose writes the vCPU's siblings do not see. */
 function perVcpu(fd: VcpuFd, own: bigint): Partial<VcpuFd> {

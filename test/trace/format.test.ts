@@ -41,6 +41,9 @@ describe('a trace’s line', () => {
     '{"op":"run","vcpu":0,"immediate_exit":false,"exit":24}',
     '{"op":"check_extension","cap":1,"errno":"ERRNO_123"}',
     '{"op":"set_user_memory_region","vm":0,"slot":0,"flags":0,"address":"0x0","memory":null,"offset":0,"size":0,"ret":0}',
+    '{"op":"hvc","vcpu":0,"args":["0x84000000"],"x":["0x10003","0x0","0x0","0x0"]}',
+    '{"op":"hvc","vcpu":0,"args":[],"exit":24}',
+    '{"op":"smc","vcpu":0,"args":["0x84000002","0x1"],"errno":"EINTR"}',
     '{"op":"reset"}',
     '{"op":"close","vm":3}',
   ]) {
@@ -63,6 +66,8 @@ describe('a trace’s line', () => {
     ['{"op":"reset","errno":"EIO"}', '$', /has an outcome/],
     ['{"op":"check_extension","cap":1,"errno":"broken"}', '$.errno', /no name of an errno/],
     ['{"op":"has_device_attr","group":0,"attr":"0x0","ret":0}', '$', /exactly one of vm, vcpu, device/],
+    ['{"op":"hvc","vcpu":0,"args":["0x0"],"x":["0x0"]}', '$.x', /length/],
+    [`{"op":"hvc","vcpu":0,"args":[${Array(8).fill('"0x0"').join()}],"exit":6}`, '$.args', /length/],
     ['{"op":"close","vm":0,"vcpu":1}', '$', /exactly one of/],
     ['{"op":"get_reg_list","vcpu":0,"n_in":"0xffffffff","errno":"EPERM"}', '$.n_in', /more room/],
     ['{"op":"get_one_reg","vcpu":0,"id":"0x60f0000000100000","errno":"EINVAL"}', '$.id', /no width/],

@@ -3,6 +3,8 @@ import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { SystemFd } from '../../lib/backend.js'
+import { callFromGuest, type Conduit, mapStub } from '../../lib/kvm/guest-call.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { simulator } from '../../lib/simulator/index.js'
@@ -87,9 +89,30 @@ async function doEverything(backend = simulator(HOST)): Promise<TraceEntry[]> {
   vcpu.close()
   assert.equal(vcpu.getMpState(), -9)
   machine.close()
+  callFromGuests(fd)
   vm.close()
   fd.close()
   return entries
+}
+
+/** Calls that come back, that end the run, and that cannot be made. */
+function callFromGuests(fd: SystemFd): void {
+  const vm = made(fd.createVm(0n))
+  const stub = made(mapStub(fd, vm))
+  const vcpu = made(vm.createVcpu(0))
+  const call = (conduit: Conduit, ...args: bigint[]): unknown =>
+    callFromGuest(vcpu, conduit, args, (each) => each.runSync(5))
+  call('hvc', 0x8000_0000n)
+  vcpu.init(5, [0x4])
+  call('hvc', 0x8000_0000n)
+  call('smc', 0x8600_0001n, 0n)
+  call('hvc', 0x8400_0050n)
+  call('hvc', 0x8400_0053n, 64n)
+  call('hvc', 0x8400_0008n)
+  call('hvc', 0x8000_0000n)
+  vcpu.close()
+  stub.close()
+  vm.close()
 }
 
 function made<T>(outcome: T | number): T {
@@ -111,9 +134,37 @@ describe('a recording', () => {
     // Calls for several registers are as many calls, the register too wide for them was never asked for.
     assert.equal(entries.filter(({ call }) => 'id' in call && call.id === '0x6030000000169999').length, 2)
     assert.equal(entries.filter(({ call }) => 'id' in call && call.id === '0x6040000000100054').length, 0)
-    assert.equal(ops.size, 26)
-    assert.equal(entries.filter(({ call }) => call.op === 'close').length, 4)
+    assert.equal(ops.size, 28)
+    assert.equal(entries.filter(({ call }) => call.op === 'close').length, 6)
     assert.ok(entries.every(({ outcome }) => outcome.errno !== 'EBADF'))
+  })
+
+  it('holds the calls of a guest, and not what they are made of', async () => {
+    const entries = await doEverything()
+    const from = entries.findIndex(({ call }) => call.op === 'hvc') - 2
+    assert.deepEqual(
+      entries.slice(from, -2).map(({ call, outcome }) => [call.op, outcome.errno ?? outcome.exit ?? '']),
+      [
+        ['create_vm', ''],
+        ['create_vcpu', ''],
+        ['hvc', 'ENOEXEC'],
+        ['vcpu_init', ''],
+        ['hvc', ''],
+        ['smc', ''],
+        ['hvc', ''],
+        ['hvc', ''],
+        ['hvc', 24],
+        ['hvc', 'EINTR'],
+        ['close', ''],
+      ],
+    )
+    assert.deepEqual(
+      entries.find(({ outcome }) => outcome.x),
+      {
+        call: { op: 'hvc', vcpu: 2, args: ['0x80000000'] },
+        outcome: { x: ['0x10001', '0x0', '0x0', '0x0'] },
+      },
+    )
   })
 
   it('puts a run where it began', async () => {
@@ -176,6 +227,61 @@ describe('a replay', () => {
     assert.equal(divergencesOn(HOST, entries).length, 1)
   })
 
+  describe('of what a guest is told of time or by chance', () => {
+    const guest: TraceEntry[] = [
+      { call: { op: 'create_vm', vm: 0, type: '0x0' }, outcome: { ret: 0 } },
+      { call: { op: 'create_vcpu', vm: 0, vcpu: 0, id: 0 }, outcome: { ret: 0 } },
+      { call: { op: 'vcpu_init', vcpu: 0, target: 'preferred', features: ['0x4'] }, outcome: { ret: 0 } },
+    ]
+    for (const [args, x, isSame] of [
+      [['0x86000001'], ['0x1', '0x2', '0x3', '0x4'], true],
+      [['0x86000001'], ['0x1', '0x2', '0x3', '0x100000000'], false],
+      [['0x86000001'], ['0xffffffffffffffff', '0x0', '0x0', '0x0'], false],
+      [['0x84000053', '0x3'], ['0x0', '0x0', '0x0', '0x7'], true],
+      [['0x84000053', '0x3'], ['0x0', '0x0', '0x0', '0x8'], false],
+      [['0x84000053', '0x3'], ['0x1', '0x0', '0x0', '0x7'], false],
+      [['0x84000053', '0x60'], ['0x0', '0xffffffff', '0x0', '0x0'], true],
+      [['0x84000053', '0x60'], ['0x0', '0x100000000', '0x0', '0x0'], false],
+      [['0xc4000053', '0x1000000041'], ['0x0', '0x0', '0x1', '0x0'], true],
+      [['0xc4000053', '0x41'], ['0x0', '0x0', '0x2', '0x0'], false],
+      [['0x84000050'], ['0x10000', '0x0', '0x0', '0x1'], false],
+    ] as const) {
+      it(`${x.join(' ')} to ${args.join(' ')} is ${isSame ? 'as good' : 'another answer'}`, () => {
+        const call: Call = { op: 'hvc', vcpu: 0, args: [...args] }
+        assert.equal(divergencesOn(HOST, [...guest, { call, outcome: { x } }]).length, isSame ? 0 : 1)
+      })
+    }
+  })
+
+  it('lets a guest call whose VM is closed only if it could before', () => {
+    const player = new Player(open(simulator(HOST)))
+    for (const vm of [0, 1]) {
+      player.perform({ op: 'create_vm', vm, type: '0x0' })
+      player.perform({ op: 'create_vcpu', vm, vcpu: vm, id: 0 })
+      player.perform({ op: 'vcpu_init', vcpu: vm, target: 'preferred', features: ['0x4'] })
+    }
+    assert.ok(player.perform({ op: 'smc', vcpu: 1, args: ['0x80000000'] }).x)
+    for (const vm of [0, 1]) player.perform({ op: 'close', vm })
+    assert.deepEqual(player.perform({ op: 'hvc', vcpu: 0, args: ['0x80000000'] }), { errno: 'EBADF' })
+    assert.deepEqual(player.perform({ op: 'hvc', vcpu: 1, args: ['0x80000000'] }), {
+      x: ['0x10001', '0x0', '0x0', '0x0'],
+    })
+    assert.deepEqual(player.perform({ op: 'hvc', vcpu: 7, args: [] }), { errno: 'EBADF' })
+  })
+
+  it('tells that the stub of a guest’s call does not fit into its VM', () => {
+    const player = new Player(open(simulator(HOST)))
+    const region = { slot: 0, flags: 0, address: '0xf000000', memory: 0, offset: 0, size: 0x10000 }
+    const calls: Call[] = [
+      { op: 'create_vm', vm: 0, type: '0x0' },
+      { op: 'create_memory', memory: 0, size: 0x10000 },
+      { op: 'set_user_memory_region', vm: 0, ...region },
+      { op: 'create_vcpu', vm: 0, vcpu: 0, id: 0 },
+    ]
+    for (const call of calls) assert.deepEqual(player.perform(call), { ret: 0 })
+    assert.deepEqual(player.perform({ op: 'hvc', vcpu: 0, args: [] }), { errno: 'EEXIST' })
+  })
+
   it('answers EBADF for what was never made, or is closed', () => {
     const player = new Player(open(simulator(HOST)))
     const calls: Call[] = [
@@ -233,6 +339,11 @@ describe('a call for a person to read', () => {
       describeCall({ op: 'set_one_reg', vcpu: 2, id: '0x6030000000160000', value: '0x1' }),
       'set_one_reg vcpu 2 KVM_REG_ARM_STD_BMAP (0x6030000000160000) value 0x1',
     )
+    assert.equal(
+      describeCall({ op: 'smc', vcpu: 1, args: ['0xc4000003', '0x1'] }),
+      'smc vcpu 1 PSCI_CPU_ON_64 (0xc4000003) 0x1',
+    )
+    assert.equal(describeCall({ op: 'hvc', vcpu: 1, args: [] }), 'hvc vcpu 1 0x00000000 (0x0)')
     assert.equal(
       describeCall({ op: 'vcpu_init', vcpu: 0, target: 'preferred', features: ['0x4', '0x0'] }),
       'vcpu_init vcpu 0 target preferred features [0x4, 0x0]',
