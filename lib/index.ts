@@ -3,7 +3,35 @@
  */
 export type * from './backend.js'
 export { census, type CensusCall, type CensusOptions } from './compat/census.js'
+export { capture, captureHost, type CaptureHostOptions } from './compat/capture.js'
 export { probe } from './compat/probe.js'
+export {
+  attemptRestore,
+  type RegisterOutcome,
+  restore,
+  type RestoreAttempt,
+  type Restored,
+  RestoreError,
+  type RestoreOptions,
+  type StepRefusal,
+  type UnsetRegister,
+} from './compat/restore.js'
+export {
+  type CapturedRegister,
+  checkState,
+  readState,
+  type State,
+  stateFormat,
+  type VcpuCapture,
+} from './compat/state.js'
+export {
+  type Obstacle,
+  type Reaction,
+  vmmNames,
+  type VmmRow,
+  type VmmRules,
+  vmmRules,
+} from './compat/vmm/rules.js'
 export {
   allowedByDefault,
   bitmapOfServices,
@@ -72,7 +100,14 @@ export {
   type SystemRegisterParts,
   UnknownRegisterError,
 } from './registers/index.js'
-export { checkReport, FormatError, parseReport, readReport } from './report/read.js'
+export {
+  checkDocument,
+  type DocumentFormat,
+  FormatError,
+  parseDocument,
+  readDocument,
+} from './report/document.js'
+export { checkReport, parseReport, readReport, reportFormat } from './report/read.js'
 export type {
   Accepts,
   Configuration,
@@ -82,7 +117,7 @@ export type {
   Traits,
   Write,
 } from './report/report.js'
-export { formatReport, writeFileAtomically } from './report/write.js'
+export { formatDocument, writeFileAtomically } from './report/write.js'
 export {
   builtInHosts,
   builtInReport,

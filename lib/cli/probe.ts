@@ -2,7 +2,7 @@ import { Command, Option } from 'commander'
 import { probe } from '../compat/probe.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
-import { formatReport, writeFileAtomically } from '../report/write.js'
+import { formatDocument, writeFileAtomically } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -69,9 +69,9 @@ function run({ output, simulate, backend, features, json }: Flags): void {
   try {
     const report = withProgress(`Probing ${host}`, () => probe(kvm))
     const registers = features && listRegisters(kvm, report, features)
-    if (output !== undefined) writeReport(output, formatReport(report))
+    if (output !== undefined) writeReport(output, formatDocument(report))
     if (json) {
-      process.stdout.write(formatReport(report))
+      process.stdout.write(formatDocument(report))
       return
     }
     print(summary(report, host))

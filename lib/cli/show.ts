@@ -2,7 +2,7 @@ import { Command, Option } from 'commander'
 import { openKvm } from '../kvm/index.js'
 import { encodeRegister, registerFields, registerName } from '../registers/index.js'
 import type { Report, Write } from '../report/report.js'
-import { formatReport } from '../report/write.js'
+import { formatDocument } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { explainRegister, explanation } from './explain.js'
@@ -78,7 +78,7 @@ function run(hostOrFile: string, { register, registers, services, traits, featur
     if (json) printJson(listed)
     else print(registerTable(listed))
   } else if (json) {
-    process.stdout.write(formatReport(report))
+    process.stdout.write(formatDocument(report))
   } else {
     print(summary(report, hostOrFile))
   }

@@ -105,6 +105,7 @@ export class Kvm implements Disposable {
     const fd = check(outcome, { syscall: 'KVM_CREATE_VM', remedy })
     return new Vm(
       fd,
+      BigInt(ipaSize),
       this.fd,
       this.#enforceOrdering,
       () => (this.#supportedBitmaps ??= this.#trySupportedBitmaps()),

@@ -48,6 +48,7 @@ export class Vcpu implements Disposable {
   readonly #preferredTarget: () => number
   readonly #mapStub: () => void
   #inFlight = false
+  #features: readonly VcpuFeature[] = []
 
   /** Vcpus are made by `Vm.createVcpu`. */
   constructor(
@@ -82,6 +83,12 @@ export class Vcpu implements Disposable {
         remedy: `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature`,
       })
     }
+    this.#features = [...features]
+  }
+
+  /** Those of the last `init`; none before it. */
+  get features(): readonly VcpuFeature[] {
+    return this.#features
   }
 
   /**

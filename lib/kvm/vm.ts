@@ -3,6 +3,8 @@ import {
   capabilities,
   deviceTypes,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
   type Capability,
@@ -30,11 +32,27 @@ export interface MemoryMapping {
   logDirtyPages?: boolean
 }
 
+/** What becomes of a call of the guest: KVM answers it, it is `NOT_SUPPORTED`, or the run ends with exit `hypercall`. */
+export type FilterAction = keyof typeof filterActions
+
+const filterActions = { handle: 0, deny: 1, forward: 2 } as const
+
+/** Function ids, `count` from `base`, that are to be treated alike. */
+export interface FilteredCalls {
+  base: number
+  count: number
+  action: FilterAction
+}
+
 /** A virtual machine. */
 export class Vm implements Disposable {
   readonly attributes: Attributes
   /** The hypercall services its guest may discover. */
   readonly services: Services
+  /** As given to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
+  readonly type: bigint
+  readonly #enabledCapabilities = new Set<Capability>()
+  readonly #smcccFilter: FilteredCalls[] = []
   readonly #fd: VmFd
   readonly #firstRun = new FirstRun()
   readonly #enforceOrdering: boolean
@@ -45,11 +63,13 @@ export class Vm implements Disposable {
   /** VMs are made by `Kvm.createVm`. */
   constructor(
     fd: VmFd,
+    type: bigint,
     system: SystemFd,
     enforceOrdering: boolean,
     supportedBitmaps: () => ReadonlyMap<bigint, bigint>,
   ) {
     this.#fd = fd
+    this.type = type
     this.#system = system
     this.#enforceOrdering = enforceOrdering
     this.attributes = new Attributes(fd)
@@ -119,6 +139,41 @@ export class Vm implements Disposable {
       const remedy = `${capability} is unknown to this kernel, or must be enabled before the first vCPU is created`
       throw kvmError(outcome, { syscall: 'KVM_ENABLE_CAP', remedy })
     }
+    const name = Object.entries(capabilities).find(([, known]) => known === number)?.[0]
+    if (name !== undefined) this.#enabledCapabilities.add(name as Capability)
+  }
+
+  /** What `enableCapability` enabled: KVM itself does not tell. */
+  get enabledCapabilities(): readonly Capability[] {
+    return [...this.#enabledCapabilities]
+  }
+
+  /**
+   * `KVM_ARM_VM_SMCCC_FILTER`: decides what becomes of some of the guest's calls, before the bitmaps of services are looked at. What
+   * was decided once cannot be changed.
+   * @throws KvmError `EEXIST` for an id decided on before or one of the Arm architecture calls, `EBUSY` once the VM has started, `ENXIO`
+   * or `EINVAL` where the kernel has no filter
+   */
+  filterCalls({ base, count, action }: FilteredCalls): void {
+    const filter = new DataView(new ArrayBuffer(24))
+    filter.setUint32(0, base, true)
+    filter.setUint32(4, count, true)
+    filter.setUint8(8, filterActions[action])
+    const outcome = this.#fd.setDeviceAttr(
+      KVM_ARM_VM_SMCCC_CTRL,
+      KVM_ARM_VM_SMCCC_FILTER,
+      new Uint8Array(filter.buffer),
+    )
+    if (outcome < 0) {
+      const remedy = `Asked to ${action} ${count} functions from 0x${base.toString(16)}; the filter is there from Linux 6.4 on`
+      throw kvmError(outcome, { syscall: 'KVM_SET_DEVICE_ATTR', remedy })
+    }
+    this.#smcccFilter.push({ base, count, action })
+  }
+
+  /** What `filterCalls` decided: KVM itself does not tell. */
+  get smcccFilter(): readonly FilteredCalls[] {
+    return [...this.#smcccFilter]
   }
 
   /**

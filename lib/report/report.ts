@@ -16,23 +16,8 @@ import {
   type ErrnoName,
   type VcpuFeature,
 } from '../uapi.js'
+import { hex, hex64, host, int32, text } from './entries.js'
 
-/** A 64-bit quantity or wider, unsigned, lower case, no leading zeros: `0x0`, `0x6030000000160000`. At most 2048 bits. */
-const hex = v.pipe(
-  v.string(),
-  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,511})$/, 'is not a 0x… number in lower case without leading zeros'),
-)
-const hex64 = v.pipe(
-  v.string(),
-  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
-)
-/** Shown on terminals, so nothing one could take for a command. */
-const text = v.pipe(
-  v.string(),
-  v.maxLength(1000),
-  v.regex(/^[ -~\u00a0-\uffff]*$/, 'holds control characters'),
-)
-const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself answers, as `vm.services` names them. */
 const service = v.picklist(
@@ -41,7 +26,7 @@ const service = v.picklist(
     .filter(({ gated }) => gated)
     .map(({ name }) => name),
 )
-const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
+export const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 /** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */
 const nibbles = v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9a-f]{4}$/))), v.length(16))
@@ -199,8 +184,7 @@ export const reportSchema = v.strictObject({
   version: v.literal(1),
   /** The only entry in which two probes of one host differ. */
   probedAt: v.pipe(v.string(), v.isoTimestamp()),
-  /** `uname -r` and `uname -v`: for readers, never for a decision. */
-  host: v.strictObject({ release: text, build: text }),
+  host,
   /** `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
   capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
   /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */

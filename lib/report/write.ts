@@ -11,11 +11,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import type { Report } from './report.js'
 
-/** The report as JSON text a person can read and `diff` can compare: one line for each register. */
-export function formatReport(report: Report): string {
-  return `${layOut(report, '')}\n`
+/** A document as JSON text a person can read and `diff` can compare: one line for each register. */
+export function formatDocument(document: object): string {
+  return `${layOut(document, '')}\n`
 }
 
 /**

@@ -5,7 +5,7 @@
  * VMs, vCPUs, devices and memories are numbered by the trace, each kind from 0, and no number is used again before a `reset`.
  */
 import * as v from 'valibot'
-import { FormatError, jsonPath } from '../report/read.js'
+import { FormatError, jsonPath } from '../report/document.js'
 import { registerWidth } from '../registers/index.js'
 
 const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { StringDecoder } from 'node:string_decoder'
-import { FormatError } from '../report/read.js'
+import { FormatError } from '../report/document.js'
 import { parseEntry, parseHead, type TraceEntry, type TraceHead } from './format.js'
 
 /** Bytes read at once. */

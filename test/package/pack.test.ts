@@ -56,12 +56,13 @@ describe('the packed package', () => {
       'dist/lib/index.d.ts',
       'dist/lib/cli/main.js',
       'lib/report/report.schema.json',
+      'lib/compat/state.schema.json',
       'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
     ]) {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/lib\/.*\.(js|d\.ts)|lib\/report\/report\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/lib\/.*\.(js|d\.ts)|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
 import { parseReport } from '../../lib/report/read.js'
-import { formatReport, writeFileAtomically } from '../../lib/report/write.js'
+import { formatDocument, writeFileAtomically } from '../../lib/report/write.js'
 import { seedV6 } from '../../lib/simulator/seed-v6.js'
 import { bootWithTests, recordedHosts, runInside } from './lab-hosts.js'
 
@@ -15,11 +15,11 @@ for (const { name, kernel, cpu } of recordedHosts) {
   await using lab = await bootWithTests(kernel, cpu)
   const { stdout, milliseconds } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
   const report = parseReport(stdout.toString(), name)
-  writeFileAtomically(join(folder, `${name}.json`), formatReport(report))
+  writeFileAtomically(join(folder, `${name}.json`), formatDocument(report))
   console.log(
     `${name}: ${report.host.release}, ${report.registers.length} registers, probed in ${milliseconds.toFixed(0)} ms`,
   )
   if (name === 'linux-6.1-neoverse-n1') {
-    writeFileAtomically(join(folder, 'seed-v6.json'), formatReport(seedV6(report)))
+    writeFileAtomically(join(folder, 'seed-v6.json'), formatDocument(seedV6(report)))
   }
 }

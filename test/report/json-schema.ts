@@ -1,13 +1,23 @@
-import { toJsonSchema } from '@valibot/to-json-schema'
+import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
+import { stateSchema } from '../../lib/compat/state.js'
 import { reportSchema } from '../../lib/report/report.js'
 
-/** The published JSON Schema of the report, from the schema its readers use. */
-export function reportJsonSchema(): string {
-  const schema = toJsonSchema(reportSchema, {
-    // The converter gets a record's picklist of keys right (`propertyNames`) and reports it as an error all the same.
-    overrideSchema: ({ valibotSchema, jsonSchema }) =>
-      valibotSchema.type === 'record' ? jsonSchema : undefined,
-  })
-  const head = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'kvm-arm64 report, version 1' }
+type Override = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0]
+type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
+
+/** The published JSON Schemas, from the schemas their readers use. */
+export const jsonSchemas: readonly { file: string; text: string }[] = [
+  { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
+  { file: 'lib/compat/state.schema.json', text: jsonSchema('state', stateSchema) },
+]
+
+// The converter gets a record's picklist of keys right (`propertyNames`) and reports it as an error all the same.
+function overrideSchema({ valibotSchema, jsonSchema: converted }: Override): Converted {
+  return valibotSchema.type === 'record' ? converted : undefined
+}
+
+function jsonSchema(noun: string, documents: Parameters<typeof toJsonSchema>[0]): string {
+  const schema = toJsonSchema(documents, { overrideSchema })
+  const head = { $schema: 'http://json-schema.org/draft-07/schema#', title: `kvm-arm64 ${noun}, version 1` }
   return `${JSON.stringify({ ...head, ...schema }, null, 2)}\n`
 }

@@ -1,6 +1,6 @@
 /** `npm run schema` */
 import { writeFileSync } from 'node:fs'
 import { packageRoot } from '../../lib/package-root.js'
-import { reportJsonSchema } from './json-schema.js'
+import { jsonSchemas } from './json-schema.js'
 
-writeFileSync(new URL('lib/report/report.schema.json', packageRoot), reportJsonSchema())
+for (const { file, text } of jsonSchemas) writeFileSync(new URL(file, packageRoot), text)

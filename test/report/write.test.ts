@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, beforeEach, describe, test } from 'node:test'
 import { parseReport } from '../../lib/report/read.js'
-import { formatReport, writeFileAtomically } from '../../lib/report/write.js'
+import { formatDocument, writeFileAtomically } from '../../lib/report/write.js'
 import { sampleReport } from './sample.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-write-'))
@@ -28,17 +28,17 @@ beforeEach(() => writeFileSync(file, 'old'))
 
 describe('the text of a report', () => {
   test('reads back as the same report', () => {
-    assert.deepEqual(parseReport(formatReport(sampleReport()), 'text'), sampleReport())
+    assert.deepEqual(parseReport(formatDocument(sampleReport()), 'text'), sampleReport())
   })
 
   test('leaves out what is undefined, as JSON does', () => {
     const report = sampleReport()
     report.traits.init.registerWidth = undefined
-    assert.deepEqual(parseReport(formatReport(report), 'text'), sampleReport())
+    assert.deepEqual(parseReport(formatDocument(report), 'text'), sampleReport())
   })
 
   test('has one line for each register, so that two can be compared with diff', () => {
-    const lines = formatReport(sampleReport()).split('\n')
+    const lines = formatDocument(sampleReport()).split('\n')
     for (const { id } of sampleReport().registers) {
       assert.equal(
         lines.filter((line) => line.trim().startsWith(`{ "id": "${id}", "name"`) && line.includes('"value"'))

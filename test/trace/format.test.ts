@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { FormatError } from '../../lib/report/read.js'
+import { FormatError } from '../../lib/report/document.js'
 import { formatEntry, parseEntry, parseHead } from '../../lib/trace/format.js'
 import { fuzz, Player, readTrace, type TraceEntry } from '../../lib/trace/index.js'
 import { CallGenerator } from '../../lib/trace/generate.js'

@@ -1,0 +1,84 @@
+import { encodePsciVersion, type PsciVersion } from '../hypercalls/index.js'
+import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
+import { registerName, registerWidth } from '../registers/index.js'
+import type { VcpuFeature } from '../uapi.js'
+import type { CapturedRegister, State, VcpuCapture } from './state.js'
+
+/**
+ * Writes down what a VM's vCPUs hold. None of them may be running; the guest's memory and its devices are the caller's to save.
+ *
+ * @param options.now what `capturedAt` says
+ * @throws KvmError where a vCPU is not initialised, or not finalized
+ */
+export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } = {}): State {
+  const { release, build } = kvm.backend.host
+  return {
+    format: 'kvm-arm64/state',
+    version: 1,
+    capturedAt: now.toISOString(),
+    host: { release, build },
+    vm: {
+      type: `0x${vm.type.toString(16)}`,
+      capabilities: [...vm.enabledCapabilities],
+      smcccFilter: vm.smcccFilter.map((calls) => ({ ...calls })),
+    },
+    vcpus: vm.vcpus.map(captureVcpu),
+  }
+}
+
+function captureVcpu(vcpu: Vcpu): VcpuCapture {
+  const { mpState } = vcpu
+  if (typeof mpState === 'number') {
+    throw new KvmError('EINVAL', undefined, `the vCPU is in state ${mpState}, which has no name here`, {
+      syscall: 'KVM_GET_MP_STATE',
+      vcpu: vcpu.id,
+    })
+  }
+  return {
+    id: vcpu.id,
+    features: [...vcpu.features],
+    registers: captureRegisters(vcpu),
+    mpState,
+    events: Buffer.from(vcpu.getEvents()).toString('hex'),
+  }
+}
+
+function captureRegisters({ registers }: Vcpu): CapturedRegister[] {
+  const ids = registers.list()
+  const { values, errnos } = registers.read(ids)
+  return Array.from(ids, (id, index) => {
+    // What is wider than a batch can carry, or failed in it, is asked for by itself.
+    const value = registerWidth(id) <= 64 && errnos[index] === 0 ? values[index]! : registers.get(id)
+    return { id: `0x${id.toString(16)}`, name: registerName(id), value: `0x${value.toString(16)}` }
+  })
+}
+
+export interface CaptureHostOptions {
+  /** Default: `['psci-0.2']`. */
+  features?: readonly VcpuFeature[]
+  /** Services its guest may discover; registers not named keep what a fresh VM has. */
+  services?: Election
+  /** Version of PSCI its guest is told. Default: the host's newest. */
+  psci?: Exclude<PsciVersion, '0.1'>
+  /** Default: 1. */
+  vcpus?: number
+  now?: Date
+}
+
+/**
+ * The state of a VM as a host makes it, before anything ran in it.
+ * @throws KvmError where the host has no vCPU with these features, or no such version of PSCI
+ * @throws RangeError for a service this host does not offer
+ */
+export function captureHost(
+  kvm: Kvm,
+  { features = ['psci-0.2'], services = {}, psci, vcpus = 1, ...how }: CaptureHostOptions = {},
+): State {
+  using vm = kvm.createVm()
+  for (let id = 0; id < vcpus; id++) vm.createVcpu(id, { features })
+  vm.services.elect(services)
+  if (psci !== undefined) {
+    vm.vcpus[0]!.registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(psci))
+  }
+  return capture(kvm, vm, how)
+}

@@ -1,0 +1,75 @@
+/** What a VMM does with the registers of a VM it moves, as far as it decides whether the move succeeds and what the guest then sees. */
+import { workarounds } from '../../hypercalls/index.js'
+
+/** What can go wrong with one register. */
+export type Obstacle =
+  /** The state has it, the destination does not. */
+  | 'absent'
+  /** The destination refuses the value. */
+  | 'refused'
+  /** The destination has it, the state does not. */
+  | 'missing'
+  /** The destination accepts the value and then reads another. */
+  | 'differs'
+
+/** What becomes of it: the move fails; it goes on and nobody is told; it goes on because the VMM knows that it may. */
+export type Reaction = 'fails' | 'silent' | 'tolerated'
+
+/** One thing a VMM does, and where that is to be seen. */
+export interface VmmRow {
+  readonly rule: string
+  readonly source: string
+}
+
+export interface VmmRules {
+  readonly name: string
+  /** For readers. */
+  readonly rows: readonly VmmRow[]
+  /** Whether the VMM saves and restores the register at all. */
+  carries(id: bigint): boolean
+  /** `value` is the state's, or the destination's where the state has none. */
+  on(obstacle: Obstacle, id: bigint, value: bigint): Reaction
+}
+
+const workaroundIds = new Set(workarounds.map(({ register }) => register))
+
+/** No VMM's: all that the state holds must be there afterwards. What this library's own `restore` asks for. */
+export const strict: VmmRules = {
+  name: 'strict',
+  rows: [
+    {
+      rule: 'every register of the state must be accepted and read back the same',
+      source: 'KVM_SET_ONE_REG, then KVM_GET_ONE_REG (Documentation/virt/kvm/api.rst)',
+    },
+    {
+      rule: 'a mitigation’s state that the destination accepts is good enough: KVM checks it and keeps its own',
+      source: 'arch/arm64/kvm/hypercalls.c:kvm_arm_set_fw_reg',
+    },
+    {
+      rule: 'what the state does not hold keeps the destination’s value',
+      source: 'KVM_ARM_VCPU_INIT (Documentation/virt/kvm/api.rst)',
+    },
+  ],
+  carries: () => true,
+  on(obstacle, id) {
+    if (obstacle === 'missing') return 'silent'
+    return obstacle === 'differs' && workaroundIds.has(id) ? 'tolerated' : 'fails'
+  },
+}
+
+const rules: readonly VmmRules[] = [strict]
+
+/** Names `vmmRules` takes. */
+export function vmmNames(): string[] {
+  return rules.map(({ name }) => name)
+}
+
+/**
+ * The rules of a VMM by its name.
+ * @throws RangeError for a name that is none of `vmmNames()`
+ */
+export function vmmRules(name: string): VmmRules {
+  const found = rules.find((candidate) => candidate.name === name)
+  if (found !== undefined) return found
+  throw new RangeError(`no VMM called ${JSON.stringify(name)} is known; there are: ${vmmNames().join(', ')}`)
+}

@@ -1,0 +1,165 @@
+/** Reading files of the formats this package publishes: bounded, checked against their schema, refused with the entry at fault. */
+import { isUtf8 } from 'node:buffer'
+import { closeSync, openSync, readSync } from 'node:fs'
+import * as v from 'valibot'
+
+/** A file that is not what it should be: the message names the file and, where one is at fault, the entry. */
+export class FormatError extends Error {
+  override readonly name = 'FormatError'
+  readonly code = 'ERR_KVM_FORMAT'
+  /** The file, or whatever else the text came from. */
+  readonly source: string
+  /** The entry at fault as a JSON path, `$.registers[3].value`; `$` for the whole. */
+  readonly path: string
+
+  constructor(source: string, path: string, problem: string) {
+    super(printable(`${source}: ${path === '$' ? '' : `${path}: `}${problem}`))
+    this.source = source
+    this.path = path
+  }
+}
+
+/** What is read may hold anything: a message of a length to read, which a terminal does not take for commands. */
+function printable(message: string): string {
+  const short = message.length > 1000 ? `${message.slice(0, 1000)}…` : message
+  return short.replaceAll(/\p{Cc}/gu, '?')
+}
+
+interface Head {
+  readonly format: v.LiteralSchema<string, undefined>
+  readonly version: v.LiteralSchema<number, undefined>
+}
+
+/** A format of documents: JSON objects with the entries `format` and `version`. */
+export interface DocumentFormat<T> {
+  /** What one is called in an error: `report`. */
+  readonly noun: string
+  readonly schema: v.GenericSchema<unknown, T> & { readonly entries: Head }
+  /** What the schema cannot say; throws FormatError. */
+  readonly checkMore?: (document: T, source: string) => void
+}
+
+/** Larger than any document by two orders of magnitude; what is larger is something else. */
+const MAX_BYTES = 64 * 1024 * 1024
+
+/**
+ * Reads a document from a file.
+ * @throws FormatError for a file that is missing, empty, truncated, of another format or version, or hostile
+ */
+export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
+  let bytes: Buffer
+  try {
+    bytes = readAtMost(file, MAX_BYTES + 1)
+  } catch (error) {
+    throw new FormatError(
+      file,
+      '$',
+      `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
+    )
+  }
+  // Cut at the limit, a character may be cut too.
+  if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
+  return parseDocument(bytes.toString('utf8'), file, format)
+}
+
+/** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
+function readAtMost(file: string, limit: number): Buffer {
+  const descriptor = openSync(file, 'r')
+  try {
+    const chunks: Buffer[] = []
+    let length = 0
+    while (length < limit) {
+      const chunk = Buffer.allocUnsafe(Math.min(256 * 1024, limit - length))
+      const count = readSync(descriptor, chunk)
+      if (count === 0) break
+      chunks.push(chunk.subarray(0, count))
+      length += count
+    }
+    return Buffer.concat(chunks)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/**
+ * Reads a document from JSON text; `source` is what its errors call it.
+ * @throws FormatError as `readDocument`
+ */
+export function parseDocument<T>(json: string, source: string, format: DocumentFormat<T>): T {
+  if (json.length > MAX_BYTES)
+    throw new FormatError(
+      source,
+      '$',
+      `is larger than any ${format.noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`,
+    )
+  if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
+  let data: unknown
+  try {
+    data = JSON.parse(json)
+  } catch (error) {
+    throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
+  }
+  return checkDocument(data, source, format)
+}
+
+/**
+ * Checks data to be a document.
+ * @throws FormatError as `readDocument`
+ */
+export function checkDocument<T>(data: unknown, source: string, format: DocumentFormat<T>): T {
+  const { noun, schema, checkMore } = format
+  const head = data as { format?: unknown; version?: unknown } | null
+  if (head === null || typeof head !== 'object' || head.format !== schema.entries.format.literal) {
+    const found = typeof head?.format === 'string' ? `, found ${JSON.stringify(head.format)}` : ''
+    throw new FormatError(
+      source,
+      '$.format',
+      `is not a ${noun}: expected "${schema.entries.format.literal}"${found}`,
+    )
+  }
+  const { literal: version } = schema.entries.version
+  if (head.version !== version) {
+    const found = typeof head.version === 'number' ? `is ${head.version}` : 'is no number'
+    throw new FormatError(source, '$.version', `${found}, and this version of kvm-arm64 reads ${version}`)
+  }
+  const result = v.safeParse(schema, data, { abortEarly: true })
+  if (!result.success) {
+    const issue = result.issues[0]
+    throw new FormatError(source, jsonPath(issue.path ?? []), issue.message)
+  }
+  checkMore?.(result.output, source)
+  return result.output
+}
+
+/**
+ * Refuses a list in which an id stands twice: the second of two would silently lose.
+ * @param path of the list, `$.registers`
+ * @throws FormatError
+ */
+export function refuseDuplicateIds(
+  entries: readonly { readonly id: string | number }[],
+  path: string,
+  source: string,
+): void {
+  const seen = new Map<string | number, number>()
+  for (const [index, { id }] of entries.entries()) {
+    const first = seen.get(id)
+    if (first !== undefined) {
+      throw new FormatError(source, `${path}[${index}].id`, `${id} stands already at ${path}[${first}]`)
+    }
+    seen.set(id, index)
+  }
+}
+
+/** The path of an issue of valibot, `$.registers[3].value`. */
+export function jsonPath(path: readonly { key?: unknown }[]): string {
+  return path.reduce(
+    (text, { key }) =>
+      typeof key === 'number'
+        ? `${text}[${key}]`
+        : /^[A-Za-z_$][\w$]*$/.test(String(key))
+          ? `${text}.${String(key)}`
+          : `${text}[${JSON.stringify(key)}]`,
+    '$',
+  )
+}

@@ -1,0 +1,21 @@
+/** What the entries of every format are made of. */
+import * as v from 'valibot'
+
+/** A 64-bit quantity or wider, unsigned, lower case, no leading zeros: `0x0`, `0x6030000000160000`. At most 2048 bits. */
+export const hex = v.pipe(
+  v.string(),
+  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,511})$/, 'is not a 0x… number in lower case without leading zeros'),
+)
+export const hex64 = v.pipe(
+  v.string(),
+  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
+)
+/** Shown on terminals, so nothing one could take for a command. */
+export const text = v.pipe(
+  v.string(),
+  v.maxLength(1000),
+  v.regex(/^[ -~\u00a0-\uffff]*$/, 'holds control characters'),
+)
+export const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
+/** `uname -r` and `uname -v`: for readers, never for a decision. */
+export const host = v.strictObject({ release: text, build: text })
