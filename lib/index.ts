@@ -2,6 +2,15 @@
  * The arm64 KVM interface for Node.js, real or simulated. README.md has a first script.
  */
 export type * from './backend.js'
+export { apply, type Applied, type AppliedRegister } from './compat/baseline/apply.js'
+export { baseline, type BaselineOptions, type NamedReport } from './compat/baseline/baseline.js'
+export {
+  type Baseline,
+  type BaselineBitmap,
+  type PinnedRegister,
+  readBaseline,
+  type Unreconciled,
+} from './compat/baseline/format.js'
 export { census, type CensusCall, type CensusOptions } from './compat/census.js'
 export { capture, captureHost, type CaptureHostOptions } from './compat/capture.js'
 export { probe } from './compat/probe.js'

@@ -32,6 +32,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   show: async () => (await import('./show.js')).showCommand(),
   decode: async () => (await import('./decode.js')).decodeCommand(),
   hosts: async () => (await import('./hosts.js')).hostsCommand(),
+  baseline: async () => (await import('./baseline.js')).baselineCommand(),
+  apply: async () => (await import('./apply.js')).applyCommand(),
   trace: async () => (await import('./trace.js')).traceCommand(),
   census: async () => (await import('./census.js')).censusCommand(),
   lab: async () => (await import('./lab.js')).labCommand(),

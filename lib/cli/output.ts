@@ -1,4 +1,6 @@
 import { styleText } from 'node:util'
+import { writeFileAtomically } from '../report/write.js'
+import { CommandError, exitStatus } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -32,4 +34,18 @@ export function withProgress<T>(text: string, work: () => T): T {
   } finally {
     process.stderr.write('\r\u001b[K')
   }
+}
+
+/**
+ * Writes a file whole or not at all, and says so.
+ * @throws CommandError where it cannot be written
+ */
+export function writeOutput(file: string, text: string): void {
+  try {
+    writeFileAtomically(file, text)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
+  }
+  note(`wrote ${file}`)
 }

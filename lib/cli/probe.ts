@@ -1,14 +1,13 @@
-import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { probe } from '../compat/probe.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
-import { formatDocument, writeFileAtomically } from '../report/write.js'
+import { formatDocument } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import { parseFeatures, reportOf } from './host.js'
-import { note, print, withProgress } from './output.js'
+import { note, print, withProgress, writeOutput } from './output.js'
 import { listRegisters, registerTable } from './registers.js'
 import { summary } from './summary.js'
 
@@ -66,13 +65,11 @@ Examples:
 }
 
 function run({ output, simulate, backend, features, json }: Flags): void {
-  // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
-  setFlagsFromString('--no-opt')
   const { kvm, host } = open(simulate, backend)
   try {
     const report = withProgress(`Probing ${host}`, () => probe(kvm))
     const registers = features && listRegisters(kvm, report, features)
-    if (output !== undefined) writeReport(output, formatDocument(report))
+    if (output !== undefined) writeOutput(output, formatDocument(report))
     if (json) {
       process.stdout.write(formatDocument(report))
       return
@@ -116,16 +113,6 @@ const noKvm: Readonly<Record<string, string>> = {
 
 function openSimulated(hostOrFile: string): { kvm: Kvm; host: string } {
   return { kvm: openKvm(simulator(reportOf(hostOrFile))), host: `${hostOrFile}, simulated` }
-}
-
-function writeReport(file: string, text: string): void {
-  try {
-    writeFileAtomically(file, text)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
-  }
-  note(`wrote ${file}`)
 }
 
 function whereToLook(report: string | undefined): string {

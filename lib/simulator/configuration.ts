@@ -16,7 +16,7 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
 export function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
-  const listed = configuration === null ? report.registers : applyConfiguration(report, configuration)
+  const listed = listRegisters(report, configuration)
   const accepts = new Map(
     [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),
   )
@@ -41,8 +41,15 @@ export function buildRegisterFile(report: Report, configuration: Configuration |
   }
 }
 
-/** The base's list with what the configuration removes, adds and changes. */
-function applyConfiguration(report: Report, configuration: Configuration): ReportedRegister[] {
+/**
+ * The registers of a configuration of the report in `KVM_GET_REG_LIST`'s order: the base's list with what the configuration removes,
+ * adds and changes; null is the base.
+ */
+export function listRegisters(
+  report: Report,
+  configuration: Configuration | null,
+): readonly ReportedRegister[] {
+  if (configuration === null) return report.registers
   const removed = new Set(configuration.removed)
   const changed = new Map(configuration.changed.map(({ id, value }) => [id, value]))
   const listed = report.registers

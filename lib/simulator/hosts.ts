@@ -1,6 +1,8 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { Backend } from '../backend.js'
 import { packageRoot } from '../package-root.js'
+import { readReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
 import { simulatorBackend } from './backend.js'
 import { SimulatorError } from './errors.js'
@@ -28,8 +30,7 @@ export function builtInReport(name: string): Report {
       `No built-in host is called ${JSON.stringify(name)}. There are: ${names.join(', ') || 'none'}.`,
     )
   }
-  // Not checked against the schema, which takes longer than all else here: the tests do that once for all.
-  return JSON.parse(readFileSync(new URL(name + SUFFIX, folder), 'utf8')) as Report
+  return readReport(fileURLToPath(new URL(name + SUFFIX, folder)))
 }
 
 /**

@@ -1,4 +1,5 @@
 import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
+import { baselineSchema } from '../../lib/compat/baseline/format.js'
 import { stateSchema } from '../../lib/compat/state.js'
 import { reportSchema } from '../../lib/report/report.js'
 
@@ -9,6 +10,7 @@ type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
 export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
   { file: 'lib/compat/state.schema.json', text: jsonSchema('state', stateSchema) },
+  { file: 'lib/compat/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 
 // The converter gets a record's picklist of keys right (`propertyNames`) and reports it as an error all the same.

@@ -1,0 +1,177 @@
+import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
+import { decodeRegister, encodeRegister, registerFields, registerWidth } from '../../registers/index.js'
+import type { Baseline } from './format.js'
+
+/** A register of the baseline on a VM. */
+export interface AppliedRegister {
+  id: bigint
+  name: string
+  /** What the bits the baseline settles are to be, and which they are. */
+  value: bigint
+  mask: bigint
+  /** What it holds now; null where the VM has no such register. */
+  reads: bigint | null
+  /** Bits the baseline settles that are not as it wants them. */
+  refused: bigint
+  /** Fields these bits are in; bit numbers where they have no name. */
+  fields: string[]
+  /** What `KVM_SET_ONE_REG` answered, where it refused the value. */
+  errno?: string
+  /** Whether the baseline says that this host may lack the register. */
+  declared: boolean
+}
+
+export interface Applied {
+  /** Of every register of the baseline, in the order written. */
+  registers: AppliedRegister[]
+  /** Those of them that are not as the baseline wants them and that it does not declare. */
+  refused: AppliedRegister[]
+}
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+
+/**
+ * A VM with vCPUs configured by a baseline and read back. The VM is the caller's to close.
+ * @throws KvmError where there can be no such VM at all: its address space, a capability or the vCPUs' features are refused
+ */
+export function apply(
+  kvm: Kvm,
+  baseline: Baseline,
+  { vcpus: count = 1 }: { vcpus?: number } = {},
+): Applied & { vm: Vm } {
+  const vm = kvm.createVm({ ipaSize: baseline.ipaSize })
+  try {
+    for (const capability of baseline.capabilities) vm.enableCapability(capability)
+    const vcpus = Array.from({ length: count }, (_, id) => vm.createVcpu(id, { init: false }))
+    for (const vcpu of vcpus) vcpu.init({ features: baseline.features })
+    // Lengths are settled by the finalize, and ID registers tell of them: all vCPUs first.
+    const lengths = vcpus.flatMap((vcpu) => finalize(vcpu, baseline))
+    const registers = [...lengths, ...vcpus.flatMap((vcpu) => configure(vcpu, baseline))]
+    return {
+      vm,
+      registers,
+      refused: registers.filter(({ refused, declared }) => refused !== 0n && !declared),
+    }
+  } catch (error) {
+    vm.close()
+    throw error
+  }
+}
+
+function finalize(vcpu: Vcpu, { features, vectorLengths }: Baseline): AppliedRegister[] {
+  if (!features.includes('sve')) return []
+  const wanted = vectorLengths === null ? null : BigInt(vectorLengths)
+  const found =
+    wanted === null
+      ? []
+      : [write(vcpu, { id: SVE_VLS, value: wanted, mask: allBits(SVE_VLS), declared: false })]
+  vcpu.finalize()
+  return found
+}
+
+/** ID registers first: states of mitigations depend on them. */
+function configure(vcpu: Vcpu, baseline: Baseline): AppliedRegister[] {
+  const absent = new Set(
+    baseline.unreconciled.filter(({ kind }) => kind === 'absent').map(({ id }) => BigInt(id)),
+  )
+  const wanted: Wanted[] = [
+    ...baseline.idRegisters.map(({ id, value, mask }) => ({
+      id: BigInt(id),
+      value: BigInt(value),
+      mask: BigInt(mask),
+    })),
+    ...(baseline.psciVersion === null
+      ? []
+      : [{ id: PSCI_VERSION, value: BigInt(baseline.psciVersion), mask: allBits(PSCI_VERSION) }]),
+    ...baseline.bitmaps.map(({ id, value }) => ({
+      id: BigInt(id),
+      value: BigInt(value),
+      mask: allBits(BigInt(id)),
+    })),
+    ...baseline.registers.map(({ id, value, mask }) => ({
+      id: BigInt(id),
+      value: BigInt(value),
+      mask: BigInt(mask),
+    })),
+  ].map((entry) => Object.assign(entry, { declared: absent.has(entry.id) }))
+  for (const entry of wanted) write(vcpu, entry)
+  // Read at the end: a write may change another register than its own.
+  return wanted.map((entry) => write(vcpu, entry))
+}
+
+interface Wanted {
+  id: bigint
+  value: bigint
+  mask: bigint
+  declared: boolean
+}
+
+function write(vcpu: Vcpu, wanted: Wanted): AppliedRegister {
+  const { id, value, mask } = wanted
+  const before = read(vcpu, id)
+  if (before === null) return outcome(wanted, null)
+  const target = (before & ~mask) | (value & mask)
+  if (target === before) return outcome(wanted, before)
+  const errno = set(vcpu, id, target)
+  if (errno === null) return outcome(wanted, read(vcpu, id))
+  // Refused whole: what of it is accepted, nibble by nibble, narrows it down.
+  let reached = before
+  for (let shift = 0n; target >> shift !== 0n || reached >> shift !== 0n; shift += 4n) {
+    const next = (reached & ~(0xfn << shift)) | (target & (0xfn << shift))
+    if (next !== reached && set(vcpu, id, next) === null) reached = next
+  }
+  return { ...outcome(wanted, read(vcpu, id)), errno }
+}
+
+function outcome({ id, value, mask, declared }: Wanted, reads: bigint | null): AppliedRegister {
+  const refused = reads === null ? mask : (reads ^ value) & mask
+  const { name } = decodeRegister(id)
+  return {
+    id,
+    name,
+    value,
+    mask,
+    reads,
+    refused,
+    fields: reads === null ? [] : fieldsIn(id, refused),
+    declared: declared && reads === null,
+  }
+}
+
+function fieldsIn(id: bigint, bits: bigint): string[] {
+  let rest = bits
+  const names: string[] = []
+  for (const { name, lsb, width } of registerFields(id)) {
+    const mask = ((1n << BigInt(width)) - 1n) << BigInt(lsb)
+    if ((bits & mask) !== 0n) names.push(name)
+    rest &= ~mask
+  }
+  for (let bit = 0; rest >> BigInt(bit) !== 0n; bit++) {
+    if ((rest >> BigInt(bit)) & 1n) names.push(`bit ${bit}`)
+  }
+  return names
+}
+
+function read(vcpu: Vcpu, id: bigint): bigint | null {
+  try {
+    return vcpu.registers.get(id)
+  } catch (error) {
+    if (error instanceof KvmError && error.code === 'ENOENT') return null
+    throw error
+  }
+}
+
+function set(vcpu: Vcpu, id: bigint, value: bigint): string | null {
+  try {
+    vcpu.registers.set(id, value)
+    return null
+  } catch (error) {
+    if (error instanceof KvmError) return error.code
+    throw error
+  }
+}
+
+function allBits(id: bigint): bigint {
+  return (1n << BigInt(registerWidth(id))) - 1n
+}
