@@ -65,6 +65,7 @@ class FeatureIdRegister implements Register {
 
   /** KVM puts another value in the place of some that it accepts. */
   #stored(written: bigint): bigint {
+    if (this.#storedAs.length === 0) return written
     let value = written
     for (const entry of this.#storedAs) {
       const shift = BigInt(4 * entry.nibble)

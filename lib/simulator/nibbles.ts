@@ -9,7 +9,10 @@ export class NibbleSets {
   /** Whether every nibble of a value is in its set. */
   hasAll(value: bigint): boolean {
     const [low, high] = halves(value)
-    return this.#sets.every((set, index) => (set >> nibbleAt(low, high, index)) & 1)
+    for (let index = 0; index < this.#sets.length; index++) {
+      if (((this.#sets[index]! >> nibbleAt(low, high, index)) & 1) === 0) return false
+    }
+    return true
   }
 
   /** Whether any nibble of a value is in its set. */

@@ -122,12 +122,17 @@ export class SimulatedVcpu implements VcpuFd {
 
   setRegs(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): number {
     checkBatch(ids, values, outcomes)
-    for (const [index, id] of ids.entries()) {
-      if (!isWiderThanWord(id)) checkRegisterValue(id, values[index]!, registerWidth(id))
+    // What an id tells is found out once for all writes to it in a row: a probe makes hundreds.
+    let width = 0
+    for (let index = 0; index < ids.length; index++) {
+      if (ids[index] !== ids[index - 1]) width = registerWidth(ids[index]!)
+      if (width < 64) checkRegisterValue(ids[index]!, values[index]!, width)
     }
+    let write: ((value: bigint) => number) | undefined
     let failures = 0
-    for (const [index, id] of ids.entries()) {
-      const outcome = isWiderThanWord(id) ? -errnos.EINVAL : this.setOneReg(id, values[index]!)
+    for (let index = 0; index < ids.length; index++) {
+      if (ids[index] !== ids[index - 1]) write = this.#writer(ids[index]!)
+      const outcome = write!(values[index]!)
       outcomes[index] = outcome
       if (outcome < 0) failures++
     }
@@ -274,6 +279,16 @@ export class SimulatedVcpu implements VcpuFd {
     const register = this.#state.file?.byId.get(id)
     if (register === undefined) checkRegisterId(id)
     return register
+  }
+
+  /** `KVM_SET_ONE_REG` of a batch, for one id. */
+  #writer(id: bigint): (value: bigint) => number {
+    if (isWiderThanWord(id)) return () => -errnos.EINVAL
+    const register = this.#register(id)
+    const barrier = this.#oneRegBarrier()
+    if (barrier < 0) return () => barrier
+    if (register === undefined) return () => missingRegister(this.#state, id)
+    return (value) => register.write(this.#state, value)
   }
 
   /** null where the vCPU waits now, else what `KVM_RUN` answers at once. */

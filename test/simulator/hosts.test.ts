@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { checkReport } from '../../lib/report/read.js'
 import { builtInHosts, builtInReport, simulator } from '../../lib/simulator/index.js'
 import { made, oldHost } from './fixture.js'
 
-test('every built-in host opens by its name', () => {
+test('every built-in host opens by its name, and its report is one', () => {
   for (const name of builtInHosts()) {
     assert.equal(made(simulator(name).open()).getApiVersion(), 12, name)
     assert.equal(simulator(name).host.release, builtInReport(name).host.release)
+    assert.deepEqual(checkReport(builtInReport(name), name), builtInReport(name))
   }
 })
 

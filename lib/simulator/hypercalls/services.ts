@@ -1,5 +1,4 @@
 /** What KVM answers beside PSCI (`arch/arm64/kvm/{hypercalls,trng,pvtime}.c`). */
-import { getRandomValues } from 'node:crypto'
 import {
   functionIds,
   gateOf,
@@ -106,7 +105,7 @@ function offeredVendorServices({ vm }: VcpuState): bigint {
 /** x1 to x3 hold the bits, the highest register the lowest ones. */
 function randomBits(count: number, width: 32 | 64): Results {
   if (count > 3 * width) return [toWord(trngReturns.INVALID_PARAMETERS)]
-  const bytes = getRandomValues(new BigUint64Array(3))
+  const bytes = crypto.getRandomValues(new BigUint64Array(3))
   const entropy = BigInt.asUintN(count, (bytes[0]! << 128n) | (bytes[1]! << 64n) | bytes[2]!)
   const words = [2, 1, 0].map((index) => BigInt.asUintN(width, entropy >> BigInt(index * width)))
   return [toWord(trngReturns.SUCCESS), ...words]

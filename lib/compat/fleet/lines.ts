@@ -1,0 +1,64 @@
+import { readSync } from 'node:fs'
+
+export interface LineReader {
+  /** A line without its end; the bytes are overwritten afterwards. `number` counts from 1. */
+  line(bytes: Buffer, number: number): void
+  /** A line that is longer than any may be: it was read over. */
+  tooLong(number: number): void
+}
+
+const START = 1024 * 1024
+/** A pipe hands out no more at once. */
+const ROOM = 64 * 1024
+
+/**
+ * Reads lines to the end of a file or pipe, in memory for one line of `limit` bytes at most, whatever comes.
+ * @throws the error of `node:fs` where it cannot be read
+ */
+export function readLines(descriptor: number, limit: number, reader: LineReader): void {
+  let buffer = Buffer.allocUnsafe(START)
+  let [start, end, number] = [0, 0, 1]
+  let skipping = false
+  for (;;) {
+    if (buffer.length - end < ROOM) {
+      // A line that fills half of what there is needs more room, any other only its place.
+      const wanted = end - start > buffer.length / 2 ? Buffer.allocUnsafe(2 * buffer.length) : buffer
+      buffer.copy(wanted, 0, start, end)
+      ;[buffer, start, end] = [wanted, 0, end - start]
+    }
+    const count = readSome(descriptor, buffer, end)
+    if (count === 0) break
+    let from = end
+    end += count
+    for (;;) {
+      const newline = buffer.subarray(0, end).indexOf(10, from)
+      if (newline < 0) break
+      if (!skipping) reader.line(buffer.subarray(start, newline), number)
+      skipping = false
+      number++
+      start = from = newline + 1
+    }
+    if (end - start > limit && !skipping) {
+      reader.tooLong(number)
+      skipping = true
+    }
+    if (skipping) start = end = 0
+  }
+  if (end > start) reader.line(buffer.subarray(start, end), number)
+}
+
+/** What is there, at least one byte but at the end; also from a pipe that another process made non-blocking. */
+function readSome(descriptor: number, buffer: Buffer, offset: number): number {
+  for (;;) {
+    try {
+      return readSync(descriptor, buffer, offset, buffer.length - offset, null)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EOF') return 0
+      if (code !== 'EAGAIN') throw error
+      Atomics.wait(pause, 0, 0, 1)
+    }
+  }
+}
+
+const pause = new Int32Array(new SharedArrayBuffer(4))
