@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { decodeRegister, encodeRegister, registerName } from '../../registers/index.js'
-import { FormatError, jsonPath } from '../../report/read.js'
+import { FormatError, jsonPath, parseJson } from '../../report/document.js'
 import type { Accepts, Report, ReportedRegister, Write } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
 import { checkCpuTemplate } from './firecracker.js'
@@ -45,12 +45,7 @@ export function looksLikeFingerprint(data: unknown): boolean {
  * @throws FormatError for what is no fingerprint of an arm64 host, naming the entry
  */
 export function parseFingerprint(json: string, source: string): Fingerprint {
-  let data: unknown
-  try {
-    data = JSON.parse(json)
-  } catch (error) {
-    throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
-  }
+  const data = parseJson(json, source, 'fingerprint')
   if (!looksLikeFingerprint(data)) {
     throw new FormatError(source, '$', 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config')
   }

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { encodeRegister, registerName, registerWidth } from '../../registers/index.js'
-import { FormatError, jsonPath } from '../../report/read.js'
+import { FormatError, jsonPath, parseJson } from '../../report/document.js'
 import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '../../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
@@ -54,12 +54,7 @@ const templateShape = v.strictObject({
  * @throws FormatError for what Firecracker would not read as a template, naming the entry
  */
 export function parseCpuTemplate(json: string, source: string): ReadTemplate {
-  let data: unknown
-  try {
-    data = JSON.parse(json)
-  } catch (error) {
-    throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
-  }
+  const data = parseJson(json, source, 'CPU template')
   return checkCpuTemplate(data, source)
 }
 
