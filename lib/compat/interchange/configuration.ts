@@ -17,8 +17,6 @@ export interface ConfiguredRegister {
 
 /** What userspace can decide of a guest's view of its CPU before the first run: what the exporters speak of. */
 export interface GuestConfiguration {
-  /** What it was taken from, for readers. */
-  source: string
   features: readonly VcpuFeature[]
   /** Value of `KVM_REG_ARM_PSCI_VERSION`; absent where it is left to the host. */
   psciVersion?: bigint
@@ -63,7 +61,7 @@ export function hasAarch32(pfr0: bigint): boolean {
  */
 export function guestConfiguration(
   kvm: Kvm,
-  { source, features = ['psci-0.2'] }: { source: string; features?: readonly VcpuFeature[] },
+  features: readonly VcpuFeature[] = ['psci-0.2'],
 ): GuestConfiguration {
   using vm = kvm.createVm()
   using vcpu = vm.createVcpu(0, { features })
@@ -76,7 +74,6 @@ export function guestConfiguration(
       .map((id) => ({ id, value: registers.get(id), mask: (1n << BigInt(registerWidth(id))) - 1n }))
       .toSorted((a, b) => (a.id < b.id ? -1 : 1))
   return {
-    source,
     features,
     psciVersion: registers.get(psciVersionId),
     bitmaps: valued((id) => decodeRegister(id).space === 'bitmap'),

@@ -30,23 +30,29 @@ const fingerprintShape = v.object({
   guest_cpu_config: v.unknown(),
 })
 
-/** Registers the helper leaves out of every dump, because they differ each time. */
-const leftOut: ReadonlySet<bigint> = new Set(
-  ['pc', 'KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map(encodeRegister),
+/** Registers the helper leaves out of every dump, because they differ each time, each with one that a host has only beside it. */
+const leftOut: ReadonlyMap<bigint, bigint> = new Map(
+  [
+    ['pc', 'pstate'],
+    ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_TIMER_CTL'],
+    ['KVM_REG_ARM_PTIMER_CNT', 'KVM_REG_ARM_PTIMER_CTL'],
+  ].map(([name, companion]) => [encodeRegister(name!), encodeRegister(companion!)]),
 )
-
-/** Whether parsed JSON looks like a fingerprint, of any architecture. */
-export function looksLikeFingerprint(data: unknown): boolean {
-  return typeof data === 'object' && data !== null && 'guest_cpu_config' in data
-}
 
 /**
  * Reads a fingerprint from JSON text; `source` is what its errors call it.
  * @throws FormatError for what is no fingerprint of an arm64 host, naming the entry
  */
 export function parseFingerprint(json: string, source: string): Fingerprint {
-  const data = parseJson(json, source, 'fingerprint')
-  if (!looksLikeFingerprint(data)) {
+  return checkFingerprint(parseJson(json, source, 'fingerprint'), source)
+}
+
+/**
+ * Checks data to be a fingerprint.
+ * @throws FormatError as `parseFingerprint`
+ */
+export function checkFingerprint(data: unknown, source: string): Fingerprint {
+  if (typeof data !== 'object' || data === null || !('guest_cpu_config' in data)) {
     throw new FormatError(source, '$', 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config')
   }
   const result = v.safeParse(fingerprintShape, data, { abortEarly: true })
@@ -127,10 +133,16 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
     const id = BigInt(register.id)
     const value = values.get(id)
     if (value !== undefined) return [withValue(register, value)]
-    return leftOut.has(id) ? [register] : []
+    const companion = leftOut.get(id)
+    return companion !== undefined && values.has(companion) ? [register] : []
   })
   for (const [id, value] of values) {
     if (!likeById.has(id)) registers.push({ id: hex(id), name: registerName(id), value: hex(value) })
+  }
+  for (const [id, companion] of leftOut) {
+    if (!likeById.has(id) && values.has(companion)) {
+      registers.push({ id: hex(id), name: registerName(id), value: null })
+    }
   }
   const present = new Set(registers.map(({ id }) => id))
   const masks = new Map((like.writableMasks ?? []).map(({ id, mask }) => [id, BigInt(mask)]))

@@ -2,9 +2,7 @@
  * Feature files of Kubernetes' Node Feature Discovery, source `local` (`docs/usage/customization-guide.md` there; what is accepted is
  * decided by `source/local/local.go`). One belongs into `/etc/kubernetes/node-feature-discovery/features.d/`.
  */
-import { basename } from 'node:path'
 import type { Report } from '../../report/report.js'
-import { writeFileAtomically } from '../../report/write.js'
 import type { Emitted } from './emitted.js'
 import { nodeFacts } from './node-facts.js'
 
@@ -61,17 +59,6 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
     'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others',
   )
   return { text, inexpressible }
-}
-
-/**
- * Writes a feature file so that Node Feature Discovery never reads a part of one.
- * @throws RangeError for a name that starts with a dot, which is not read
- */
-export function writeFeatureFile(file: string, text: string): void {
-  if (basename(file).startsWith('.')) {
-    throw new RangeError(`${file}: Node Feature Discovery reads no file whose name starts with a dot`)
-  }
-  writeFileAtomically(file, text)
 }
 
 /** @throws RangeError for what Kubernetes does not take for the prefix of a label */

@@ -67,11 +67,11 @@ export const strict: VmmRules = {
 const rules: readonly VmmRules[] = [strict, qemu11, qemu10, firecracker, cloudHypervisor, crosvm]
 
 /** Names that stand for the newest version known. */
-const newest: Readonly<Record<string, VmmRules>> = { qemu: qemu11 }
+const newest: ReadonlyMap<string, VmmRules> = new Map([['qemu', qemu11]])
 
 /** Names `vmmRules` takes. */
 export function vmmNames(): string[] {
-  return [...rules.map(({ name }) => name), ...Object.keys(newest)]
+  return [...rules.map(({ name }) => name), ...newest.keys()]
 }
 
 /**
@@ -79,7 +79,7 @@ export function vmmNames(): string[] {
  * @throws RangeError for a name that is none of `vmmNames()`
  */
 export function vmmRules(name: string): VmmRules {
-  const found = newest[name] ?? rules.find((candidate) => candidate.name === name)
+  const found = newest.get(name) ?? rules.find((candidate) => candidate.name === name)
   if (found !== undefined) return found
   throw new RangeError(`no VMM called ${JSON.stringify(name)} is known; there are: ${vmmNames().join(', ')}`)
 }
