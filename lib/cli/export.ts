@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Baseline, baselineFormat } from '../compat/baseline/format.js'
+import { baselineConfiguration } from '../compat/interchange/baseline.js'
 import { guestConfiguration, type GuestConfiguration } from '../compat/interchange/configuration.js'
 import type { Emitted } from '../compat/interchange/emitted.js'
 import { firecrackerTemplate } from '../compat/interchange/firecracker.js'
@@ -8,17 +11,17 @@ import { labelNamespace, nfdFeatures, refuseNamespace } from '../compat/intercha
 import { prometheusMetrics } from '../compat/interchange/prometheus.js'
 import { qemuCpuOption } from '../compat/interchange/qemu.js'
 import { KvmError, openKvm } from '../kvm/index.js'
-import { simulator } from '../simulator/index.js'
+import { checkDocument, readJson } from '../report/document.js'
+import { builtInHosts, simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import { parseFeatures, reportOf } from './host.js'
-import { note, printJson } from './output.js'
-import { writeText } from './write-text.js'
+import { note, printJson, writeOutput } from './output.js'
 
 interface Flags {
   to: Target
   output?: string
-  features: VcpuFeature[]
+  features?: VcpuFeature[]
   namespace: string
   expire: number
   json?: boolean
@@ -32,14 +35,16 @@ type Target = (typeof targets)[number]
 export function exportCommand(): Command {
   return new Command('export')
     .description('write what other tools read: CPU templates, options, labels, metrics')
-    .argument('<report...>', 'reports, or names of `kvm-arm64 hosts`; more than one for kubevirt only')
+    .argument(
+      '<report...>',
+      'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',
+    )
     .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
     .option('-o, --output <file>', 'write to a file, whole or not at all')
     .option(
       '--features <list>',
-      'firecracker, qemu: vCPU features of the guest, separated by commas',
+      'firecracker, qemu: vCPU features of the guest, separated by commas (default: psci-0.2)',
       parseFeatures,
-      ['psci-0.2'],
     )
     .option(
       '--namespace <name>',
@@ -62,7 +67,7 @@ Formats:
 What the format has no words for is told on stderr.
 
 Examples:
-  kvm-arm64 export host.json --to firecracker -o template.json
+  kvm-arm64 export baseline.json --to firecracker -o template.json
   kvm-arm64 export host.json --to nfd -o /etc/kubernetes/node-feature-discovery/features.d/kvm-arm64
   kvm-arm64 export a.json b.json --to kubevirt
   kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
@@ -95,7 +100,8 @@ function run(sources: string[], flags: Flags): void {
     printJson({ to: flags.to, text, inexpressible })
     return
   }
-  writeText(text, flags.output)
+  if (flags.output === undefined) process.stdout.write(text)
+  else writeOutput(flags.output, text)
   for (const what of inexpressible) note(`not in it: ${what}`)
 }
 
@@ -110,16 +116,34 @@ const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, (source: string, fl
 }
 
 function configurationOf(source: string, { features }: Flags): GuestConfiguration {
+  const baseline = baselineIn(source)
+  if (baseline !== undefined) {
+    if (features === undefined) return baselineConfiguration(baseline)
+    throw new CommandError(
+      `${source} is a baseline, whose features are ${baseline.features.join(', ')}: --features is for reports`,
+      exitStatus.usage,
+    )
+  }
   using kvm = openKvm(simulator(reportOf(source)))
   try {
     return guestConfiguration(kvm, features)
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw new CommandError(
-      `${source} has no vCPU with the features ${features.join(', ')} (${error.code})`,
+      `${source} has no vCPU with the features ${features?.join(', ')} (${error.code})`,
       exitStatus.negative,
     )
   }
+}
+
+/** What a file holds, if it is a baseline. */
+function baselineIn(source: string): Baseline | undefined {
+  if (builtInHosts().includes(source) || !existsSync(source)) return undefined
+  const data = readJson(source, 'report or baseline')
+  const { literal } = baselineFormat.schema.entries.format
+  return (data as { format?: unknown } | null)?.format === literal
+    ? checkDocument(data, source, baselineFormat)
+    : undefined
 }
 
 function parseNamespace(text: string): string {

@@ -11,8 +11,7 @@ import { formatDocument } from '../report/write.js'
 import { builtInHosts, builtInReport } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
-import { note } from './output.js'
-import { writeText } from './write-text.js'
+import { note, writeOutput } from './output.js'
 
 interface Flags {
   like?: string
@@ -51,7 +50,9 @@ function run(file: string, { like, output }: Flags): void {
   try {
     const report = reportFromFingerprint(fingerprint, reportOf(like))
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
-    writeText(formatDocument(report), output)
+    const text = formatDocument(report)
+    if (output === undefined) process.stdout.write(text)
+    else writeOutput(output, text)
   } catch (error) {
     if (!(error instanceof UnlikeHostError)) throw error
     throw new CommandError(

@@ -26,6 +26,8 @@ export interface GuestConfiguration {
   idRegisters: readonly ConfiguredRegister[]
   /** SVE vector lengths in bits, ascending; none without the feature `sve`, or where they are left to the host. */
   vectorLengths: readonly number[]
+  /** Names of registers that cannot be pinned, because some of the hosts lack them. */
+  leftToHosts: readonly string[]
 }
 
 const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -82,5 +84,6 @@ export function guestConfiguration(
       return kind === 'aarch64' || (kind === 'aarch32' && aarch32) || id === ctrId
     }),
     vectorLengths: features.includes('sve') ? vectorLengthsOf(registers.get(vectorLengthsId)) : [],
+    leftToHosts: [],
   }
 }

@@ -225,7 +225,7 @@ const featureCapabilities: Readonly<Partial<Record<VcpuFeature, readonly Capabil
  */
 export function firecrackerTemplate(configuration: GuestConfiguration): Emitted & { template: CpuTemplate } {
   const { features, psciVersion, bitmaps, idRegisters, vectorLengths } = configuration
-  const inexpressible: string[] = []
+  const inexpressible = configuration.leftToHosts.map((name) => `${name}: some of the hosts lack it`)
   const asked = features.filter((feature) => feature !== 'psci-0.2' && feature in featureCapabilities)
   for (const feature of features) {
     if (feature in featureCapabilities) continue

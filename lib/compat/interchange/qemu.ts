@@ -21,7 +21,7 @@ export type QemuVersion = (typeof qemuVersions)[number]
  */
 export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVersion = '11.1'): Emitted {
   const { features, psciVersion, bitmaps, idRegisters, vectorLengths } = configuration
-  const inexpressible: string[] = []
+  const inexpressible = configuration.leftToHosts.map((name) => `${name}: some of the hosts lack it`)
   const options = ['host', `pmu=${onOff(features.includes('pmu-v3'))}`]
   if (features.includes('el1-32bit')) options.push('aarch64=off')
   options.push(`sve=${onOff(features.includes('sve'))}`)
