@@ -36,8 +36,6 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   apply: async () => (await import('./apply.js')).applyCommand(),
   trace: async () => (await import('./trace.js')).traceCommand(),
   census: async () => (await import('./census.js')).censusCommand(),
-  export: async () => (await import('./export.js')).exportCommand(),
-  import: async () => (await import('./import.js')).importCommand(),
   lab: async () => (await import('./lab.js')).labCommand(),
 }
 
