@@ -8,6 +8,7 @@ import { parseReport, readReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/simulator/hosts.js'
+import { baselineWork, doBaselineWork } from './baselines.js'
 import { askGuestCalls } from './guest-calls.js'
 import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
 import { ask, type Answer } from './scenarios.js'
@@ -78,6 +79,22 @@ describe('real kernels', { concurrency: 2 }, () => {
       it(`answers ${FUZZED} invented calls as the simulator of its report does`, async () => {
         const { stdout } = await runInside(lab, ...fuzzCommand(name, FUZZED, 1))
         assert.match(stdout.toString(), / 0 kinds of difference\n$/)
+      })
+
+      it('takes the baselines of the fleets it is part of, and what was configured by them elsewhere', async () => {
+        const work = baselineWork(name)
+        const command = ['node', 'dist/test/real/apply-baselines.js']
+        const { status, stdout, stderr } = await lab.run(command, { stdin: JSON.stringify(work) })
+        assert.equal(status, 0, stderr.toString())
+        const real = JSON.parse(stdout.toString()) as Answer[]
+        assert.ok(real.length >= 1000, `only ${real.length} answers were compared`)
+        assert.deepEqual(divergences(real, doBaselineWork(simulator(probed), work)), [])
+        const amiss = real.filter(
+          ({ question, answer }) =>
+            (question.startsWith('baseline of') && !/refused 0x0 $|^absent, as declared$/.test(answer)) ||
+            (question.startsWith('from ') && !/^(same|\[\[\],\[\]\])$/.test(answer)),
+        )
+        assert.deepEqual(amiss, [])
       })
 
       // The CPU with registers of every width.

@@ -28,6 +28,7 @@ export interface BaselineOptions {
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
+const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const implementationIds: readonly bigint[] = ['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister)
 const SSBS = 0xf0n
@@ -218,7 +219,9 @@ function settleRegisters(
     const isSame = new Set(initial).size === 1
     const moves = isSame || initial.every((value) => isPossible(nibbles, value))
     if (!identifies && moves) continue
-    const { value, mask, conflicts } = isSame ? unchanged(initial[0]!) : choose({ id, initial, nibbles })
+    const { value, mask, conflicts } = isSame
+      ? unchanged(initial[0]!)
+      : choose({ id, initial, nibbles, ...(id === CLIDR_EL1 && { admits: cleansLike(initial) }) })
     const pinned = { id: hex(id), name, value: hex(value), mask: hex(mask) }
     if (mask !== 0n) (identifies ? settled.idRegisters : settled.others).push(pinned)
     if (conflicts.length > 0) {
@@ -228,6 +231,17 @@ function settleRegisters(
     }
   }
   return settled
+}
+
+/**
+ * CLIDR_EL1 may not say that no cache need be cleaned, which no field says alone, where CTR_EL0.IDC does not
+ * (`arch/arm64/kvm/sys_regs.c:set_clidr`). A host of that sort shows it in what its fresh VM has.
+ */
+function cleansLike(initial: readonly bigint[]): (value: bigint) => boolean {
+  const level = (value: bigint, lsb: bigint): bigint => (value >> lsb) & 7n
+  const needsNoCleaning = (value: bigint): boolean =>
+    level(value, 24n) === 0n || (level(value, 21n) === 0n && level(value, 27n) === 0n)
+  return (value) => !needsNoCleaning(value) || initial.every(needsNoCleaning)
 }
 
 const anything = sixteen.map(() => 0xffff)

@@ -1,12 +1,14 @@
 /** Which of the values that every host can show is the best: field by field, as the kernel orders them. */
 import { type Field, fieldValue, registerFields } from '../../registers/index.js'
-import { nibbleOf, type Nibbles, sixteen } from './possible.js'
+import { isPossible, nibbleOf, type Nibbles, sixteen } from './possible.js'
 
 /** A register of several hosts: what a fresh VM of each has, and the values all of them can be brought to. */
 export interface Common {
   readonly id: bigint
   readonly initial: readonly bigint[]
   readonly nibbles: Nibbles
+  /** Whether a value is accepted as a whole, where that hangs on more than its nibbles one by one. */
+  readonly admits?: (value: bigint) => boolean
 }
 
 export interface Choice {
@@ -26,8 +28,8 @@ export function intersect(all: readonly Nibbles[]): Nibbles {
  * The greatest value of a register: in each field the one that promises a guest most of those no host has to make up. Fields without an
  * order, as those of MIDR_EL1, come from the host whose value is the most common.
  */
-export function choose({ id, initial, nibbles }: Common): Choice {
-  const model = mostCommon(initial, (value) => sixteen.every((nibble) => has(nibbles, nibble, value)))
+export function choose({ id, initial, nibbles, admits = () => true }: Common): Choice {
+  const model = mostCommon(initial, (value) => isPossible(nibbles, value) && admits(value))
   const choice: Choice = { value: 0n, mask: 0n, conflicts: [] }
   for (const { first, last, fields } of runsOfNibbles(registerFields(id))) {
     const places = sixteen.slice(first, last + 1)
