@@ -238,10 +238,12 @@ function settleRegisters(
  * (`arch/arm64/kvm/sys_regs.c:set_clidr`). A host of that sort shows it in what its fresh VM has.
  */
 function cleansLike(initial: readonly bigint[]): (value: bigint) => boolean {
-  const level = (value: bigint, lsb: bigint): bigint => (value >> lsb) & 7n
-  const needsNoCleaning = (value: bigint): boolean =>
-    level(value, 24n) === 0n || (level(value, 21n) === 0n && level(value, 27n) === 0n)
   return (value) => !needsNoCleaning(value) || initial.every(needsNoCleaning)
+}
+
+/** LoC is 0, or both LoUIS and LoUU are. */
+function needsNoCleaning(clidr: bigint): boolean {
+  return (clidr & (7n << 24n)) === 0n || (clidr & ((7n << 21n) | (7n << 27n))) === 0n
 }
 
 const anything = sixteen.map(() => 0xffff)
