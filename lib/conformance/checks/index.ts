@@ -1,0 +1,23 @@
+import type { CheckGroup } from '../check.js'
+import { bitmapRegisters } from './bitmap-registers.js'
+import { hypercalls } from './hypercalls.js'
+import { idRegisters } from './id-registers.js'
+import { psciVersion } from './psci-version.js'
+import { psci } from './psci.js'
+import { registerList } from './register-list.js'
+import { smcccFilter } from './smccc-filter.js'
+import { vcpuInit } from './vcpu-init.js'
+import { workaroundRegisters } from './workarounds.js'
+
+/** All checks, in the order they run in. */
+export const checkGroups: readonly CheckGroup[] = [
+  bitmapRegisters,
+  psciVersion,
+  workaroundRegisters,
+  hypercalls,
+  smcccFilter,
+  psci,
+  vcpuInit,
+  registerList,
+  idRegisters,
+]

@@ -1,0 +1,238 @@
+/** What the experiments share: asking for an answer rather than an exception, VMs with two vCPUs, guests that call. */
+import type { VcpuFd, VmFd } from '../backend.js'
+import { functionName, type ServiceBitmap, serviceBitmaps, smcccReturns } from '../hypercalls/index.js'
+import {
+  type Conduit,
+  errnoName,
+  type Exit,
+  type Kvm,
+  KvmError,
+  type RegisterReference,
+  type Vcpu,
+  type Vm,
+} from '../kvm/index.js'
+import { encodeRegister, registerName } from '../registers/index.js'
+import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
+import { notApplicable, violated } from './check.js'
+
+/** `success`, or the errno's name. */
+export type Answer = string
+
+export const SUCCESS: Answer = 'success'
+
+/** What an ioctl is answered. */
+export function answerOf(action: () => unknown): Answer {
+  try {
+    action()
+    return SUCCESS
+  } catch (error) {
+    if (error instanceof KvmError) return error.code
+    throw error
+  }
+}
+
+/** What a bare ioctl was answered: not negative, or `-errno`. */
+export function answerOfOutcome(outcome: bigint | number): Answer {
+  return typeof outcome === 'number' && outcome < 0 ? errnoName(outcome) : SUCCESS
+}
+
+/** The check fails unless `what` was answered so. */
+export function expect(what: string, actual: Answer, expected: Answer): void {
+  if (actual !== expected) violated(`${what}: ${actual}, not ${expected}`)
+}
+
+/** The check fails unless `what` is so. */
+export function expectValue(what: string, actual: bigint, expected: bigint): void {
+  if (actual !== expected) violated(`${what}: ${hex(actual)}, not ${hex(expected)}`)
+}
+
+/** `KVM_SET_ONE_REG` */
+export function write({ registers }: Vcpu, register: RegisterReference, value: bigint): Answer {
+  return answerOf(() => registers.set(register, value))
+}
+
+/** `KVM_SET_ONE_REG` that must be answered so. */
+export function expectWrite(
+  vcpu: Vcpu,
+  register: RegisterReference,
+  value: bigint,
+  expected: Answer = SUCCESS,
+): void {
+  const name = typeof register === 'bigint' ? registerName(register) : register
+  expect(`${name} = ${hex(value)}`, write(vcpu, register, value), expected)
+}
+
+/** `KVM_GET_ONE_REG` that must give this value. */
+export function expectRead(vcpu: Vcpu, register: RegisterReference, value: bigint, when = ''): void {
+  const name = typeof register === 'bigint' ? registerName(register) : register
+  expectValue(`${name}${when === '' ? '' : ` ${when}`}`, vcpu.registers.get(register), value)
+}
+
+export function isListed({ registers }: Vcpu, register: RegisterReference): boolean {
+  const id = typeof register === 'bigint' ? register : encodeRegister(register)
+  return registers.list().includes(id)
+}
+
+/** A new VM with one vCPU. */
+export function onVcpu<T>(
+  kvm: Kvm,
+  experiment: (vcpu: Vcpu, vm: Vm) => T,
+  features: readonly VcpuFeature[] = ['psci-0.2'],
+): T {
+  using vm = kvm.createVm()
+  return experiment(vm.createVcpu(0, { features }), vm)
+}
+
+/** A new VM with two vCPUs. */
+export function onTwoVcpus<T>(kvm: Kvm, experiment: (first: Vcpu, second: Vcpu, vm: Vm) => T): T {
+  using vm = kvm.createVm()
+  return experiment(vm.createVcpu(0), vm.createVcpu(1), vm)
+}
+
+/** A VM's bare ioctls. */
+export function onBareVm<T>(kvm: Kvm, experiment: (vm: VmFd) => T): T {
+  const size = kvm.checkExtension('KVM_CAP_ARM_VM_IPA_SIZE')
+  // 0 stands for 40 bits, of which a host may have fewer.
+  const vm = kvm.fd.createVm(BigInt(size > 0 && size < 40 ? size : 0))
+  if (typeof vm === 'number') violated(`KVM_CREATE_VM: ${errnoName(vm)}`)
+  try {
+    return experiment(vm)
+  } finally {
+    vm.close()
+  }
+}
+
+/** A vCPU's bare ioctls, on a VM of its own; not initialised where `features` is null. */
+export function onBareVcpu<T>(
+  kvm: Kvm,
+  features: readonly VcpuFeature[] | null,
+  experiment: (vcpu: VcpuFd) => T,
+): T {
+  return onBareVm(kvm, (vm) => {
+    const vcpu = vm.createVcpu(0)
+    if (typeof vcpu === 'number') violated(`KVM_CREATE_VCPU: ${errnoName(vcpu)}`)
+    try {
+      if (features !== null) {
+        const init = new Uint32Array(8)
+        vm.getPreferredTarget(init)
+        const word = features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
+        const outcome = vcpu.init(init[0]!, [word])
+        if (outcome < 0) violated(`KVM_ARM_VCPU_INIT: ${errnoName(outcome)}`)
+      }
+      return experiment(vcpu)
+    } finally {
+      vcpu.close()
+    }
+  })
+}
+
+/** The vCPU features this host has, of those named; the check does not apply where one is missing. */
+export function needFeatures(kvm: Kvm, features: readonly VcpuFeature[]): void {
+  using vm = kvm.createVm()
+  const vcpu = vm.createVcpu(0, { init: false })
+  const answer = answerOf(() => vcpu.init({ features: ['psci-0.2', ...features] }))
+  if (answer !== SUCCESS) notApplicable(`this host has no vCPU with ${features.join(', ')} (${answer})`)
+}
+
+/** The bitmap registers this host has. */
+export function presentBitmaps(kvm: Kvm): ServiceBitmap[] {
+  const listed = new Set(onVcpu(kvm, ({ registers }) => registers.list()))
+  return Object.values(serviceBitmaps).filter(({ register }) => listed.has(register))
+}
+
+/** The check does not apply where this host lacks the register. */
+export function needRegister(kvm: Kvm, name: string): void {
+  if (!onVcpu(kvm, (vcpu) => isListed(vcpu, name))) notApplicable(`this kernel has no ${name}`)
+}
+
+export const NOT_SUPPORTED = word(smcccReturns.NOT_SUPPORTED)
+
+/** A signed result as it is in x0. */
+export function word(result: number): bigint {
+  return BigInt.asUintN(64, BigInt(result))
+}
+
+/** A result code with its sign; anything else in hexadecimal. */
+export function result(x0: bigint): string {
+  const signed = BigInt.asIntN(64, x0)
+  return signed < 0n ? `${signed}` : hex(x0)
+}
+
+/** Milliseconds for a call that comes back: it takes microseconds, and much more under an emulator. */
+const PATIENCE = 20_000
+/** Milliseconds for one that waits for what never comes. */
+const WAIT = 100
+
+/** x0 to x3 of a call that must come back to the guest. */
+export function call(
+  vcpu: Vcpu,
+  functionId: number | bigint,
+  args: readonly bigint[] = [],
+  conduit: Conduit = 'hvc',
+): readonly [bigint, bigint, bigint, bigint] {
+  const { x, exit } = vcpu.hypercall(functionId, args, { conduit, timeout: PATIENCE })
+  if (exit !== undefined) violated(`${nameOf(functionId)} ended the run: ${describeExit(exit)}`)
+  return x
+}
+
+/** x0 of a call. */
+export function ask(vcpu: Vcpu, functionId: number | bigint, ...args: bigint[]): bigint {
+  return call(vcpu, functionId, args)[0]
+}
+
+/** x0 of a call must be this. */
+export function expectResult(
+  vcpu: Vcpu,
+  functionId: number,
+  args: readonly bigint[],
+  expected: number,
+): void {
+  const x0 = call(vcpu, functionId, args)[0]
+  if (x0 === word(expected)) return
+  const about = args.map((argument) => nameOf(argument)).join(', ')
+  violated(`${nameOf(functionId)}(${about}): ${result(x0)}, not ${expected}`)
+}
+
+/** The exit of a call that must not come back, and x0 to x3 at it. */
+export function callEnding(
+  vcpu: Vcpu,
+  functionId: number,
+  args: readonly bigint[] = [],
+  conduit: Conduit = 'hvc',
+): { exit: Exit; x: readonly bigint[] } {
+  const { x, exit } = vcpu.hypercall(functionId, args, { conduit, timeout: PATIENCE })
+  if (exit === undefined) violated(`${nameOf(functionId)} came back with ${result(x[0])}`)
+  return { exit, x }
+}
+
+/** A call in which the vCPU must stay until it is interrupted. */
+export function expectWait(vcpu: Vcpu, functionId: number): void {
+  const { x, exit } = vcpu.hypercall(functionId, [], { timeout: WAIT })
+  if (exit === undefined) violated(`${nameOf(functionId)} came back with ${result(x[0])}`)
+  if (exit.reason !== 'interrupted') violated(`${nameOf(functionId)} ended the run: ${describeExit(exit)}`)
+}
+
+export function describeExit(exit: Exit): string {
+  return exit.reason === 'system-event' ? `system event ${exit.event}` : exit.reason
+}
+
+/** Function ids by their names, other numbers in hexadecimal. */
+function nameOf(number: number | bigint): string {
+  return number >= 0x8000_0000n && number <= 0xffff_ffffn
+    ? functionName(Number(number))
+    : `0x${number.toString(16)}`
+}
+
+export function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`
+}
+
+/** An id with another size in bits 55:52 (`sizes` of `KVM_REG_SIZE_*`: 0 is 8 bits, 3 is 64). */
+export function withSize(id: bigint, size: bigint): bigint {
+  return (id & ~(0xfn << 52n)) | (size << 52n)
+}
+
+/** What `KVM_RUN` with `immediate_exit` is answered: `success` where the VM has started by it. */
+export function start(vcpu: Vcpu): Answer {
+  return answerOf(() => vcpu.freeze())
+}

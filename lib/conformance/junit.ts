@@ -1,0 +1,73 @@
+import type { CheckResult } from './check.js'
+
+/**
+ * Results as JUnit XML: one `testsuite`, a `testcase` for each check with its group as `classname`. Broken promises are failures. What
+ * does not apply is skipped, and so is what was merely observed elsewhere and is otherwise here. A deviation is a test case
+ * that passed and tells what the kernel did.
+ *
+ * @param host what was asked, for readers
+ */
+export function junitXml(results: readonly CheckResult[], host: string): string {
+  const cases = results.map(testCase)
+  const counts = [
+    ['tests', cases.length],
+    ['failures', cases.filter(({ kind }) => kind === 'failure').length],
+    ['errors', 0],
+    ['skipped', cases.filter(({ kind }) => kind === 'skipped').length],
+  ] as const
+  const totals = counts.map(([name, count]) => ` ${name}="${count}"`).join('')
+  return [
+    '<?xml version="1.0" encoding="UTF-8"?>',
+    `<testsuites name="kvm-arm64 conformance"${totals}>`,
+    `  <testsuite name="${escape(host)}"${totals}>`,
+    ...cases.map(({ xml }) => xml),
+    '  </testsuite>',
+    '</testsuites>',
+    '',
+  ].join('\n')
+}
+
+function testCase(result: CheckResult): { kind: 'failure' | 'skipped' | 'success'; xml: string } {
+  const { group, name, mark, verdict, did } = result
+  const kind = kindOf(result)
+  const background = [
+    `${verdict} (${mark})`,
+    `promise: ${result.promise}`,
+    `source: ${result.source}`,
+    `kernel: ${did}`,
+  ].join('\n')
+  const inside =
+    kind === 'failure'
+      ? [`<failure type="${mark}" message="${escape(did)}">${escape(background)}</failure>`]
+      : [
+          ...(kind === 'skipped' ? [`<skipped message="${escape(`${verdict}: ${did}`)}"/>`] : []),
+          `<system-out>${escape(background)}</system-out>`,
+        ]
+  return {
+    kind,
+    xml: [
+      `    <testcase classname="${escape(group)}" name="${escape(name)}">`,
+      ...inside.map((element) => `      ${element}`),
+      '    </testcase>',
+    ].join('\n'),
+  }
+}
+
+function kindOf({ verdict, mark }: CheckResult): 'failure' | 'skipped' | 'success' {
+  if (verdict === 'fails') return mark === 'promised' ? 'failure' : 'skipped'
+  return verdict === 'not applicable' ? 'skipped' : 'success'
+}
+
+const entities: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+}
+
+/** For text and attributes. What XML cannot hold, or UTF-8, becomes U+FFFD. */
+function escape(text: string): string {
+  return text
+    .replaceAll(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\ufffd')
+    .replaceAll(/[&<>"]/g, (character) => entities[character]!)
+}
