@@ -42,6 +42,17 @@ export {
   vmmRules,
 } from './compat/vmm/rules.js'
 export {
+  type Check,
+  type CheckGroup,
+  checkGroups,
+  type CheckResult,
+  conformance,
+  type ConformanceOptions,
+  junitXml,
+  type Mark,
+  type Verdict,
+} from './conformance/index.js'
+export {
   allowedByDefault,
   bitmapOfServices,
   decodeFunctionId,

@@ -36,6 +36,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   apply: async () => (await import('./apply.js')).applyCommand(),
   trace: async () => (await import('./trace.js')).traceCommand(),
   census: async () => (await import('./census.js')).censusCommand(),
+  conformance: async () => (await import('./conformance.js')).conformanceCommand(),
   lab: async () => (await import('./lab.js')).labCommand(),
 }
 

@@ -13,7 +13,7 @@ import {
 } from '../kvm/index.js'
 import { encodeRegister, registerName } from '../registers/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
-import { notApplicable, violated } from './check.js'
+import { type Check, notApplicable, violated } from './check.js'
 
 /** `success`, or the errno's name. */
 export type Answer = string
@@ -115,8 +115,8 @@ export function onBareVcpu<T>(
       if (features !== null) {
         const init = new Uint32Array(8)
         vm.getPreferredTarget(init)
-        const word = features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
-        const outcome = vcpu.init(init[0]!, [word])
+        const bits = features.reduce((sum, feature) => sum | (1 << vcpuFeatures[feature]), 0)
+        const outcome = vcpu.init(init[0]!, [bits])
         if (outcome < 0) violated(`KVM_ARM_VCPU_INIT: ${errnoName(outcome)}`)
       }
       return experiment(vcpu)
@@ -140,6 +140,18 @@ export function presentBitmaps(kvm: Kvm): ServiceBitmap[] {
   return Object.values(serviceBitmaps).filter(({ register }) => listed.has(register))
 }
 
+/** The checks, which do not apply where this host lacks the register. */
+export function aboutRegister(name: string, checks: readonly Check[]): Check[] {
+  return checks.map(({ experiment, ...check }) =>
+    Object.assign(check, {
+      experiment: (kvm: Kvm): string => {
+        needRegister(kvm, name)
+        return experiment(kvm)
+      },
+    }),
+  )
+}
+
 /** The check does not apply where this host lacks the register. */
 export function needRegister(kvm: Kvm, name: string): void {
   if (!onVcpu(kvm, (vcpu) => isListed(vcpu, name))) notApplicable(`this kernel has no ${name}`)
@@ -148,8 +160,8 @@ export function needRegister(kvm: Kvm, name: string): void {
 export const NOT_SUPPORTED = word(smcccReturns.NOT_SUPPORTED)
 
 /** A signed result as it is in x0. */
-export function word(result: number): bigint {
-  return BigInt.asUintN(64, BigInt(result))
+export function word(code: number): bigint {
+  return BigInt.asUintN(64, BigInt(code))
 }
 
 /** A result code with its sign; anything else in hexadecimal. */

@@ -11,7 +11,7 @@ describe('the command line as a whole', () => {
     const { status, out, error } = kvmArm64(['--help'])
     assert.equal(status, 0)
     assert.equal(error, '')
-    for (const command of ['probe', 'show', 'decode', 'hosts', 'lab']) {
+    for (const command of ['probe', 'show', 'decode', 'hosts', 'conformance', 'lab']) {
       assert.match(out, new RegExp(`^  ${command}\\b`, 'm'))
     }
     assert.match(out, /^Examples:\n {2}kvm-arm64 probe/m)
@@ -26,7 +26,7 @@ describe('the command line as a whole', () => {
     assert.ok(out.split('\n').every((line) => line.length <= 120))
   })
 
-  for (const command of ['probe', 'show', 'decode', 'hosts', 'lab', 'lab run']) {
+  for (const command of ['probe', 'show', 'decode', 'hosts', 'conformance', 'lab', 'lab run']) {
     test(`${command} --help explains it`, () => {
       const { status, out } = kvmArm64([...command.split(' '), '--help'])
       assert.equal(status, 0)

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { type CheckResult, conformance } from '../../lib/conformance/index.js'
 import type { Lab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { parseReport, readReport } from '../../lib/report/read.js'
@@ -95,6 +96,16 @@ describe('real kernels', { concurrency: 2 }, () => {
             (question.startsWith('from ') && !/^(same|\[\[\],\[\]\])$/.test(answer)),
         )
         assert.deepEqual(amiss, [])
+      })
+
+      it('keeps the contract of userspace, verdict for verdict as the simulator of its report', async () => {
+        const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--backend', 'kernel', '--json')
+        const real = JSON.parse(stdout.toString()) as CheckResult[]
+        assert.deepEqual(
+          real.filter(({ verdict }) => verdict === 'fails').map((result) => `${result.name}: ${result.did}`),
+          [],
+        )
+        assert.deepEqual(real, conformance(simulator(probed)))
       })
 
       // The CPU with registers of every width.

@@ -4,6 +4,7 @@ import type { Kvm, Vcpu } from '../../kvm/index.js'
 import { registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
+  aboutRegister,
   answerOf,
   answerOfOutcome,
   expect,
@@ -11,7 +12,6 @@ import {
   expectWrite,
   hex,
   isListed,
-  needRegister,
   onBareVcpu,
   onTwoVcpus,
   onVcpu,
@@ -34,7 +34,7 @@ function legalMask({ group, register }: ServiceBitmap, vcpu: Vcpu): bigint {
 
 function subsetsOf(mask: bigint): bigint[] {
   const set = bits.filter((bit) => (mask & bit) !== 0n)
-  return set.reduce((subsets, bit) => [...subsets, ...subsets.map((subset) => subset | bit)], [0n])
+  return set.reduce((subsets, bit) => subsets.concat(subsets.map((subset) => subset | bit)), [0n])
 }
 
 /** A legal value that is not the one the register holds. */
@@ -45,13 +45,7 @@ function otherValue(bitmap: ServiceBitmap, vcpu: Vcpu): bigint {
 
 function checksOf(bitmap: ServiceBitmap): Check[] {
   const { name, register, services, group } = bitmap
-  const present = (experiment: Check['experiment']): Check['experiment'] => {
-    return (kvm: Kvm) => {
-      needRegister(kvm, name)
-      return experiment(kvm)
-    }
-  }
-  const checks: Check[] = [
+  return aboutRegister(name, [
     {
       name: `${name} shows every service it has in a fresh VM`,
       promise: 'reset holds the upper limit: all services of the register are visible to the guest',
@@ -230,8 +224,7 @@ function checksOf(bitmap: ServiceBitmap): Check[] {
           return 'ENOENT for 8, 16 and 32 bits, read and written'
         }),
     },
-  ]
-  return checks.map((check) => ({ ...check, experiment: present(check.experiment) }))
+  ])
 }
 
 function sameValueAfterRun(kvm: Kvm, { register }: ServiceBitmap): string {

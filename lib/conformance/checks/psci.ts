@@ -8,7 +8,7 @@ import {
   type PsciVersion,
 } from '../../hypercalls/index.js'
 import type { Exit, Kvm, SystemEvent, Vcpu, Vm } from '../../kvm/index.js'
-import { capabilities } from '../../uapi.js'
+import { capabilities, type MpState } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   answerOf,
@@ -584,6 +584,10 @@ function needSystemSuspend(vm: Vm): void {
   }
 }
 
+function expectState(vcpu: Vcpu, state: MpState): void {
+  if (vcpu.mpState !== state) violated(`reads ${vcpu.mpState}`)
+}
+
 const states: Check[] = [
   {
     name: 'A vCPU starts runnable, or stopped where its init said so',
@@ -607,7 +611,7 @@ const states: Check[] = [
       using vm = kvm.createVm()
       const [caller, target] = [vm.createVcpu(0), vm.createVcpu(1)]
       target.mpState = 'stopped'
-      if (target.mpState !== 'stopped') violated(`reads ${target.mpState}`)
+      expectState(target, 'stopped')
       expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], AFFINITY_IS_OFF)
       target.mpState = 'runnable'
       expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], AFFINITY_IS_ON)
@@ -627,7 +631,8 @@ const states: Check[] = [
           return 'EINVAL: the kernel has neither'
         }
         expect('suspended', answer, SUCCESS)
-        return vcpu.mpState === 'suspended' ? 'accepts it and reads it' : violated(`reads ${vcpu.mpState}`)
+        expectState(vcpu, 'suspended')
+        return 'accepts it and reads it'
       }),
   },
   {

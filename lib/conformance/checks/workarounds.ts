@@ -4,6 +4,7 @@ import type { Vcpu } from '../../kvm/index.js'
 import { encodeRegister, registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
+  aboutRegister,
   answerOf,
   ask,
   expect,
@@ -12,7 +13,6 @@ import {
   expectWrite,
   hex,
   isListed,
-  needRegister,
   onVcpu,
   result,
   SUCCESS,
@@ -31,7 +31,7 @@ const WORKAROUND_2 = 'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'
 function checksOf(workaround: Workaround): Check[] {
   const { register, functionId, levels } = workaround
   const name = registerName(register)
-  const checks: Check[] = [
+  return aboutRegister(name, [
     {
       name: `${name} reads as a level that is defined`,
       promise: `one of ${levels.map(({ value, name: level }) => `${value} (${level})`).join(', ')}`,
@@ -132,14 +132,7 @@ function checksOf(workaround: Workaround): Check[] {
           return 'x0 is 0'
         }),
     },
-  ]
-  return checks.map((check) => ({
-    ...check,
-    experiment: (kvm) => {
-      needRegister(kvm, name)
-      return check.experiment(kvm)
-    },
-  }))
+  ])
 }
 
 function expectTold(vcpu: Vcpu, { functionId, levels }: Workaround, value: bigint): string {

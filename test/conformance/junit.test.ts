@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { type CheckResult, conformance, junitXml } from '../../lib/conformance/index.js'
+import { simulator } from '../../lib/simulator/index.js'
+import { parseXml } from './xml.js'
+
+function resultWith(properties: Partial<CheckResult>): CheckResult {
+  return {
+    group: 'Group',
+    name: 'Something happens',
+    promise: 'it does',
+    source: 'api.rst',
+    mark: 'promised',
+    verdict: 'passes',
+    did: 'it did',
+    ...properties,
+  }
+}
+
+describe('JUnit XML', () => {
+  test('is well formed, with a test case for each check', () => {
+    const results = conformance(simulator('seed-v6'))
+    const root = parseXml(junitXml(results, 'seed-v6, simulated'))
+    assert.equal(root.name, 'testsuites')
+    const [suite] = root.children
+    assert.equal(suite?.attributes.name, 'seed-v6, simulated')
+    assert.deepEqual(
+      suite.children.map(({ attributes }) => [attributes.classname, attributes.name]),
+      results.map(({ group, name }) => [group, name]),
+    )
+    assert.equal(suite.attributes.tests, String(results.length))
+  })
+
+  for (const [verdict, mark, kinds, failures, skipped] of [
+    ['passes', 'promised', ['system-out'], '0', '0'],
+    ['deviates', 'promised', ['system-out'], '0', '0'],
+    ['not applicable', 'observed', ['skipped', 'system-out'], '0', '1'],
+    ['fails', 'promised', ['failure'], '1', '0'],
+    ['fails', 'observed', ['skipped', 'system-out'], '0', '1'],
+  ] as const) {
+    test(`shows what ${verdict} and was ${mark} as ${kinds[0]}`, () => {
+      const root = parseXml(junitXml([resultWith({ verdict, mark })], 'host'))
+      const [testCase] = root.children[0]!.children
+      assert.deepEqual(
+        testCase!.children.map(({ name }) => name),
+        kinds,
+      )
+      assert.equal(root.attributes.failures, failures)
+      assert.equal(root.attributes.skipped, skipped)
+      assert.match(
+        testCase!.children.at(-1)!.text,
+        new RegExp(`^${verdict} \\(${mark}\\)\n.*\n.*\nkernel: it did$`),
+      )
+    })
+  }
+
+  test('holds any text', () => {
+    const did = '<b> & "quotes" \' ]]> \u0000\u001b[31m \ud800 \ufffe ’ 😀'
+    const root = parseXml(junitXml([resultWith({ verdict: 'fails', did })], '<&">'))
+    const [suite] = root.children
+    assert.equal(suite!.attributes.name, '<&">')
+    assert.equal(
+      suite!.children[0]!.children[0]!.attributes.message,
+      '<b> & "quotes" \' ]]> \ufffd\ufffd[31m \ufffd \ufffd ’ 😀',
+    )
+  })
+})
