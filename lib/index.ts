@@ -13,6 +13,30 @@ export {
 } from './compat/baseline/format.js'
 export { census, type CensusCall, type CensusOptions } from './compat/census.js'
 export { capture, captureHost, type CaptureHostOptions } from './compat/capture.js'
+export { baselineConfiguration } from './compat/interchange/baseline.js'
+export {
+  type ConfiguredRegister,
+  guestConfiguration,
+  type GuestConfiguration,
+} from './compat/interchange/configuration.js'
+export type { Emitted } from './compat/interchange/emitted.js'
+export {
+  type CpuTemplate,
+  firecrackerTemplate,
+  formatCpuTemplate,
+  parseCpuTemplate,
+  type ReadTemplate,
+} from './compat/interchange/firecracker.js'
+export {
+  type Fingerprint,
+  parseFingerprint,
+  reportFromFingerprint,
+  UnlikeHostError,
+} from './compat/interchange/fingerprint.js'
+export { kubevirtSelectors } from './compat/interchange/kubevirt.js'
+export { nfdFeatures } from './compat/interchange/nfd.js'
+export { prometheusMetrics } from './compat/interchange/prometheus.js'
+export { qemuCpuOption, type QemuVersion, qemuVersions } from './compat/interchange/qemu.js'
 export { probe } from './compat/probe.js'
 export {
   attemptRestore,

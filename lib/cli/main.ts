@@ -37,6 +37,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   trace: async () => (await import('./trace.js')).traceCommand(),
   census: async () => (await import('./census.js')).censusCommand(),
   conformance: async () => (await import('./conformance.js')).conformanceCommand(),
+  export: async () => (await import('./export.js')).exportCommand(),
+  import: async () => (await import('./import.js')).importCommand(),
   lab: async () => (await import('./lab.js')).labCommand(),
 }
 

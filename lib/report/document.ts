@@ -47,6 +47,15 @@ const MAX_BYTES = 64 * 1024 * 1024
  * @throws FormatError for a file that is missing, empty, truncated, of another format or version, or hostile
  */
 export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
+  return checkDocument(readJson(file, format.noun), file, format)
+}
+
+/**
+ * Reads JSON of any format from a file, of which no more is read than a document can have.
+ * @param noun what it should be, for errors: `report`
+ * @throws FormatError for a file that is missing, empty, too large, or no JSON
+ */
+export function readJson(file: string, noun: string): unknown {
   let bytes: Buffer
   try {
     bytes = readAtMost(file, MAX_BYTES + 1)
@@ -59,7 +68,7 @@ export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
   }
   // Cut at the limit, a character may be cut too.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
-  return parseDocument(bytes.toString('utf8'), file, format)
+  return parseJson(bytes.toString('utf8'), file, noun)
 }
 
 /** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
@@ -86,20 +95,22 @@ function readAtMost(file: string, limit: number): Buffer {
  * @throws FormatError as `readDocument`
  */
 export function parseDocument<T>(json: string, source: string, format: DocumentFormat<T>): T {
+  return checkDocument(parseJson(json, source, format.noun), source, format)
+}
+
+/**
+ * Reads JSON text of any format; `source` and `noun` are what its errors call it.
+ * @throws FormatError as `readJson`
+ */
+export function parseJson(json: string, source: string, noun: string): unknown {
   if (json.length > MAX_BYTES)
-    throw new FormatError(
-      source,
-      '$',
-      `is larger than any ${format.noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`,
-    )
+    throw new FormatError(source, '$', `is larger than any ${noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`)
   if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
-  let data: unknown
   try {
-    data = JSON.parse(json)
+    return JSON.parse(json) as unknown
   } catch (error) {
     throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
   }
-  return checkDocument(data, source, format)
 }
 
 /**
@@ -110,6 +121,13 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
   const { noun, schema, checkMore } = format
   const head = data as { format?: unknown; version?: unknown } | null
   if (head === null || typeof head !== 'object' || head.format !== schema.entries.format.literal) {
+    if (head !== null && typeof head === 'object' && 'guest_cpu_config' in head) {
+      throw new FormatError(
+        source,
+        '$',
+        `is not a ${noun} but a fingerprint of cpu-template-helper; kvm-arm64 import makes a report of it`,
+      )
+    }
     const found = typeof head?.format === 'string' ? `, found ${JSON.stringify(head.format)}` : ''
     throw new FormatError(
       source,

@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto'
+import { decodePsciVersion } from '../../hypercalls/index.js'
+import { encodeRegister } from '../../registers/index.js'
+import type { Report } from '../../report/report.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { featureIdRegister, hasAarch32 } from './configuration.js'
+
+/** What is told about a node of a cluster to those who place VMs on it. */
+export interface NodeFacts {
+  /**
+   * 16 hexadecimal digits, the same for hosts between which every VM can move: all their guests can see, and all that KVM accepts from
+   * userspace, is equal.
+   */
+  compatibilityClass: string
+  release: string
+  /** A version like `1.1`, the newest. */
+  psci: string
+  /** MIDR_EL1 */
+  midr: string
+  vcpuFeatures: readonly VcpuFeature[]
+  /** Bits a VM may elect: name without `KVM_REG_ARM_`, and mask. */
+  bitmaps: readonly { name: string; mask: string }[]
+  /** Name without `KVM_REG_ARM_`, and value. */
+  workarounds: readonly { name: string; value: string }[]
+  /** Feature ID registers; no AArch32 ones where guests have no AArch32. */
+  idRegisters: readonly { name: string; value: string }[]
+}
+
+const withoutPrefix = (name: string): string => name.replace(/^KVM_REG_ARM_/, '')
+
+export function nodeFacts(report: Report): NodeFacts {
+  const valueOf = (name: string) => {
+    const id = `0x${encodeRegister(name).toString(16)}`
+    return report.registers.find((register) => register.id === id)?.value ?? '0x0'
+  }
+  const aarch32 = hasAarch32(BigInt(valueOf('ID_AA64PFR0_EL1')))
+  return {
+    compatibilityClass: compatibilityClass(report),
+    release: report.host.release,
+    psci: decodePsciVersion(BigInt(valueOf('KVM_REG_ARM_PSCI_VERSION'))),
+    midr: valueOf('MIDR_EL1'),
+    vcpuFeatures: report.traits.init.supported,
+    bitmaps: report.bitmaps.map(({ name, mask }) => ({ name: withoutPrefix(name), mask })),
+    workarounds: report.workarounds.map(({ name, value }) => ({ name: withoutPrefix(name), value })),
+    idRegisters: report.registers.flatMap(({ id, name, value }) => {
+      const kind = featureIdRegister(BigInt(id))
+      const shown = kind === 'aarch64' || (kind === 'aarch32' && aarch32)
+      return shown && value !== null ? [{ name, value }] : []
+    }),
+  }
+}
+
+/** Of everything in a report that decides over a restore; not its date, nor the kernel's name, nor limits like the number of vCPUs. */
+function compatibilityClass({
+  registers,
+  accepts,
+  bitmaps,
+  workarounds,
+  configurations,
+  traits,
+}: Report): string {
+  const decisive = { registers, accepts, bitmaps, workarounds, configurations, traits }
+  return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)
+}

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { parseCpuTemplate } from '../../lib/compat/interchange/firecracker.js'
+import { readReport } from '../../lib/report/read.js'
+import { gravitonFile } from '../compat/interchange/graviton.js'
+import { kvmArm64 } from './run.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-'))
+after(() => rmSync(folder, { recursive: true }))
+
+const HOST = 'linux-6.12-max'
+
+describe('export', () => {
+  const formats: [to: string, out: RegExp, told: RegExp][] = [
+    ['firecracker', /^\{\n  "kvm_capabilities"/, /not in it: MIDR_EL1/],
+    ['qemu', /^-cpu host,.*kvm-psci-version=1\.1\n$/, /not in it: .*ID registers/],
+    ['qemu@10.0', /^-cpu host,pmu=off,sve=off,pauth=off\n$/, /not in it: PSCI 1\.1/],
+    ['nfd', /\n# \+expiry-time=\d.*\nkvm-arm64\.io\/class=/, /not in it: what may be written/],
+    ['kubevirt', /^# .*\naffinity:/, /not in it: direction/],
+    ['prometheus', /^# HELP kvm_arm64_info/, /not in it: what may be written/],
+  ]
+  for (const [to, out, told] of formats) {
+    test(`--to ${to} prints it, and tells on stderr what is not in it`, () => {
+      const outcome = kvmArm64(['export', HOST, '--to', to])
+      assert.equal(outcome.status, 0)
+      assert.match(outcome.out, out)
+      assert.match(outcome.error, told)
+      const { text, inexpressible } = JSON.parse(kvmArm64(['export', HOST, '--to', to, '--json']).out) as {
+        text: string
+        inexpressible: string[]
+      }
+      if (to !== 'nfd') assert.equal(text, outcome.out)
+      for (const what of inexpressible) assert.ok(outcome.error.includes(what), what)
+    })
+  }
+
+  test('takes a baseline where a guest is configured, with its features', () => {
+    const file = join(folder, 'baseline.json')
+    kvmArm64(['baseline', 'linux-6.12-max', 'linux-7.2-max', '--features', 'psci-0.2,sve', '-o', file])
+    const option = kvmArm64(['export', file, '--to', 'qemu'])
+    assert.match(option.out, /^-cpu host,pmu=off,sve=on,sve2048=on,pauth=off,.*kvm-psci-version=1\.1\n$/)
+    assert.match(option.error, /KVM_REG_ARM_VENDOR_HYP_BMAP_2: some of the hosts lack it/)
+    const { template } = parseCpuTemplate(kvmArm64(['export', file, '--to', 'firecracker']).out, 'stdout')
+    const psci = template.registers.find(({ id }) => id === 0x6030000000140000n)
+    assert.equal(psci?.value, 0x10001n)
+    const both = kvmArm64(['export', file, '--to', 'qemu', '--features', 'psci-0.2'])
+    assert.equal(both.status, 2)
+    assert.match(both.error, /is a baseline, whose features are psci-0\.2, sve/)
+    assert.match(kvmArm64(['export', file, '--to', 'nfd']).error, /is not a report/)
+    rmSync(file)
+  })
+
+  test('-o writes a file whole, and leaves nothing else in its directory', () => {
+    const file = join(folder, 'template.json')
+    writeFileSync(file, 'old')
+    const inode = statSync(file).ino
+    const { status, out } = kvmArm64([
+      'export',
+      HOST,
+      '--to',
+      'firecracker',
+      '-o',
+      file,
+      '--features',
+      'psci-0.2,sve',
+    ])
+    assert.deepEqual([status, out], [0, ''])
+    assert.notEqual(statSync(file).ino, inode)
+    const { template } = parseCpuTemplate(readFileSync(file, 'utf8'), file)
+    assert.deepEqual(template.kvmCapabilities, [{ number: 170, required: true }])
+    assert.deepEqual(readdirSync(folder), ['template.json'])
+  })
+
+  test('--namespace and --expire are for labels', () => {
+    const args = ['export', HOST, '--to', 'nfd', '--namespace', 'example.com', '--expire', '1']
+    const { out } = kvmArm64(args)
+    const expiry = new Date(/expiry-time=(\S+)/.exec(out)![1]!).getTime()
+    assert.ok(Math.abs(expiry - Date.now() - 3_600_000) < 60_000)
+    assert.match(out, /^example\.com\/psci=1\.1$/m)
+  })
+
+  const wrong: [what: string, args: string[], status: number, error: RegExp][] = [
+    ['no format', [HOST], 2, /--to/],
+    ['an unknown format', [HOST, '--to', 'libvirt'], 2, /libvirt.*firecracker, qemu/],
+    [
+      'two reports for one host’s format',
+      [HOST, HOST, '--to', 'nfd'],
+      2,
+      /takes one report, and 2 are given/,
+    ],
+    [
+      'features the host has not',
+      ['linux-6.1-neoverse-n1', '--to', 'qemu', '--features', 'sve'],
+      1,
+      /no vCPU with/,
+    ],
+    ['a hidden feature file', [HOST, '--to', 'nfd', '-o', join(folder, '.x')], 2, /starts with a dot/],
+    ['a namespace of Kubernetes', [HOST, '--to', 'nfd', '--namespace', 'k8s.io'], 2, /Kubernetes' own/],
+    ['labels that never go', [HOST, '--to', 'nfd', '--expire', '0'], 2, /number of hours/],
+    ['a fingerprint', [gravitonFile('N1', '6.1'), '--to', 'qemu'], 2, /a fingerprint.*kvm-arm64 import/],
+  ]
+  for (const [what, args, status, error] of wrong) {
+    test(`refuses ${what}`, () => {
+      const outcome = kvmArm64(['export', ...args])
+      assert.equal(outcome.status, status, outcome.error)
+      assert.equal(outcome.out, '')
+      assert.match(outcome.error, error)
+    })
+  }
+})
+
+describe('import', () => {
+  test('makes a report of a fingerprint', () => {
+    const file = join(folder, 'v1.json')
+    const args = ['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max']
+    const { status, error } = kvmArm64([...args, '-o', file])
+    assert.equal(status, 0, error)
+    assert.match(error, /all else, is taken from linux-6\.18-max/)
+    assert.equal(readReport(file).host.release, '6.18.30-61.116.amzn2023.aarch64')
+    assert.equal(kvmArm64(args).out, readFileSync(file, 'utf8'))
+  })
+
+  test('lists the hosts that would do where none is named', () => {
+    const { status, error } = kvmArm64(['import', gravitonFile('N1', '5.10')])
+    assert.equal(status, 2)
+    assert.match(error, /--like.*nearest first: linux-5\.10-/)
+    assert.doesNotMatch(error, /linux-6/)
+  })
+
+  test('refuses a host with other firmware registers, and names those that would do', () => {
+    const { status, error } = kvmArm64(['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.1-max'])
+    assert.equal(status, 2)
+    assert.match(error, /VENDOR_HYP_BMAP_2, which the host 6\.1\S* lacks.*nearest are: linux-6\.18-/)
+  })
+
+  test('refuses what is no fingerprint, and reads no file without end', () => {
+    const report = join(folder, 'report.json')
+    writeFileSync(report, kvmArm64(['show', HOST, '--json']).out)
+    const { status, error } = kvmArm64(['import', report, '--like', HOST])
+    assert.equal(status, 2)
+    assert.match(error, /is no fingerprint of cpu-template-helper/)
+    assert.match(kvmArm64(['import', '/dev/zero', '--like', HOST]).error, /larger than any fingerprint/)
+  })
+})
