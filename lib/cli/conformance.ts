@@ -37,7 +37,8 @@ Each check works on VMs of its own. What was promised has a document of the kern
 it; what was observed is how every release behaves. A kernel that does otherwise than its own document, in a way that releases
 are known for, deviates: that is told, and is no failure. What a host has not does not apply, and it is told why.
 
-Exit status: 1 if the kernel breaks a promise, 3 if there is no arm64 KVM. What was only observed elsewhere does not count.
+Exit status: 1 if the kernel breaks a promise, 3 if there is no arm64 KVM. What was only observed elsewhere does not count,
+and JUnit XML has it as skipped.
 
 Examples:
   kvm-arm64 conformance                              of this machine's kernel
