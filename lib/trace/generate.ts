@@ -38,6 +38,8 @@ interface GeneratedVcpu {
 interface GeneratedVm {
   vm: number
   vcpus: GeneratedVcpu[]
+  /** Ids of every vCPU asked for. */
+  ids: Set<number>
   device: number | null
   features: number
   /** One of its vCPUs has run, or tried to. */
@@ -297,7 +299,7 @@ export class CallGenerator {
   }
 
   #addVm(vm: number): void {
-    this.#vms.push({ vm, vcpus: [], device: null, features: this.#features(), hasRun: false })
+    this.#vms.push({ vm, vcpus: [], ids: new Set(), device: null, features: this.#features(), hasRun: false })
     // Most VMs begin as a VMM begins them.
     if (!this.#random.oneIn(8)) this.#next.push(this.#createVcpu(this.#vm(vm), 0))
   }
@@ -327,12 +329,15 @@ export class CallGenerator {
   }
 
   #createVcpu(vm: GeneratedVm, id = this.#vcpuId(vm)): Call {
-    if (vm.vcpus.length >= MOST_VCPUS)
-      return { op: 'create_vcpu', vm: vm.vm, vcpu: this.#counts.vcpu++, id: 0 }
+    vm.ids.add(id)
     return { op: 'create_vcpu', vm: vm.vm, vcpu: this.#counts.vcpu++, id }
   }
 
   #vcpuId(vm: GeneratedVm): number {
+    const isFull = vm.vcpus.length >= MOST_VCPUS
+    // An id taken is refused only after the vCPU was given a redistributor, which Linux before 6.12 then leaves dangling.
+    if (vm.device !== null) return isFull ? 0xffff_ffff : freeId(vm.ids)
+    if (isFull) return 0
     return this.#random.oneIn(5)
       ? this.#random.pick([0, 1, 15, 16, 17, 255, 511, 512, 0xffff_ffff])
       : vm.vcpus.length
@@ -643,6 +648,10 @@ export class CallGenerator {
     vcpu.vm.vcpus = vcpu.vm.vcpus.filter((other) => other !== vcpu)
     return { op: 'close', vcpu: vcpu.vcpu }
   }
+}
+
+function freeId(taken: ReadonlySet<number>): number {
+  for (let id = 0; ; id++) if (!taken.has(id)) return id
 }
 
 /** Op0 3, op1 0, CRn 0, CRm 0 to 7. */

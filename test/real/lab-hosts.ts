@@ -21,7 +21,7 @@ export function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
     cpu,
     smp: 2,
     memory: 1024,
-    copy: ['dist', 'prebuilds', 'package.json'],
+    copy: ['dist', 'prebuilds', 'package.json', 'lib/simulator/hosts'],
     timeout: 600,
   })
 }
