@@ -1,4 +1,5 @@
-import { decodeRegister, encodeRegister, registerWidth, setClearPairs } from '../registers/index.js'
+import { coprocessors } from '../registers/id.js'
+import { decodeRegister, encodeRegister, idParts, registerWidth, setClearPairs } from '../registers/index.js'
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
 import { firmwareRegister } from './firmware-registers.js'
 import { idRegister } from './id-registers.js'
@@ -12,6 +13,8 @@ import {
 } from './stored-registers.js'
 import type { Register, RegisterFile } from './state.js'
 
+const U64 = 0xffff_ffff_ffff_ffffn
+const INDEX = 0xffffn
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
@@ -33,12 +36,25 @@ export function buildRegisterFile(report: Report, configuration: Configuration |
       buildRegister(report, register, slots.get(id)!, accepts.get(register.id) ?? null, slots),
     ] as const
   })
+  const byId = new Map(registers)
   return {
     ids,
-    byId: new Map(registers),
+    byId,
+    everywhere: new Map(invariants(ids).map((id) => [id & INDEX, byId.get(id)!])),
     slots,
     reset: listed.map(({ value }) => BigInt(value ?? 0)),
   }
+}
+
+/**
+ * System registers that are the host's own, and for which old kernels have a table of their own: its registers are listed before all
+ * others, which are in the order of their encodings, and its look-up does not ask for the space
+ * (`arch/arm64/kvm/sys_regs.c:get_invariant_sys_reg`).
+ */
+function invariants(ids: BigUint64Array): bigint[] {
+  const listed = [...ids].filter((id) => idParts(id).coproc === coprocessors.SYSREG)
+  const first = listed.reduce((lowest, id) => (id < lowest ? id : lowest), U64)
+  return listed.slice(0, listed.indexOf(first)).filter((id) => decodeRegister(id).space === 'sysreg')
 }
 
 /**

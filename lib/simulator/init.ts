@@ -110,9 +110,42 @@ function reset(vcpu: VcpuState): void {
   vcpu.file = file
   vcpu.values = values
   vcpu.pendingSError = null
+  cutEventTypes(vcpu)
   vcpu.initialised = true
   // An init in between takes what CPU_ON gave; the reset asked for then finds nothing.
   vcpu.pendingReset = null
+}
+
+/** Fields of ID registers, and the bits of PMEVTYPER<n>_EL0 that are there with them. */
+const eventTypeFields: readonly { id: bigint; shift: bigint; bits: (field: bigint) => bigint }[] = [
+  // Exception levels 2 and 3: NSH; NSK and NSU.
+  { id: encodeRegister('ID_AA64PFR0_EL1'), shift: 8n, bits: (el2) => (el2 === 0n ? 0n : 1n << 27n) },
+  { id: encodeRegister('ID_AA64PFR0_EL1'), shift: 12n, bits: (el3) => (el3 === 0n ? 0n : 3n << 28n) },
+  // The version of the PMU: 10 bits of event number since PMUv3, 16 since its first extension.
+  { id: encodeRegister('ID_AA64DFR0_EL1'), shift: 8n, bits: eventNumber },
+]
+const eventTypes = Array.from({ length: 31 }, (_, n) => encodeRegister(`PMEVTYPER${n}_EL0`))
+
+function eventNumber(version: bigint): bigint {
+  if (version === 0n || version === 0xfn) return 0n
+  return version < 4n ? 0x3ffn : 0xffffn
+}
+
+/** Reset takes the bits from them that the VM's ID registers no longer have (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_evtyper_mask`). */
+function cutEventTypes(vcpu: VcpuState): void {
+  const file = vcpu.file!
+  if (vcpu.vm.idRegisters.size === 0 || !file.slots.has(eventTypes[0]!)) return
+  for (const { id, shift, bits } of eventTypeFields) {
+    const slot = file.slots.get(id)
+    if (slot === undefined) continue
+    const field = (value: bigint): bigint => (value >> shift) & 0xfn
+    const gone = bits(field(file.reset[slot]!)) & ~bits(field(file.byId.get(id)!.read(vcpu) as bigint))
+    if (gone === 0n) continue
+    for (const type of eventTypes) {
+      const place = file.slots.get(type)
+      if (place !== undefined) vcpu.values[place]! &= ~gone
+    }
+  }
 }
 
 /** Does what PSCI's CPU_ON left to be done, if it did. */

@@ -5,12 +5,24 @@
 import { coprocessors, sizes } from '../registers/id.js'
 import { decodeRegister, idParts } from '../registers/index.js'
 import { errnos } from '../uapi.js'
-import type { VcpuState } from './state.js'
+import type { Register, VcpuState } from './state.js'
 
 const { CORE, DEMUX, SYSREG, FW, SVE, FW_FEAT_BMAP } = coprocessors
 
+/** Those of every kernel. */
+const spaces: ReadonlySet<number> = new Set([CORE, DEMUX, SYSREG, FW, SVE])
+
 /** `sizeof(struct kvm_regs) / 4` */
 const CORE_WORDS = 0xd8n
+
+/** The register that an id of an unknown space stands for, on a kernel where there are such. */
+export function aliasedRegister({ vm, file }: VcpuState, id: bigint): Register | undefined {
+  const register = file?.everywhere.get(id & 0xffffn)
+  if (register === undefined || !isArm64(id) || (id & 0xf000_0000n) !== 0n) return undefined
+  const { coproc, size } = idParts(id)
+  const isKnown = spaces.has(coproc) || (coproc === FW_FEAT_BMAP && vm.host.report.bitmaps.length > 0)
+  return isKnown || size !== sizes.U64 ? undefined : register
+}
 
 /** `KVM_GET_ONE_REG`, and `KVM_SET_ONE_REG` with a readable value: `-errno`. */
 export function missingRegister(vcpu: VcpuState, id: bigint): number {

@@ -24,7 +24,10 @@ export function prepareRun(vcpu: VcpuState): number {
     if (refusal < 0) {
       // A kernel that lets the VM live counts the vCPU as run before it looks at the GIC.
       if (runWithoutVgicInit.killsVm) vm.dead = true
-      else vcpu.hasRun = true
+      else {
+        vcpu.hasRun = true
+        vm.gic.destroy()
+      }
       return refusal
     }
   }

@@ -21,6 +21,8 @@ export interface RegisterFile {
   /** In `KVM_GET_REG_LIST`'s order. A register's place in it is its slot in `VcpuState.values`. */
   readonly ids: BigUint64Array
   readonly byId: ReadonlyMap<bigint, Register>
+  /** Registers KVM looks up in any space it does not know, by their index, the lowest 16 bits of the id. */
+  readonly everywhere: ReadonlyMap<bigint, Register>
   readonly slots: ReadonlyMap<bigint, number>
   /** Values after `KVM_ARM_VCPU_INIT`, by slot. */
   readonly reset: readonly bigint[]
@@ -49,6 +51,13 @@ export class Gic {
   /** Shared interrupts; 0 until set, or until the initialisation takes a default. */
   spis = 0
   initialised = false
+
+  /** What a kernel that lets the VM live leaves of it (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_dist_destroy`). */
+  destroy(): void {
+    this.redistributor = null
+    this.spis = 0
+    this.initialised = false
+  }
 }
 
 export class VmState {

@@ -13,7 +13,7 @@ import { SimulatorError } from './errors.js'
 import { completeStore, runGuest } from './guest.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
-import { missingRegister, missingRegisterAtNull } from './missing-registers.js'
+import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
 import { isMmioExit, prepareRun, recordExit, recordInterrupt, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
@@ -274,11 +274,12 @@ export class SimulatedVcpu implements VcpuFd {
     return this.#barrier()
   }
 
-  /** The register of an id, if the vCPU has it. */
+  /** The register of an id, if the vCPU has one. */
   #register(id: bigint): Register | undefined {
     const register = this.#state.file?.byId.get(id)
-    if (register === undefined) checkRegisterId(id)
-    return register
+    if (register !== undefined) return register
+    checkRegisterId(id)
+    return aliasedRegister(this.#state, id)
   }
 
   /** `KVM_SET_ONE_REG` of a batch, for one id. */

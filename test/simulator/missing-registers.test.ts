@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { encodeRegister } from '../../lib/registers/index.js'
+import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { newHost, oldestHost, oldHost, start, told, withTraits, type Outcome } from './fixture.js'
 
 const unfixedWidth = withTraits(oldHost, { firmwareWidthChecked: false })
+
+/** With a table of the host's own registers, MIDR_EL1 and CLIDR_EL1, before that of all others. */
+const tabled: Report = { ...oldHost, registers: withFirst(oldHost.registers) }
+const tabledWithoutBitmaps: Report = { ...oldestHost, registers: withFirst(oldestHost.registers) }
+
+function withFirst(registers: Report['registers']): Report['registers'] {
+  const id = encodeRegister('DBGBVR0_EL1')
+  const place = registers.findIndex(({ name }) => name === 'MPIDR_EL1')
+  const first = { id: `0x${id.toString(16)}`, name: registerName(id), value: '0x0' }
+  return registers.toSpliced(place, 0, first)
+}
 
 /** An id's answers: `KVM_GET_ONE_REG`, `KVM_SET_ONE_REG`, and both with an unreadable value. */
 type Answers = [get: Outcome, set: Outcome, getAtNull: Outcome, setAtNull: Outcome]
@@ -40,6 +51,22 @@ const ids: [what: string, report: Report, id: bigint, answers: Answers][] = [
   ['an unknown space', oldHost, 0x6030000000000000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
   ['an unknown space', oldHost, 0x603000000fff0000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
   ['an unknown space', oldestHost, 0x6030000000120000n, ['ENOENT', 'ENOENT', 'ENOENT', 'ENOENT']],
+
+  ['MIDR_EL1 in an unknown space', tabled, 0x603000000017c000n, [READ, 'EINVAL', 'EFAULT', 'EFAULT']],
+  ['CLIDR_EL1 in another', tabled, 0x603000000000c801n, [READ, 'EINVAL', 'EFAULT', 'EFAULT']],
+  ['MPIDR_EL1 in an unknown space', tabled, 0x603000000017c005n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
+  ['MIDR_EL1 in no table', oldHost, 0x603000000017c000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
+  ['32 bits of it', tabled, 0x602000000017c000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
+  ['it with bit 28', tabled, 0x603000001017c000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
+  ['it of no architecture', tabled, 0x003000000017c000n, ['EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']],
+  ['its index among bitmaps', tabled, 0x603000000016c000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
+  [
+    'and where there are none',
+    tabledWithoutBitmaps,
+    0x603000000016c000n,
+    [READ, 'EINVAL', 'EFAULT', 'EFAULT'],
+  ],
+  ['its index in a known space', tabled, 0x603000000014c000n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
 
   ['firmware, unknown index', oldHost, 0x6030000000140004n, ['ENOENT', 'ENOENT', 'ENOENT', 'EFAULT']],
   ['firmware, 32 bits', oldHost, 0x6020000000140000n, ['ENOENT', 'ENOENT', 'ENOENT', 'ENOENT']],
@@ -82,6 +109,13 @@ for (const [what, report, id, answers] of ids) {
     )
   })
 }
+
+test('a register of the host takes its value in an unknown space too', () => {
+  const { vcpu } = start(tabled)
+  const value = vcpu.getOneReg(encodeRegister('MIDR_EL1'))
+  assert.equal(vcpu.getOneReg(0x603000000017c000n), value)
+  assert.equal(told(vcpu.setOneReg(0x603000000017c000n, value as bigint)), 0)
+})
 
 test('before SVE is final its registers are EPERM before the value is looked at, after it the lengths are', () => {
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
