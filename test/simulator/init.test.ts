@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Report } from '../../lib/report/report.js'
+import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import { mpStates } from '../../lib/uapi.js'
 import {
   get,
+  hex,
   made,
   newHost,
+  nibbles,
   oldestHost,
   oldHost,
   set,
@@ -327,3 +330,42 @@ test('MPIDR_EL1 counts vCPUs by sixteen', () => {
   const found = [0, 1, 15, 16, 511].map((id) => get(vcpuOf(vm, id), 'MPIDR_EL1'))
   assert.deepEqual(found, [0x80000000n, 0x80000001n, 0x8000000fn, 0x80000100n, 0x80001f0fn])
 })
+
+const PMUVER = 0x600n
+const PFR0 = 0x1112n
+const EVENTS = 0xf800_ffffn
+/** With event types, EL3, EL2 and a PMUv3p5 that the VM may do without. */
+const withEvents: Report = {
+  ...newHost,
+  registers: [
+    ...newHost.registers.filter(({ name }) => name !== 'ID_AA64DFR0_EL1' && name !== 'ID_AA64PFR0_EL1'),
+    ...Object.entries({ ID_AA64DFR0_EL1: PMUVER, ID_AA64PFR0_EL1: PFR0, PMEVTYPER0_EL0: EVENTS }).map(
+      ([name, value]) => ({
+        id: hex(encodeRegister(name)),
+        name: registerName(encodeRegister(name)),
+        value: hex(value),
+      }),
+    ),
+  ],
+  accepts: [
+    { id: hex(encodeRegister('ID_AA64DFR0_EL1')), nibbles: nibbles(PMUVER, { 2: [0, 1, 4, 6, 15] }) },
+    { id: hex(encodeRegister('ID_AA64PFR0_EL1')), nibbles: nibbles(PFR0, { 2: [0, 1], 3: [0, 1] }) },
+  ],
+}
+
+for (const [what, register, value, expected] of [
+  ['no PMU', 'ID_AA64DFR0_EL1', 0n, 0xf800_0000n],
+  ['an implementation’s own PMU', 'ID_AA64DFR0_EL1', 0xf00n, 0xf800_0000n],
+  ['PMUv3', 'ID_AA64DFR0_EL1', 0x100n, 0xf800_03ffn],
+  ['PMUv3p1', 'ID_AA64DFR0_EL1', 0x400n, EVENTS],
+  ['no EL2', 'ID_AA64PFR0_EL1', 0x1012n, 0xf000_ffffn],
+  ['no EL3', 'ID_AA64PFR0_EL1', 0x112n, 0xc800_ffffn],
+] as const) {
+  test(`once a VM has ${what}, reset leaves ${hex(expected)} in its event types`, () => {
+    const { vcpu } = start(withEvents)
+    assert.equal(set(vcpu, register, value), 0)
+    assert.equal(get(vcpu, 'PMEVTYPER0_EL0'), EVENTS)
+    assert.equal(vcpu.init(5, [PSCI]), 0)
+    assert.equal(get(vcpu, 'PMEVTYPER0_EL0'), expected)
+  })
+}

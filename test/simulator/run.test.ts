@@ -157,3 +157,16 @@ test('a GIC comes before the first run and once', () => {
   assert.equal(told(other.createDevice(99, 0)), 'ENODEV')
   assert.equal(told(vmOf(withTraits(newHost, { runWithoutVgicInit: null })).createDevice(GIC, 1)), 'ENODEV')
 })
+
+test('a first run refused over the GIC leaves an old VM a GIC to begin anew with', () => {
+  const { vm, vcpu } = start(oldestHost)
+  const gic = made(vm.createDevice(GIC, 0))
+  gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))
+  gic.setDeviceAttr(3, 0n, new Uint8Array([64, 0, 0, 0]))
+  gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null)
+  assert.equal(told(vm.createVcpu(1) as number), 'EBUSY')
+  assert.equal(runOnce(vcpu), 'ENXIO')
+  made(vm.createVcpu(1))
+  assert.equal(told(gic.setDeviceAttr(3, 0n, new Uint8Array([96, 0, 0, 0]))), 0)
+  assert.equal(told(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
+})
