@@ -89,6 +89,8 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   runWithoutPmuInit: (errno) => [
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
   ],
+  vgicAddressCheckedFirst: (first) =>
+    first ? [['address of a GIC that has one', 'checked before EEXIST']] : [],
   runWithoutVgicInit: (found) => [
     [
       'first run with a GICv3 not configured',

@@ -9,6 +9,8 @@ import {
   type ErrnoName,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
+  KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_VGIC_V3_ADDR_TYPE_DIST,
   type VcpuFeature,
   vcpuFeatures,
 } from '../uapi.js'
@@ -147,6 +149,7 @@ export function probeTraits(
           }),
         )
       : null,
+    vgicAddressCheckedFirst: vgicAddressCheckedFirst(kvm, type),
     runWithoutVgicInit: runWithoutVgicInit(kvm, type),
   }
 }
@@ -188,7 +191,9 @@ function probeInit(
         return vcpu.getOneReg(PSCI_VERSION) !== 1n
       }),
     ),
-    registerWidth: supported.includes('el1-32bit') ? registerWidthScope(kvm, type) : undefined,
+    registerWidth: supported.includes('el1-32bit')
+      ? registerWidthScope(kvm, type)
+      : registerWidthOfRefused(kvm, type, unknown),
     kept: keptAcrossInit(kvm, type, base),
   }
 }
@@ -200,6 +205,24 @@ function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['regist
       onVcpu(vm, 1, (second) => {
         if (initialise(vm, first, [...BASE, 'el1-32bit']) < 0) return 'every-vcpu'
         return initialise(vm, second, BASE) < 0 ? 'vm' : 'vcpu'
+      }),
+    ),
+  )
+}
+
+/** Without AArch32 at EL1 a vCPU has `el1-32bit` only of an init that was refused for another feature. */
+function registerWidthOfRefused(
+  kvm: SystemFd,
+  type: bigint,
+  unknown: number,
+): Traits['init']['registerWidth'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (first) =>
+      onVcpu(vm, 1, (second) => {
+        const init = new Uint32Array(8)
+        vm.getPreferredTarget(init)
+        first.init(init[0]!, [(featureWord(['el1-32bit']) | (1 << unknown)) >>> 0])
+        return initialise(vm, second, BASE) < 0 ? 'every-vcpu' : undefined
       }),
     ),
   )
@@ -312,6 +335,26 @@ function workaround2WithoutSsbs(kvm: SystemFd, type: bigint): Traits['workaround
     return typeof value === 'bigint' && value !== before
       ? { value: hex(value), accepted: acceptedLevels(vcpu, WORKAROUND_2) }
       : null
+  })
+}
+
+/** The distributor's address is set twice, the second time to one that is not aligned. */
+function vgicAddressCheckedFirst(kvm: SystemFd, type: bigint): Traits['vgicAddressCheckedFirst'] {
+  return onVm(kvm, type, (vm) => {
+    const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+    if (typeof gic === 'number') return undefined
+    try {
+      const outcomes = [0x800_0000n, 0x800_1000n].map((address) =>
+        gic.setDeviceAttr(
+          KVM_DEV_ARM_VGIC_GRP_ADDR,
+          KVM_VGIC_V3_ADDR_TYPE_DIST,
+          new Uint8Array(BigUint64Array.of(address).buffer),
+        ),
+      )
+      return outcomes[1] === -errnos.EINVAL ? true : undefined
+    } finally {
+      gic.close()
+    }
   })
 }
 

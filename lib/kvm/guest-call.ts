@@ -61,8 +61,7 @@ const program = Uint32Array.of(
   STAY,
   STAY,
 )
-/** Where the guest begins, by the instruction it calls with. */
-export const stubEntries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
+const entries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
 
 /** x0 to x7, then pc. */
 const registers = BigUint64Array.from([...Array.from({ length: 8 }, (_, n) => `x${n}`), 'pc'], encodeRegister)
@@ -109,7 +108,7 @@ export function callFromGuest(
   vcpu.getRegs(registers, before, errnoOf)
   const during = BigUint64Array.from(registers, (_, n) => args[n] ?? 0n)
   during[7] = DOORBELL
-  during[8] = stubEntries[conduit]
+  during[8] = entries[conduit]
   vcpu.setRegs(registers, during, errnoOf)
   try {
     const outcome = run(vcpu)

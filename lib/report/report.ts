@@ -126,8 +126,9 @@ const traits = v.strictObject({
     leaksRefusedFeatures: v.boolean(),
     /**
      * Where features are each vCPU's own: whether `el1-32bit` is nevertheless the VM's (`vm`: fixed by the first init;
-     * `every-vcpu`: compared with every vCPU created, also with those not yet initialised) or not (`vcpu`). Absent where the host has
-     * no AArch32 at EL1, or where the features are the VM's anyway.
+     * `every-vcpu`: compared with every vCPU created, also with those not yet initialised) or not (`vcpu`). Absent where the features
+     * are the VM's anyway, and where the host has no AArch32 at EL1, unless an init refused for another feature leaves it a vCPU and
+     * others are compared with that.
      */
     registerWidth: v.optional(v.picklist(['vm', 'every-vcpu', 'vcpu'])),
     /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent where there are none. */
@@ -171,6 +172,11 @@ const traits = v.strictObject({
   }),
   /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null where it is accepted or there is no PMU. */
   runWithoutPmuInit: v.nullable(errno),
+  /**
+   * Whether an address of a GIC that already has one is looked at all the same, and refused for what is wrong with it before `EEXIST`.
+   * Absent where `EEXIST` comes first, or where there is no GICv3.
+   */
+  vgicAddressCheckedFirst: v.optional(v.literal(true)),
   /**
    * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`.
    * null where the host has no GICv3.

@@ -16,7 +16,8 @@ import type { Gic, VmState } from './state.js'
 const FRAME = 0x1_0000n
 /** Software-generated and private interrupts, which every vCPU has. */
 const PRIVATE_INTERRUPTS = 32
-const MAX_INTERRUPTS = 1024
+/** `VGIC_MAX_RESERVED`: 1024 itself is one too many. */
+const MAX_INTERRUPTS = 1023
 /** Interrupts of a GIC whose number was not set. */
 const DEFAULT_INTERRUPTS = 256
 
@@ -101,11 +102,29 @@ export class SimulatedGic implements DeviceFd {
   }
 
   #setAddress(frame: 'distributor' | 'redistributor', address: bigint): number {
+    const isCheckedFirst = this.#vm.host.traits.vgicAddressCheckedFirst === true
+    const refusal = isCheckedFirst ? this.#oldRefusal(frame, address) : this.#refusal(frame, address)
+    if (refusal === 0) this.#gic[frame] = address
+    return refusal
+  }
+
+  #refusal(frame: 'distributor' | 'redistributor', address: bigint): number {
     if (this.#gic[frame] !== null) return -errnos.EEXIST
     if (address % FRAME !== 0n) return -errnos.EINVAL
-    if (address + FRAME > 1n << BigInt(this.#vm.ipaBits)) return -errnos.E2BIG
-    this.#gic[frame] = address
-    return 0
+    return address + FRAME > this.#end ? -errnos.E2BIG : 0
+  }
+
+  /** Of the distributor; a second address of the redistributors is never looked at. */
+  #oldRefusal(frame: 'distributor' | 'redistributor', address: bigint): number {
+    if (frame === 'redistributor' && this.#gic[frame] !== null) return -errnos.EINVAL
+    if (address >= this.#end) return -errnos.E2BIG
+    if (address % FRAME !== 0n) return -errnos.EINVAL
+    return this.#gic[frame] === null ? 0 : -errnos.EEXIST
+  }
+
+  /** Of the addresses a guest has. */
+  get #end(): bigint {
+    return 1n << BigInt(this.#vm.ipaBits)
   }
 }
 

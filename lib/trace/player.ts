@@ -1,13 +1,6 @@
 import type { AttributeFd, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import {
-  callFromGuest,
-  type Conduit,
-  type GuestCallOutcome,
-  mapStub,
-  stubEntries,
-} from '../kvm/guest-call.js'
-import { encodeRegister } from '../registers/index.js'
+import { callFromGuest, type GuestCallOutcome, mapStub } from '../kvm/guest-call.js'
 import {
   errnos,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
@@ -25,13 +18,9 @@ const IMMEDIATE_EXIT = 1
 const EXIT_REASON = 8
 /** What a run without `immediate_exit` gets before it is interrupted, milliseconds. */
 const RUN_TIME = 1
-/** What a guest's call gets until it is looked at whether it can come back at all, and until it is given up, milliseconds. */
+/** What a guest's call gets at a time, and until it is given up, milliseconds. */
 const CALL_SLICE = 2
 const CALL_TIME = 10_000
-
-const PC = encodeRegister('pc')
-/** CPU_SUSPEND: the guest waits for an interrupt, of which there are none. */
-const suspensions: ReadonlySet<number> = new Set([0x8400_0001, 0xc400_0001])
 
 /** Makes calls on a backend, with handles numbered as a trace numbers them. A call on a number that has no handle answers `EBADF`. */
 export class Player {
@@ -49,7 +38,7 @@ export class Player {
   }
 
   /**
-   * Makes one call. A run without `immediate_exit` is interrupted after a millisecond, and a guest's call once it waits.
+   * Makes one call. A run without `immediate_exit` is interrupted after a millisecond, and a guest's call once the guest is stopped.
    * @throws what the backend throws where it cannot answer at all
    */
   perform(call: Call): Outcome {
@@ -186,12 +175,7 @@ export class Player {
     if (fd === undefined) return closed
     const refusal = this.#mapStub(this.#vmOfVcpu.get(vcpu)!)
     if (refusal < 0) return refused(refusal)
-    const words = args.map(BigInt)
-    const functionId = Number(BigInt.asUintN(32, words[0] ?? 0n))
-    return guestCallOutcome(
-      fd,
-      callFromGuest(fd, op, words, () => runGuestCall(fd, op, functionId)),
-    )
+    return guestCallOutcome(fd, callFromGuest(fd, op, args.map(BigInt), runGuestCall))
   }
 
   /** The stub guest of a VM, on the first call that needs it: 0 or `-errno`. */
@@ -299,15 +283,17 @@ function run(vcpu: VcpuFd, immediateExit: boolean): Outcome {
   return outcome < 0 ? refused(outcome) : { exit: view.getUint32(EXIT_REASON, true) }
 }
 
-/** Runs a guest until it is back from its call, or can be back no more. */
-function runGuestCall(vcpu: VcpuFd, conduit: Conduit, functionId: number): number {
+/**
+ * Runs a guest until it is back from its call, or cannot be. One that waits for an interrupt goes on when it runs again, and so however
+ * slow the machine is, a call has one outcome.
+ */
+function runGuestCall(vcpu: VcpuFd): number {
   const end = performance.now() + CALL_TIME
   for (;;) {
     const outcome = vcpu.runSync(CALL_SLICE)
     if (outcome !== -errnos.EINTR || performance.now() > end) return outcome
     // One that PSCI stopped executes nothing.
     if (vcpu.getMpState() !== mpStates.runnable) return outcome
-    if (suspensions.has(functionId) && vcpu.getOneReg(PC) !== stubEntries[conduit]) return outcome
   }
 }
 

@@ -4,6 +4,7 @@ import type { DeviceFd, VcpuFd } from '../../lib/backend.js'
 import {
   made,
   newHost,
+  oldestHost,
   oldHost,
   runOnce,
   start,
@@ -252,10 +253,30 @@ test('a GIC’s addresses are aligned, inside the VM’s address space and set o
   assert.deepEqual(address, word64(0x800_0000n))
 })
 
-test('a GIC has 64 to 1024 interrupts by 32, set once, 256 where not set', () => {
+test('where they are checked first, EEXIST comes last, and for redistributors never', () => {
+  const gic = made(vmOf(oldestHost).createDevice(7, 0))
+  const sets: [attribute: bigint, address: bigint, outcome: Outcome][] = [
+    [2n, 0x1000n, 'EINVAL'],
+    [2n, (1n << 40n) + 0x1000n, 'E2BIG'],
+    [2n, (1n << 40n) - 0x1_0000n, 0],
+    [2n, 0x800_0000n, 'EEXIST'],
+    [2n, 0x800_1000n, 'EINVAL'],
+    [2n, 1n << 41n, 'E2BIG'],
+    [3n, 0x1000n, 'EINVAL'],
+    [3n, 0x80a_0000n, 0],
+    [3n, 0x80a_0000n, 'EINVAL'],
+    [3n, 1n << 41n, 'EINVAL'],
+  ]
+  for (const [attribute, address, outcome] of sets) {
+    assert.equal(told(gic.setDeviceAttr(0, attribute, word64(address))), outcome, `${attribute} ${address}`)
+  }
+})
+
+test('a GIC has 64 to 992 interrupts by 32, set once, 256 where not set', () => {
   const gic = made(vmOf(newHost).createDevice(7, 0))
   const count = new Uint8Array(4)
-  for (const irqs of [32, 65, 1056]) assert.equal(told(gic.setDeviceAttr(3, 0n, word32(irqs))), 'EINVAL')
+  for (const irqs of [32, 65, 1024, 1056])
+    assert.equal(told(gic.setDeviceAttr(3, 0n, word32(irqs))), 'EINVAL')
   assert.equal(told(gic.setDeviceAttr(3, 0n, word32(96))), 0)
   assert.equal(told(gic.setDeviceAttr(3, 0n, word32(96))), 'EBUSY')
   gic.setDeviceAttr(4, 0n, null)

@@ -329,6 +329,7 @@ export const oldestHost: Report = withTraits(
     setReadsValueFirst: { systemRegister: false, unknownSpace: false },
     faultingSetZeroes: true,
     runWithoutPmuInit: null,
+    vgicAddressCheckedFirst: true,
     runWithoutVgicInit: { errno: 'ENXIO', killsVm: false },
     init: { registerWidth: 'every-vcpu' },
     hypercalls: { services: ['pv-time'], smc: false, affinityMasked: true },

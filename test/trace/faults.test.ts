@@ -89,6 +89,24 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
     host,
     ({ traits }) => (traits.runWithoutVgicInit = { errno: 'ENXIO', killsVm: false }),
   ],
+  [
+    'a GIC has its address before a second one is looked at',
+    oldHost,
+    ({ traits }) => delete traits.vgicAddressCheckedFirst,
+  ],
+  [
+    'a vCPU has AArch32 of an init that was refused, and no other is compared with it',
+    builtInReport('linux-5.10-neoverse-n1'),
+    ({ traits }) => delete traits.init.registerWidth,
+  ],
+  [
+    'the host’s own registers are in their space alone',
+    host,
+    ({ registers }) => {
+      const place = registers.findIndex(({ name }) => name === 'DBGBVR0_EL1')
+      registers.unshift(...registers.splice(place, 1))
+    },
+  ],
   ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
   ['a guest finds a service less', host, ({ traits }) => void traits.hypercalls.services.pop()],
   ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
