@@ -13,7 +13,7 @@ export {
 } from './compat/baseline/format.js'
 export { census, type CensusCall, type CensusOptions } from './compat/census.js'
 export { capture, captureHost, type CaptureHostOptions } from './compat/capture.js'
-export { baselineConfiguration } from './compat/interchange/baseline.js'
+export { baselineConfiguration, baselineOfTemplate, TemplateError } from './compat/interchange/baseline.js'
 export {
   type ConfiguredRegister,
   guestConfiguration,

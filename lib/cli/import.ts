@@ -1,4 +1,7 @@
 import { Command } from 'commander'
+import type { Baseline } from '../compat/baseline/format.js'
+import { baselineOfTemplate, TemplateError } from '../compat/interchange/baseline.js'
+import { checkCpuTemplate } from '../compat/interchange/firecracker.js'
 import {
   checkFingerprint,
   compareLists,
@@ -7,6 +10,7 @@ import {
   UnlikeHostError,
 } from '../compat/interchange/fingerprint.js'
 import { readJson } from '../report/document.js'
+import type { Report } from '../report/report.js'
 import { formatDocument } from '../report/write.js'
 import { builtInHosts, builtInReport } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -18,13 +22,16 @@ interface Flags {
   output?: string
 }
 
-/** `kvm-arm64 import`: a report from what another tool wrote. */
+/** `kvm-arm64 import`: what Firecracker's tools wrote, in this package's formats. */
 export function importCommand(): Command {
   return new Command('import')
-    .description("make a report of a fingerprint by Firecracker's cpu-template-helper")
-    .argument('<fingerprint>', 'a file written by `cpu-template-helper fingerprint dump` on an arm64 host')
-    .option('--like <host>', 'whose kernel behaves alike: a name of `kvm-arm64 hosts`, or a report')
-    .option('-o, --output <file>', 'write the report to a file, whole or not at all')
+    .description("make a report of a fingerprint of Firecracker's, or a baseline of its CPU template")
+    .argument('<file>', 'a fingerprint of cpu-template-helper, or a custom CPU template, of arm64')
+    .option(
+      '--like <host>',
+      "whose kernel behaves as the fingerprint's: a name of `kvm-arm64 hosts`, or a report",
+    )
+    .option('-o, --output <file>', 'write to a file, whole or not at all')
     .addHelpText(
       'after',
       `
@@ -32,15 +39,48 @@ A fingerprint holds what a vCPU without optional features reads from its registe
 written, nor vCPU features and vector lengths. These come from the host --like names, which must have the same firmware
 registers; values that the hardware decides stay the fingerprint's. Without --like the hosts that would do are listed.
 
+A template becomes a baseline: kvm-arm64 apply then tells which of its bits a host refuses.
+
 Examples:
   kvm-arm64 import fingerprint.json                             which hosts would do
-  kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o graviton2.json`,
+  kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o graviton2.json
+  kvm-arm64 import template.json -o baseline.json`,
     )
     .action(run)
 }
 
 function run(file: string, { like, output }: Flags): void {
-  const fingerprint = checkFingerprint(readJson(file, 'fingerprint'), file)
+  const data = readJson(file, 'fingerprint or CPU template')
+  const document = isTemplate(data) ? importTemplate(data, file, like) : importFingerprint(data, file, like)
+  const text = formatDocument(document)
+  if (output === undefined) process.stdout.write(text)
+  else writeOutput(output, text)
+}
+
+function isTemplate(data: unknown): boolean {
+  return (
+    typeof data === 'object' &&
+    data !== null &&
+    ['kvm_capabilities', 'vcpu_features', 'reg_modifiers'].some((key) => key in data)
+  )
+}
+
+function importTemplate(data: unknown, file: string, like: string | undefined): Baseline {
+  if (like !== undefined) {
+    throw new CommandError(`${file} is a CPU template, and --like is for fingerprints`, exitStatus.usage)
+  }
+  const { template, warnings } = checkCpuTemplate(data, file)
+  for (const warning of warnings) note(`${file}: ${warning}`)
+  try {
+    return baselineOfTemplate(template, file)
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error
+    throw new CommandError(`${file}: ${error.message}`, exitStatus.usage)
+  }
+}
+
+function importFingerprint(data: unknown, file: string, like: string | undefined): Report {
+  const fingerprint = checkFingerprint(data, file)
   if (like === undefined) {
     throw new CommandError(
       `${file}: say with --like which host's kernel behaves as this one's; nearest first: ${alike(fingerprint).join(', ')}`,
@@ -50,9 +90,7 @@ function run(file: string, { like, output }: Flags): void {
   try {
     const report = reportFromFingerprint(fingerprint, reportOf(like))
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
-    const text = formatDocument(report)
-    if (output === undefined) process.stdout.write(text)
-    else writeOutput(output, text)
+    return report
   } catch (error) {
     if (!(error instanceof UnlikeHostError)) throw error
     throw new CommandError(

@@ -123,6 +123,22 @@ describe('import', () => {
     assert.equal(kvmArm64(args).out, readFileSync(file, 'utf8'))
   })
 
+  test('makes a baseline of a template, which a host is asked about', () => {
+    const template = join(folder, 'template.json')
+    const file = join(folder, 'of-template.json')
+    kvmArm64(['export', 'linux-6.12-max', '--to', 'firecracker', '-o', template])
+    const { status, error } = kvmArm64(['import', template, '-o', file])
+    assert.equal(status, 0, error)
+    const onItself = kvmArm64(['apply', file, '--simulate', 'linux-6.12-max'])
+    assert.deepEqual([onItself.status, onItself.error], [0, ''])
+    const onAnother = kvmArm64(['apply', file, '--simulate', 'linux-6.12-neoverse-n1'])
+    assert.equal(onAnother.status, 1)
+    assert.match(onAnother.out, /ID_AA64ISAR1_EL1/)
+    writeFileSync(template, '{"vcpu_features":[{"index":0,"bitmap":"0b111xxx0"}]}')
+    assert.match(kvmArm64(['import', template]).error, /POWER_OFF: guests with several vCPUs do not come up/)
+    assert.match(kvmArm64(['import', template, '--like', HOST]).error, /--like is for fingerprints/)
+  })
+
   test('lists the hosts that would do where none is named', () => {
     const { status, error } = kvmArm64(['import', gravitonFile('N1', '5.10')])
     assert.equal(status, 2)
@@ -142,6 +158,9 @@ describe('import', () => {
     const { status, error } = kvmArm64(['import', report, '--like', HOST])
     assert.equal(status, 2)
     assert.match(error, /is no fingerprint of cpu-template-helper/)
-    assert.match(kvmArm64(['import', '/dev/zero', '--like', HOST]).error, /larger than any fingerprint/)
+    assert.match(
+      kvmArm64(['import', '/dev/zero', '--like', HOST]).error,
+      /larger than any fingerprint or CPU template/,
+    )
   })
 })

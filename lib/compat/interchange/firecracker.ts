@@ -204,6 +204,7 @@ function bitmapText({ filter, value }: BitModifier, width: number): string {
 }
 
 const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
 
 /** Features Firecracker can be asked for by a template, with the capabilities it should insist on for them. */
 const featureCapabilities: Readonly<Partial<Record<VcpuFeature, readonly Capability[]>>> = {
@@ -250,11 +251,9 @@ export function firecrackerTemplate(configuration: GuestConfiguration): Emitted 
       .map((name) => ({ number: capabilities[name], required: true }))
       .toSorted((a, b) => a.number - b.number),
     vcpuFeatures: bits === 0n ? [] : [{ index: 0, filter: bits, value: bits }],
-    registers: [...psci, ...bitmaps, ...idRegisters].map(({ id, value, mask }) => ({
-      id,
-      filter: mask,
-      value: value & mask,
-    })),
+    registers: [...psci, ...bitmaps, ...idRegisters]
+      .filter(({ id, mask }) => mask !== 0n && !implementationIds.has(id))
+      .map(({ id, value, mask }) => ({ id, filter: mask, value: value & mask })),
   }
   return { template, text: formatCpuTemplate(template), inexpressible }
 }

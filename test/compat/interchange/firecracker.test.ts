@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
+import { baseline } from '../../../lib/compat/baseline/baseline.js'
+import { type Baseline, baselineFormat } from '../../../lib/compat/baseline/format.js'
+import { baselineConfiguration, baselineOfTemplate } from '../../../lib/compat/interchange/baseline.js'
 import { guestConfiguration } from '../../../lib/compat/interchange/configuration.js'
 import {
   type CpuTemplate,
@@ -10,7 +13,8 @@ import {
 } from '../../../lib/compat/interchange/firecracker.js'
 import { openKvm } from '../../../lib/kvm/index.js'
 import { encodeRegister, registerWidth } from '../../../lib/registers/index.js'
-import { builtInHosts, simulator } from '../../../lib/simulator/index.js'
+import { checkDocument } from '../../../lib/report/document.js'
+import { builtInHosts, builtInReport, simulator } from '../../../lib/simulator/index.js'
 
 const read = (data: unknown) => parseCpuTemplate(JSON.stringify(data), 'template.json')
 const register = (bitmap: string, addr = '0x603000000013c020') => ({ reg_modifiers: [{ addr, bitmap }] })
@@ -205,3 +209,76 @@ describe('a CPU template that pins a host', () => {
     }
   })
 })
+
+describe('a CPU template that pins a baseline', () => {
+  const sets: string[][] = [
+    ['linux-6.18-neoverse-n1', 'linux-7.2-max'],
+    ['linux-6.12-neoverse-n1', 'linux-6.18-max', 'linux-7.2-cortex-a57'],
+    ['linux-5.10-neoverse-n1', 'linux-6.1-neoverse-n1', 'linux-7.2-neoverse-n1'],
+  ]
+  for (const hosts of sets) {
+    const fleet = baseline(
+      hosts.map((name) => ({ name, report: builtInReport(name) })),
+      { features: ['psci-0.2'] },
+    )
+    const { template, inexpressible } = firecrackerTemplate(baselineConfiguration(fleet))
+    for (const host of hosts) {
+      test(`of ${hosts.join(', ')} is accepted on ${host}`, () => {
+        assert.ok(template.registers.length > 0)
+        using kvm = openKvm(simulator(host))
+        using vm = kvm.createVm()
+        const vcpu = vm.createVcpu(0, { features: fleet.features })
+        for (const { id, filter, value } of template.registers) {
+          vcpu.registers.set(id, (vcpu.registers.get(id) & ~filter) | value)
+        }
+      })
+    }
+
+    test(`of ${hosts.join(', ')} leaves what Firecracker cannot write to the host, and says so`, () => {
+      assert.ok(!template.registers.some(({ id }) => id === encodeRegister('MIDR_EL1')))
+      assert.match(inexpressible.join('\n'), /MIDR_EL1/)
+    })
+  }
+
+  test('is a baseline again, of the same registers', () => {
+    const fleet = baseline(
+      ['linux-6.12-max', 'linux-7.2-max'].map((name) => ({ name, report: builtInReport(name) })),
+      { features: ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'] },
+    )
+    const { template } = firecrackerTemplate(baselineConfiguration(fleet))
+    const again = checkBaseline(JSON.parse(JSON.stringify(baselineOfTemplate(template, 'template'))))
+    assert.deepEqual(again.features, ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'])
+    assert.equal(again.psciVersion, fleet.psciVersion)
+    const { registers } = firecrackerTemplate(baselineConfiguration(again)).template
+    const sorted = (of: typeof registers) => of.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    assert.deepEqual(sorted(registers), sorted(template.registers))
+  })
+
+  const wrong: [what: string, template: Partial<CpuTemplate>, problem: RegExp][] = [
+    ['POWER_OFF', { vcpuFeatures: [{ index: 0, filter: 1n, value: 0n }] }, /POWER_OFF/],
+    [
+      'an unknown feature',
+      { vcpuFeatures: [{ index: 0, filter: 1n << 31n, value: 1n << 31n }] },
+      /0x80000000 of features/,
+    ],
+    ['another word of features', { vcpuFeatures: [{ index: 1, filter: 1n, value: 1n }] }, /features\[1\]/],
+    [
+      'a vector register',
+      { registers: [{ id: encodeRegister('v0'), filter: 1n, value: 1n }] },
+      /v0 has 128 bits/,
+    ],
+  ]
+  for (const [what, part, problem] of wrong) {
+    test(`that changes ${what} is no baseline`, () => {
+      const template = { kvmCapabilities: [], vcpuFeatures: [], registers: [], ...part }
+      assert.throws(() => baselineOfTemplate(template, 'template'), {
+        name: 'TemplateError',
+        message: problem,
+      })
+    })
+  }
+})
+
+function checkBaseline(data: unknown): Baseline {
+  return checkDocument(data, 'text', baselineFormat)
+}
