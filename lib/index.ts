@@ -37,6 +37,7 @@ export { kubevirtSelectors } from './compat/interchange/kubevirt.js'
 export { nfdFeatures } from './compat/interchange/nfd.js'
 export { prometheusMetrics } from './compat/interchange/prometheus.js'
 export { qemuCpuOption, type QemuVersion, qemuVersions } from './compat/interchange/qemu.js'
+export { diffReports, type Difference } from './compat/diff.js'
 export { probe } from './compat/probe.js'
 export {
   attemptRestore,
@@ -57,6 +58,13 @@ export {
   stateFormat,
   type VcpuCapture,
 } from './compat/state.js'
+export {
+  type Finding,
+  severities,
+  type Severity,
+  type Verdict as MoveVerdict,
+  verdict,
+} from './compat/verdict.js'
 export {
   type Obstacle,
   type Reaction,

@@ -1,15 +1,10 @@
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../compat/census.js'
-import {
-  functionName,
-  type PsciVersion,
-  psciVersions,
-  type ServiceGroup,
-  serviceBitmaps,
-} from '../hypercalls/index.js'
+import { functionName, type PsciVersion, psciVersions } from '../hypercalls/index.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Election, type Exit, openKvm } from '../kvm/index.js'
 import { simulator } from '../simulator/index.js'
+import { parseElection } from './election.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
 import { print, printJson, withProgress } from './output.js'
@@ -53,25 +48,6 @@ Examples:
   kvm-arm64 census --simulate linux-6.1-max --psci 0.2  of a simulated host`,
     )
     .action(run)
-}
-
-function namesIn(group: ServiceGroup): string[] {
-  return serviceBitmaps[group].services.map(({ name }) => name)
-}
-
-/** Parses `--elect`: names of services of any register, which all registers are set from. */
-function parseElection(list: string): Election {
-  const names = list === 'none' ? [] : list.split(',').map((name) => name.trim())
-  const groups = Object.keys(serviceBitmaps) as ServiceGroup[]
-  const unknown = names.find((name) => !groups.some((group) => namesIn(group).includes(name)))
-  if (unknown !== undefined) {
-    throw new InvalidArgumentError(
-      `"${unknown}" is no service: ${groups.flatMap(namesIn).join(', ')}, or none.`,
-    )
-  }
-  return Object.fromEntries(
-    groups.map((group) => [group, names.filter((name) => namesIn(group).includes(name))]),
-  )
 }
 
 function run({ elect, psci, simulate, json }: Flags): void {

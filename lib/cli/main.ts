@@ -11,6 +11,7 @@ Examples:
   kvm-arm64 probe -o host.json                      write it down
   kvm-arm64 show host.json --register ID_AA64PFR0_EL1
   kvm-arm64 decode 0x6030000000160000
+  kvm-arm64 check --from host.json --to other.json  tell whether a VM can move, and what stops it
   kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 probe
                                                     the same on a real arm64 kernel, on any machine
 
@@ -35,6 +36,9 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   baseline: async () => (await import('./baseline.js')).baselineCommand(),
   apply: async () => (await import('./apply.js')).applyCommand(),
   trace: async () => (await import('./trace.js')).traceCommand(),
+  capture: async () => (await import('./capture.js')).captureCommand(),
+  check: async () => (await import('./check.js')).checkCommand(),
+  diff: async () => (await import('./diff.js')).diffCommand(),
   census: async () => (await import('./census.js')).censusCommand(),
   conformance: async () => (await import('./conformance.js')).conformanceCommand(),
   export: async () => (await import('./export.js')).exportCommand(),

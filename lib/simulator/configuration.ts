@@ -3,6 +3,7 @@ import { decodeRegister, encodeRegister, idParts, registerWidth, setClearPairs }
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
 import { firmwareRegister } from './firmware-registers.js'
 import { idRegister } from './id-registers.js'
+import { describePmu, type Pmu, pmuRegister } from './pmu-registers.js'
 import {
   CoreRegister,
   CounterRegister,
@@ -29,11 +30,12 @@ export function buildRegisterFile(report: Report, configuration: Configuration |
     const slot = slots.get(set)
     if (slot !== undefined && slots.has(clear)) slots.set(clear, slot)
   }
+  const pmu = describePmu(listed)
   const registers = listed.map((register, index) => {
     const id = ids[index]!
     return [
       id,
-      buildRegister(report, register, slots.get(id)!, accepts.get(register.id) ?? null, slots),
+      buildRegister(report, register, slots.get(id)!, accepts.get(register.id) ?? null, slots, pmu),
     ] as const
   })
   const byId = new Map(registers)
@@ -83,6 +85,7 @@ function buildRegister(
   slot: number,
   accepts: Accepts | null,
   slots: ReadonlyMap<bigint, number>,
+  pmu: Pmu,
 ): Register {
   const id = BigInt(register.id)
   const width = registerWidth(id)
@@ -94,6 +97,7 @@ function buildRegister(
   return (
     firmwareRegister(report, register) ??
     idRegister(report, register, slot, accepts) ??
+    pmuRegister(pmu, register, slot) ??
     recordedRegister(id, slot, width, register.write)
   )
 }

@@ -84,19 +84,35 @@ class IgnoringRegister extends StoredRegister {
   }
 }
 
+/** CTR_EL0.IDC: the data cache need not be cleaned for instructions. */
+const IDC = 1n << 28n
+
 /** CLIDR_EL1: of each vCPU, and writable after the run too. */
 class CacheLevelIdRegister extends StoredRegister {
   readonly #accepted: NibbleSets | null
+  /** Whether a value that says the same as CTR_EL0.IDC, which no field says alone, is refused. */
+  readonly #mustClean: boolean
 
-  constructor(slot: number, accepts: Accepts | null) {
+  constructor(slot: number, accepts: Accepts | null, report: Report) {
     super(slot, 64)
     this.#accepted = accepts && new NibbleSets(accepts.nibbles)
+    const cacheType = report.registers.find(({ id }) => BigInt(id) === CTR_EL0)?.value ?? '0x0'
+    this.#mustClean = (BigInt(cacheType) & IDC) === 0n
   }
 
   override write(vcpu: VcpuState, value: bigint): number {
-    const isAccepted = this.#accepted?.hasAll(value) ?? value === vcpu.values[this.slot]
+    const isAccepted =
+      this.#accepted === null
+        ? value === vcpu.values[this.slot]
+        : this.#accepted.hasAll(value) && !(this.#mustClean && needsNoCleaning(value))
     return isAccepted ? super.write(vcpu, value) : -errnos.EINVAL
   }
+}
+
+/** LoC is 0, or both LoUIS and LoUU are (`arch/arm64/kvm/sys_regs.c:set_clidr`). */
+function needsNoCleaning(clidr: bigint): boolean {
+  const level = (lsb: bigint) => (clidr >> lsb) & 7n
+  return level(24n) === 0n || (level(21n) === 0n && level(27n) === 0n)
 }
 
 /** MIDR_EL1, REVIDR_EL1, AIDR_EL1 on a host with `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`: of the whole VM. */
@@ -135,7 +151,7 @@ export function idRegister(
   accepts: Accepts | null,
 ): Register | undefined {
   const id = BigInt(register.id)
-  if (id === CLIDR_EL1) return new CacheLevelIdRegister(slot, accepts)
+  if (id === CLIDR_EL1) return new CacheLevelIdRegister(slot, accepts, report)
   if (implementationIds.has(id)) {
     if ((report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) <= 0) return undefined
     const mask = report.writableMasks?.find((entry) => entry.id === register.id)?.mask

@@ -79,6 +79,8 @@ export class VmState {
   readonly bitmaps = new Map<bigint, bigint>()
   /** What userspace, or the first run, changed in ID registers. */
   readonly idRegisters = new Map<bigint, VmBits>()
+  /** How many event counters userspace left its PMUs. */
+  eventCounters: number | null = null
   /** `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled. */
   writableImplementationIds = false
   /** `KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE`, bytes. */

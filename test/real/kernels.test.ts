@@ -12,6 +12,7 @@ import { simulator } from '../../lib/simulator/hosts.js'
 import { baselineWork, doBaselineWork } from './baselines.js'
 import { askGuestCalls } from './guest-calls.js'
 import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
+import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
 import { ask, type Answer } from './scenarios.js'
 
 const FUZZED = 20_000
@@ -67,6 +68,26 @@ describe('real kernels', { concurrency: 2 }, () => {
         )
         assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
         assert.deepEqual(divergences(real, simulated), [])
+      })
+
+      it('restores the states of every host, register by register, as was predicted', async () => {
+        const states = sourceStates()
+        const stdin = JSON.stringify(states.map(({ state }) => state))
+        const { status, stdout, stderr } = await lab.run(['node', 'dist/test/real/ask-restores.js'], {
+          stdin,
+        })
+        assert.equal(status, 0, stderr.toString())
+        const real = JSON.parse(stdout.toString()) as RestoreAnswer[]
+        const predicted = restoreAll(
+          simulator(probed),
+          states.map(({ state }) => state),
+        )
+        const compared = real.reduce((sum, { same, lines }) => sum + same + lines.length, 0)
+        assert.ok(compared >= 25_000, `only ${compared} registers were compared`)
+        const differences = states.flatMap(({ source, what }, index) =>
+          mispredictions(real[index]!, predicted[index]!).map((line) => `${source}, ${what}: ${line}`),
+        )
+        assert.deepEqual(differences.slice(0, 50), [])
       })
 
       if (cpu === 'neoverse-n1')
@@ -125,6 +146,17 @@ function isReservedIdSpace(id: bigint): boolean {
   if (register.space !== 'sysreg') return false
   const { op0, op1, crn, crm } = register.parts
   return op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 7
+}
+
+function mispredictions(real: RestoreAnswer, predicted: RestoreAnswer): string[] {
+  const [inReality, inPrediction] = [new Set(real.lines), new Set(predicted.lines)]
+  return [
+    ...(real.same === predicted.same
+      ? []
+      : [`the kernel restored ${real.same}, predicted ${predicted.same}`]),
+    ...real.lines.filter((line) => !inPrediction.has(line)).map((line) => `the kernel ${line}`),
+    ...predicted.lines.filter((line) => !inReality.has(line)).map((line) => `predicted ${line}`),
+  ]
 }
 
 function divergences(real: readonly Answer[], simulated: readonly Answer[]): string[] {

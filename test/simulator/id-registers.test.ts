@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { builtInReport } from '../../lib/simulator/index.js'
 import { capabilities } from '../../lib/uapi.js'
 import {
   get,
@@ -211,4 +212,19 @@ test('implementation ids without recorded masks take no value but 0', () => {
   const vcpu = vcpuOf(vm, 0)
   assert.equal(set(vcpu, 'MIDR_EL1', 1n), 'EINVAL')
   assert.equal(set(vcpu, 'MIDR_EL1', 0n), 0)
+})
+
+test('CLIDR_EL1 may not say that caches need no cleaning where CTR_EL0 says they do', () => {
+  // LoC 0; LoUIS and LoUU 0; LoUU alone; LoUIS alone.
+  const values = [0x0820_0003n, 0x0100_0003n, 0x0120_0003n, 0x0900_0003n]
+  for (const [host, outcomes] of [
+    ['linux-6.12-cortex-a57', ['EINVAL', 'EINVAL', 0, 0]],
+    ['linux-6.12-neoverse-n1', [0, 0, 0, 0]],
+  ] as const) {
+    const vcpu = vcpuOf(vmOf(builtInReport(host)), 0)
+    assert.deepEqual(
+      values.map((value) => set(vcpu, 'CLIDR_EL1', value)),
+      outcomes,
+    )
+  }
 })

@@ -1,0 +1,57 @@
+import { Command, InvalidArgumentError } from 'commander'
+import { formatDocument, writeFileAtomically } from '../report/write.js'
+import { CommandError, exitStatus } from './exit.js'
+import { note } from './output.js'
+import { freshState, THIS, type VmFlags, vmOptions } from './source.js'
+
+interface Flags extends VmFlags {
+  output?: string
+  simulate?: string
+  vcpus: number
+}
+
+/** `kvm-arm64 capture`: the state of a VM as a host makes it. */
+export function captureCommand(): Command {
+  const command = new Command('capture')
+    .description('write down the state of a VM as this host makes it, for `kvm-arm64 check`')
+    .option('-o, --output <file>', 'write to a file instead of standard output')
+    .option('--simulate <host>', 'ask a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .option('--vcpus <n>', 'vCPUs of the VM', parseCount, 1)
+  for (const option of vmOptions()) command.addOption(option)
+  return command
+    .addHelpText(
+      'after',
+      `
+The state holds every register of every vCPU, as a program that moves VMs would save it; a running VM's is captured by the program
+that runs it, with capture() of this package.
+
+Exit status: 1 if the host cannot make such a VM, 3 if there is no arm64 KVM.
+
+Examples:
+  kvm-arm64 capture -o vm.json                               on this host
+  kvm-arm64 capture --elect pv-time --psci 1.0 -o vm.json    of a VM whose guest may find less
+  kvm-arm64 capture --simulate linux-7.2-max --features psci-0.2,sve`,
+    )
+    .action(run)
+}
+
+function parseCount(text: string): number {
+  const count = Number(text)
+  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError('It must be a number from 1 to 9999.')
+  return count
+}
+
+function run({ output, simulate, vcpus, ...vm }: Flags): void {
+  const text = formatDocument(freshState(simulate ?? THIS, vm, vcpus))
+  if (output === undefined) {
+    process.stdout.write(text)
+    return
+  }
+  try {
+    writeFileAtomically(output, text)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new CommandError(`${output}: cannot be written (${code})`, exitStatus.usage)
+  }
+  note(`wrote ${output}`)
+}

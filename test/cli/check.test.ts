@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { readState } from '../../lib/compat/state.js'
+import { builtInReport } from '../../lib/simulator/index.js'
+import { kvmArm64, onX64 } from './run.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-check-'))
+after(() => rmSync(folder, { recursive: true }))
+
+describe('check', () => {
+  test('answers yes with status 0', () => {
+    const { status, out } = kvmArm64([
+      'check',
+      '--from',
+      'linux-6.1-neoverse-n1',
+      '--to',
+      'linux-6.18-neoverse-n1',
+    ])
+    assert.equal(status, 0)
+    assert.match(out, /^linux-6\.1-neoverse-n1 → linux-6\.18-neoverse-n1, strict: yes; 242 of 242 registers/)
+    assert.match(out, /^ {2}silent default$/m)
+  })
+
+  test('answers no with status 1, and says what stops the VM, what it means and what prevents it', () => {
+    const { status, out } = kvmArm64([
+      'check',
+      '--from',
+      'linux-6.18-neoverse-n1',
+      '--to',
+      'linux-6.1-neoverse-n1',
+    ])
+    assert.equal(status, 1)
+    assert.match(out, /strict: no; /)
+    assert.match(out, /^ {4}KVM_REG_ARM_PSCI_VERSION: 0x10003 \(PSCI 1\.3\) → accepts/m)
+    assert.match(out, /^ {6}the guest was told PSCI 1\.3/m)
+    assert.match(out, /^ {6}remedy: write KVM_REG_ARM_PSCI_VERSION = 0x10001/m)
+    assert.match(out, /^ {4}\d+ registers: CCSIDR_EL1\[3\], .*…$/m)
+  })
+
+  test('goes both ways, and prints JSON', () => {
+    const { status, out } = kvmArm64([
+      'check',
+      '--from',
+      'linux-6.1-neoverse-n1',
+      '--to',
+      'linux-6.18-neoverse-n1',
+      '--both',
+      '--json',
+    ])
+    assert.equal(status, 1)
+    const ways = JSON.parse(out) as {
+      from: string
+      to: string
+      verdicts: { vmm: string; possible: boolean }[]
+    }[]
+    assert.deepEqual(
+      ways.map(({ from, to, verdicts }) => [from, to, verdicts.map(({ possible }) => possible)]),
+      [
+        ['linux-6.1-neoverse-n1', 'linux-6.18-neoverse-n1', [true]],
+        ['linux-6.18-neoverse-n1', 'linux-6.1-neoverse-n1', [false]],
+      ],
+    )
+  })
+
+  test('moves the VM that --elect and --psci make', () => {
+    const from = ['check', '--from', 'linux-6.1-neoverse-n1', '--to', 'linux-5.10-neoverse-n1', '--json']
+    const services = (...options: string[]): number =>
+      (kvmArm64([...from, ...options]).out.match(/"service-lost"/g) ?? []).length
+    assert.equal(services(), 3)
+    assert.equal(services('--elect', 'pv-time', '--psci', '1.0'), 0)
+  })
+
+  test('moves a captured state', () => {
+    const file = join(folder, 'vm.json')
+    const captured = kvmArm64([
+      'capture',
+      '--simulate',
+      'linux-7.2-max',
+      '--vcpus',
+      '2',
+      '--psci',
+      '1.0',
+      '-o',
+      file,
+    ])
+    assert.equal(captured.status, 0, captured.error)
+    assert.equal(readState(file).vcpus.length, 2)
+    const { status, out } = kvmArm64(['check', '--state', file, '--to', 'linux-7.2-max'])
+    assert.equal(status, 0)
+    assert.match(out, /514 of 514 registers as they were/)
+  })
+
+  test('gives each VMM’s answer, and no for one that is unknown', () => {
+    const hosts = ['check', '--from', 'linux-6.12-max', '--to', 'linux-6.12-max']
+    assert.match(kvmArm64([...hosts, '--vmm', 'all']).out, /, strict: yes/)
+    const { status, error } = kvmArm64([...hosts, '--vmm', 'vmware'])
+    assert.equal(status, 2)
+    assert.match(error, /no VMM called "vmware" is known; there are: strict/)
+  })
+
+  for (const [what, args, problem] of [
+    ['no VM', ['--to', 'linux-6.1-max'], /--from or --state must say/],
+    [
+      '--both with a state',
+      ['--from', 'linux-6.1-max', '--to', 'linux-6.1-max', '--both', '--state', 'x'],
+      /--both/,
+    ],
+    [
+      '--live with a simulated host',
+      ['--from', 'linux-6.1-max', '--to', 'linux-6.1-max', '--live'],
+      /--live needs/,
+    ],
+    ['no destination', ['--from', 'linux-6.1-max'], /--to/],
+    [
+      'a host that is none',
+      ['--from', 'linux-6.1-max', '--to', 'linux-6.1-mox'],
+      /did you mean linux-6\.1-max/,
+    ],
+    [
+      'a state that is missing',
+      ['--state', 'none.json', '--to', 'linux-6.1-max'],
+      /none\.json: cannot be read/,
+    ],
+  ] as const) {
+    test(`refuses ${what} with status 2`, () => {
+      const { status, error } = kvmArm64(['check', ...args])
+      assert.equal(status, 2)
+      assert.match(error, problem)
+    })
+  }
+
+  test('says that a report is no state', () => {
+    const file = join(folder, 'report.json')
+    writeFileSync(file, JSON.stringify(builtInReport('linux-6.1-max')))
+    const { status, error } = kvmArm64(['check', '--state', file, '--to', 'linux-6.1-max'])
+    assert.equal(status, 2)
+    assert.match(error, /is not a state: expected "kvm-arm64\/state", found "kvm-arm64\/report"/)
+  })
+
+  test('needs arm64 KVM for this machine', () => {
+    for (const args of [
+      ['check', '--from', 'this', '--to', 'linux-6.1-max'],
+      ['check', '--from', 'linux-6.1-max', '--to', 'this'],
+      ['check', '--from', 'linux-6.1-max', '--to', 'this', '--live'],
+      ['capture'],
+      ['diff', 'this', 'linux-6.1-max'],
+    ]) {
+      const { status, error } = kvmArm64(args, { node: onX64 })
+      assert.equal(status, 3, args.join(' '))
+      assert.match(error, /x64, not arm64/)
+    }
+  })
+})
+
+describe('capture', () => {
+  test('prints the state, and refuses a VM the host cannot make with status 1', () => {
+    const { status, out } = kvmArm64(['capture', '--simulate', 'linux-6.1-max', '--features', 'psci-0.2,sve'])
+    assert.equal(status, 0)
+    assert.match(out, /"format": "kvm-arm64\/state"/)
+    const without = kvmArm64(['capture', '--simulate', 'linux-6.1-neoverse-n1', '--features', 'psci-0.2,sve'])
+    assert.equal(without.status, 1)
+    assert.match(without.error, /linux-6\.1-neoverse-n1: EINVAL: KVM_ARM_VCPU_INIT/)
+    assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--elect', 'ptp']).status, 1)
+    assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--vcpus', '0']).status, 2)
+    assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '-o', '/none/x.json']).status, 2)
+  })
+})
+
+describe('diff', () => {
+  test('tells what differs, with status 0', () => {
+    const { status, out } = kvmArm64(['diff', 'linux-6.1-max', 'linux-7.2-max'])
+    assert.equal(status, 0)
+    assert.match(out, /^ +register +KVM_REG_ARM_PSCI_VERSION +0x10001 +0x10003$/m)
+    assert.match(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max']).out, /show the same/)
+    assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max', '--json']).out), [])
+  })
+})
