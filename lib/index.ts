@@ -13,6 +13,17 @@ export {
 } from './compat/baseline/format.js'
 export { census, type CensusCall, type CensusOptions } from './compat/census.js'
 export { capture, captureHost, type CaptureHostOptions } from './compat/capture.js'
+export {
+  analyseFleet,
+  type AnalyseOptions,
+  type Divide,
+  type FleetAnalysis,
+  type Move,
+  type Obstacle as FleetObstacle,
+  type Upgrade,
+  type UpgradedMove,
+} from './compat/fleet/analyse.js'
+export { type Fleet, type HostClass, readFleet } from './compat/fleet/hosts.js'
 export { baselineConfiguration, baselineOfTemplate, TemplateError } from './compat/interchange/baseline.js'
 export {
   type ConfiguredRegister,

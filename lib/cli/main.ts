@@ -35,6 +35,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   hosts: async () => (await import('./hosts.js')).hostsCommand(),
   baseline: async () => (await import('./baseline.js')).baselineCommand(),
   apply: async () => (await import('./apply.js')).applyCommand(),
+  fleet: async () => (await import('./fleet.js')).fleetCommand(),
   trace: async () => (await import('./trace.js')).traceCommand(),
   capture: async () => (await import('./capture.js')).captureCommand(),
   check: async () => (await import('./check.js')).checkCommand(),

@@ -44,11 +44,17 @@ export async function inspectSetup(): Promise<Setup> {
   const missing = [...needs, ...(isClone ? needsOfClone : [])]
     .filter((need) => !isPresent(need))
     .map((need) => need.package)
-  if (missing.length === 0) return { missing, allowed: true }
-  const installing = installCommand(missing)
-  if (process.getuid?.() === 0) return { missing, command: installing, allowed: true }
+  return missing.length === 0 ? { missing, allowed: true } : { missing, ...(await installation(missing)) }
+}
+
+/** The command that installs packages, and whether we may run it. */
+export async function installation(
+  packages: readonly string[],
+): Promise<{ command: string; allowed: boolean }> {
+  const installing = installCommand(packages)
+  if (process.getuid?.() === 0) return { command: installing, allowed: true }
   const sudo = await execute('sudo', ['-n', 'true']).catch(() => ({ status: -1 }))
-  return { missing, command: `sudo sh -c '${installing}'`, allowed: sudo.status === 0 }
+  return { command: `sudo sh -c '${installing}'`, allowed: sudo.status === 0 }
 }
 
 /** Runs the command of {@link inspectSetup}; what it prints goes to our stderr. Resolves with its exit status. */
@@ -74,7 +80,7 @@ export async function fetchKernels(
   }
 }
 
-function installCommand(packages: string[]): string {
+function installCommand(packages: readonly string[]): string {
   return `apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${packages.join(' ')}`
 }
 

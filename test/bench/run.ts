@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { benchFleet } from './fleet.js'
 
 const root = fileURLToPath(packageRoot)
 const command = join(root, 'dist/lib/cli/main.js')
@@ -117,3 +118,5 @@ print(
   '≤ 100 ms',
   imported <= 100,
 )
+
+await benchFleet(print)

@@ -137,6 +137,16 @@ describe('a baseline', () => {
     )
   })
 
+  it('takes equal hosts for one', () => {
+    const report = builtInReport('linux-6.1-max')
+    const many = Array.from({ length: 300 }, (_, index) => ({ name: `max-${index}`, report }))
+    const { classes } = baseline([...many, ...named('linux-6.1-neoverse-n1')])
+    assert.deepEqual(
+      classes.map((group) => group.length),
+      [300, 1],
+    )
+  })
+
   it('names the hosts that cause what stays unreconciled', () => {
     const found = baseline(named('linux-6.12-neoverse-n1', 'linux-7.2-neoverse-n1'))
     const absent = found.unreconciled.find(({ name }) => name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2')

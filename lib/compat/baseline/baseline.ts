@@ -1,5 +1,6 @@
 import { serviceBitmaps } from '../../hypercalls/index.js'
 import { decodeRegister, encodeRegister } from '../../registers/index.js'
+import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { choose, intersect } from './choose.js'
@@ -361,8 +362,28 @@ function commonVectorLengths(possible: readonly ReadonlyMap<bigint, Possible>[])
   return null
 }
 
-/** Hosts in groups that can be reconciled, each the largest found among those left. */
+/** Hosts in groups that can be reconciled. */
 function classesOf(hosts: readonly Candidate[], features: readonly VcpuFeature[] | undefined): string[][] {
+  // Equal hosts need no comparing, and are most of a fleet.
+  const alike = new Map<string, Candidate[]>()
+  for (const host of hosts) {
+    const digest = reportDigest(host.report)
+    const others = alike.get(digest)
+    if (others === undefined) alike.set(digest, [host])
+    else others.push(host)
+  }
+  const kinds = new Map([...alike.values()].map((equals) => [equals[0]!, equals]))
+  return reconcilableGroups([...kinds.keys()], features)
+    .map((group) => new Set(group.flatMap((host) => kinds.get(host)!)))
+    .map((group) => hosts.filter((host) => group.has(host)).map(({ name }) => name))
+    .toSorted((a, b) => b.length - a.length)
+}
+
+/** Each the largest group found among the hosts left. */
+function reconcilableGroups(
+  hosts: readonly Candidate[],
+  features: readonly VcpuFeature[] | undefined,
+): Candidate[][] {
   const known = new Map<string, boolean>()
   const areReconcilable = (group: readonly Candidate[]): boolean => {
     const key = group.map(({ name }) => name).join('\n')
@@ -388,8 +409,6 @@ function classesOf(hosts: readonly Candidate[], features: readonly VcpuFeature[]
     left = left.filter((host) => !largest.includes(host))
   }
   return classes
-    .toSorted((a, b) => b.length - a.length)
-    .map((group) => hosts.filter((host) => group.includes(host)).map(({ name }) => name))
 }
 
 function byName(a: Candidate, b: Candidate): number {

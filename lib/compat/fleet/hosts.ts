@@ -1,11 +1,11 @@
 /** Reads the reports of a fleet and puts equal hosts together, without parsing what it has seen before. */
 import { isUtf8 } from 'node:buffer'
-import { createHash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import * as v from 'valibot'
 import { FormatError, jsonPath } from '../../report/document.js'
+import { reportDigest } from '../../report/digest.js'
 import { checkReport } from '../../report/read.js'
 import { text } from '../../report/entries.js'
 import { reportSchema, type Report } from '../../report/report.js'
@@ -43,7 +43,7 @@ const MAX_BYTES = 64 * 1024 * 1024
 const MAX_ERRORS = 100
 const MAX_RELEASES = 8
 /** How many classes are told apart: beyond, it is no fleet but noise, and every class is kept in memory. */
-export const MAX_CLASSES = 2000
+export const MAX_CLASSES = 1000
 /** Bytes of texts kept to recognise the next one by. */
 const MAX_KNOWN = 512 * 1024 * 1024
 /** Bytes at the beginning in which what differs between equal hosts is looked for. */
@@ -267,20 +267,4 @@ function parseLine(
     name: outer.output.name,
     isNamed: true,
   }
-}
-
-/** The SHA-256 of all a report says of the host, whatever the order its entries are written in. */
-export function reportDigest(report: Report): string {
-  const { probedAt: _when, host: _build, ...common } = report
-  return createHash('sha256')
-    .update(JSON.stringify(common, (_key, value: unknown) => (isRecord(value) ? sorted(value) : value)))
-    .digest('hex')
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return value !== null && typeof value === 'object' && !Array.isArray(value)
-}
-
-function sorted(record: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(record).toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -1,0 +1,227 @@
+/** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
+import { openKvm } from '../../kvm/index.js'
+import { encodeRegister } from '../../registers/index.js'
+import { reportDigest } from '../../report/digest.js'
+import type { Report } from '../../report/report.js'
+import { simulator } from '../../simulator/index.js'
+import type { NamedReport } from '../baseline/baseline.js'
+import { captureHost } from '../capture.js'
+import type { State } from '../state.js'
+import { type Finding, verdict } from '../verdict.js'
+import { strict, type VmmRules } from '../vmm/rules.js'
+import { groupsOf } from './groups.js'
+import type { Fleet, HostClass } from './hosts.js'
+
+/** What stops a VM, or what its guest would see change: a finding of the verdict that is no mere notice. */
+export type Obstacle = Pick<
+  Finding,
+  'severity' | 'stops' | 'register' | 'field' | 'source' | 'destination' | 'meaning' | 'remedy'
+>
+
+/** From one class to another. */
+export interface Move {
+  possible: boolean
+  /** Indices into `obstacles` of the analysis, the gravest first. */
+  obstacles: number[]
+}
+
+/** A register without which two classes could exchange VMs. */
+export interface Divide {
+  /** Its name, or what else it is. */
+  register: string
+  pairs: [one: number, other: number][]
+  /** Hosts of all classes in these pairs. */
+  hosts: number
+}
+
+/** What becomes of a class whose hosts get another kernel. */
+export interface Upgrade {
+  class: number
+  /** What the report of such a host is called. */
+  upgrade: string
+  /** Moves that are possible afterwards and were not; and the other way round. */
+  opens: UpgradedMove[]
+  closes: UpgradedMove[]
+}
+
+export interface UpgradedMove {
+  /** `to` another class, or `from` it. */
+  direction: 'to' | 'from'
+  class: number
+  obstacles: number[]
+}
+
+export interface FleetAnalysis {
+  /** The rules moves were judged by. */
+  vmm: string
+  /** Those compared, with most hosts first; moves and groups tell of them by their index. */
+  classes: HostClass[]
+  /** Classes, and hosts in them, that were not compared because there are too many. */
+  left: { classes: number; hosts: number }
+  /** `moves[from][to]`; null from a class to itself. */
+  moves: (Move | null)[][]
+  obstacles: Obstacle[]
+  /** Groups with free movement inside, those with most hosts first: at most `MAX_GROUPS`. */
+  groups: { classes: number[]; hosts: number }[]
+  divides: Divide[]
+  upgrades: Upgrade[]
+}
+
+export interface AnalyseOptions {
+  /** Default: `strict`. */
+  rules?: VmmRules
+  /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
+  whatIf?: readonly NamedReport[]
+  /** Called now and then with the share done, 0 to 1. */
+  progress?: (share: number) => void
+}
+
+/** Every one is compared with every other, which takes some milliseconds. */
+export const MAX_COMPARED = 200
+const MAX_GROUPS = 20
+const MIDR_EL1 = `0x${encodeRegister('MIDR_EL1').toString(16)}`
+
+/** @throws RangeError where no class has the CPU of a host of `whatIf` */
+export function analyseFleet(
+  { classes: all }: Fleet,
+  { rules = strict, whatIf = [], progress }: AnalyseOptions = {},
+): FleetAnalysis {
+  const classes = all.slice(0, MAX_COMPARED)
+  const rest = all.slice(MAX_COMPARED)
+  const ledger = new Ledger()
+  const states = classes.map((one) => defaultState(one.report()))
+  const moves: (Move | null)[][] = classes.map(() => [])
+  // By destination, so that one simulation at a time is in memory.
+  for (const [to, destination] of classes.entries()) {
+    const judge = arrivalsAt(destination.report(), rules, ledger)
+    for (const [from, state] of states.entries()) moves[from]![to] = from === to ? null : judge(state)
+    progress?.((to + 1) / classes.length)
+  }
+  return {
+    vmm: rules.name,
+    classes,
+    left: { classes: rest.length, hosts: rest.reduce((sum, { hosts }) => sum + hosts, 0) },
+    moves,
+    obstacles: ledger.obstacles,
+    groups: groupsOf(
+      classes.map(({ hosts }) => hosts),
+      (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
+    ).slice(0, MAX_GROUPS),
+    divides: dividesOf(classes, moves, ledger.obstacles),
+    upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, states, moves, rules, ledger)),
+  }
+}
+
+function defaultState(report: Report): State {
+  using kvm = openKvm(simulator(report))
+  return captureHost(kvm)
+}
+
+/** Judges what arrives at a host. */
+function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: State) => Move {
+  const kvm = openKvm(simulator(report))
+  return (state) => {
+    const { possible, findings } = verdict(state, kvm, rules)
+    return {
+      possible,
+      obstacles: findings
+        .filter(({ severity, stops }) => stops || severity !== 'notice')
+        .map((finding) => ledger.indexOf(finding)),
+    }
+  }
+}
+
+/** Obstacles told once, however many moves meet them. */
+class Ledger {
+  readonly obstacles: Obstacle[] = []
+  readonly #indices = new Map<string, number>()
+
+  indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
+    const counts = register?.name.endsWith('TIMER_CNT') ?? false
+    const obstacle: Obstacle = {
+      severity,
+      stops,
+      ...(register && { register }),
+      ...(field !== undefined && { field }),
+      // Of what counts time, the same obstacle whenever one looks.
+      source: counts && source.startsWith('0x') ? 'counts' : source,
+      destination: counts && destination.startsWith('0x') ? 'counts' : destination,
+      meaning,
+      remedy,
+    }
+    const key = JSON.stringify(obstacle)
+    const known = this.#indices.get(key)
+    if (known !== undefined) return known
+    this.#indices.set(key, this.obstacles.length)
+    return this.obstacles.push(obstacle) - 1
+  }
+}
+
+/** Pairs in whose way, both directions taken together, one register stands and nothing else. */
+function dividesOf(
+  classes: readonly HostClass[],
+  moves: FleetAnalysis['moves'],
+  obstacles: readonly Obstacle[],
+): Divide[] {
+  const divides = new Map<string, Divide['pairs']>()
+  for (let one = 0; one < classes.length; one++) {
+    for (let other = one + 1; other < classes.length; other++) {
+      const stopping = [moves[one]![other]!, moves[other]![one]!]
+        .flatMap((move) => move.obstacles.map((index) => obstacles[index]!))
+        .filter(({ stops }) => stops)
+      const registers = new Set(stopping.map(({ register, source }) => register?.name ?? source))
+      if (registers.size !== 1) continue
+      const [register] = registers
+      const pairs = divides.get(register!)
+      if (pairs === undefined) divides.set(register!, [[one, other]])
+      else pairs.push([one, other])
+    }
+  }
+  return [...divides]
+    .map(([register, pairs]) => ({
+      register,
+      pairs,
+      hosts: [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hosts, 0),
+    }))
+    .toSorted((a, b) => b.hosts - a.hosts)
+}
+
+function upgradesTo(
+  { name, report }: NamedReport,
+  classes: readonly HostClass[],
+  states: readonly State[],
+  moves: FleetAnalysis['moves'],
+  rules: VmmRules,
+  ledger: Ledger,
+): Upgrade[] {
+  const digest = reportDigest(report)
+  const midr = midrOf(report)
+  const state = defaultState(report)
+  const judge = arrivalsAt(report, rules, ledger)
+  const upgraded = classes.flatMap((one, index) =>
+    midrOf(one.report()) === midr && !digest.startsWith(one.digest) ? [index] : [],
+  )
+  if (upgraded.length === 0) return []
+  const after = classes.map((one, index) => ({
+    to: arrivalsAt(one.report(), rules, ledger)(state),
+    from: judge(states[index]!),
+  }))
+  return upgraded.map((index) => {
+    const upgrade: Upgrade = { class: index, upgrade: name, opens: [], closes: [] }
+    for (const other of classes.keys()) {
+      if (other === index) continue
+      for (const direction of ['to', 'from'] as const) {
+        const before = direction === 'to' ? moves[index]![other]! : moves[other]![index]!
+        const { possible, obstacles } = after[other]![direction]
+        if (possible === before.possible) continue
+        const move = { direction, class: other, obstacles: possible ? before.obstacles : obstacles }
+        ;(possible ? upgrade.opens : upgrade.closes).push(move)
+      }
+    }
+    return upgrade
+  })
+}
+
+function midrOf({ registers }: Report): string | null | undefined {
+  return registers.find(({ id }) => id === MIDR_EL1)?.value
+}

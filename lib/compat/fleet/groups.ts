@@ -1,0 +1,52 @@
+/** After so many steps what was found so far has to do: the number of groups may grow without bounds. */
+const PATIENCE = 200_000
+
+/**
+ * Maximal sets of vertices of which each is joined with every other (Bron and Kerbosch, with Tomita's choice of the pivot), those with
+ * most weight first.
+ *
+ * @param weights of the vertices
+ */
+export function groupsOf(
+  weights: readonly number[],
+  areJoined: (one: number, other: number) => boolean,
+): { classes: number[]; hosts: number }[] {
+  const neighbours = weights.map(
+    (_, one) => new Set([...weights.keys()].filter((other) => other !== one && areJoined(one, other))),
+  )
+  const groups: number[][] = []
+  let steps = 0
+  const extend = (group: number[], candidates: Set<number>, done: Set<number>): void => {
+    if (++steps > PATIENCE) return
+    if (candidates.size === 0) {
+      if (done.size === 0) groups.push(group)
+      return
+    }
+    const joined = (vertex: number): number => count(candidates, neighbours[vertex]!)
+    const pivot = [...candidates, ...done].reduce((best, vertex) =>
+      joined(vertex) > joined(best) ? vertex : best,
+    )
+    for (const vertex of [...candidates].filter((candidate) => !neighbours[pivot]!.has(candidate))) {
+      extend([...group, vertex], both(candidates, neighbours[vertex]!), both(done, neighbours[vertex]!))
+      candidates.delete(vertex)
+      done.add(vertex)
+    }
+  }
+  extend([], new Set(weights.keys()), new Set())
+  return groups
+    .map((classes) => ({
+      classes: classes.toSorted((a, b) => a - b),
+      hosts: classes.reduce((sum, vertex) => sum + weights[vertex]!, 0),
+    }))
+    .toSorted((a, b) => b.hosts - a.hosts || a.classes[0]! - b.classes[0]!)
+}
+
+function both(one: ReadonlySet<number>, other: ReadonlySet<number>): Set<number> {
+  return new Set([...one].filter((vertex) => other.has(vertex)))
+}
+
+function count(one: ReadonlySet<number>, other: ReadonlySet<number>): number {
+  let found = 0
+  for (const vertex of one) if (other.has(vertex)) found++
+  return found
+}

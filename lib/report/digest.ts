@@ -1,0 +1,18 @@
+import { createHash } from 'node:crypto'
+import type { Report } from './report.js'
+
+/** The SHA-256 of all a report says of the host, whatever the order its entries are written in. */
+export function reportDigest(report: Report): string {
+  const { probedAt: _when, host: _build, ...common } = report
+  return createHash('sha256')
+    .update(JSON.stringify(common, (_key, value: unknown) => (isRecord(value) ? sorted(value) : value)))
+    .digest('hex')
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value)
+}
+
+function sorted(record: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}

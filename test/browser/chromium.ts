@@ -1,0 +1,146 @@
+/** A real browser without a window, driven by the Chrome DevTools Protocol over a pipe. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { installation, installPackages } from '../../lib/lab/setup.js'
+
+/** Debian's Chromium, installed through apt where it is missing and we may. */
+export async function ensureChromium(): Promise<string> {
+  const present = findChromium()
+  if (present !== undefined) return present
+  const { command, allowed } = await installation(['chromium'])
+  if (!allowed) throw new Error(`the pages are tested in Chromium, which is missing: ${command}`)
+  await installPackages(command)
+  const installed = findChromium()
+  if (installed === undefined) throw new Error(`Chromium could not be installed: ${command}`)
+  return installed
+}
+
+function findChromium(): string | undefined {
+  return (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .map((directory) => join(directory, 'chromium'))
+    .find((file) => existsSync(file))
+}
+
+interface Message {
+  id?: number
+  method?: string
+  params?: unknown
+  result?: unknown
+  error?: { message: string }
+}
+
+/** A tab with a page in it. */
+export class Page {
+  /** What the page's scripts threw, and what its policy or the browser complained of. */
+  readonly complaints: string[] = []
+  readonly #browser: ChildProcess
+  readonly #folder: string
+  readonly #waiting = new Map<number, (message: Message) => void>()
+  #session: string | undefined
+  #last = 0
+
+  private constructor(browser: ChildProcess, folder: string) {
+    this.#browser = browser
+    this.#folder = folder
+    let text = ''
+    const output = browser.stdio[4] as Readable
+    output.setEncoding('utf8').on('data', (chunk: string) => {
+      const parts = (text + chunk).split('\0')
+      text = parts.pop()!
+      for (const part of parts) this.#receive(JSON.parse(part) as Message)
+    })
+  }
+
+  static async open(url: string): Promise<Page> {
+    const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-chromium-'))
+    const browser = spawn(
+      await ensureChromium(),
+      [
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-dev-shm-usage',
+        '--window-size=1400,1000',
+        '--remote-debugging-pipe',
+        `--user-data-dir=${folder}`,
+      ],
+      { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] },
+    )
+    const page = new Page(browser, folder)
+    const { targetId } = await page.#send<{ targetId: string }>('Target.createTarget', { url: 'about:blank' })
+    const { sessionId } = await page.#send<{ sessionId: string }>('Target.attachToTarget', {
+      targetId,
+      flatten: true,
+    })
+    page.#session = sessionId
+    for (const domain of ['Runtime', 'Log', 'Page']) await page.#send(`${domain}.enable`)
+    await page.#send('Page.navigate', { url })
+    await page.until(`document.readyState === 'complete' && location.href !== 'about:blank'`)
+    return page
+  }
+
+  /** The value of an expression in the page. */
+  async ask<T>(expression: string): Promise<T> {
+    const { result, exceptionDetails } = await this.#send<{
+      result: { value: T }
+      exceptionDetails?: { text: string }
+    }>('Runtime.evaluate', { expression, returnByValue: true })
+    if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.text}`)
+    return result.value
+  }
+
+  async until(expression: string): Promise<void> {
+    for (let attempt = 0; attempt < 600; attempt++) {
+      if (await this.ask<boolean>(expression)) return
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    throw new Error(`it never came to ${expression}`)
+  }
+
+  /** Presses and releases the mouse where an element is. */
+  async click(selector: string): Promise<void> {
+    const [x, y] = await this.ask<[number, number]>(`(() => {
+      const element = document.querySelector(${JSON.stringify(selector)})
+      element.scrollIntoView({ block: 'center', inline: 'center' })
+      const { left, top, width, height } = element.getBoundingClientRect()
+      return [left + width / 2, top + height / 2]
+    })()`)
+    for (const type of ['mousePressed', 'mouseReleased']) {
+      await this.#send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 })
+    }
+  }
+
+  async close(): Promise<void> {
+    const ended = new Promise((resolve) => this.#browser.once('exit', resolve))
+    this.#session = undefined
+    await this.#send('Browser.close')
+    await ended
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  #send<T>(method: string, params: object = {}): Promise<T> {
+    const id = ++this.#last
+    const message = { id, method, params, ...(this.#session !== undefined && { sessionId: this.#session }) }
+    return new Promise<T>((resolve, reject) => {
+      this.#browser.once('exit', () => reject(new Error(`Chromium ended before it answered ${method}`)))
+      this.#waiting.set(id, ({ result, error }) => {
+        if (error === undefined) resolve(result as T)
+        else reject(new Error(`${method}: ${error.message}`))
+      })
+      ;(this.#browser.stdio[3] as Writable).write(`${JSON.stringify(message)}\0`)
+    })
+  }
+
+  #receive(message: Message): void {
+    if (message.id !== undefined) {
+      this.#waiting.get(message.id)?.(message)
+      this.#waiting.delete(message.id)
+    } else if (message.method === 'Runtime.exceptionThrown' || message.method === 'Log.entryAdded') {
+      this.complaints.push(JSON.stringify(message.params))
+    }
+  }
+}

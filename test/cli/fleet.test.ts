@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { packageRoot } from '../../lib/package-root.js'
+import { builtInReport } from '../../lib/simulator/index.js'
+import { kvmArm64, shell } from './run.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-fleet-cli-'))
+after(() => rmSync(folder, { recursive: true }))
+
+const reports = join(folder, 'reports.ndjson')
+const lines = ['linux-7.2-max', 'linux-6.18-max', 'linux-7.2-max', 'linux-5.10-max'].map((host, index) =>
+  JSON.stringify({ name: `node-${index}`, report: builtInReport(host) }),
+)
+writeFileSync(reports, `${lines.join('\n')}\n`)
+const recorded = fileURLToPath(new URL('lib/simulator/hosts', packageRoot))
+
+interface Found {
+  hosts: number
+  faulty: number
+  classes: { hosts: number; names: string[]; cpu: string; psci: string }[]
+  moves: { from: number; to: number; possible: boolean; obstacles: number[] }[]
+  groups: { classes: number[]; hosts: number }[]
+}
+
+describe('kvm-arm64 fleet', () => {
+  it('shows classes, who can move where, groups, and what another kernel opens', () => {
+    const { status, out, error } = kvmArm64(['fleet', reports, '--what-if', 'linux-6.18'])
+    assert.equal(status, 0)
+    assert.equal(error, '')
+    assert.match(out, /^4 hosts in 3 classes\n/)
+    assert.match(out, /^ +1 +2 +QEMU max r0p0 +7\.2\.\S+ +1\.3 +.*reports\.ndjson, line 1$/m)
+    assert.match(out, /^ +1 +· +✓ +✗\d+$/m)
+    assert.match(out, /^ +3 hosts: 1 2$/m)
+    assert.match(out, /class 3 as linux-6\.18-max: opens to 1, from 1, to 2, from 2; closes nothing/)
+  })
+
+  it('prints JSON, with the names of the hosts of each class', () => {
+    const { status, out } = shell(`cat ${reports} | $kvm_arm64 fleet - --json`)
+    assert.equal(status, 0)
+    const found = JSON.parse(out) as Found
+    assert.equal(found.hosts, 4)
+    assert.deepEqual(
+      found.classes.map(({ names }) => names),
+      [['node-0', 'node-2'], ['node-1'], ['node-3']],
+    )
+    assert.equal(found.moves.length, 6)
+    assert.deepEqual(found.groups[0], { classes: [0, 1], hosts: 3 })
+  })
+
+  it('reads a directory, whose files are named by their names', () => {
+    const { out } = kvmArm64(['fleet', recorded, '--json'])
+    const { classes } = JSON.parse(out) as Found
+    assert.ok(classes.some(({ names }) => names.includes('linux-6.1-neoverse-n1')))
+    assert.equal(classes.length, 16)
+  })
+
+  it('tells every line that is no report, analyses the others, and ends with 2', () => {
+    const file = join(folder, 'mixed.ndjson')
+    const page = join(folder, 'mixed.html')
+    const newer = lines[1]!.replace('"version":1', '"version":3')
+    writeFileSync(file, [lines[0], '{"firecracker_version":"1"}', newer, '{', lines[1]].join('\n'))
+    const { status, out, error } = kvmArm64(['fleet', file, '--html', page])
+    assert.equal(status, 2)
+    assert.match(out, /^2 hosts in 2 classes\n/)
+    assert.match(error, /mixed\.ndjson, line 2: \$\.format: is not a report/)
+    assert.match(error, /mixed\.ndjson, line 3, in "report": \$\.version: is 3, and this version/)
+    assert.match(error, /mixed\.ndjson, line 4: is not JSON/)
+    assert.match(readFileSync(page, 'utf8'), /<title>Moves between 2 hosts<\/title>/)
+  })
+
+  it('leaves an old page where there is nothing to show', () => {
+    const page = join(folder, 'old.html')
+    writeFileSync(page, 'old')
+    for (const [input, message] of [
+      ['head -c 100000000 /dev/zero', /standard input, line 1: is longer than any report \(64 MiB\)/],
+      ['yes garbage | head -n 1000', /line 100: is not JSON.*\n.*and 900 more that could not be read/],
+      ['true', /standard input: is empty/],
+    ] as const) {
+      const { status, out, error } = shell(`${input} | $kvm_arm64 fleet - --html ${page}`)
+      assert.equal(status, 2)
+      assert.equal(out, '')
+      assert.match(error, message)
+    }
+    assert.equal(readFileSync(page, 'utf8'), 'old')
+  })
+
+  it('refuses an unknown VMM, an unknown host and a fleet that is not there', () => {
+    for (const [args, message] of [
+      [[reports, '--vmm', 'none'], /no VMM called "none" is known; there are: strict/],
+      [[reports, '--what-if', 'linux-9'], /linux-9: no such report file, and no built-in host/],
+      [[join(folder, 'nowhere')], /nowhere: cannot be read \(ENOENT\)/],
+    ] as const) {
+      const { status, error } = kvmArm64(['fleet', ...args])
+      assert.equal(status, 2)
+      assert.match(error, message)
+    }
+  })
+
+  it('says so where no class has the CPU of the host to compare with', () => {
+    const { error } = kvmArm64(['fleet', reports, '--what-if', 'linux-6.18-neoverse-n1'])
+    assert.match(error, /no class of this fleet has the CPU of linux-6\.18-neoverse-n1/)
+  })
+
+  it('judges by the rules of a VMM', () => {
+    const { out } = kvmArm64(['fleet', reports, '--vmm', 'qemu', '--json'])
+    assert.equal((JSON.parse(out) as Found & { vmm: string }).vmm.startsWith('qemu'), true)
+  })
+})
