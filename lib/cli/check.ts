@@ -68,7 +68,8 @@ Examples:
 function parseVmms(list: string): VmmRules[] {
   const names = list === 'all' ? vmmNames() : list.split(',').map((name) => name.trim())
   try {
-    return names.map(vmmRules)
+    // One VMM may have several names.
+    return [...new Map(names.map(vmmRules).map((rules) => [rules.name, rules])).values()]
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message)
   }

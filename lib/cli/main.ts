@@ -17,7 +17,7 @@ Examples:
 
 Exit status:
   ${exitStatus.done}   done
-  ${exitStatus.negative}   the answer is no: the host has no such register, no vCPU with these features
+  ${exitStatus.negative}   the answer is no: the VM cannot move, the host has no such register
   ${exitStatus.usage}   wrong arguments, or a file that cannot be read, understood or written
   ${exitStatus.machine}   this machine cannot: no arm64 KVM, no permission, something is not installed
   ${exitStatus.fault}  a fault in kvm-arm64

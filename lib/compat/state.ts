@@ -1,6 +1,7 @@
 /**
  * The state: what a VM's vCPUs hold, as data. `capture` writes it, `restore` puts it into another VM, `verdict` tells beforehand what
- * will become of it. Memory and devices are not in it. This file is its only definition, as report.ts is the report's.
+ * will become of it. Memory and devices are not in it, nor the attributes of vCPUs (stolen time's address, the PMU's interrupt): who runs
+ * the VM chose them and sets them again. This file is its only definition, as report.ts is the report's.
  */
 import * as v from 'valibot'
 import { idParts, registerWidth } from '../registers/index.js'

@@ -96,6 +96,13 @@ describe('check', () => {
   test('gives each VMM’s answer, and no for one that is unknown', () => {
     const hosts = ['check', '--from', 'linux-6.12-max', '--to', 'linux-6.12-max']
     assert.match(kvmArm64([...hosts, '--vmm', 'all']).out, /, strict: yes/)
+    const twice = JSON.parse(kvmArm64([...hosts, '--vmm', 'qemu,qemu@11.1', '--json']).out) as [
+      { verdicts: { vmm: string }[] },
+    ]
+    assert.deepEqual(
+      twice[0].verdicts.map(({ vmm }) => vmm),
+      ['qemu@11.1'],
+    )
     const { status, error } = kvmArm64([...hosts, '--vmm', 'vmware'])
     assert.equal(status, 2)
     assert.match(error, /no VMM called "vmware" is known; there are: strict/)

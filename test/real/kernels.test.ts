@@ -3,6 +3,10 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { type CheckResult, conformance } from '../../lib/conformance/index.js'
+import { captureHost } from '../../lib/compat/capture.js'
+import { type Verdict, verdict as judge } from '../../lib/compat/verdict.js'
+import { vmmNames, vmmRules } from '../../lib/compat/vmm/rules.js'
+import { openKvm } from '../../lib/kvm/index.js'
 import type { Lab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { parseReport, readReport } from '../../lib/report/read.js'
@@ -89,6 +93,20 @@ describe('real kernels', { concurrency: 2 }, () => {
         )
         assert.deepEqual(differences.slice(0, 50), [])
       })
+
+      if (cpu === 'neoverse-n1')
+        it('gives a live verdict, explanations and all, as was predicted', async () => {
+          const from = ['--from', 'linux-7.2-max', '--to', 'this', '--live', '--vmm', 'all', '--json']
+          const { stdout } = await lab.run(['kvm-arm64', 'check', ...from])
+          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: Verdict[] }]
+          using source = openKvm(simulator('linux-7.2-max'))
+          using destination = openKvm(simulator(probed))
+          const state = captureHost(source)
+          const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
+          const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
+          assert.ok(predicted[0]!.findings.length >= 20)
+          assert.deepEqual(live.verdicts, JSON.parse(JSON.stringify(predicted)))
+        })
 
       if (cpu === 'neoverse-n1')
         it('answers every call of a guest as the simulator of its report does', async () => {
