@@ -20,6 +20,7 @@ interface Flags {
   simulate?: string
   backend?: 'kernel' | 'simulator'
   features?: VcpuFeature[]
+  census?: boolean
   json?: boolean
 }
 
@@ -44,6 +45,7 @@ export function probeCommand(): Command {
       'also list every register of a vCPU with these features, separated by commas',
       parseFeatures,
     )
+    .option('--census', 'put what a guest of a fresh VM discovers into the report')
     .option('--json', 'print the report instead of a summary')
     .addHelpText(
       'after',
@@ -65,12 +67,12 @@ Examples:
     .action(run)
 }
 
-function run({ output, simulate, backend, features, json }: Flags): void {
+function run({ output, simulate, backend, features, census, json }: Flags): void {
   // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
   setFlagsFromString('--no-opt')
   const { kvm, host } = open(simulate, backend)
   try {
-    const report = withProgress(`Probing ${host}`, () => probe(kvm))
+    const report = withProgress(`Probing ${host}`, () => probe(kvm, { census: census ?? false }))
     const registers = features && listRegisters(kvm, report, features)
     if (output !== undefined) writeOutput(output, formatDocument(report))
     if (json) {

@@ -10,6 +10,7 @@ import {
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   type VcpuFeature,
 } from '../uapi.js'
+import { census } from './census.js'
 import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
 import { onVm } from './scratch.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
@@ -19,9 +20,13 @@ import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
  * code only hypercalls run (`lib/kvm/guest-call.ts`). Two probes of one host differ in nothing but `probedAt`.
  *
  * @param options.now what `probedAt` says
+ * @param options.census whether the report tells what a guest of a fresh VM discovers
  * @throws KvmError where the host cannot even make a VM and a vCPU
  */
-export function probe(kvm: Kvm, { now = new Date() }: { now?: Date } = {}): Report {
+export function probe(
+  kvm: Kvm,
+  { now = new Date(), census: withCensus = false }: { now?: Date; census?: boolean } = {},
+): Report {
   const { fd } = kvm
   const { release, build } = kvm.backend.host
   const type = smallestVmType(fd)
@@ -45,7 +50,21 @@ export function probe(kvm: Kvm, { now = new Date() }: { now?: Date } = {}): Repo
       return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
     }),
     traits: probeTraits(fd, type, supported, base),
+    ...(withCensus && { census: discoveries(kvm) }),
   }
+}
+
+function discoveries(kvm: Kvm): Report['census'] {
+  return census(kvm)
+    .filter(({ found }) => found)
+    .map(({ conduit, functionId, name, argument, x, exit }) => ({
+      conduit,
+      functionId: hex(BigInt(functionId)),
+      name,
+      argument: hex(argument),
+      x: x && (x.map(hex) as [string, string, string, string]),
+      exit: exit && (exit.reason === 'system-event' ? `system-event ${exit.event}` : exit.reason),
+    }))
 }
 
 /** 40 bits of address space, KVM's default, or the host's limit where that is lower. */

@@ -184,6 +184,20 @@ const traits = v.strictObject({
   runWithoutVgicInit: v.nullable(v.strictObject({ errno, killsVm: v.boolean() })),
 })
 
+/** A call of a guest of a fresh VM that found something: not `NOT_SUPPORTED` in x0. */
+const discovery = v.strictObject({
+  conduit: v.picklist(['hvc', 'smc']),
+  functionId: hex64,
+  /** For readers; the id decides. */
+  name: text,
+  /** x1; the other arguments are 0. */
+  argument: hex64,
+  /** x0 to x3; null where they tell the time. */
+  x: v.nullable(v.tuple([hex64, hex64, hex64, hex64])),
+  /** Why the run ended, where the call did not come back. */
+  exit: v.optional(text),
+})
+
 /** The entries of a report; see the file's head. */
 export const reportSchema = v.strictObject({
   format: v.literal('kvm-arm64/report'),
@@ -207,12 +221,15 @@ export const reportSchema = v.strictObject({
   /** Every other combination of the optional features the host supports. */
   configurations: v.array(v.union([configuration, refusal])),
   traits,
+  /** What a guest of a fresh VM discovers, where the probe was asked for it (`--census`). The simulator does not look at it. */
+  census: v.optional(v.array(discovery)),
 })
 
 export type Report = v.InferOutput<typeof reportSchema>
 export type ReportedRegister = v.InferOutput<typeof register>
 export type Configuration = v.InferOutput<typeof configuration>
 export type Refusal = v.InferOutput<typeof refusal>
+export type Discovery = v.InferOutput<typeof discovery>
 export type Traits = v.InferOutput<typeof traits>
 export type Accepts = v.InferOutput<typeof accepts>
 export type Write = v.InferOutput<typeof write>

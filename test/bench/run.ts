@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { benchFleet } from './fleet.js'
+import { registerAccesses, replayedCalls } from './simulator.js'
 
 const root = fileURLToPath(packageRoot)
 const command = join(root, 'dist/lib/cli/main.js')
@@ -120,3 +121,11 @@ print(
 )
 
 await benchFleet(print)
+
+for (const [what, bound, measure] of [
+  ['get and set of the simulator, a second of processor time', 1e6, registerAccesses],
+  ['calls of a trace replayed, a second of processor time', 2e5, replayedCalls],
+] as const) {
+  const calls = measure()
+  print(what, `${(calls / 1e6).toFixed(2)} M`, `≥ ${bound / 1e6} M`, calls >= bound)
+}

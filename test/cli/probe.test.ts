@@ -23,6 +23,20 @@ describe('probe', () => {
     assert.deepEqual({ ...found, probedAt: recorded.probedAt }, recorded)
   })
 
+  test('puts what a guest discovers into the report when asked', () => {
+    const { status, out } = kvmArm64(['probe', '--simulate', HOST, '--census', '--json'])
+    assert.equal(status, 0)
+    const { census, ...report } = parseReport(out, 'stdout')
+    assert.deepEqual({ ...report, probedAt: '' }, { ...builtInReport(HOST), probedAt: '' })
+    const found = (name: string): unknown =>
+      census!.find((call) => call.conduit === 'hvc' && call.name === name && call.argument === '0x0')
+    const version = { conduit: 'hvc', functionId: '0x80000000', name: 'SMCCC_VERSION', argument: '0x0' }
+    assert.deepEqual(found('SMCCC_VERSION'), { ...version, x: ['0x10001', '0x0', '0x0', '0x0'] })
+    assert.equal((found('KVM_PTP') as { x: unknown }).x, null)
+    assert.equal((found('PSCI_SYSTEM_OFF') as { exit: unknown }).exit, 'system-event shutdown')
+    assert.equal(found('PSCI_SYSTEM_OFF2'), undefined)
+  })
+
   test('sums a host up: kernel, CPU, PSCI, services with their functions, mitigations', () => {
     const { status, out, error } = kvmArm64(['probe', '--simulate', HOST])
     assert.equal(status, 0)
