@@ -194,7 +194,7 @@ export {
   describeAnswers,
   describeCall,
   type Divergence,
-  type Finding,
+  type Finding as FuzzFinding,
   formatTrace,
   fuzz,
   type FuzzOptions,
