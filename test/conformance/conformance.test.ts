@@ -7,7 +7,7 @@ import {
   selectChecks,
   type Verdict,
 } from '../../lib/conformance/index.js'
-import { builtInHosts, simulator } from '../../lib/simulator/index.js'
+import { builtInHosts, builtInReport, simulator } from '../../lib/simulator/index.js'
 
 const all = checkGroups.flatMap(({ title, checks }) => checks.map((check) => ({ title, ...check })))
 
@@ -158,6 +158,19 @@ describe('conformance', () => {
   test('says the same each time', () => {
     assert.deepEqual(conformance(simulator('linux-7.2-max')), resultsOf('linux-7.2-max'))
   })
+
+  for (const [name, only] of [
+    ['linux-6.1-neoverse-n1', 'Where no masks say otherwise'],
+    ['linux-6.12-neoverse-n1', 'No bit outside the writable masks'],
+  ] as const) {
+    test(`takes it for right that a host without AArch32 ignores its registers: ${name}`, () => {
+      const report = builtInReport(name)
+      const id = report.registers.find((register) => register.name === 'ID_PFR0_EL1')!.id
+      const ignored = { id, nibbles: Array.from({ length: 16 }, () => 'ffff') }
+      const accepts = [...report.accepts.filter((entry) => entry.id !== id), ignored]
+      assert.deepEqual(named(conformance(simulator({ ...report, accepts }), { only }), 'fails'), [])
+    })
+  }
 
   test('runs only what it is asked for', () => {
     assert.deepEqual(titlesOf('smccc FILTER'), ['SMCCC filter'])
