@@ -67,10 +67,6 @@ abstract class Derived implements Register {
   write(vcpu: VcpuState, value: bigint): number {
     return this.recorded.write(vcpu, value)
   }
-
-  zero(vcpu: VcpuState): void {
-    this.recorded.zero?.(vcpu)
-  }
 }
 
 /** PMCR_EL0, whose N is the VM's and may be lowered until the first run. */

@@ -19,13 +19,16 @@ export interface SourceState {
   state: State
 }
 
+let made: SourceState[] | undefined
+
 /** Of every recorded host, the states its VMs are moved in. */
-export function sourceStates(): SourceState[] {
-  return recordedHosts.flatMap(({ name }) => {
+export function sourceStates(): readonly SourceState[] {
+  made ??= recordedHosts.flatMap(({ name }) => {
     using kvm = openKvm(simulator(name))
     const states = { ...statesOf(kvm), ...(name.endsWith('-max') ? widestState(kvm) : {}) }
     return Object.entries(states).map(([what, state]) => ({ source: name, what, state }))
   })
+  return made
 }
 
 function statesOf(kvm: Kvm): Record<string, State> {
