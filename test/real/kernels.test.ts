@@ -96,12 +96,18 @@ describe('real kernels', { concurrency: 2 }, () => {
 
       if (cpu === 'neoverse-n1')
         it('gives a live verdict, explanations and all, as was predicted', async () => {
-          const from = ['--from', 'linux-7.2-max', '--to', 'this', '--live', '--vmm', 'all', '--json']
-          const { stdout } = await lab.run(['kvm-arm64', 'check', ...from])
-          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: Verdict[] }]
           using source = openKvm(simulator('linux-7.2-max'))
           using destination = openKvm(simulator(probed))
           const state = captureHost(source)
+          const { stdout } = await lab.run(
+            [
+              'sh',
+              '-c',
+              'cat > vm.json && kvm-arm64 check --state vm.json --to this --live --vmm all --json',
+            ],
+            { stdin: JSON.stringify(state) },
+          )
+          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: Verdict[] }]
           const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
           const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
           assert.ok(predicted[0]!.findings.length >= 20)
