@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../compat/state.js'
 import { type Finding, severities, type Severity, type Verdict, verdict } from '../compat/verdict.js'
 import { vmmNames, type VmmRules, vmmRules } from '../compat/vmm/rules.js'
@@ -28,11 +28,10 @@ export function checkCommand(): Command {
     .option('--from <host>', 'where the VM is: a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .requiredOption('--to <host>', 'where it is to go, likewise')
     .option('--state <file>', 'the state of the VM; without it, that of a VM as --from makes it')
-    .option(
-      '--vmm <list>',
-      `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`,
-      parseVmms,
-      [vmmRules('strict')],
+    .addOption(
+      new Option('--vmm <list>', `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`)
+        .argParser(parseVmms)
+        .default([vmmRules('strict')], 'strict'),
     )
     .option('--both', 'also the way back, of a VM as --to makes it')
     .option('--live', 'restore on a VM of this machine’s real KVM, not of a simulated one; with --to this')

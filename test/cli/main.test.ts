@@ -4,6 +4,25 @@ import { describe, test } from 'node:test'
 import { packageRoot } from '../../lib/package-root.js'
 import { kvmArm64, shell } from './run.js'
 
+const commands = [
+  'probe',
+  'show',
+  'decode',
+  'hosts',
+  'baseline',
+  'apply',
+  'fleet',
+  'trace',
+  'capture',
+  'check',
+  'diff',
+  'census',
+  'conformance',
+  'export',
+  'import',
+  'lab',
+]
+
 const HOST = 'linux-6.12-neoverse-n1'
 
 describe('the command line as a whole', () => {
@@ -11,7 +30,7 @@ describe('the command line as a whole', () => {
     const { status, out, error } = kvmArm64(['--help'])
     assert.equal(status, 0)
     assert.equal(error, '')
-    for (const command of ['probe', 'show', 'decode', 'hosts', 'conformance', 'lab']) {
+    for (const command of commands) {
       assert.match(out, new RegExp(`^  ${command}\\b`, 'm'))
     }
     assert.match(out, /^Examples:\n {2}kvm-arm64 probe/m)
@@ -26,11 +45,13 @@ describe('the command line as a whole', () => {
     assert.ok(out.split('\n').every((line) => line.length <= 120))
   })
 
-  for (const command of ['probe', 'show', 'decode', 'hosts', 'conformance', 'lab', 'lab run']) {
+  for (const command of [...commands, 'lab run', 'trace fuzz']) {
     test(`${command} --help explains it`, () => {
       const { status, out } = kvmArm64([...command.split(' '), '--help'])
       assert.equal(status, 0)
       assert.match(out, new RegExp(`^Usage: kvm-arm64 ${command}`))
+      // A default that is data has words of its own.
+      assert.doesNotMatch(out, /default: [[{]/)
     })
   }
 
