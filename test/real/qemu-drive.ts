@@ -1,6 +1,6 @@
 /**
  * Runs inside the lab: starts QEMU on the machine's own KVM with a guest that never runs, and saves it to a file or restores it from one.
- * `node qemu-drive.js DIRECTORY save|restore FILE CPU`; prints what came of it as JSON.
+ * `node qemu-drive.js DIRECTORY save|restore|show FILE CPU`; prints what came of it as JSON. `show` asks what the CPU has.
  */
 import { spawn } from 'node:child_process'
 
@@ -10,11 +10,23 @@ export interface DriveResult {
   /** Exit status, where it ended by itself. */
   exit?: number | null
   complaints: string
+  /** Properties of the CPU, by name. */
+  properties?: Record<string, boolean>
 }
 
-type Answer = { return?: { status?: string }; error?: { desc: string }; QMP?: unknown; event?: string }
+type Answer = {
+  return?: { status?: string; model?: { props: Record<string, boolean> } }
+  error?: { desc: string }
+  QMP?: unknown
+  event?: string
+}
 
-const [directory, what, file, cpu] = process.argv.slice(2) as [string, 'save' | 'restore', string, string]
+const [directory, what, file, cpu] = process.argv.slice(2) as [
+  string,
+  'save' | 'restore' | 'show',
+  string,
+  string,
+]
 
 const machine =
   '-accel kvm -M virt,gic-version=3 -m 64 -smp 1 -S -nodefaults -no-user-config -display none -qmp stdio'
@@ -62,6 +74,11 @@ function ask(execute: string, args: object = {}): Promise<Answer | undefined> {
 async function drive(): Promise<string | undefined> {
   await answer()
   await ask('qmp_capabilities')
+  if (what === 'show') {
+    const told = await ask('query-cpu-model-expansion', { type: 'full', model: { name: 'host' } })
+    properties = told?.return?.model?.props
+    return told === undefined ? undefined : 'completed'
+  }
   const begun = await ask(what === 'save' ? 'migrate' : 'migrate-incoming', { uri: `file:${file}` })
   if (begun?.error) return begun.error.desc
   for (;;) {
@@ -73,11 +90,13 @@ async function drive(): Promise<string | undefined> {
   }
 }
 
+let properties: Record<string, boolean> | undefined
 const status = await drive()
 qemu.kill('SIGKILL')
 const result: DriveResult = {
   ...(status !== undefined && { status }),
   ...(status === undefined && exit !== undefined && { exit: exit.status }),
   complaints,
+  ...(properties !== undefined && { properties }),
 }
 process.stdout.write(JSON.stringify(result))

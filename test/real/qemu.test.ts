@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { basename } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { baseline } from '../../lib/compat/baseline/baseline.js'
 import { captureHost } from '../../lib/compat/capture.js'
 import { baselineConfiguration } from '../../lib/compat/interchange/baseline.js'
+import { guestConfiguration } from '../../lib/compat/interchange/configuration.js'
 import { qemuCpuOption } from '../../lib/compat/interchange/qemu.js'
 import { attemptRestore, reactionTo } from '../../lib/compat/restore.js'
 import { vmmRules } from '../../lib/compat/vmm/rules.js'
@@ -72,6 +74,19 @@ function idOf(name: string): bigint {
   return systemRegisterId({ op0, op1, crn, crm, op2 })
 }
 
+async function driveIn(lab: Lab, directory: string, ...args: string[]): Promise<DriveResult> {
+  const command = ['node', 'dist/test/real/qemu-drive.js', `./${basename(directory)}`, ...args]
+  const { status, stdout, stderr } = await lab.run(command, { timeout: 300 })
+  assert.equal(status, 0, String(stderr))
+  return JSON.parse(String(stdout)) as DriveResult
+}
+
+/** A lab with QEMUs in it. */
+function bootWith(directories: Iterable<string>, kernel: string, cpu: string): Promise<Lab> {
+  const copy = ['package.json', 'dist/test/real/qemu-drive.js', ...directories]
+  return bootLab({ kernel, cpu, smp: 2, memory: 2048, copy, timeout: 600 })
+}
+
 describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, () => {
   const labs = new Map<string, Lab>()
   const directories = new Map<JudgedQemu, string>()
@@ -88,13 +103,8 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
   )
   const pinned = /^-cpu (.*)\n$/.exec(option.text)![1]!
 
-  const drive = async (kernel: string, qemu: JudgedQemu, ...args: string[]): Promise<DriveResult> => {
-    const command = ['node', 'dist/test/real/qemu-drive.js', `./${nameOf(qemu)}`, ...args]
-    const { status, stdout, stderr } = await labs.get(kernel)!.run(command, { timeout: 300 })
-    assert.equal(status, 0, String(stderr))
-    return JSON.parse(String(stdout)) as DriveResult
-  }
-  const nameOf = (qemu: JudgedQemu): string => directories.get(qemu)!.split('/').at(-1)!
+  const drive = (kernel: string, qemu: JudgedQemu, ...args: string[]): Promise<DriveResult> =>
+    driveIn(labs.get(kernel)!, directories.get(qemu)!, ...args)
 
   const save = async (kernel: string, qemu: JudgedQemu, cpu: string): Promise<void> => {
     const result = await drive(kernel, qemu, 'save', '/lab/stream', cpu)
@@ -114,11 +124,7 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
   before(async () => {
     for (const qemu of qemus) directories.set(qemu, await qemuDirectory(qemu))
     for (const kernel of kernels) {
-      const copy = ['package.json', 'dist/test/real/qemu-drive.js', ...directories.values()]
-      labs.set(
-        kernel,
-        await bootLab({ kernel, cpu: 'neoverse-n1', smp: 2, memory: 2048, copy, timeout: 600 }),
-      )
+      labs.set(kernel, await bootWith(directories.values(), kernel, 'neoverse-n1'))
       for (const qemu of qemus) await save(kernel, qemu, defaults)
       await save(kernel, 'qemu@11.1', pinned)
     }
@@ -151,5 +157,40 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
     assert.deepEqual(foreseen('7.2', '6.12', 'qemu@11.1', '1.1'), [])
     const { status, complaints } = await restore('7.2', '6.12', 'qemu@11.1', pinned)
     assert.equal(status, 'completed', complaints)
+  })
+})
+
+describe('the option written for QEMU', { timeout: 20 * 60 * 1000 }, () => {
+  const pauth: VcpuFeature[] = ['ptrauth-address', 'ptrauth-generic']
+  const all = Array.from({ length: 16 }, (_, index) => (index + 1) * 128)
+  const asked: { features: VcpuFeature[]; lengths: number[] }[] = [
+    { features: ['psci-0.2'], lengths: [] },
+    { features: ['psci-0.2', 'pmu-v3', 'sve', ...pauth], lengths: all },
+    { features: ['psci-0.2', 'sve'], lengths: [128, 256, 384, 512] },
+    { features: ['psci-0.2', 'el1-32bit'], lengths: [] },
+  ]
+
+  it('makes a CPU with what was asked for and nothing else', async () => {
+    const directories = await Promise.all(qemus.map(qemuDirectory))
+    await using lab = await bootWith(directories, '6.12', 'max')
+    for (const [index, qemu] of qemus.entries()) {
+      for (const { features: wanted, lengths } of asked) {
+        using kvm = openKvm(simulator('linux-6.12-max'))
+        const configuration = { ...guestConfiguration(kvm, wanted), vectorLengths: lengths }
+        const { text } = qemuCpuOption(configuration, qemu === 'qemu@10.0' ? '10.0' : '11.1')
+        const cpu = /^-cpu (.*)\n$/.exec(text)![1]!
+        const { properties, complaints } = await driveIn(lab, directories[index]!, 'show', '-', cpu)
+        assert.ok(properties, `${qemu} ${text}: ${complaints}`)
+        const has = (name: string) => properties[name] ?? assert.fail(`${qemu} has no property ${name}`)
+        assert.equal(has('pmu'), wanted.includes('pmu-v3'), text)
+        assert.equal(has('pauth'), wanted.includes('ptrauth-generic'), text)
+        assert.equal(has('aarch64'), !wanted.includes('el1-32bit'), text)
+        assert.deepEqual(
+          all.filter((length) => has(`sve${length}`)),
+          lengths,
+          text,
+        )
+      }
+    }
   })
 })
