@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isAbsolute, relative } from 'node:path'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import {
   bootLab,
   fetchKernels,
@@ -50,9 +50,15 @@ function runCommand(): Command {
     .option('--cpu <model>', 'a CPU that QEMU knows', 'neoverse-n1')
     .option('--smp <count>', 'number of CPUs', wholeNumber, 2)
     .option('--memory <MiB>', 'memory', wholeNumber, 1024)
-    .option('--append <arguments>', "added to the kernel's command line", '')
+    .addOption(
+      new Option('--append <arguments>', "added to the kernel's command line").default('', 'nothing'),
+    )
     .option('--timeout <seconds>', 'end the machine when boot and command take longer', wholeNumber, 600)
-    .option('--copy <path>', 'copy a file or directory into the machine (repeatable)', append, [])
+    .addOption(
+      new Option('--copy <path>', 'copy a file or directory into the machine (repeatable)')
+        .argParser(append)
+        .default([], 'none'),
+    )
     .passThroughOptions()
     .addHelpText(
       'after',
