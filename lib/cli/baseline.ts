@@ -5,8 +5,9 @@ import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../hyperca
 import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
-import { parseFeatures, reportOf } from './host.js'
+import { parseFeatures } from './host.js'
 import { paint, print, writeOutput } from './output.js'
+import { probedReportOf } from './source.js'
 import { properties, table } from './table.js'
 
 interface Flags {
@@ -19,7 +20,7 @@ interface Flags {
 export function baselineCommand(): Command {
   return new Command('baseline')
     .description('work out the greatest guest-visible configuration that every one of some hosts can provide')
-    .argument('<report...>', 'report files, or names of `kvm-arm64 hosts`')
+    .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or this: the machine it runs on')
     .option('-o, --output <file>', 'write the baseline to a file, whole or not at all')
     .option(
       '--features <list>',
@@ -45,7 +46,7 @@ Examples:
 
 function run(reports: string[], { output, features, json }: Flags): void {
   const found = baselineOf(
-    [...new Set(reports)].map((name) => ({ name, report: reportOf(name) })),
+    [...new Set(reports)].map((name) => ({ name, report: probedReportOf(name) })),
     features,
   )
   const text = formatDocument(found)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { readBaseline } from '../../lib/compat/baseline/format.js'
-import { kvmArm64 } from './run.js'
+import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-baseline-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -48,6 +48,12 @@ describe('kvm-arm64 baseline', () => {
     ])
     assert.equal(status, 1)
     assert.match(error, /linux-7\.2-neoverse-n1 has no vCPU with the features psci-0\.2, sve/)
+  })
+
+  it('probes this machine where asked to, and says what is in the way', () => {
+    const { status, error } = kvmArm64(['baseline', 'this', 'linux-7.2-max'], { node: onX64 })
+    assert.equal(status, 3)
+    assert.match(error, /this machine is x64, not arm64/)
   })
 
   it('refuses what is no report, and leaves the old baseline', () => {
