@@ -31,10 +31,11 @@ if ! [ -d /sys/bus/pci/drivers/virtio-pci ] || ! [ -d /sys/bus/virtio/drivers/vi
   echo '${unfitKernel}'
   poweroff -f
 fi
-for port in 1 2 3 4; do
-  until [ -c /dev/vport0p$port ]; do sleep 0.01; done
-done
-exec 3<>/dev/vport0p1 4<>/dev/vport0p2 5<>/dev/vport0p3 6<>/dev/vport0p4
+# A port's file is there some time before the port: opening it fails until then, which without "command" would end the shell.
+until [ -c /dev/vport0p1 ] && command exec 3<>/dev/vport0p1; do sleep 0.01; done
+until [ -c /dev/vport0p2 ] && command exec 4<>/dev/vport0p2; do sleep 0.01; done
+until [ -c /dev/vport0p3 ] && command exec 5<>/dev/vport0p3; do sleep 0.01; done
+until [ -c /dev/vport0p4 ] && command exec 6<>/dev/vport0p4; do sleep 0.01; done
 # A read from a port whose other end is not known to be there yet is an end of file; a write waits.
 echo >&4
 mkfifo /run/stdin /run/stdout /run/stderr
