@@ -41,6 +41,11 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   idRegisterAfterRun: (rule) => [['ID register written after the first run', afterRun[rule]]],
   changedByFirstRun: (changes = []) =>
     changes.map(({ name, mask, value }) => [`${name} in the first run`, `bits ${mask} become ${value}`]),
+  lossyRegisters: (lossy) =>
+    (lossy?.registers ?? []).map(({ name, kept }) => [
+      `${name} after ${lossy!.by === 'run' ? 'a KVM_RUN' : 'guest code has run'}`,
+      kept === '0x0' ? 'reads 0' : `keeps bits ${kept}`,
+    ]),
   workaround2WithoutSsbs: (found) => [
     [
       'WORKAROUND_2 once ID_AA64PFR1_EL1.SSBS is cleared',

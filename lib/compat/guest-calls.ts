@@ -1,5 +1,5 @@
 /** Experiments that need a guest: what its hypercalls are answered where no register or capability says so. */
-import type { SystemFd } from '../backend.js'
+import type { SystemFd, VcpuFd } from '../backend.js'
 import { functionIds, smcccReturns } from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
@@ -9,7 +9,7 @@ import { BASE } from './configurations.js'
 import { initialise, onVcpu, onVm } from './scratch.js'
 
 /** Milliseconds; a call takes microseconds, and some more under an emulator. */
-const PATIENCE = 10_000
+export const PATIENCE = 10_000
 
 const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
 const AFFINITY_INFO = 0x8400_0004n
@@ -25,29 +25,36 @@ const signsOfLife: Readonly<Record<Traits['hypercalls']['services'][number], rea
   ptp: [BigInt(functionIds.KVM_PTP)],
 }
 
-export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls'] {
+/** Runs an experiment on an initialised vCPU of a VM that has the guest for calls. */
+export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd) => T): T {
   return onVm(kvm, type, (vm) => {
     const stub = check(mapStub(kvm, vm), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
     try {
       return onVcpu(vm, 0, (vcpu) => {
         initialise(vm, vcpu, BASE)
-        const x0 = (conduit: Conduit, ...args: bigint[]): bigint => {
-          const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
-          if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
-          if (found.returned) return found.x[0]!
-          const remedy = `A guest called 0x${args[0]!.toString(16)} by ${conduit}, and the call did not come back`
-          throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
-        }
-        return {
-          services: Object.keys(signsOfLife).filter(
-            (service) => x0('hvc', ...signsOfLife[service]!) !== NOT_SUPPORTED,
-          ),
-          smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
-          affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === AFFINITY_ON,
-        }
+        return experiment(vcpu)
       })
     } finally {
       stub.close()
+    }
+  })
+}
+
+export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls'] {
+  return onStub(kvm, type, (vcpu) => {
+    const x0 = (conduit: Conduit, ...args: bigint[]): bigint => {
+      const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
+      if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
+      if (found.returned) return found.x[0]!
+      const remedy = `A guest called 0x${args[0]!.toString(16)} by ${conduit}, and the call did not come back`
+      throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
+    }
+    return {
+      services: Object.keys(signsOfLife).filter(
+        (service) => x0('hvc', ...signsOfLife[service]!) !== NOT_SUPPORTED,
+      ),
+      smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
+      affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === AFFINITY_ON,
     }
   })
 }

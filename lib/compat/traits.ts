@@ -16,6 +16,7 @@ import {
 } from '../uapi.js'
 import { BASE, isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
 import { probeHypercalls } from './guest-calls.js'
+import { probeLossyRegisters } from './lossy-registers.js'
 import { featureWord, freeze, initialise, onVcpu, onVm } from './scratch.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -114,6 +115,7 @@ export function probeTraits(
     bitmapAfterRun: bitmapAfterRun(kvm, type, base),
     idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
     changedByFirstRun: changedByFirstRun(kvm, type, base),
+    ...probeLossyRegisters(kvm, type, base),
     workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
       // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.

@@ -144,6 +144,17 @@ const traits = v.strictObject({
   changedByFirstRun: v.optional(
     v.array(v.strictObject({ id: hex64, name: text, mask: hex64, value: hex64 })),
   ),
+  /**
+   * System registers that come back from the CPU changed, though the guest left them alone: the bits kept of what userspace wrote. `by`
+   * tells what loads them into the CPU: every `KVM_RUN` (`run`: KVM runs at EL2), or one that executes guest code (`guest`). Absent
+   * where all are kept.
+   */
+  lossyRegisters: v.optional(
+    v.strictObject({
+      by: v.picklist(['run', 'guest']),
+      registers: v.array(v.strictObject({ id: hex64, name: text, kept: hex64 })),
+    }),
+  ),
   /** `WORKAROUND_2` of a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared; null where that cannot be or changes nothing. */
   workaround2WithoutSsbs: v.nullable(v.strictObject({ value: hex64, accepted: v.array(hex64) })),
   /** Whether `KVM_SET_ONE_REG` refuses a width other than 64 bits in the firmware spaces before it reads the value. */

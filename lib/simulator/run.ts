@@ -53,6 +53,16 @@ function narrowIdRegisters(vm: VmState): void {
   }
 }
 
+/** What becomes of registers that are loaded into the CPU, by a `KVM_RUN` or by guest code that runs. */
+export function loadRegisters({ vm, values, file }: VcpuState, by: 'run' | 'guest'): void {
+  const lossy = vm.host.traits.lossyRegisters
+  if (lossy === undefined || (by === 'run' && lossy.by === 'guest')) return
+  for (const { id, kept } of lossy.registers) {
+    const slot = file!.slots.get(BigInt(id))
+    if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)
+  }
+}
+
 /** `kvm_run.immediate_exit`: userspace wants the run to end before the guest executes anything. */
 export function wantsImmediateExit(runPage: ArrayBuffer): boolean {
   return new Uint8Array(runPage)[IMMEDIATE_EXIT] !== 0

@@ -14,7 +14,14 @@ import { completeStore, runGuest } from './guest.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
 import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
-import { isMmioExit, prepareRun, recordExit, recordInterrupt, wantsImmediateExit } from './run.js'
+import {
+  isMmioExit,
+  loadRegisters,
+  prepareRun,
+  recordExit,
+  recordInterrupt,
+  wantsImmediateExit,
+} from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
 import { getEvents, setEvents } from './vcpu-events.js'
@@ -299,6 +306,7 @@ export class SimulatedVcpu implements VcpuFd {
     if (barrier < 0) return barrier
     const outcome = prepareRun(this.#state)
     if (outcome < 0) return outcome
+    loadRegisters(this.#state, 'run')
     if (this.#state.storePending && isMmioExit(this.#runPage)) completeStore(this.#state)
     return wantsImmediateExit(this.#runPage) ? -errnos.EINTR : this.#execute()
   }
@@ -307,6 +315,7 @@ export class SimulatedVcpu implements VcpuFd {
   #execute(): number | null {
     if (this.#state.mpState !== mpStates.runnable) return null
     applyPendingReset(this.#state)
+    loadRegisters(this.#state, 'guest')
     const exit = runGuest(this.#state)
     if (exit === 'wait') return null
     recordExit(this.#runPage, exit)

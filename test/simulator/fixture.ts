@@ -128,6 +128,7 @@ export const oldHost: Report = {
         index < 8 ? accepted : '0000',
       ),
     }),
+    register('AFSR0_EL1', 0x1de7n),
   ],
   accepts: [{ ...register('ID_AA64PFR0_EL1'), nibbles: nibbles(PFR0, { 14: [0, 1] }) }].map(
     ({ id, nibbles: accepted }) => ({ id, nibbles: accepted }),
@@ -166,6 +167,7 @@ export const oldHost: Report = {
     bitmapAfterRun: 'busy-if-changed',
     idRegisterAfterRun: 'unguarded',
     changedByFirstRun: [],
+    lossyRegisters: { by: 'guest', registers: [{ ...idAndName('AFSR0_EL1'), kept: '0xff' }] },
     workaround2WithoutSsbs: null,
     firmwareWidthChecked: true,
     setReadsValueFirst: { systemRegister: true, unknownSpace: true },
@@ -220,6 +222,7 @@ export const newHost: Report = {
     register('CLIDR_EL1', 0xa200023n),
     register('AIDR_EL1', 0n, EINVAL),
     register('CTR_EL0', 0x8444c004n),
+    register('AFSR0_EL1', 0x1de7n),
   ],
   accepts: [
     {
@@ -292,6 +295,7 @@ export const newHost: Report = {
     psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
     idRegisterAfterRun: 'busy-if-changed',
     changedByFirstRun: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
+    lossyRegisters: { by: 'run', registers: [{ ...idAndName('AFSR0_EL1'), kept: '0x0' }] },
     workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
     vcpuEventsNeedInit: true,
     runWithoutPmuInit: null,

@@ -170,3 +170,17 @@ test('a first run refused over the GIC leaves an old VM a GIC to begin anew with
   assert.equal(told(gic.setDeviceAttr(3, 0n, new Uint8Array([96, 0, 0, 0]))), 0)
   assert.equal(told(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
 })
+
+test('what guest code loads into the CPU comes back with the bits it keeps', () => {
+  const { vcpu } = start(oldHost)
+  assert.equal(set(vcpu, 'AFSR0_EL1', 0x5555n), 0)
+  assert.equal(runOnce(vcpu), 'EINTR')
+  assert.equal(get(vcpu, 'AFSR0_EL1'), 0x5555n)
+})
+
+test('a host whose KVM runs at EL2 loads it with every run', () => {
+  const { vcpu } = start(newHost)
+  assert.equal(set(vcpu, 'AFSR0_EL1', 0x5555n), 0)
+  assert.equal(runOnce(vcpu), 'EINTR')
+  assert.equal(get(vcpu, 'AFSR0_EL1'), 0n)
+})

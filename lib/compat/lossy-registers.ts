@@ -1,0 +1,50 @@
+/** Which system registers do not come back from the CPU as userspace wrote them. */
+import type { SystemFd, VcpuFd } from '../backend.js'
+import { functionIds } from '../hypercalls/index.js'
+import { callFromGuest } from '../kvm/guest-call.js'
+import { decodeRegister, registerWidth } from '../registers/index.js'
+import type { ReportedRegister, Traits } from '../report/report.js'
+import { isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
+import { onStub, PATIENCE } from './guest-calls.js'
+import { freeze } from './scratch.js'
+
+type Found = Pick<Traits, 'lossyRegisters'>
+
+/** Runs a vCPU and reads what has changed. Only to registers that did are all ones written: in others these can hang a guest. */
+export function probeLossyRegisters(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): Found {
+  const candidates = registers.filter(({ id, value }) => value !== null && isPlainSystemRegister(BigInt(id)))
+  for (const by of ['run', 'guest'] as const) {
+    const changed = onStub(kvm, type, (vcpu) => {
+      run(vcpu, by)
+      return candidates.filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
+    })
+    if (changed.length > 0) {
+      return { lossyRegisters: { by, registers: changed.map((register) => kept(kvm, type, register, by)) } }
+    }
+  }
+  return {}
+}
+
+function kept(
+  kvm: SystemFd,
+  type: bigint,
+  { id, name }: ReportedRegister,
+  by: 'run' | 'guest',
+): { id: string; name: string; kept: string } {
+  return onStub(kvm, type, (vcpu) => {
+    vcpu.setOneReg(BigInt(id), (1n << BigInt(registerWidth(BigInt(id)))) - 1n)
+    run(vcpu, by)
+    return { id, name, kept: `0x${vcpu.getOneReg(BigInt(id)).toString(16)}` }
+  })
+}
+
+function run(vcpu: VcpuFd, by: 'run' | 'guest'): void {
+  if (by === 'run') freeze(vcpu)
+  else callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+}
+
+/** No timer, and none whose rules are told otherwise. */
+function isPlainSystemRegister(id: bigint): boolean {
+  const { space, name } = decodeRegister(id)
+  return space === 'sysreg' && !name.startsWith('KVM_REG_ARM_') && !isFeatureIdRegister(id)
+}
