@@ -107,7 +107,6 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
       registers.unshift(...registers.splice(place, 1))
     },
   ],
-  ['registers come back from the CPU whole', newHost, ({ traits }) => delete traits.lossyRegisters],
   ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
   ['a guest finds a service less', host, ({ traits }) => void traits.hypercalls.services.pop()],
   ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
