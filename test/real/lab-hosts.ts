@@ -15,8 +15,8 @@ export const recordedHosts: readonly { name: string; kernel: string; cpu: string
  * Boots a kernel with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
  * the same.
  */
-export function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
-  return bootLab({
+export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
+  const lab = await bootLab({
     kernel,
     cpu,
     smp: 2,
@@ -24,7 +24,13 @@ export function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
     copy: ['dist', 'prebuilds', 'package.json', 'lib/simulator/hosts'],
     timeout: 600,
   })
+  if (cpu === 'max')
+    await runInside(lab, 'sh', '-c', `${withoutOptimisedCode} && chmod +x /usr/local/bin/node`)
+  return lab
 }
+
+/** With every feature of an emulated CPU, V8 now and then fails to leave code it has optimised, and ends the process. */
+const withoutOptimisedCode = `printf '#!/bin/sh\\nexec /bin/node --no-opt "$@"\\n' >/usr/local/bin/node`
 
 /** Runs a compiled file of this project inside; throws with what it said when it fails. */
 export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {
@@ -37,12 +43,17 @@ export async function runInside(lab: Lab, ...command: string[]): Promise<RunResu
   return result
 }
 
-/**
- * Puts invented calls to the kernel inside and to a built-in host. Without optimised code where the CPU has every feature: there V8 now and
- * then fails to leave it under the emulator, and ends the process.
- */
+/** Puts invented calls to the kernel inside and to a built-in host. */
 export function fuzzCommand(host: string, operations: number | string, seed: number | string): string[] {
-  const node = host.endsWith('-max') ? ['node', '--no-opt'] : ['node']
-  const what = ['dist/lib/cli/main.js', 'trace', 'fuzz', '--against', host]
-  return [...node, ...what, '--ops', String(operations), '--seed', String(seed)]
+  return [
+    'kvm-arm64',
+    'trace',
+    'fuzz',
+    '--against',
+    host,
+    '--ops',
+    String(operations),
+    '--seed',
+    String(seed),
+  ]
 }
