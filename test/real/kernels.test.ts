@@ -15,7 +15,7 @@ import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/simulator/hosts.js'
 import { baselineWork, doBaselineWork } from './baselines.js'
 import { askGuestCalls } from './guest-calls.js'
-import { bootWithTests, fuzzCommand, recordedHosts, runInside, runOnceMore } from './lab-hosts.js'
+import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
 import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
 import { ask, type Answer } from './scenarios.js'
 
@@ -77,13 +77,9 @@ describe('real kernels', { concurrency: 2 }, () => {
       it('restores the states of every host, register by register, as was predicted', async () => {
         const states = sourceStates()
         const stdin = JSON.stringify(states.map(({ state }) => state))
-        const { status, stdout, stderr } = await runOnceMore(
-          lab,
-          ['node', 'dist/test/real/ask-restores.js'],
-          {
-            stdin,
-          },
-        )
+        const { status, stdout, stderr } = await lab.run(['node', 'dist/test/real/ask-restores.js'], {
+          stdin,
+        })
         assert.equal(status, 0, stderr.toString())
         const real = JSON.parse(stdout.toString()) as RestoreAnswer[]
         const predicted = restoreAll(
@@ -103,8 +99,7 @@ describe('real kernels', { concurrency: 2 }, () => {
           using source = openKvm(simulator('linux-7.2-max'))
           using destination = openKvm(simulator(probed))
           const state = captureHost(source)
-          const { stdout } = await runOnceMore(
-            lab,
+          const { stdout } = await lab.run(
             [
               'sh',
               '-c',
@@ -135,7 +130,7 @@ describe('real kernels', { concurrency: 2 }, () => {
       it('takes the baselines of the fleets it is part of, and what was configured by them elsewhere', async () => {
         const work = baselineWork(name)
         const command = ['node', 'dist/test/real/apply-baselines.js']
-        const { status, stdout, stderr } = await runOnceMore(lab, command, { stdin: JSON.stringify(work) })
+        const { status, stdout, stderr } = await lab.run(command, { stdin: JSON.stringify(work) })
         assert.equal(status, 0, stderr.toString())
         const real = JSON.parse(stdout.toString()) as Answer[]
         assert.ok(real.length >= 1000, `only ${real.length} answers were compared`)

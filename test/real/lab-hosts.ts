@@ -1,4 +1,4 @@
-import { bootLab, type Lab, type RunOptions, type RunResult } from '../../lib/lab/index.js'
+import { bootLab, type Lab, type RunResult } from '../../lib/lab/index.js'
 
 /** The real kernels everything is proven on. */
 export const kernels: readonly string[] = ['5.10', '6.1', '6.12', '6.18', '7.2']
@@ -32,24 +32,9 @@ export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
 /** With every feature of an emulated CPU, V8 now and then fails to leave code it has optimised, and ends the process. */
 const withoutOptimisedCode = `printf '#!/bin/sh\\nexec /bin/node --no-opt "$@"\\n' >/usr/local/bin/node`
 
-/**
- * Runs a command inside. On a busy machine Node now and then dies there by SIGSEGV, whatever it runs, and why is not known: such a
- * command is run once more, and that is told.
- */
-export async function runOnceMore(
-  lab: Lab,
-  command: readonly string[],
-  options?: RunOptions,
-): Promise<RunResult> {
-  const result = await lab.run(command, options)
-  if (result.signal !== 'SIGSEGV') return result
-  console.error(`${command.join(' ')} died by SIGSEGV on ${lab.kernel?.release}, and is run once more`)
-  return lab.run(command, options)
-}
-
 /** Runs a compiled file of this project inside; throws with what it said when it fails. */
 export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {
-  const result = await runOnceMore(lab, command)
+  const result = await lab.run(command)
   if (result.status !== 0) {
     throw new Error(
       `${command.join(' ')} ended with ${result.status}\n${String(result.stdout)}\n${String(result.stderr)}`,

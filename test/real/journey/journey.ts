@@ -8,7 +8,7 @@ import { attemptRestore, type RegisterOutcome } from '../../../lib/compat/restor
 import { openKvm } from '../../../lib/kvm/index.js'
 import type { Lab } from '../../../lib/lab/index.js'
 import { builtInReport, simulator } from '../../../lib/simulator/index.js'
-import { bootWithTests, runOnceMore } from '../lab-hosts.js'
+import { bootWithTests } from '../lab-hosts.js'
 import { carrying } from './rules.js'
 import type { Errand, Luggage, Stay } from './stay.js'
 
@@ -28,13 +28,9 @@ export interface Step {
 export async function* journey(): AsyncGenerator<Step> {
   await using labs = await bootAll()
   const step = async (title: string, on: Kernel, errand: Errand): Promise<Step> => {
-    const { status, stdout, stderr } = await runOnceMore(
-      labs.on[on],
-      ['node', 'dist/test/real/journey/run-stay.js'],
-      {
-        stdin: JSON.stringify(errand),
-      },
-    )
+    const { status, stdout, stderr } = await labs.on[on].run(['node', 'dist/test/real/journey/run-stay.js'], {
+      stdin: JSON.stringify(errand),
+    })
     if (status !== 0) throw new Error(`${title}: ${String(stderr)}`)
     return { title, on, stay: JSON.parse(String(stdout)) as Stay, predicted: predict(on, errand) }
   }
