@@ -41,6 +41,8 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   idRegisterAfterRun: (rule) => [['ID register written after the first run', afterRun[rule]]],
   changedByFirstRun: (changes = []) =>
     changes.map(({ name, mask, value }) => [`${name} in the first run`, `bits ${mask} become ${value}`]),
+  changedByVgic: (changes = []) =>
+    changes.map(({ name, mask, value }) => [`${name} when a GIC is created`, `bits ${mask} become ${value}`]),
   lossyRegisters: (lossy) =>
     (lossy?.registers ?? []).map(({ name, kept }) => [
       `${name} after ${lossy!.by === 'run' ? 'a KVM_RUN' : 'guest code has run'}`,

@@ -25,6 +25,10 @@ const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const X14 = encodeRegister('x14')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
+const GIC_FIELDS = [
+  { id: ID_AA64PFR0_EL1, mask: 0xfn << 24n },
+  { id: encodeRegister('ID_PFR1_EL1'), mask: 0xfn << 28n },
+]
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 /** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
 const SSBS = 0xf0n
@@ -115,6 +119,7 @@ export function probeTraits(
     bitmapAfterRun: bitmapAfterRun(kvm, type, base),
     idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
     changedByFirstRun: changedByFirstRun(kvm, type, base),
+    changedByVgic: changedByVgic(kvm, type),
     ...probeLossyRegisters(kvm, type, base),
     workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
@@ -292,6 +297,33 @@ function changedByFirstRun(
       })
       .filter(({ mask }) => mask !== '0x0')
   })
+}
+
+/** The fields that tell of a GIC are cleared before one is created (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_create`). */
+function changedByVgic(kvm: SystemFd, type: bigint): Traits['changedByVgic'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      initialise(vm, vcpu, BASE)
+      const cleared = GIC_FIELDS.map(({ id, mask }) => {
+        const value = vcpu.getOneReg(id)
+        if (typeof value === 'bigint') vcpu.setOneReg(id, value & ~mask)
+        return { id, before: vcpu.getOneReg(id) }
+      })
+      const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+      if (typeof gic === 'number') return undefined
+      try {
+        const changes = cleared.flatMap(({ id, before }) => {
+          const after = vcpu.getOneReg(id)
+          if (typeof before !== 'bigint' || typeof after !== 'bigint' || after === before) return []
+          const mask = after ^ before
+          return [{ id: hex(id), name: registerName(id), mask: hex(mask), value: hex(after & mask) }]
+        })
+        return changes.length > 0 ? changes : undefined
+      } finally {
+        gic.close()
+      }
+    }),
+  )
 }
 
 /** A feature ID register, its value, and another that is accepted before the run, or that is refused where none is. */

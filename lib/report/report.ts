@@ -109,6 +109,9 @@ const afterRun = v.picklist([
   'unguarded',
 ])
 
+/** The bits of the mask become those of the value. */
+const changedBits = v.strictObject({ id: hex64, name: text, mask: hex64, value: hex64 })
+
 const traits = v.strictObject({
   /** `KVM_ARM_VCPU_INIT` */
   init: v.strictObject({
@@ -141,9 +144,9 @@ const traits = v.strictObject({
   /** Write to a feature ID register after the first run. */
   idRegisterAfterRun: afterRun,
   /** Bits of feature ID registers that the first run of a VM without a GIC changes, and to what. Absent where it changes none. */
-  changedByFirstRun: v.optional(
-    v.array(v.strictObject({ id: hex64, name: text, mask: hex64, value: hex64 })),
-  ),
+  changedByFirstRun: v.optional(v.array(changedBits)),
+  /** Bits of feature ID registers that creating a GICv3 sets, whatever userspace had written. Absent where it leaves all alone. */
+  changedByVgic: v.optional(v.array(changedBits)),
   /**
    * System registers that come back from the CPU changed, though the guest left them alone: the bits kept of what userspace wrote. `by`
    * tells what loads them into the CPU: every `KVM_RUN` (`run`: KVM runs at EL2), or one that executes guest code (`guest`). Absent

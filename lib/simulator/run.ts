@@ -48,9 +48,7 @@ function gicRefusal(gic: Gic, withoutAddress: ErrnoName): number {
 /** Before the first run, and also if it then fails, ID registers are made to say what the VM really has. */
 function narrowIdRegisters(vm: VmState): void {
   if (vm.hasRun || vm.gic !== null) return
-  for (const { id, mask, value } of vm.host.traits.changedByFirstRun ?? []) {
-    vm.overrideIdRegister(BigInt(id), BigInt(mask), BigInt(value))
-  }
+  vm.overrideIdRegisters(vm.host.traits.changedByFirstRun)
 }
 
 /** What becomes of registers that are loaded into the CPU, by a `KVM_RUN` or by guest code that runs. */

@@ -1,3 +1,4 @@
+import type { Traits } from '../report/report.js'
 import { mpStates } from '../uapi.js'
 import type { Host } from './host.js'
 import type { SimulatedMemory } from './memory.js'
@@ -102,6 +103,13 @@ export class VmState {
   constructor(host: Host, ipaBits: number) {
     this.host = host
     this.ipaBits = ipaBits
+  }
+
+  /** Makes those bits of ID registers the VM's own that KVM changes by itself. */
+  overrideIdRegisters(changes: Traits['changedByFirstRun'] = []): void {
+    for (const { id, mask, value } of changes) {
+      this.overrideIdRegister(BigInt(id), BigInt(mask), BigInt(value))
+    }
   }
 
   /** Makes bits of an ID register the VM's own. */

@@ -113,6 +113,7 @@ export class SimulatedVm implements VmFd {
     if ([...vcpus.values()].some(({ hasRun }) => hasRun)) return -errnos.EBUSY
     const gic = new Gic()
     this.#state.gic = gic
+    this.#state.overrideIdRegisters(host.traits.changedByVgic)
     return new SimulatedGic(this.#state, gic)
   }
 

@@ -295,6 +295,7 @@ export const newHost: Report = {
     psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
     idRegisterAfterRun: 'busy-if-changed',
     changedByFirstRun: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
+    changedByVgic: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x1000000' }],
     lossyRegisters: { by: 'run', registers: [{ ...idAndName('AFSR0_EL1'), kept: '0x0' }] },
     workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
     vcpuEventsNeedInit: true,

@@ -136,6 +136,17 @@ test('the first run of a VM without a GIC takes the GIC from ID_AA64PFR0_EL1 whe
   assert.equal(get(vcpuOf(vm, 1), 'ID_AA64PFR0_EL1'), 0x12n)
 })
 
+test('creating a GIC brings it back into ID_AA64PFR0_EL1 where the kernel does that, and it can be taken out again', () => {
+  const { vm, vcpu } = start(newHost)
+  assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', 0x11n), 0)
+  vm.createDevice(7, 1)
+  assert.equal(get(vcpu, 'ID_AA64PFR0_EL1'), 0x11n, 'asking whether it could be created')
+  vm.createDevice(7, 0)
+  assert.equal(get(vcpu, 'ID_AA64PFR0_EL1'), 0x100_0011n)
+  assert.equal(get(vcpuOf(vm, 1), 'ID_AA64PFR0_EL1'), 0x100_0011n)
+  assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', 0x11n), 0)
+})
+
 const implementationIds: [
   what: string,
   enabled: boolean,

@@ -108,6 +108,7 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
     },
   ],
   ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
+  ['a GIC changes no ID register', newHost, ({ traits }) => delete traits.changedByVgic],
   ['a guest finds a service less', host, ({ traits }) => void traits.hypercalls.services.pop()],
   ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
   ['smc is answered', oldHost, ({ traits }) => (traits.hypercalls.smc = true)],
