@@ -27,9 +27,6 @@ busybox --install -s /usr/bin
 
 for module in /modules/*.ko; do [ -f "$module" ] && insmod "$module"; done
 
-# Its stdout is closed once it has its VM.
-[ -c /dev/kvm ] && keeper=$(vm-keeper <>/dev/kvm & echo $!)
-
 if ! [ -d /sys/bus/pci/drivers/virtio-pci ] || ! [ -d /sys/bus/virtio/drivers/virtio_console ]; then
   echo '${unfitKernel}'
   poweroff -f
@@ -51,7 +48,7 @@ feed() {
   done <&4
 }
 
-# Kills all processes but this shell, the VM's keeper, those given and their children.
+# Kills all processes but this shell, those given and their children.
 kill_others() {
   for directory in /proc/[0-9]*; do
     # Kernel threads have no executable.
@@ -61,7 +58,7 @@ kill_others() {
     stat=\${stat##*) }
     stat=\${stat#* }
     parent=\${stat%% *}
-    case " 1 $keeper $* " in *" $pid "*) continue ;; esac
+    case " 1 $* " in *" $pid "*) continue ;; esac
     case " $* " in *" $parent "*) continue ;; esac
     kill -9 $pid 2>/dev/null
   done

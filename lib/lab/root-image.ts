@@ -10,7 +10,6 @@ import { writeCpio, type ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
 import { execute, executeOrFail } from './execute.js'
 import { treeEntries } from './host-files.js'
-import { vmKeeper } from './vm-keeper.js'
 
 /** The Node inside: the oldest this package supports, which is also the smallest. */
 export const labNodeVersion = '20.20.2'
@@ -28,7 +27,7 @@ export async function ensureRootImage(
   { signal, progress }: { signal?: AbortSignal; progress?: (message: string) => void } = {},
 ): Promise<string> {
   const contents = await Promise.all(modules.map((path) => readFile(path)))
-  const hash = createHash('sha256').update(labNodeVersion).update(agent).update(vmKeeper)
+  const hash = createHash('sha256').update(labNodeVersion).update(agent)
   for (const content of contents) hash.update(content)
   const name = join('roots', `${hash.digest('hex').slice(0, 16)}.cpio`)
   if (existsSync(cachePath(name))) {
@@ -73,7 +72,6 @@ function baseEntries(): ArchiveEntry[] {
     { type: 'symlink', path: 'bin/sh', target: 'busybox' },
     { type: 'symlink', path: 'bin/mount', target: 'busybox' },
     { type: 'file', path: 'init', executable: true, content: Buffer.from(agent) },
-    { type: 'file', path: 'bin/vm-keeper', executable: true, content: vmKeeper },
   ]
 }
 

@@ -16,7 +16,7 @@ export const recordedHosts: readonly { name: string; kernel: string; cpu: string
  * the same.
  */
 export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
-  const lab = await bootLab({
+  return await bootLab({
     kernel,
     cpu,
     smp: 2,
@@ -24,13 +24,7 @@ export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
     copy: ['dist', 'prebuilds', 'package.json', 'lib/simulator/hosts'],
     timeout: 600,
   })
-  if (cpu === 'max')
-    await runInside(lab, 'sh', '-c', `${withoutOptimisedCode} && chmod +x /usr/local/bin/node`)
-  return lab
 }
-
-/** With every feature of an emulated CPU, V8 now and then fails to leave code it has optimised, and ends the process. */
-const withoutOptimisedCode = `printf '#!/bin/sh\\nexec /bin/node --no-opt "$@"\\n' >/usr/local/bin/node`
 
 /** Runs a compiled file of this project inside; throws with what it said when it fails. */
 export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {
