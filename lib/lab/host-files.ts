@@ -101,7 +101,7 @@ export async function packageEntries(): Promise<ArchiveEntry[]> {
     )
     entries.push(...(await treeEntries(join(root, folder), join(home, folder), wanted)))
   }
-  await add('dist/lib', (name, isDirectory) => isDirectory || name.endsWith('.js'))
+  await add('dist/bundle', () => true)
   await add('lib', (name, isDirectory) => isDirectory || name.endsWith('.json'))
   await add('prebuilds/linux-arm64', () => true)
   for (const [name, path] of Object.entries(manifest.bin ?? {})) {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
 
-const main = fileURLToPath(new URL('dist/lib/cli/main.js', packageRoot))
+const main = fileURLToPath(new URL('dist/bundle/main.js', packageRoot))
 const generator = fileURLToPath(new URL('dist/test/bench/generate-fleet.js', packageRoot))
 const CLASSES = 20
 

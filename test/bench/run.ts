@@ -13,7 +13,7 @@ import { benchFleet } from './fleet.js'
 import { registerAccesses, replayedCalls } from './simulator.js'
 
 const root = fileURLToPath(packageRoot)
-const command = join(root, 'dist/lib/cli/main.js')
+const command = join(root, 'dist/bundle/main.js')
 const ROUNDS = 5
 
 /** Nanoseconds for each operation. */
@@ -110,7 +110,7 @@ print(
   probe <= 150,
 )
 
-const entry = new URL('dist/lib/index.js', packageRoot).href
+const entry = new URL('dist/bundle/index.js', packageRoot).href
 const imported =
   rounds(() => processorTime('--input-type=module', '-e', `import ${JSON.stringify(entry)}`)) - bare
 print(

@@ -100,7 +100,7 @@ describe('the command line as a whole', () => {
   test('a message has no stack, unless KVM_ARM64_DEBUG asks for it', () => {
     const args = ['show', 'none.json']
     assert.match(kvmArm64(args).error, /^kvm-arm64: none\.json: [^\n]*\n$/)
-    assert.match(kvmArm64(args, { env: { KVM_ARM64_DEBUG: '1' } }).error, /none\.json[^]*\n {4}at .*host\.js/)
+    assert.match(kvmArm64(args, { env: { KVM_ARM64_DEBUG: '1' } }).error, /none\.json[^]*\n {4}at reportOf /)
   })
 })
 

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
 
-export const main = fileURLToPath(new URL('dist/lib/cli/main.js', packageRoot))
+export const main = fileURLToPath(new URL('dist/bundle/main.js', packageRoot))
 
 export interface Outcome {
   status: number | null

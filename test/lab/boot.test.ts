@@ -10,11 +10,9 @@ import { PassThrough, Readable, Writable } from 'node:stream'
 import { after, before, describe, it } from 'node:test'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { bootLab, type Lab } from '../../lib/lab/index.js'
 import { ensureKernel } from '../../lib/lab/kernels.js'
-
-const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
+import { main } from '../cli/run.js'
 
 describe('a command in the lab', () => {
   let lab: Lab

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
-
-const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
+import { main } from '../cli/run.js'
 
 function lab(
   args: string[],

@@ -52,9 +52,9 @@ describe('the packed package', () => {
       'CHANGELOG.md',
       'LICENSE',
       'package.json',
-      'dist/lib/index.js',
+      'dist/bundle/index.js',
       'dist/lib/index.d.ts',
-      'dist/lib/cli/main.js',
+      'dist/bundle/main.js',
       'lib/report/report.schema.json',
       'lib/compat/state.schema.json',
       'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
@@ -62,7 +62,7 @@ describe('the packed package', () => {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/lib\/.*\.(js|d\.ts)|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.js|dist\/lib\/.*\.d\.ts|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],
