@@ -71,6 +71,7 @@ Exit status: the command's own (128 + n when signal n ended it, 127 when there i
 ${timedOut} when the time ran out, ${labFailed} when the lab itself failed, 128 + n when signal n interrupted the lab.
 
 The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of pointer authentication differs.
+On "max" QEMU 7.2 now and then fails Node in code that V8 has compiled: node --jitless compiles none.
 
 Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
     )
