@@ -50,6 +50,9 @@ interface GeneratedVm {
 
 const bit = (feature: keyof typeof vcpuFeatures): number => 1 << vcpuFeatures[feature]
 
+const ID_AA64PFR0_EL1 = 0x6030_0000_0013_c020n
+const GIC_FIELD = 0xfn << 24n
+
 /** Registers asked about before a list is known. */
 const FIRMWARE: readonly bigint[] = [0, 1, 2, 3].flatMap((index) => [
   0x6030_0000_0014_0000n | BigInt(index),
@@ -286,7 +289,7 @@ export class CallGenerator {
       [2 * others, ({ vm: { vm } }) => ({ op: 'preferred_target', vm })],
       [25 * others, (vcpu) => this.#attribute(vcpu)],
       [15 * others, ({ vm }) => this.#filter(vm)],
-      [2 * others, ({ vm }) => this.#createDevice(vm)],
+      [3 * others, ({ vm }) => this.#createDevice(vm)],
       [6 * others, ({ vcpu }) => ({ op: 'get_mp_state', vcpu })],
       [6 * others, ({ vcpu }) => this.#setMpState(vcpu)],
       [5 * others, ({ vcpu }) => ({ op: 'get_vcpu_events', vcpu })],
@@ -644,11 +647,18 @@ export class CallGenerator {
     return { op: 'set_device_attr', device, group, attr: hex(attr), data }
   }
 
-  #createDevice({ vm, hasFailed }: GeneratedVm): Call {
+  #createDevice({ vm, vcpus, hasFailed }: GeneratedVm): Call {
     // A GIC made after a run that was refused lets Linux 6.12 oops in the next init: its timers are enabled, and nothing is there to reset.
     const type = hasFailed || this.#random.oneIn(4) ? 99 : deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3
     const flags = this.#random.oneIn(4) ? KVM_CREATE_DEVICE_TEST : 0
-    return { op: 'create_device', vm, device: this.#counts.device++, type, flags }
+    const call: Call = { op: 'create_device', vm, device: this.#counts.device++, type, flags }
+    const features = this.#seen.get(ID_AA64PFR0_EL1)
+    if (vcpus.length === 0 || features === undefined || this.#random.oneIn(2)) return call
+    // What a GIC changes shows where userspace has said that there is none.
+    const { vcpu } = this.#random.pick(vcpus)
+    const register = { vcpu, id: hex(ID_AA64PFR0_EL1) }
+    this.#next.push(call, { op: 'get_one_reg', ...register })
+    return { op: 'set_one_reg', ...register, value: hex(features & ~GIC_FIELD) }
   }
 
   #memory({ vm }: GeneratedVm): Call {
