@@ -13,6 +13,7 @@ import {
   VectorRegister,
 } from './stored-registers.js'
 import type { Register, RegisterFile } from './state.js'
+import { timerControl } from './timer-control.js'
 
 const U64 = 0xffff_ffff_ffff_ffffn
 const INDEX = 0xffffn
@@ -94,10 +95,12 @@ function buildRegister(
   if (space === 'core') return new (name === 'pstate' ? PstateRegister : CoreRegister)(slot, width)
   if (id === SVE_VLS) return new VectorLengthsRegister(slot, width)
   if (space === 'sve') return new VectorRegister(slot, width, slots.get(SVE_VLS)!)
+  const stored = recordedRegister(id, slot, width, register.write)
   return (
     firmwareRegister(report, register) ??
     idRegister(report, register, slot, accepts) ??
     pmuRegister(pmu, register, slot) ??
-    recordedRegister(id, slot, width, register.write)
+    timerControl(register, slots, stored) ??
+    stored
   )
 }

@@ -54,14 +54,23 @@ const counters: ReadonlySet<bigint> = new Set(
   ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map((name) => encodeRegister(name) & 0xffffn),
 )
 
+const timerControls: ReadonlySet<bigint> = new Set(
+  ['KVM_REG_ARM_TIMER_CTL', 'KVM_REG_ARM_PTIMER_CTL'].map((name) => encodeRegister(name) & 0xffffn),
+)
+/** Whether the timer has fired. */
+const ISTATUS = 4n
+
 /**
- * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, and what a guest
- * is told of time or by chance is so where both keep the call's rule.
+ * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, as is whether a
+ * timer has fired, and what a guest is told of time or by chance is so where both keep the call's rule.
  */
 export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
   if (call.op === 'get_one_reg') {
     if (a.value === b.value && a.errno === b.errno) return a.fault === b.fault
-    return a.value !== undefined && b.value !== undefined && counters.has(BigInt(call.id) & 0xffffn)
+    if (a.value === undefined || b.value === undefined) return false
+    const encoding = BigInt(call.id) & 0xffffn
+    const changed = BigInt(a.value) ^ BigInt(b.value)
+    return counters.has(encoding) || (timerControls.has(encoding) && changed === ISTATUS)
   }
   if ((call.op === 'hvc' || call.op === 'smc') && a.x && b.x) {
     const keepsRule = ruleOf(call.args.map(BigInt))

@@ -6,7 +6,7 @@ import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { initialise, listRegisters, onVcpu, onVm, freeze, featureWord } from '../../lib/compat/scratch.js'
 import { errnoName } from '../../lib/kvm/errors.js'
 import { isFeatureIdRegister } from '../../lib/compat/configurations.js'
-import { registerName, registerWidth } from '../../lib/registers/index.js'
+import { encodeRegister, registerName, registerWidth } from '../../lib/registers/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
 
 export interface Answer {
@@ -109,6 +109,7 @@ const scenarios: ((kvm: SystemFd, note: Note) => void)[] = [
   initialisesVcpus,
   listsRegisters,
   readsAndWritesBackEveryRegister,
+  tellsWhetherATimerHasFired,
   answersOddIds,
   writesFirmwareRegisters,
   writesFeatureIdRegisters,
@@ -294,6 +295,24 @@ function readsAndWritesBackEveryRegister(kvm: SystemFd, note: Note): void {
       })
     })
   }
+}
+
+function tellsWhetherATimerHasFired(kvm: SystemFd, note: Note): void {
+  withVcpu(kvm, BASE, (vcpu) => {
+    for (const timer of ['KVM_REG_ARM_TIMER', 'KVM_REG_ARM_PTIMER']) {
+      const [control, compare] = [encodeRegister(`${timer}_CTL`), encodeRegister(`${timer}_CVAL`)]
+      for (const [compareValue, controlValue] of [
+        [1n << 62n, 0n],
+        [1n << 62n, 7n],
+        [0n, 3n],
+        [1n << 62n, 4n],
+        [0n, 0n],
+      ] as const) {
+        const outcomes = [vcpu.setOneReg(compare, compareValue), vcpu.setOneReg(control, controlValue)]
+        note(`${timer} ${compareValue} = ${controlValue}`, [...outcomes, vcpu.getOneReg(control)].map(text))
+      }
+    }
+  })
 }
 
 function answersOddIds(kvm: SystemFd, note: Note): void {

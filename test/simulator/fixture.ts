@@ -108,7 +108,7 @@ export const oldHost: Report = {
     ...vectors,
     ...floatingPoint,
     ...firmware(THREE_BITMAPS, 0x10001n),
-    register('KVM_REG_ARM_TIMER_CTL'),
+    register('KVM_REG_ARM_TIMER_CTL', 4n, { sticky: '0xfffffffb' }),
     register('KVM_REG_ARM_TIMER_CNT', null),
     register('KVM_REG_ARM_TIMER_CVAL'),
     register('MIDR_EL1', 0x410fd0c1n, EINVAL),

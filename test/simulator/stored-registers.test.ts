@@ -24,6 +24,17 @@ test('a register keeps what its rule lets it keep', () => {
   }
 })
 
+test('a timer tells whether it has fired where the kernel does', () => {
+  const { vcpu } = start(oldHost)
+  assert.equal(get(vcpu, 'TIMER_CTL'), 4n)
+  set(vcpu, 'TIMER_CVAL', 1n << 62n)
+  assert.equal(get(vcpu, 'TIMER_CTL'), 0n)
+  assert.equal(set(vcpu, 'TIMER_CTL', 7n), 0)
+  assert.equal(get(vcpu, 'TIMER_CTL'), 3n)
+  set(vcpu, 'TIMER_CNT', 1n << 62n)
+  assert.equal(get(vcpu, 'TIMER_CTL'), 7n)
+})
+
 test('a pair of PMU registers shows one bitmap, which one sets and the other clears', () => {
   const { vcpu } = start(oldHost)
   set(vcpu, 'PMINTENSET_EL1', 0x10fn)
