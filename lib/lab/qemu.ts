@@ -124,7 +124,7 @@ function machineArguments({ image, root, cpu, smp, memory, append }: MachineOpti
     ['-machine', 'virt,virtualization=on,gic-version=3'],
     // With a thread for each CPU, QEMU 7.2 now and then runs instructions that another CPU has just replaced: those V8 makes, and
     // those the kernel patches in its scheduler with every first and last VM, whereupon the process that runs a vCPU goes on with
-    // its guest's TPIDR_EL0, or the machine locks up. It takes no longer with one thread.
+    // its guest's TPIDR_EL0, or the machine locks up. One thread boots as quickly; work for both CPUs takes longer.
     ['-accel', 'tcg,thread=single'],
     ['-cpu', cpu, '-smp', String(smp), '-m', String(memory)],
     ['-kernel', image, '-initrd', root, '-append', `console=ttyAMA0 quiet panic=-1 ${append}`.trimEnd()],
