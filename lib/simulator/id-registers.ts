@@ -26,7 +26,7 @@ function readVmWide({ vm, values }: VcpuState, id: bigint, slot: number): bigint
   return changed === undefined ? own : (own & ~changed.mask) | changed.value
 }
 
-/** A feature ID register, of the whole VM. `accepts` null: no value but the one it has. */
+/** A feature ID register, of the whole VM. `accepts` null: no value but the one a fresh VM has, even once KVM changed it. */
 class FeatureIdRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
@@ -57,7 +57,7 @@ class FeatureIdRegister implements Register {
       if (this.#invalidAfterRun?.hasAny(value)) return -errnos.EINVAL
       return rule === 'busy-if-changed' && value === this.read(vcpu) ? 0 : -errnos.EBUSY
     }
-    if (this.#accepted === null) return value === this.read(vcpu) ? 0 : -errnos.EINVAL
+    if (this.#accepted === null) return value === vcpu.values[this.#slot] ? 0 : -errnos.EINVAL
     if (!this.#accepted.hasAll(value)) return -errnos.EINVAL
     vm.overrideIdRegister(this.#id, this.#free, value)
     return 0

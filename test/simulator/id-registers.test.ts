@@ -136,6 +136,16 @@ test('the first run of a VM without a GIC takes the GIC from ID_AA64PFR0_EL1 whe
   assert.equal(get(vcpuOf(vm, 1), 'ID_AA64PFR0_EL1'), 0x12n)
 })
 
+test('a register that takes no value but its own takes that alone, also once KVM has changed it', () => {
+  const changedByVgic = newHost.traits.changedByFirstRun!
+  const { vm, vcpu } = start(withTraits({ ...newHost, accepts: [] }, { changedByVgic }))
+  vm.createDevice(7, 0)
+  const changed = get(vcpu, 'ID_AA64PFR0_EL1') as bigint
+  assert.notEqual(changed, PFR0)
+  assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', changed), 'EINVAL')
+  assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', PFR0), 0)
+})
+
 test('creating a GIC brings it back into ID_AA64PFR0_EL1 where the kernel does that, and it can be taken out again', () => {
   const { vm, vcpu } = start(newHost)
   assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', 0x11n), 0)
