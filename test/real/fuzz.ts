@@ -2,14 +2,12 @@
  * The long run: every recorded host is booted, and its kernel and the host recorded from it are put the same invented calls.
  * Arguments: how many calls on each host, the seed, and the hosts' names if not all.
  */
-import { bootWithTests, fuzzCommand, recordedHosts } from './lab-hosts.js'
+import { fuzzCommand, onRecordedHosts } from './lab-hosts.js'
 
 const [operations = '70000', seed = '1', ...wanted] = process.argv.slice(2)
 
-for (const { name, kernel, cpu } of recordedHosts) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue
-  await using lab = await bootWithTests(kernel, cpu)
+await onRecordedHosts(wanted, async (lab, { name }) => {
   const { status, stdout, stderr, milliseconds } = await lab.run(fuzzCommand(name, operations, seed))
   console.log(`${name}, ${(milliseconds / 1000).toFixed(0)} s: ${String(stdout)}${String(stderr)}`)
   if (status !== 0) process.exitCode = 1
-}
+})

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { bootLab, type Lab, type RunResult } from '../../lib/lab/index.js'
 
 /** The real kernels everything is proven on. */
@@ -6,9 +7,15 @@ export const kernels: readonly string[] = ['5.10', '6.1', '6.12', '6.18', '7.2']
 /** QEMU's CPUs they run on: with SSBS and without AArch32, an old one with AArch32, and every feature there is. */
 export const cpus: readonly string[] = ['neoverse-n1', 'cortex-a57', 'max']
 
+export interface RecordedHost {
+  name: string
+  kernel: string
+  cpu: string
+}
+
 /** The built-in hosts recorded from them. */
-export const recordedHosts: readonly { name: string; kernel: string; cpu: string }[] = kernels.flatMap(
-  (kernel) => cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
+export const recordedHosts: readonly RecordedHost[] = kernels.flatMap((kernel) =>
+  cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
 )
 
 /**
@@ -34,6 +41,23 @@ export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
  * seen on the other CPUs, nor known why). Under emulation its interpreter is as quick.
  */
 const withoutCompiledCode = `printf '#!/bin/sh\nexec /bin/node --jitless "$@"\n' >/usr/local/bin/node`
+
+/** Does some work on each of the hosts named, or on all; as many at once as there are processors. */
+export async function onRecordedHosts(
+  names: readonly string[],
+  work: (lab: Lab, host: RecordedHost) => Promise<void>,
+): Promise<void> {
+  const unknown = names.find((name) => recordedHosts.every((host) => host.name !== name))
+  if (unknown !== undefined) throw new Error(`${unknown} is none of the recorded hosts`)
+  const waiting = recordedHosts.filter(({ name }) => names.length === 0 || names.includes(name))
+  const workOff = async (): Promise<void> => {
+    for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) {
+      await using lab = await bootWithTests(host.kernel, host.cpu)
+      await work(lab, host)
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, workOff))
+}
 
 /** Runs a compiled file of this project inside; throws with what it said when it fails. */
 export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {

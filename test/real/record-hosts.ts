@@ -5,14 +5,11 @@ import { packageRoot } from '../../lib/package-root.js'
 import { parseReport } from '../../lib/report/read.js'
 import { formatDocument, writeFileAtomically } from '../../lib/report/write.js'
 import { seedV6 } from '../../lib/simulator/seed-v6.js'
-import { bootWithTests, recordedHosts, runInside } from './lab-hosts.js'
+import { onRecordedHosts, runInside } from './lab-hosts.js'
 
 const folder = fileURLToPath(new URL('lib/simulator/hosts/', packageRoot))
-const wanted = process.argv.slice(2)
 
-for (const { name, kernel, cpu } of recordedHosts) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue
-  await using lab = await bootWithTests(kernel, cpu)
+await onRecordedHosts(process.argv.slice(2), async (lab, { name }) => {
   const { stdout, milliseconds } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
   const report = parseReport(stdout.toString(), name)
   writeFileAtomically(join(folder, `${name}.json`), formatDocument(report))
@@ -22,4 +19,4 @@ for (const { name, kernel, cpu } of recordedHosts) {
   if (name === 'linux-6.1-neoverse-n1') {
     writeFileAtomically(join(folder, 'seed-v6.json'), formatDocument(seedV6(report)))
   }
-}
+})
