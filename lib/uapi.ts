@@ -169,6 +169,11 @@ export const KVM_ARM_VM_SMCCC_FILTER = 0n
 export const KVM_ARM_VCPU_PMU_V3_CTRL = 0
 export const KVM_ARM_VCPU_PMU_V3_IRQ = 0n
 export const KVM_ARM_VCPU_PMU_V3_INIT = 1n
+export const KVM_ARM_VCPU_PMU_V3_FILTER = 2n
+export const KVM_ARM_VCPU_PMU_V3_SET_PMU = 3n
+export const KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS = 4n
+/** `kvm_pmu_event_filter.action`: the last of them. */
+export const KVM_PMU_EVENT_DENY = 1
 export const KVM_ARM_VCPU_TIMER_CTRL = 1
 export const KVM_ARM_VCPU_PVTIME_CTRL = 2
 export const KVM_ARM_VCPU_PVTIME_IPA = 0n

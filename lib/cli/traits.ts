@@ -26,6 +26,12 @@ const afterRun: Readonly<Record<Traits['idRegisterAfterRun'], string>> = {
   unguarded: 'accepted as before',
 }
 
+const stages: Readonly<Record<NonNullable<Traits['lossyRegisters']>['by'], string>> = {
+  run: 'a KVM_RUN',
+  load: 'a KVM_RUN without immediate_exit',
+  guest: 'guest code has run',
+}
+
 const scopeOfWidth: Readonly<Record<NonNullable<Traits['init']['registerWidth']>, string>> = {
   vm: 'the VM, by its first KVM_ARM_VCPU_INIT',
   'every-vcpu': 'every vCPU there is, also one not yet initialised',
@@ -45,7 +51,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     changes.map(({ name, mask, value }) => [`${name} when a GIC is created`, `bits ${mask} become ${value}`]),
   lossyRegisters: (lossy) =>
     (lossy?.registers ?? []).map(({ name, kept }) => [
-      `${name} after ${lossy!.by === 'run' ? 'a KVM_RUN' : 'guest code has run'}`,
+      `${name} after ${stages[lossy!.by]}`,
       kept === '0x0' ? 'reads 0' : `keeps bits ${kept}`,
     ]),
   workaround2WithoutSsbs: (found) => [
@@ -68,6 +74,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ...(init.kept
       ? [['kept when initialised again', init.kept.map((id) => registerName(BigInt(id))).join(' ')] as const]
       : []),
+    ['pending SError when initialised again', init.keepsSError ? 'kept once the vCPU has run' : 'dropped'],
   ],
   firmwareWidthChecked: (checked) => [
     [
@@ -85,6 +92,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   narrowedRegisters: (which) =>
     which === undefined ? [] : [['core registers cut to 32 bits in AArch32', 'those the mode sees']],
   vcpuEventsNeedInit: (need) => [['KVM_GET_VCPU_EVENTS before init', need ? 'ENOEXEC' : 'answered']],
+  sErrorWakes: (wakes) => [['a pending SError', wakes ? 'ends a wait for an interrupt' : 'ends no wait']],
   smcccFilter: (filter) => [
     ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
   ],
@@ -93,6 +101,22 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['calls by smc', smc ? 'answered as those by hvc' : 'NOT_SUPPORTED'],
     ['PSCI affinity with stray bits', affinityMasked ? 'the bits are dropped' : 'INVALID_PARAMETERS'],
   ],
+  timers: ({ interrupts, scope }) => [
+    ['interrupts of timers', `${interrupts.join(' ')}, of ${scope === 'vm' ? 'the VM' : 'each vCPU'}`],
+  ],
+  pmu: (pmu) =>
+    pmu === null
+      ? []
+      : [
+          [
+            'events of a PMU',
+            pmu.filter === null
+              ? 'cannot be filtered'
+              : `${pmu.filter.events} can be filtered${pmu.filter.afterRun ? ', also after the first run' : ''}`,
+          ],
+          ['PMU of a VM', pmu.ids === null ? 'cannot be chosen' : `one of ${pmu.ids.join(' ')}, by its id`],
+          ['counters of a PMU', pmu.counters === null ? 'cannot be chosen' : `up to ${pmu.counters}`],
+        ],
   runWithoutPmuInit: (errno) => [
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
   ],

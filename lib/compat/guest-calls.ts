@@ -6,12 +6,16 @@ import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { initialise, onVcpu, onVm } from './scratch.js'
+import { initialise, onVcpu, onVm, pendSError } from './scratch.js'
 
 /** Milliseconds; a call takes microseconds, and some more under an emulator. */
 export const PATIENCE = 10_000
 
 const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
+/** Milliseconds a call is given that may wait for ever. */
+const WAIT = 20
+
+const CPU_SUSPEND = 0x8400_0001n
 const AFFINITY_INFO = 0x8400_0004n
 /** Of no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
 const NO_AFFINITY = 1n << 31n
@@ -56,5 +60,14 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
       smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
       affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === AFFINITY_ON,
     }
+  })
+}
+
+/** The guest waits by a call, with SErrors masked. */
+export function probeSErrorWakes(kvm: SystemFd, type: bigint): boolean {
+  return onStub(kvm, type, (vcpu) => {
+    pendSError(vcpu)
+    const found = callFromGuest(vcpu, 'hvc', [CPU_SUSPEND], (fd) => fd.runSync(WAIT))
+    return typeof found !== 'number' && found.returned
   })
 }

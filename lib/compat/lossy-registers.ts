@@ -7,13 +7,18 @@ import type { ReportedRegister, Traits } from '../report/report.js'
 import { isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
 import { freeze } from './scratch.js'
+import { mpStates } from '../uapi.js'
 
 type Found = Pick<Traits, 'lossyRegisters'>
+type Stage = NonNullable<Traits['lossyRegisters']>['by']
+
+/** Milliseconds a stopped vCPU is left to wait. */
+const STOPPED = 5
 
 /** Runs a vCPU and reads what has changed. Only to registers that did are all ones written: in others these can hang a guest. */
 export function probeLossyRegisters(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): Found {
   const candidates = registers.filter(({ id, value }) => value !== null && isPlainSystemRegister(BigInt(id)))
-  for (const by of ['run', 'guest'] as const) {
+  for (const by of ['run', 'load', 'guest'] as const) {
     const changed = onStub(kvm, type, (vcpu) => {
       run(vcpu, by)
       return candidates.filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
@@ -29,7 +34,7 @@ function kept(
   kvm: SystemFd,
   type: bigint,
   { id, name }: ReportedRegister,
-  by: 'run' | 'guest',
+  by: Stage,
 ): { id: string; name: string; kept: string } {
   return onStub(kvm, type, (vcpu) => {
     vcpu.setOneReg(BigInt(id), (1n << BigInt(registerWidth(BigInt(id)))) - 1n)
@@ -38,9 +43,19 @@ function kept(
   })
 }
 
-function run(vcpu: VcpuFd, by: 'run' | 'guest'): void {
-  if (by === 'run') freeze(vcpu)
-  else callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+function run(vcpu: VcpuFd, by: Stage): void {
+  switch (by) {
+    case 'run':
+      freeze(vcpu)
+      break
+    case 'load':
+      vcpu.setMpState(mpStates.stopped)
+      vcpu.runSync(STOPPED)
+      vcpu.setMpState(mpStates.runnable)
+      break
+    case 'guest':
+      callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+  }
 }
 
 /** No timer, and none whose rules are told otherwise. */

@@ -1,6 +1,6 @@
 import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { check } from '../kvm/errors.js'
-import { KVM_ARM_VCPU_SVE, vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { KVM_ARM_VCPU_SVE, KVM_VCPU_EVENTS_SIZE, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 
 /** `kvm_vcpu_init.features[0]` for features by name. */
 export function featureWord(features: readonly VcpuFeature[]): number {
@@ -52,4 +52,11 @@ export function freeze(vcpu: VcpuFd): number {
   const outcome = vcpu.runSync(0)
   page[1] = 0
   return outcome
+}
+
+/** `KVM_SET_VCPU_EVENTS` with `exception.serror_pending`, its first byte. */
+export function pendSError(vcpu: VcpuFd): void {
+  const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
+  events[0] = 1
+  check(vcpu.setVcpuEvents(events), { syscall: 'KVM_SET_VCPU_EVENTS' })
 }

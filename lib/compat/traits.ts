@@ -10,14 +10,16 @@ import {
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   type VcpuFeature,
   vcpuFeatures,
 } from '../uapi.js'
 import { BASE, isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
-import { probeHypercalls } from './guest-calls.js'
+import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
 import { probeLossyRegisters } from './lossy-registers.js'
-import { featureWord, freeze, initialise, onVcpu, onVm } from './scratch.js'
+import { featureWord, freeze, initialise, onVcpu, onVm, pendSError } from './scratch.js'
+import { probePmu, probeTimers } from './vcpu-attributes.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
@@ -138,8 +140,9 @@ export function probeTraits(
     }),
     narrowedRegisters: supported.includes('el1-32bit') ? narrowedRegisters(kvm, type) : undefined,
     vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
-      onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(64)) < 0),
+      onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(KVM_VCPU_EVENTS_SIZE)) < 0),
     ),
+    sErrorWakes: probeSErrorWakes(kvm, type),
     smcccFilter: onVm(kvm, type, (vm) => {
       if (vm.hasDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER) < 0) return null
       const nothingAtZero = new Uint8Array(24)
@@ -147,6 +150,8 @@ export function probeTraits(
       return { emptyRangeAtZero: answer(outcome) }
     }),
     hypercalls: probeHypercalls(kvm, type),
+    timers: probeTimers(kvm, type),
+    pmu: supported.includes('pmu-v3') ? probePmu(kvm, type) : null,
     runWithoutPmuInit: supported.includes('pmu-v3')
       ? onVm(kvm, type, (vm) =>
           onVcpu(vm, 0, (vcpu) => {
@@ -202,6 +207,7 @@ function probeInit(
       ? registerWidthScope(kvm, type)
       : registerWidthOfRefused(kvm, type, unknown),
     kept: keptAcrossInit(kvm, type, base),
+    keepsSError: keepsSError(kvm, type),
   }
 }
 
@@ -261,6 +267,20 @@ function keptAcrossInit(kvm: SystemFd, type: bigint, { registers }: ProbedConfig
       return changed
         .filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
         .map(({ id }) => id)
+    }),
+  )
+}
+
+function keepsSError(kvm: SystemFd, type: bigint): boolean {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      initialise(vm, vcpu, BASE)
+      freeze(vcpu)
+      pendSError(vcpu)
+      initialise(vm, vcpu, BASE)
+      const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
+      vcpu.getVcpuEvents(events)
+      return events[0] === 1
     }),
   )
 }

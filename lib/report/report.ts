@@ -136,6 +136,8 @@ const traits = v.strictObject({
     registerWidth: v.optional(v.picklist(['vm', 'every-vcpu', 'vcpu'])),
     /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent where there are none. */
     kept: v.optional(v.array(hex64)),
+    /** Whether an SError stays pending when a vCPU that has run is initialised again. */
+    keepsSError: v.boolean(),
   }),
   /** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
   psciVersions: v.array(hex64),
@@ -149,12 +151,12 @@ const traits = v.strictObject({
   changedByVgic: v.optional(v.array(changedBits)),
   /**
    * System registers that come back from the CPU changed, though the guest left them alone: the bits kept of what userspace wrote. `by`
-   * tells what loads them into the CPU: every `KVM_RUN` (`run`: KVM runs at EL2), or one that executes guest code (`guest`). Absent
-   * where all are kept.
+   * tells what loads them into the CPU: every `KVM_RUN` (`run`), one without `immediate_exit`, also of a stopped vCPU (`load`), or one
+   * that executes guest code (`guest`). Absent where all are kept.
    */
   lossyRegisters: v.optional(
     v.strictObject({
-      by: v.picklist(['run', 'guest']),
+      by: v.picklist(['run', 'load', 'guest']),
       registers: v.array(v.strictObject({ id: hex64, name: text, kept: hex64 })),
     }),
   ),
@@ -173,6 +175,8 @@ const traits = v.strictObject({
   narrowedRegisters: v.optional(v.literal('visible')),
   /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
   vcpuEventsNeedInit: v.boolean(),
+  /** Whether a pending SError ends a vCPU's wait for an interrupt, also one that its guest masks. */
+  sErrorWakes: v.boolean(),
   /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */
   smcccFilter: v.nullable(v.strictObject({ emptyRangeAtZero: errno })),
   /** Calls of a guest, which a guest made for the question tried. */
@@ -184,6 +188,31 @@ const traits = v.strictObject({
     /** Whether PSCI drops the bits an affinity cannot have, rather than refuse them. */
     affinityMasked: v.boolean(),
   }),
+  /** `KVM_ARM_VCPU_TIMER_CTRL` */
+  timers: v.strictObject({
+    /** The private interrupt of each timer that has an attribute, by the attribute's number. */
+    interrupts: v.array(int32),
+    /** Whether they are the VM's, or each vCPU's own: a vCPU created later then has these again. */
+    scope: v.picklist(['vm', 'vcpu']),
+  }),
+  /** `KVM_ARM_VCPU_PMU_V3_CTRL` beyond the interrupt and the initialisation; null where the host has no PMU. */
+  pmu: v.nullable(
+    v.strictObject({
+      /** `KVM_ARM_VCPU_PMU_V3_FILTER`: null where there is none. */
+      filter: v.nullable(
+        v.strictObject({
+          /** How many event numbers may be filtered, from 0. */
+          events: int32,
+          /** Whether it may still be changed after the VM's first run. */
+          afterRun: v.boolean(),
+        }),
+      ),
+      /** Ids of PMUs `KVM_ARM_VCPU_PMU_V3_SET_PMU` accepts, of 0…63, the one a VM has by default first; null where there is none. */
+      ids: v.nullable(v.array(int32)),
+      /** Most counters `KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS` accepts; null where there is none. */
+      counters: v.nullable(int32),
+    }),
+  ),
   /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null where it is accepted or there is no PMU. */
   runWithoutPmuInit: v.nullable(errno),
   /**

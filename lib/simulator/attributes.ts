@@ -1,5 +1,13 @@
-/** Payloads of device attributes. */
+/** Device attributes: their groups and payloads. */
 import { checkArray } from './arguments.js'
+import type { VcpuState } from './state.js'
+
+/** Attributes of a vCPU with one group number. */
+export interface AttributeGroup {
+  has(vcpu: VcpuState, attribute: bigint): number
+  get(vcpu: VcpuState, attribute: bigint, data: Uint8Array): number
+  set(vcpu: VcpuState, attribute: bigint, data: Uint8Array | null): number
+}
 
 export function readWord(data: Uint8Array, bytes: 4 | 8): bigint {
   checkArray(data, Uint8Array, bytes, 'data')

@@ -9,6 +9,7 @@ import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-re
 import { callFromGuest, type Continuation, type Exit } from './hypercalls/call.js'
 import { readGuestMemory, writeGuestMemory } from './memory.js'
 import type { VcpuState } from './state.js'
+import { waitForInterrupt } from './vcpu-events.js'
 
 const PSTATE = encodeRegister('pstate')
 const SCTLR_EL1 = encodeRegister('SCTLR_EL1')
@@ -49,7 +50,7 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   if (conduit === undefined && !isWait && instruction !== NOP) throw notExecuted(pc, instruction)
   setGuestRegister(vcpu, PC, pc + 4n)
   if (conduit !== undefined) return callFromGuest(vcpu, conduit, (instruction >>> 5) & 0xffff)
-  return isWait ? 'wait' : 'on'
+  return isWait ? waitForInterrupt(vcpu) : 'on'
 }
 
 /** By the instruction without its immediate. */

@@ -109,7 +109,7 @@ function reset(vcpu: VcpuState): void {
   }
   vcpu.file = file
   vcpu.values = values
-  vcpu.pendingSError = null
+  if (!vcpu.hasRun || !host.traits.init.keepsSError) vcpu.pendingSError = null
   cutEventTypes(vcpu)
   vcpu.initialised = true
   // An init in between takes what CPU_ON gave; the reset asked for then finds nothing.
@@ -121,14 +121,14 @@ const eventTypeFields: readonly { id: bigint; shift: bigint; bits: (field: bigin
   // Exception levels 2 and 3: NSH; NSK and NSU.
   { id: encodeRegister('ID_AA64PFR0_EL1'), shift: 8n, bits: (el2) => (el2 === 0n ? 0n : 1n << 27n) },
   { id: encodeRegister('ID_AA64PFR0_EL1'), shift: 12n, bits: (el3) => (el3 === 0n ? 0n : 3n << 28n) },
-  // The version of the PMU: 10 bits of event number since PMUv3, 16 since its first extension.
+  // The version of the PMU: 10 bits of event number in PMUv3, 16 in its extensions that KVM knows.
   { id: encodeRegister('ID_AA64DFR0_EL1'), shift: 8n, bits: eventNumber },
 ]
 const eventTypes = Array.from({ length: 31 }, (_, n) => encodeRegister(`PMEVTYPER${n}_EL0`))
 
 function eventNumber(version: bigint): bigint {
-  if (version === 0n || version === 0xfn) return 0n
-  return version < 4n ? 0x3ffn : 0xffffn
+  if (version === 1n) return 0x3ffn
+  return version >= 4n && version <= 7n ? 0xffffn : 0n
 }
 
 /** Reset takes the bits from them that the VM's ID registers no longer have (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_evtyper_mask`). */

@@ -2,11 +2,12 @@
  * `KVM_RUN` up to the guest's first instruction (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`): its checks, and what it
  * freezes; and what a run leaves in `struct kvm_run`.
  */
-import { errnos, type ErrnoName, exitReasons } from '../uapi.js'
-import { featureBit } from './features.js'
+import { capabilities, errnos, type ErrnoName, exitReasons } from '../uapi.js'
 import type { Exit } from './hypercalls/call.js'
 import { isFinalised } from './init.js'
+import { enablePmu } from './pmu-attributes.js'
 import type { Gic, VcpuState, VmState } from './state.js'
+import { enableTimers } from './timer-attributes.js'
 
 /** Offsets into `struct kvm_run`. */
 const IMMEDIATE_EXIT = 1
@@ -18,23 +19,20 @@ export function prepareRun(vcpu: VcpuState): number {
   if (!isFinalised(vcpu)) return -errnos.EPERM
   if (vcpu.hasRun) return 0
   const { vm } = vcpu
-  const { runWithoutVgicInit, runWithoutPmuInit } = vm.host.traits
+  const { runWithoutVgicInit } = vm.host.traits
+  // A kernel that lets a VM live whose GIC is not configured counts the vCPU as run before it looks at anything.
+  if (runWithoutVgicInit?.killsVm === false) vcpu.hasRun = true
   if (vm.gic !== null && runWithoutVgicInit !== null) {
     const refusal = gicRefusal(vm.gic, runWithoutVgicInit.errno)
     if (refusal < 0) {
-      // A kernel that lets the VM live counts the vCPU as run before it looks at the GIC.
       if (runWithoutVgicInit.killsVm) vm.dead = true
-      else {
-        vcpu.hasRun = true
-        vm.gic.destroy()
-      }
+      else vm.gic.destroy()
       return refusal
     }
   }
   narrowIdRegisters(vm)
-  vm.timersEnabled = true
-  const hasPmu = (vcpu.features & featureBit('pmu-v3')) !== 0
-  if (hasPmu && !vcpu.pmuInitialised && runWithoutPmuInit !== null) return -errnos[runWithoutPmuInit]
+  const refusal = enableTimers(vcpu) || enablePmu(vcpu)
+  if (refusal < 0) return refusal
   vcpu.hasRun = true
   vm.hasRun = true
   return 0
@@ -51,10 +49,10 @@ function narrowIdRegisters(vm: VmState): void {
   vm.overrideIdRegisters(vm.host.traits.changedByFirstRun)
 }
 
-/** What becomes of registers that are loaded into the CPU, by a `KVM_RUN` or by guest code that runs. */
-export function loadRegisters({ vm, values, file }: VcpuState, by: 'run' | 'guest'): void {
+/** What becomes of registers that are loaded into the CPU, at one of the stages of a run. */
+export function loadRegisters({ vm, values, file }: VcpuState, stage: 'run' | 'load' | 'guest'): void {
   const lossy = vm.host.traits.lossyRegisters
-  if (lossy === undefined || (by === 'run' && lossy.by === 'guest')) return
+  if (lossy?.by !== stage) return
   for (const { id, kept } of lossy.registers) {
     const slot = file!.slots.get(BigInt(id))
     if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)
@@ -64,6 +62,19 @@ export function loadRegisters({ vm, values, file }: VcpuState, by: 'run' | 'gues
 /** `kvm_run.immediate_exit`: userspace wants the run to end before the guest executes anything. */
 export function wantsImmediateExit(runPage: ArrayBuffer): boolean {
   return new Uint8Array(runPage)[IMMEDIATE_EXIT] !== 0
+}
+
+/** `struct kvm_run.system_event`: type at 32, ndata at 36 where the kernel has it, then the data, of which the first are flags. */
+export function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): Exit {
+  const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
+  const count = hasCount ? BigInt(data.length) : 0n
+  return {
+    reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,
+    words: [
+      [32, (count << 32n) | BigInt(event)],
+      [40, data[0] ?? 0n],
+    ],
+  }
 }
 
 /** Leaves an exit in `kvm_run`. */

@@ -52,12 +52,15 @@ export class Gic {
   /** Shared interrupts; 0 until set, or until the initialisation takes a default. */
   spis = 0
   initialised = false
+  /** Whose the shared interrupts are, by their numbers. */
+  readonly interruptOwners = new Map<number, string>()
 
   /** What a kernel that lets the VM live leaves of it (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_dist_destroy`). */
   destroy(): void {
     this.redistributor = null
     this.spis = 0
     this.initialised = false
+    this.interruptOwners.clear()
   }
 }
 
@@ -82,6 +85,10 @@ export class VmState {
   readonly idRegisters = new Map<bigint, VmBits>()
   /** How many event counters userspace left its PMUs. */
   eventCounters: number | null = null
+  /** Id of the host's PMU that userspace chose. */
+  pmu: number | null = null
+  /** Userspace has told which events its PMUs count. */
+  hasEventFilter = false
   /** `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled. */
   writableImplementationIds = false
   /** `KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE`, bytes. */
@@ -92,10 +99,10 @@ export class VmState {
   systemSuspend = false
   readonly memorySlots = new Map<number, MemorySlot>()
   gic: Gic | null = null
-  /** A vCPU came so far towards its first run that the timers' interrupts are fixed. */
-  timersEnabled = false
-  /** Private interrupts of the virtual and the physical timer. */
-  readonly timerInterrupts: [number, number] = [27, 30]
+  /** Private interrupts of the timers, where they are the VM's. */
+  timerInterrupts: readonly number[]
+  /** With its GIC a vCPU came so far towards its first run that they stay. */
+  timerInterruptsFixed = false
   /** What to add to the time since the VM's creation, by counter. */
   readonly counterOffsets = new Map<bigint, bigint>()
   readonly createdAt = process.hrtime.bigint()
@@ -103,6 +110,7 @@ export class VmState {
   constructor(host: Host, ipaBits: number) {
     this.host = host
     this.ipaBits = ipaBits
+    this.timerInterrupts = host.traits.timers.interrupts
   }
 
   /** Makes those bits of ID registers the VM's own that KVM changes by itself. */
@@ -132,6 +140,11 @@ export class VcpuState {
   /** The checks before a vCPU's first run are behind it. */
   hasRun = false
   mpState: number = mpStates.runnable
+  /** Whose the private interrupts are, by their numbers. */
+  readonly interruptOwners = new Map<number, string>()
+  timerInterrupts: readonly number[]
+  /** The timers are as the first run needs them. */
+  timersEnabled = false
   pmuInterrupt: number | null = null
   pmuInitialised = false
   /** Guest physical address of the stolen-time structure. */
@@ -148,5 +161,7 @@ export class VcpuState {
   constructor(vm: VmState, id: number) {
     this.vm = vm
     this.id = id
+    const { scope, interrupts } = vm.host.traits.timers
+    this.timerInterrupts = scope === 'vm' ? vm.timerInterrupts : interrupts
   }
 }

@@ -37,6 +37,16 @@ export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   return 0
 }
 
+/** What a guest does that waits for an interrupt, of which none ever comes. */
+export function waitForInterrupt(vcpu: VcpuState): 'on' | 'wait' {
+  return hasWakingEvent(vcpu) ? 'on' : 'wait'
+}
+
+/** Whether the vCPU has what ends a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
+export function hasWakingEvent({ vm, pendingSError }: VcpuState): boolean {
+  return pendingSError !== null && vm.host.traits.sErrorWakes
+}
+
 function hasSErrorSyndrome({ vm }: VcpuState): boolean {
   return vm.host.capability('KVM_CAP_ARM_INJECT_SERROR_ESR') > 0
 }

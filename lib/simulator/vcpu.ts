@@ -1,6 +1,6 @@
 import type { VcpuFd } from '../backend.js'
 import { registerWidth } from '../registers/index.js'
-import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates } from '../uapi.js'
+import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
 import {
   checkArray,
   checkRegisterId,
@@ -20,11 +20,12 @@ import {
   prepareRun,
   recordExit,
   recordInterrupt,
+  systemEvent,
   wantsImmediateExit,
 } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
-import { getEvents, setEvents } from './vcpu-events.js'
+import { getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'
 
 /** Longest delay of a timer of Node, milliseconds. */
 const LONGEST_DELAY = 0x7fff_ffff
@@ -308,11 +309,17 @@ export class SimulatedVcpu implements VcpuFd {
     if (outcome < 0) return outcome
     loadRegisters(this.#state, 'run')
     if (this.#state.storePending && isMmioExit(this.#runPage)) completeStore(this.#state)
-    return wantsImmediateExit(this.#runPage) ? -errnos.EINTR : this.#execute()
+    if (wantsImmediateExit(this.#runPage)) return -errnos.EINTR
+    loadRegisters(this.#state, 'load')
+    return this.#execute()
   }
 
   /** null where the vCPU waits now, 0 after an exit. */
   #execute(): number | null {
+    if (this.#state.mpState === mpStates.suspended && hasWakingEvent(this.#state)) {
+      recordExit(this.#runPage, systemEvent(this.#state, systemEvents.wakeup, []))
+      return 0
+    }
     if (this.#state.mpState !== mpStates.runnable) return null
     applyPendingReset(this.#state)
     loadRegisters(this.#state, 'guest')

@@ -4,6 +4,7 @@ import {
   capabilities,
   deviceTypes,
   KVM_ARM_VCPU_PMU_V3_CTRL,
+  KVM_ARM_VCPU_PMU_V3_FILTER,
   KVM_ARM_VCPU_PVTIME_CTRL,
   KVM_ARM_VCPU_SVE,
   KVM_ARM_VCPU_TIMER_CTRL,
@@ -152,6 +153,10 @@ const ENABLED: readonly number[] = [
 type Choice = [weight: number, call: (vcpu: GeneratedVcpu) => Call]
 
 const PSTATE = encodeRegister('pstate')
+const DBGVCR32_EL2 = encodeRegister('DBGVCR32_EL2')
+/** Addresses of a GIC's frames. */
+const DISTRIBUTOR = 0x800_0000n
+const REDISTRIBUTORS = 0x80a_0000n
 const MOST_VMS = 3
 const MOST_VCPUS = 4
 const PAGE = 0x1_0000
@@ -245,7 +250,7 @@ export class CallGenerator {
         this.#learnCall(this.#vcpu(call.vcpu), outcome)
         break
       case 'create_device':
-        if (outcome.ret === 0 && call.flags === 0) this.#vm(call.vm).device = call.device
+        if (outcome.ret === 0 && call.flags === 0) this.#learnDevice(this.#vm(call.vm), call.device)
         break
     }
   }
@@ -263,6 +268,20 @@ export class CallGenerator {
     this.#next.push(
       ...stopped.map((each): Call => ({ op: 'set_mp_state', vcpu: each.vcpu, state: mpStates.runnable })),
     )
+  }
+
+  /** Half of the GICs are configured as a VMM does it, or nearly. */
+  #learnDevice(vm: GeneratedVm, device: number): void {
+    vm.device = device
+    if (this.#random.oneIn(2)) return
+    const set = { op: 'set_device_attr', device } as const
+    const address = { ...set, group: KVM_DEV_ARM_VGIC_GRP_ADDR }
+    this.#next.push(
+      { ...address, attr: hex(KVM_VGIC_V3_ADDR_TYPE_DIST), data: littleEndian(DISTRIBUTOR, 8) },
+      { ...address, attr: hex(KVM_VGIC_V3_ADDR_TYPE_REDIST), data: littleEndian(REDISTRIBUTORS, 8) },
+    )
+    if (this.#random.oneIn(4)) return
+    this.#next.push({ ...set, group: KVM_DEV_ARM_VGIC_GRP_CTRL, attr: '0x0', data: null })
   }
 
   #weighted(profile: Profile): Choice[] {
@@ -463,8 +482,8 @@ export class CallGenerator {
       if (identity.length > 0) return this.#random.pick(identity)
     }
     const id = this.#random.pick(ids)
-    // What a run makes of registers that the CPU holds meanwhile is the CPU's, and no report tells it.
-    return vm.hasRun && isHeldByCpu(id) ? this.#random.pick(FIRMWARE) : id
+    // QEMU's CPUs do not write the register that DBGVCR32_EL2 is read into: once it was loaded it has any value.
+    return vm.hasRun && id === DBGVCR32_EL2 ? this.#random.pick(FIRMWARE) : id
   }
 
   /** An id next to one that exists. */
@@ -586,18 +605,17 @@ export class CallGenerator {
 
   #setEvents(vcpu: number): Call {
     const data = new Uint8Array(64)
+    data[0] = this.#random.below(2)
     data[1] = this.#random.below(2)
     if (this.#random.oneIn(3)) data[8 + this.#random.below(4)] = this.#random.below(256)
     if (this.#random.oneIn(6)) data[this.#random.below(64)] = 1
-    // What becomes of a pending SError, or of an external abort, when the vCPU runs or begins again, reports do not tell.
-    data.fill(0, 0, 1).fill(0, 2, 3)
+    // An external abort makes of the guest what reports do not tell.
+    data[2] = 0
     return { op: 'set_vcpu_events', vcpu, data: Buffer.from(data).toString('hex') }
   }
 
   #attribute({ vcpu, vm }: GeneratedVcpu): Call {
     const random = this.#random
-    // Attributes beyond 1 came and went with kernels, which reports do not tell.
-    const attr = hex(random.below(2))
     if (vm.device !== null && random.oneIn(2)) return this.#deviceAttribute(vm.device)
     const owner = random.oneIn(5) ? { vm: vm.vm } : { vcpu }
     const group = random.pick([
@@ -607,6 +625,7 @@ export class CallGenerator {
       KVM_ARM_VCPU_PVTIME_CTRL,
       random.below(8),
     ])
+    const attr = hex(random.below(random.oneIn(2) ? 2 : 6))
     const choice = random.below(4)
     if (choice === 0) return { op: 'has_device_attr', ...owner, group, attr }
     if (choice === 1) {
@@ -618,11 +637,21 @@ export class CallGenerator {
         size: group === KVM_ARM_VCPU_PVTIME_CTRL ? 8 : 4,
       }
     }
-    return { op: 'set_device_attr', ...owner, group, attr, data: this.#attributeData(owner, group) }
+    return { op: 'set_device_attr', ...owner, group, attr, data: this.#attributeData(owner, group, attr) }
   }
 
-  #attributeData(owner: object, group: number): string | null {
+  #attributeData(owner: object, group: number, attr: string): string | null {
     if (this.#random.oneIn(6)) return null
+    if (group === KVM_ARM_VCPU_PMU_V3_CTRL && BigInt(attr) >= KVM_ARM_VCPU_PMU_V3_FILTER) {
+      const word = (values: readonly number[]): bigint => BigInt(this.#random.pick(values))
+      // Read as a filter: first event, count, action. Else its low half is a PMU's id or a number of counters.
+      return littleEndian(
+        word([0, 1, 6, 7, 8, 9, 0x3ff, 0x400, 0xffff]) |
+          (word([0, 0, 0, 1, 0x400, 0xffff]) << 16n) |
+          (word([0, 1, 2]) << 32n),
+        8,
+      )
+    }
     if ('vm' in owner) return littleEndian(this.#random.bits(8), 24)
     if (group === KVM_ARM_VCPU_PVTIME_CTRL) {
       return littleEndian(BigInt(PAGE * this.#random.below(4) + this.#random.pick([0, 64, 8])), 8)
@@ -633,8 +662,8 @@ export class CallGenerator {
   #deviceAttribute(device: number): Call {
     const random = this.#random
     const [group, attr, data] = random.pick([
-      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(0x800_0000n, 8)],
-      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, littleEndian(0x80a_0000n, 8)],
+      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(DISTRIBUTOR, 8)],
+      [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, littleEndian(REDISTRIBUTORS, 8)],
       [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(0x800_1000n, 8)],
       [KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, littleEndian(random.pick([32n, 64n, 96n, 100n, 1024n, 1056n]), 4)],
       [KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null],

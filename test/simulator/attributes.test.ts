@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { DeviceFd, VcpuFd } from '../../lib/backend.js'
+import type { DeviceFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import {
   made,
   newHost,
@@ -194,28 +194,133 @@ test('a PMU with a GIC needs the GIC initialised and an interrupt', () => {
   assert.deepEqual(irq, word32(23))
 })
 
-test('the timers’ interrupts are private, the whole VM’s, and fixed by the run', () => {
-  const { vm, vcpu } = start(oldHost)
-  const irq = new Uint8Array(4)
-  const sibling = vcpuOf(vm, 1)
-  assert.equal(vcpu.hasDeviceAttr(1, 1n), 0)
-  assert.equal(told(vcpu.hasDeviceAttr(1, 2n)), 'ENXIO')
-  assert.equal(vcpu.getDeviceAttr(1, 0n, irq), 0)
-  assert.deepEqual(irq, word32(27))
-  assert.equal(told(vcpu.getDeviceAttr(1, 2n, irq)), 'ENXIO')
-  assert.equal(told(vcpu.setDeviceAttr(1, 0n, word32(28))), 'EINVAL', 'without a GIC')
-  const gic = made(vm.createDevice(7, 0))
+/** Gives a GIC all it needs for a run, once the vCPUs are made. */
+function wholeGic(vm: VmFd, gic: DeviceFd = made(vm.createDevice(7, 0))): DeviceFd {
   gic.setDeviceAttr(0, 2n, word64(0n))
   gic.setDeviceAttr(0, 3n, word64(0x10000n))
   gic.setDeviceAttr(4, 0n, null)
+  return gic
+}
+
+test('a timer whose interrupt is a PMU’s refuses the run', () => {
+  const { vm, vcpu } = start(oldHost, ['psci-0.2', 'pmu-v3'])
+  wholeGic(vm)
+  assert.equal(pmuOf(vcpu).set(27), 0)
+  assert.equal(pmuOf(vcpu).init(), 0)
+  assert.equal(runOnce(vcpu), 'EINVAL')
+})
+
+test('a PMU initialised before there was a GIC has no interrupt to run with', () => {
+  const { vm, vcpu } = start(oldHost, ['psci-0.2', 'pmu-v3'])
+  assert.equal(pmuOf(vcpu).init(), 0)
+  wholeGic(vm)
+  assert.equal(runOnce(vcpu), 'EINVAL')
+})
+
+function eventFilter(first: number, count: number, action = 1): Uint8Array {
+  return word64(BigInt(first) | (BigInt(count) << 16n) | (BigInt(action) << 32n))
+}
+
+const eventFilters: [what: string, data: Uint8Array | null, outcome: Outcome][] = [
+  ['no data', null, 'EFAULT'],
+  ['the last event', eventFilter(0x3ff, 1), 0],
+  ['an event beyond the last', eventFilter(0x3ff, 2), 'EINVAL'],
+  ['no event beyond the last', eventFilter(0x400, 0), 0],
+  ['an action there is not', eventFilter(0, 1, 2), 'EINVAL'],
+]
+for (const [what, data, outcome] of eventFilters) {
+  test(`a filter for ${what} of a PMU: ${outcome}`, () => {
+    assert.equal(told(start(oldHost, ['psci-0.2', 'pmu-v3']).vcpu.setDeviceAttr(0, 2n, data)), outcome)
+  })
+}
+
+test('the first run freezes the filter of a PMU and its choice, of the siblings too', () => {
+  for (const afterRun of [false, true]) {
+    const pmu = { ...oldHost.traits.pmu!, filter: { events: 0x400, afterRun } }
+    const { vm, vcpu } = start(withTraits(oldHost, { pmu }), ['psci-0.2', 'pmu-v3'])
+    const sibling = vcpuOf(vm, 1, ['psci-0.2', 'pmu-v3'])
+    assert.equal(sibling.setDeviceAttr(0, 2n, eventFilter(1, 1)), 0)
+    pmuOf(vcpu).init()
+    runOnce(vcpu)
+    assert.equal(told(sibling.setDeviceAttr(0, 2n, eventFilter(1, 1))), afterRun ? 0 : 'EBUSY')
+    assert.equal(told(sibling.setDeviceAttr(0, 2n, eventFilter(1, 1, 2))), 'EINVAL')
+    assert.equal(told(sibling.setDeviceAttr(0, 3n, word32(8))), 'EBUSY')
+  }
+})
+
+test('another PMU of the host is chosen before the filter, not after', () => {
+  const { vcpu } = start(oldHost, ['psci-0.2', 'pmu-v3'])
+  assert.equal(vcpu.hasDeviceAttr(0, 3n), 0)
+  assert.equal(told(vcpu.setDeviceAttr(0, 3n, null)), 'EFAULT')
+  assert.equal(told(vcpu.setDeviceAttr(0, 3n, word32(7))), 'ENXIO')
+  assert.equal(vcpu.setDeviceAttr(0, 3n, word32(9)), 0)
+  vcpu.setDeviceAttr(0, 2n, eventFilter(0, 1))
+  assert.equal(vcpu.setDeviceAttr(0, 3n, word32(9)), 0)
+  assert.equal(told(vcpu.setDeviceAttr(0, 3n, word32(8))), 'EBUSY')
+})
+
+test('a VM’s PMUs can be left fewer counters where the kernel lets them', () => {
+  assert.equal(told(start(oldHost, ['psci-0.2', 'pmu-v3']).vcpu.hasDeviceAttr(0, 4n)), 'ENXIO')
+  const pmu = { filter: null, ids: null, counters: 6 }
+  const { vcpu } = start(withTraits(oldHost, { pmu }), ['psci-0.2', 'pmu-v3'])
+  assert.equal(vcpu.hasDeviceAttr(0, 4n), 0)
+  assert.equal(told(vcpu.setDeviceAttr(0, 4n, null)), 'EFAULT')
+  assert.equal(told(vcpu.setDeviceAttr(0, 4n, word32(7))), 'EINVAL')
+  assert.equal(vcpu.setDeviceAttr(0, 4n, word32(6)), 0)
+  assert.equal(told(vcpu.setDeviceAttr(0, 2n, eventFilter(0, 1))), 'ENXIO')
+  assert.equal(told(vcpu.setDeviceAttr(0, 3n, word32(8))), 'ENXIO')
+})
+
+test('the timers’ interrupts are private, and fixed by the run', () => {
+  const { vm, vcpu } = start(newHost)
+  const irq = new Uint8Array(4)
+  const sibling = vcpuOf(vm, 1)
+  for (const [timer, interrupt] of [27, 30, 28, 26].entries()) {
+    assert.equal(vcpu.hasDeviceAttr(1, BigInt(timer)), 0)
+    assert.equal(vcpu.getDeviceAttr(1, BigInt(timer), irq), 0)
+    assert.deepEqual(irq, word32(interrupt))
+  }
+  assert.equal(told(vcpu.hasDeviceAttr(1, 4n)), 'ENXIO')
+  assert.equal(told(vcpu.getDeviceAttr(1, 4n, irq)), 'ENXIO')
+  assert.equal(told(vcpu.setDeviceAttr(1, 0n, word32(28))), 'EINVAL', 'without a GIC')
+  wholeGic(vm)
   assert.equal(told(vcpu.setDeviceAttr(1, 0n, null)), 'EFAULT')
   assert.equal(told(vcpu.setDeviceAttr(1, 0n, word32(32))), 'EINVAL')
-  assert.equal(told(vcpu.setDeviceAttr(1, 2n, word32(28))), 'ENXIO')
+  assert.equal(told(vcpu.setDeviceAttr(1, 4n, word32(28))), 'ENXIO')
   assert.equal(vcpu.setDeviceAttr(1, 1n, word32(29)), 0)
   sibling.getDeviceAttr(1, 1n, irq)
   assert.deepEqual(irq, word32(29))
   runOnce(vcpu)
   assert.equal(told(sibling.setDeviceAttr(1, 1n, word32(30))), 'EBUSY')
+})
+
+for (const [whose, host, interrupt, run, change] of [
+  ['the VM’s, and so a later vCPU’s', newHost, 29, 'EINTR', 'EBUSY'],
+  ['each vCPU’s own, and all must have the same', oldHost, 30, 'EINVAL', 0],
+] as const) {
+  test(`the timers’ interrupts are ${whose}`, () => {
+    const { vm, vcpu } = start(host)
+    const irq = new Uint8Array(4)
+    const gic = made(vm.createDevice(7, 0))
+    vcpu.setDeviceAttr(1, 1n, word32(29))
+    const later = vcpuOf(vm, 1)
+    later.getDeviceAttr(1, 1n, irq)
+    assert.deepEqual(irq, word32(interrupt))
+    wholeGic(vm, gic)
+    assert.equal(runOnce(later), run)
+    assert.equal(told(vcpu.setDeviceAttr(1, 1n, word32(28))), change)
+  })
+}
+
+test('two timers with one interrupt refuse the run, until one has another', () => {
+  for (const host of [oldHost, newHost]) {
+    const { vm, vcpu } = start(host)
+    wholeGic(vm)
+    vcpu.setDeviceAttr(1, 1n, word32(27))
+    assert.equal(runOnce(vcpu), 'EINVAL')
+    vcpu.setDeviceAttr(1, 1n, word32(30))
+    assert.equal(runOnce(vcpu), 'EINTR')
+  }
 })
 
 test('a GIC knows its addresses, its interrupts and its initialisation', () => {

@@ -244,6 +244,22 @@ test('CPU_OFF stops its caller alone', () => {
   )
 })
 
+for (const [host, outcome, wakeup] of [
+  [newHost, '0 0 0 0', 'wakeup: c4000001 0 0 0'],
+  [oldHost, 'EINTR: 0 0 0 0', 'EINTR: c4000001 0 0 0'],
+] as const) {
+  test(`a pending SError ends ${host === newHost ? 'a' : 'no'} wait on the ${host.host.release} host`, () => {
+    const vcpu = guestOf(host).vcpus[0]!
+    const events = new Uint8Array(64)
+    events[0] = 1
+    assert.equal(vcpu.setVcpuEvents(events), 0)
+    assert.equal(call(vcpu, 'hvc', 0xc400_0001n), outcome)
+    vcpu.setMpState(mpStates.suspended)
+    assert.equal(call(vcpu, 'hvc', 0xc400_0001n), wakeup)
+    assert.equal(vcpu.getMpState(), mpStates.suspended)
+  })
+}
+
 const OFF: VcpuFeature[] = ['psci-0.2', 'power-off']
 
 test('CPU_ON resets its target when it is next looked at', () => {

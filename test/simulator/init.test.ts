@@ -348,7 +348,7 @@ const withEvents: Report = {
     ),
   ],
   accepts: [
-    { id: hex(encodeRegister('ID_AA64DFR0_EL1')), nibbles: nibbles(PMUVER, { 2: [0, 1, 4, 6, 15] }) },
+    { id: hex(encodeRegister('ID_AA64DFR0_EL1')), nibbles: nibbles(PMUVER, { 2: [0, 1, 2, 4, 6, 9, 15] }) },
     { id: hex(encodeRegister('ID_AA64PFR0_EL1')), nibbles: nibbles(PFR0, { 2: [0, 1], 3: [0, 1] }) },
   ],
 }
@@ -357,6 +357,8 @@ for (const [what, register, value, expected] of [
   ['no PMU', 'ID_AA64DFR0_EL1', 0n, 0xf800_0000n],
   ['an implementation’s own PMU', 'ID_AA64DFR0_EL1', 0xf00n, 0xf800_0000n],
   ['PMUv3', 'ID_AA64DFR0_EL1', 0x100n, 0xf800_03ffn],
+  ['a version of the PMU that is none', 'ID_AA64DFR0_EL1', 0x200n, 0xf800_0000n],
+  ['a version of the PMU that KVM does not know', 'ID_AA64DFR0_EL1', 0x900n, 0xf800_0000n],
   ['PMUv3p1', 'ID_AA64DFR0_EL1', 0x400n, EVENTS],
   ['no EL2', 'ID_AA64PFR0_EL1', 0x1012n, 0xf000_ffffn],
   ['no EL3', 'ID_AA64PFR0_EL1', 0x112n, 0xc800_ffffn],

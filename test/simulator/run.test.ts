@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons } from '../../lib/uapi.js'
+import { KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons, mpStates } from '../../lib/uapi.js'
 import {
   get,
   made,
@@ -176,6 +176,22 @@ test('what guest code loads into the CPU comes back with the bits it keeps', () 
   assert.equal(set(vcpu, 'AFSR0_EL1', 0x5555n), 0)
   assert.equal(runOnce(vcpu), 'EINTR')
   assert.equal(get(vcpu, 'AFSR0_EL1'), 0x5555n)
+})
+
+test('a run that would have to wait loads it too where KVM loads before it looks', () => {
+  for (const [by, kept] of [
+    ['load', 0x55n],
+    ['guest', 0x5555n],
+  ] as const) {
+    const lossyRegisters = { ...oldHost.traits.lossyRegisters!, by }
+    const { vcpu } = start(withTraits(oldHost, { lossyRegisters }))
+    set(vcpu, 'AFSR0_EL1', 0x5555n)
+    assert.equal(runOnce(vcpu), 'EINTR')
+    assert.equal(get(vcpu, 'AFSR0_EL1'), 0x5555n)
+    vcpu.setMpState(mpStates.stopped)
+    assert.equal(told(vcpu.runSync(1)), 'EINTR')
+    assert.equal(get(vcpu, 'AFSR0_EL1'), kept)
+  }
 })
 
 test('a host whose KVM runs at EL2 loads it with every run', () => {

@@ -8,6 +8,7 @@ import {
   newHost,
   oldestHost,
   oldHost,
+  runOnce,
   start,
   systemOf,
   told,
@@ -153,14 +154,22 @@ test('power states are those of the host', () => {
   assert.equal(told(start(oldestHost).vcpu.setMpState(10)), 'EINVAL')
 })
 
-test('an init takes a pending SError back', () => {
-  const { vcpu } = start(oldHost)
-  vcpu.setVcpuEvents(eventsOf({ 0: 1 }))
-  vcpu.init(2, [4])
-  const found = new Uint8Array(64)
-  vcpu.getVcpuEvents(found)
-  assert.equal(found[0], 0)
-})
+for (const [when, host, hasRun, pending] of [
+  ['before the vCPU has run', oldHost, false, 0],
+  ['before the vCPU has run, also where it is kept then', newHost, false, 0],
+  ['after the vCPU has run', oldHost, true, 0],
+  ['not where it is kept once the vCPU has run', newHost, true, 1],
+] as const) {
+  test(`an init takes a pending SError back: ${when}`, () => {
+    const { vcpu } = start(host)
+    if (hasRun) runOnce(vcpu)
+    vcpu.setVcpuEvents(eventsOf({ 0: 1 }))
+    vcpu.init(2, [4])
+    const found = new Uint8Array(64)
+    vcpu.getVcpuEvents(found)
+    assert.equal(found[0], pending)
+  })
+}
 
 test('events need the init where the kernel looks for it', () => {
   const events = new Uint8Array(64)

@@ -1,9 +1,11 @@
 /** The Power State Coordination Interface (`arch/arm64/kvm/psci.c:kvm_psci_call` and below). */
 import { encodePsciVersion, functionIds, psciFunctions, psciReturns } from '../../hypercalls/index.js'
 import { encodeRegister } from '../../registers/index.js'
-import { capabilities, exitReasons, mpStates, systemEvents } from '../../uapi.js'
+import { mpStates, systemEvents } from '../../uapi.js'
 import { generalRegister, setGeneralRegister } from '../guest-registers.js'
+import { systemEvent } from '../run.js'
 import type { VcpuState } from '../state.js'
+import { waitForInterrupt } from '../vcpu-events.js'
 import type { Continuation, Exit } from './call.js'
 import { setResults, toWord } from './results.js'
 
@@ -51,7 +53,7 @@ const handlers: Readonly<Record<string, PsciCall>> = {
     // A wait for an interrupt, after which the call comes back.
     handler: ({ vcpu }) => {
       result(vcpu, SUCCESS)
-      return 'wait'
+      return waitForInterrupt(vcpu)
     },
   },
   PSCI_CPU_OFF: { handler: cpuOff },
@@ -184,17 +186,4 @@ function stopMachine(vcpu: VcpuState, event: number, flags: bigint): Exit {
 function stop(vcpu: VcpuState, event: number, flags: bigint): Exit {
   for (const each of vcpu.vm.vcpus.values()) each.mpState = mpStates.stopped
   return systemEvent(vcpu, event, [flags])
-}
-
-/** `struct kvm_run.system_event`: type at 32, ndata at 36 where the kernel has it, then the data, of which the first are flags. */
-function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): Exit {
-  const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
-  const count = hasCount ? BigInt(data.length) : 0n
-  return {
-    reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,
-    words: [
-      [32, (count << 32n) | BigInt(event)],
-      [40, data[0] ?? 0n],
-    ],
-  }
 }
