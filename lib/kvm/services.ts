@@ -1,4 +1,10 @@
-import { bitmapOfServices, serviceBitmaps, type ServiceGroup, servicesInBitmap } from '../hypercalls/index.js'
+import {
+  bitmapOfServices,
+  serviceBitmaps,
+  type ServiceGroup,
+  servicesInBitmap,
+  UnknownServiceError,
+} from '../hypercalls/index.js'
 import { KvmError } from './errors.js'
 import type { Vcpu } from './vcpu.js'
 
@@ -41,10 +47,15 @@ export class Services {
 
   /**
    * Elects services; all of them or, with an error, none.
-   * @throws RangeError for a name that is no service of its register, or one this host does not offer
+   * @throws RangeError for a register or a service there is not, and for a service this host does not offer
    * @throws KvmError `EBUSY` once the VM has started, unless nothing would change
    */
   elect(election: Election): void {
+    const groups = Object.values(serviceBitmaps).map(({ group }) => group)
+    const unknown = Object.keys(election).find((group) => !(groups as string[]).includes(group))
+    if (unknown !== undefined) {
+      throw new UnknownServiceError(`${unknown} is none of the registers of services: ${groups.join(', ')}`)
+    }
     const supported = this.#supportedBitmaps()
     const writes: { id: bigint; value: bigint }[] = []
     for (const { register: id, group, name } of Object.values(serviceBitmaps)) {

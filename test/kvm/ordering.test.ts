@@ -111,6 +111,10 @@ it('elects all services or none', () => {
   assert.throws(() => vm.services.elect({ std: [], vendorHyp: ['ptp', 'teleport'] }), {
     code: 'ERR_KVM_UNKNOWN_SERVICE',
   })
+  assert.throws(() => vm.services.elect({ std: [], vendorhyp: [] } as object), {
+    code: 'ERR_KVM_UNKNOWN_SERVICE',
+    message: /vendorhyp is none of the registers of services: std, stdHyp, vendorHyp, vendorHyp2/,
+  })
   assert.throws(
     () => vm.services.elect({ std: [], vendorHyp2: ['discover-impl-ver'] }),
     /does not offer discover-impl-ver/,
