@@ -154,6 +154,8 @@ export const deviceTypes = {
   KVM_DEV_TYPE_ARM_VGIC_V5: 12,
 } as const
 
+export type DeviceType = keyof typeof deviceTypes
+
 /** `kvm_create_device.flags`: ask whether the type exists, create nothing. */
 export const KVM_CREATE_DEVICE_TEST = 1
 

@@ -101,6 +101,9 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['calls by smc', smc ? 'answered as those by hvc' : 'NOT_SUPPORTED'],
     ['PSCI affinity with stray bits', affinityMasked ? 'the bits are dropped' : 'INVALID_PARAMETERS'],
   ],
+  devices: (types) => [
+    ['devices', types.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') || 'none'],
+  ],
   timers: ({ interrupts, scope }) => [
     ['interrupts of timers', `${interrupts.join(' ')}, of ${scope === 'vm' ? 'the VM' : 'each vCPU'}`],
   ],

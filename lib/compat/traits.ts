@@ -5,10 +5,12 @@ import { encodeRegister, registerName, registerWidth } from '../registers/index.
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
 import {
   deviceTypes,
+  type DeviceType,
   errnos,
   type ErrnoName,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
+  KVM_CREATE_DEVICE_TEST,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
@@ -150,6 +152,11 @@ export function probeTraits(
       return { emptyRangeAtZero: answer(outcome) }
     }),
     hypercalls: probeHypercalls(kvm, type),
+    devices: onVm(kvm, type, (vm) =>
+      (Object.keys(deviceTypes) as DeviceType[]).filter(
+        (device) => vm.createDevice(deviceTypes[device], KVM_CREATE_DEVICE_TEST) === 0,
+      ),
+    ),
     timers: probeTimers(kvm, type),
     pmu: supported.includes('pmu-v3') ? probePmu(kvm, type) : null,
     runWithoutPmuInit: supported.includes('pmu-v3')

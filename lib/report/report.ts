@@ -10,9 +10,11 @@ import * as v from 'valibot'
 import { serviceBitmaps } from '../hypercalls/index.js'
 import {
   capabilities,
+  deviceTypes,
   errnos,
   vcpuFeatures,
   type Capability,
+  type DeviceType,
   type ErrnoName,
   type VcpuFeature,
 } from '../uapi.js'
@@ -188,6 +190,8 @@ const traits = v.strictObject({
     /** Whether PSCI drops the bits an affinity cannot have, rather than refuse them. */
     affinityMasked: v.boolean(),
   }),
+  /** Types `KVM_CREATE_DEVICE_TEST` says there are. */
+  devices: v.array(v.picklist(Object.keys(deviceTypes) as DeviceType[])),
   /** `KVM_ARM_VCPU_TIMER_CTRL` */
   timers: v.strictObject({
     /** The private interrupt of each timer that has an attribute, by the attribute's number. */

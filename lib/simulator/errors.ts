@@ -1,5 +1,8 @@
 export type SimulatorErrorCode =
-  'ERR_KVM_UNKNOWN_HOST' | 'ERR_KVM_SIMULATOR_NO_GUEST_CODE' | 'ERR_KVM_SIMULATOR_NOT_RECORDED'
+  | 'ERR_KVM_UNKNOWN_HOST'
+  | 'ERR_KVM_SIMULATOR_NO_DEVICE'
+  | 'ERR_KVM_SIMULATOR_NO_GUEST_CODE'
+  | 'ERR_KVM_SIMULATOR_NOT_RECORDED'
 
 /** What the simulator cannot do, as opposed to what the host it simulates refuses, which is an errno. */
 export class SimulatorError extends Error {

@@ -11,6 +11,7 @@ import {
 } from '../uapi.js'
 import { checkArray, checkSize, checkUint32, checkUint64, outOfRange } from './arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
+import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'
 import { setMemoryRegion } from './memory.js'
 import { setSmcccFilter } from './smccc-filter.js'
@@ -100,15 +101,20 @@ export class SimulatedVm implements VmFd {
     return setMemoryRegion(this.#state, { slot, flags, address, memory, offset, size })
   }
 
+  /** @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` for a type that the host has and the simulator has not */
   createDevice(type: number, flags: number): DeviceFd | number {
     checkUint32(type, 'type')
     checkUint32(flags, 'flags')
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
     const { host, vcpus } = this.#state
-    const hasGic = host.traits.runWithoutVgicInit !== null
-    if (type !== deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3 || !hasGic) return -errnos.ENODEV
+    const device = host.traits.devices.find((known) => deviceTypes[known] === type)
+    if (device === undefined) return -errnos.ENODEV
     if (flags & KVM_CREATE_DEVICE_TEST) return 0
+    if (device !== 'KVM_DEV_TYPE_ARM_VGIC_V3') {
+      const message = `This host can create ${device}, and the simulator has no device but KVM_DEV_TYPE_ARM_VGIC_V3.`
+      throw new SimulatorError('ERR_KVM_SIMULATOR_NO_DEVICE', message)
+    }
     if (this.#state.gic !== null) return -errnos.EEXIST
     if ([...vcpus.values()].some(({ hasRun }) => hasRun)) return -errnos.EBUSY
     const gic = new Gic()

@@ -679,8 +679,12 @@ export class CallGenerator {
   #createDevice({ vm, vcpus, hasFailed }: GeneratedVm): Call {
     // A GIC made after a run that was refused lets Linux 6.12 oops in the next init: its timers are enabled, and nothing is there to reset.
     const type = hasFailed || this.#random.oneIn(4) ? 99 : deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3
-    const flags = this.#random.oneIn(4) ? KVM_CREATE_DEVICE_TEST : 0
-    const call: Call = { op: 'create_device', vm, device: this.#counts.device++, type, flags }
+    const device = this.#counts.device++
+    if (this.#random.oneIn(4)) {
+      const asked = this.#random.pick([99, ...Object.values(deviceTypes)])
+      return { op: 'create_device', vm, device, type: asked, flags: KVM_CREATE_DEVICE_TEST }
+    }
+    const call: Call = { op: 'create_device', vm, device, type, flags: 0 }
     const features = this.#seen.get(ID_AA64PFR0_EL1)
     if (vcpus.length === 0 || features === undefined || this.#random.oneIn(2)) return call
     // What a GIC changes shows where userspace has said that there is none.

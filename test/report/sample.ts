@@ -60,6 +60,7 @@ export function sampleReport(): Report {
       sErrorWakes: false,
       smcccFilter: { emptyRangeAtZero: 'EEXIST' },
       hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: true, affinityMasked: false },
+      devices: [],
       timers: { interrupts: [27, 30], scope: 'vm' },
       pmu: null,
       runWithoutPmuInit: null,

@@ -177,6 +177,7 @@ export const oldHost: Report = {
     sErrorWakes: false,
     smcccFilter: null,
     hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: false, affinityMasked: false },
+    devices: ['KVM_DEV_TYPE_ARM_VGIC_V3', 'KVM_DEV_TYPE_ARM_VGIC_ITS'],
     timers: { interrupts: [27, 30], scope: 'vcpu' },
     pmu: { filter: { events: 0x400, afterRun: false }, ids: [8, 9], counters: null },
     runWithoutPmuInit: 'EINVAL',

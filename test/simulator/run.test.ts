@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons, mpStates } from '../../lib/uapi.js'
+import { deviceTypes, KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons, mpStates } from '../../lib/uapi.js'
 import {
   get,
   made,
@@ -155,7 +155,7 @@ test('a GIC comes before the first run and once', () => {
   made(other.createDevice(GIC, 0))
   assert.equal(told(other.createDevice(GIC, 0)), 'EEXIST')
   assert.equal(told(other.createDevice(99, 0)), 'ENODEV')
-  assert.equal(told(vmOf(withTraits(newHost, { runWithoutVgicInit: null })).createDevice(GIC, 1)), 'ENODEV')
+  assert.equal(told(vmOf(withTraits(newHost, { devices: [] })).createDevice(GIC, 1)), 'ENODEV')
 })
 
 test('a first run refused over the GIC leaves an old VM a GIC to begin anew with', () => {
@@ -169,6 +169,16 @@ test('a first run refused over the GIC leaves an old VM a GIC to begin anew with
   made(vm.createVcpu(1))
   assert.equal(told(gic.setDeviceAttr(3, 0n, new Uint8Array([96, 0, 0, 0]))), 0)
   assert.equal(told(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
+})
+
+test('a device that the host has and the simulator has not can be asked for, and is an error of the simulator’s', () => {
+  const vm = vmOf(newHost)
+  assert.equal(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 1), 0)
+  assert.equal(told(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V2, 0)), 'ENODEV')
+  assert.throws(() => vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 0), {
+    code: 'ERR_KVM_SIMULATOR_NO_DEVICE',
+    message: /KVM_DEV_TYPE_ARM_VGIC_ITS/,
+  })
 })
 
 test('what guest code loads into the CPU comes back with the bits it keeps', () => {

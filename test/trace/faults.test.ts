@@ -113,6 +113,7 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['a pending SError outlives an init', oldHost, ({ traits }) => (traits.init.keepsSError = true)],
   ['a pending SError wakes no vCPU', newHost, ({ traits }) => (traits.sErrorWakes = false)],
   ['a stopped vCPU loads no register', oldHost, ({ traits }) => (traits.lossyRegisters!.by = 'guest')],
+  ['a device is missing', host, ({ traits }) => void traits.devices.pop()],
   ['a timer has another interrupt', host, ({ traits }) => (traits.timers.interrupts[2] = 27)],
   ['a timer less has an interrupt', host, ({ traits }) => void traits.timers.interrupts.pop()],
   ['timers’ interrupts are the VM’s', oldHost, ({ traits }) => (traits.timers.scope = 'vm')],
