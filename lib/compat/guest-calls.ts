@@ -12,9 +12,6 @@ import { initialise, onVcpu, onVm, pendSError } from './scratch.js'
 export const PATIENCE = 10_000
 
 const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
-/** Milliseconds a call is given that may wait for ever. */
-const WAIT = 20
-
 const CPU_SUSPEND = 0x8400_0001n
 const AFFINITY_INFO = 0x8400_0004n
 /** Of no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
@@ -63,11 +60,14 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
   })
 }
 
-/** The guest waits by a call, with SErrors masked. */
+/** The guest waits by a call, with SErrors masked. One that is woken is back as soon as from a call that does not wait. */
 export function probeSErrorWakes(kvm: SystemFd, type: bigint): boolean {
   return onStub(kvm, type, (vcpu) => {
+    const started = performance.now()
+    callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+    const wait = Math.max(20, 10 * (performance.now() - started))
     pendSError(vcpu)
-    const found = callFromGuest(vcpu, 'hvc', [CPU_SUSPEND], (fd) => fd.runSync(WAIT))
+    const found = callFromGuest(vcpu, 'hvc', [CPU_SUSPEND], (fd) => fd.runSync(wait))
     return typeof found !== 'number' && found.returned
   })
 }
