@@ -3,6 +3,7 @@ import { apply, type Applied, type AppliedRegister } from '../compat/baseline/ap
 import { type Baseline, readBaseline } from '../compat/baseline/format.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, KvmError, openKvm } from '../kvm/index.js'
+import { hex } from '../registers/index.js'
 import { simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
@@ -96,8 +97,4 @@ function jsonOf({ id, name, value, mask, reads, refused, fields, errno }: Applie
     fields,
     errno,
   }
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

@@ -3,6 +3,7 @@ import { census, type CensusCall } from '../compat/census.js'
 import { functionName, type PsciVersion, psciVersions } from '../hypercalls/index.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Election, type Exit, openKvm } from '../kvm/index.js'
+import { hex } from '../registers/index.js'
 import { simulator } from '../simulator/index.js'
 import { parseElection } from './election.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -118,8 +119,4 @@ function exitText(exit: Exit): string {
 function signed(word: bigint): string {
   const number = BigInt.asIntN(64, word)
   return number < 0n ? `${number}` : hex(word)
-}
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`
 }

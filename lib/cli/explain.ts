@@ -9,7 +9,14 @@ import {
   serviceBitmapOf,
   servicesInBitmap,
 } from '../hypercalls/index.js'
-import { decodeRegister, type Field, fieldValue, type Register, registerFields } from '../registers/index.js'
+import {
+  decodeRegister,
+  type Field,
+  fieldValue,
+  hex,
+  type Register,
+  registerFields,
+} from '../registers/index.js'
 import { table } from './table.js'
 
 interface ExplainedField {
@@ -57,10 +64,6 @@ interface ExplainedFunction {
 }
 
 export type Explained = ExplainedRegister | ExplainedFunction
-
-function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`
-}
 
 /** With `value`, what that value of the register means. */
 export function explainRegister(id: bigint, value?: bigint): ExplainedRegister {

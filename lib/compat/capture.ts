@@ -1,6 +1,6 @@
 import { encodePsciVersion, type PsciVersion } from '../hypercalls/index.js'
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
-import { registerName, registerWidth } from '../registers/index.js'
+import { hex, registerName, registerWidth } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
@@ -18,7 +18,7 @@ export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } =
     capturedAt: now.toISOString(),
     host: { release, build },
     vm: {
-      type: `0x${vm.type.toString(16)}`,
+      type: hex(vm.type),
       capabilities: [...vm.enabledCapabilities],
       smcccFilter: vm.smcccFilter.map((calls) => ({ ...calls })),
     },
@@ -49,7 +49,7 @@ function captureRegisters({ registers }: Vcpu): CapturedRegister[] {
   return Array.from(ids, (id, index) => {
     // What is wider than a batch can carry, or failed in it, is asked for by itself.
     const value = registerWidth(id) <= 64 && errnos[index] === 0 ? values[index]! : registers.get(id)
-    return { id: `0x${id.toString(16)}`, name: registerName(id), value: `0x${value.toString(16)}` }
+    return { id: hex(id), name: registerName(id), value: hex(value) }
   })
 }
 

@@ -1,7 +1,7 @@
 /** What the registers of a vCPU with a set of features are, and what they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName, kvmError } from '../kvm/errors.js'
-import { decodeRegister, registerName, registerWidth, setClearPairs } from '../registers/index.js'
+import { decodeRegister, hex, registerName, registerWidth, setClearPairs } from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
@@ -247,8 +247,4 @@ function inheritInvalidAfterRun(accepts: Map<string, Accepts>, base: ReadonlyMap
     const invalid = base.get(id)?.invalidAfterRun
     if (invalid !== undefined) entry.invalidAfterRun = invalid
   }
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

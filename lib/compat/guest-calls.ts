@@ -3,6 +3,7 @@ import type { SystemFd, VcpuFd } from '../backend.js'
 import { functionIds, smcccReturns } from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
+import { hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
@@ -47,7 +48,7 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
       const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
       if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
       if (found.returned) return found.x[0]!
-      const remedy = `A guest called 0x${args[0]!.toString(16)} by ${conduit}, and the call did not come back`
+      const remedy = `A guest called ${hex(args[0]!)} by ${conduit}, and the call did not come back`
       throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
     }
     return {

@@ -2,7 +2,7 @@
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { functionIds } from '../hypercalls/index.js'
 import { callFromGuest } from '../kvm/guest-call.js'
-import { decodeRegister, registerWidth } from '../registers/index.js'
+import { decodeRegister, hex, registerWidth } from '../registers/index.js'
 import type { ReportedRegister, Traits } from '../report/report.js'
 import { isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
@@ -39,7 +39,7 @@ function kept(
   return onStub(kvm, type, (vcpu) => {
     vcpu.setOneReg(BigInt(id), (1n << BigInt(registerWidth(BigInt(id)))) - 1n)
     run(vcpu, by)
-    return { id, name, kept: `0x${vcpu.getOneReg(BigInt(id)).toString(16)}` }
+    return { id, name, kept: hex(vcpu.getOneReg(BigInt(id))) }
   })
 }
 

@@ -1,7 +1,7 @@
 import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { kvmError } from '../kvm/errors.js'
-import { registerName, systemRegisterId } from '../registers/index.js'
+import { hex, registerName, systemRegisterId } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import {
   capabilities,
@@ -115,8 +115,4 @@ function optionalFeatureSets(supported: readonly VcpuFeature[]): VcpuFeature[][]
   return Array.from({ length: 2 ** units.length - 1 }, (_, index) =>
     units.filter((_unit, bit) => ((index + 1) >> bit) & 1).flat(),
   )
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

@@ -2,6 +2,7 @@ import { errnoName, type Kvm, KvmError, type Registers, type Vcpu, type Vm } fro
 import {
   decodeRegister,
   encodeRegister,
+  hex,
   registerName,
   registerWidth,
   setClearPairs,
@@ -195,7 +196,7 @@ export function attemptRestore(
       attempt({ step: 'enable-capability', what }, () => vm.enableCapability(capabilities[what]))
     }
     for (const calls of state.vm.smcccFilter) {
-      const what = `${calls.action} ${calls.count} functions from 0x${calls.base.toString(16)}`
+      const what = `${calls.action} ${calls.count} functions from ${hex(calls.base)}`
       attempt({ step: 'smccc-filter', what }, () => vm.filterCalls(calls))
     }
     const begun = state.vcpus.flatMap((from) => {
@@ -412,8 +413,4 @@ function isSame(id: bigint, value: bigint, reads: bigint): boolean {
   if (counters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
   if (timerControls.has(id)) return (value & ~ISTATUS) === (reads & ~ISTATUS)
   return value === reads
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

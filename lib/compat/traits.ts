@@ -1,7 +1,7 @@
 /** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import { encodeRegister, registerName, registerWidth } from '../registers/index.js'
+import { encodeRegister, hex, registerName, registerWidth } from '../registers/index.js'
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
 import {
   deviceTypes,
@@ -443,8 +443,4 @@ function withWidth(id: bigint, size: bigint): bigint {
 
 function answer(outcome: number): ErrnoName {
   return errnoName(outcome) as ErrnoName
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

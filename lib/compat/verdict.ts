@@ -12,6 +12,7 @@ import {
   encodeRegister,
   type Field,
   fieldValue,
+  hex,
   registerFields,
   registerName,
 } from '../registers/index.js'
@@ -628,8 +629,4 @@ export function isAArch32IdRegister(id: bigint): boolean {
   if (register.space !== 'sysreg') return false
   const { op0, op1, crn, crm } = register.parts
   return op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 3
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

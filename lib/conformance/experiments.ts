@@ -11,7 +11,7 @@ import {
   type Vcpu,
   type Vm,
 } from '../kvm/index.js'
-import { encodeRegister, registerName } from '../registers/index.js'
+import { encodeRegister, hex, registerName } from '../registers/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
 import { type Check, notApplicable, violated } from './check.js'
 
@@ -247,13 +247,7 @@ export function describeExit(exit: Exit): string {
 
 /** Function ids by their names, other numbers in hexadecimal. */
 function nameOf(number: number | bigint): string {
-  return number >= 0x8000_0000n && number <= 0xffff_ffffn
-    ? functionName(Number(number))
-    : `0x${number.toString(16)}`
-}
-
-export function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`
+  return number >= 0x8000_0000n && number <= 0xffff_ffffn ? functionName(Number(number)) : hex(number)
 }
 
 /** An id with another size in bits 55:52 (`sizes` of `KVM_REG_SIZE_*`: 0 is 8 bits, 3 is 64). */

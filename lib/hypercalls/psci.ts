@@ -1,4 +1,5 @@
 /** The Power State Coordination Interface (Arm DEN0022) as KVM speaks it: versions, functions, return codes. */
+import { hex } from '../registers/index.js'
 
 /** All versions KVM of any release can show a guest. 0.1 is what a vCPU without the feature PSCI_0_2 speaks. */
 export const psciVersions = ['0.1', '0.2', '1.0', '1.1', '1.2', '1.3'] as const
@@ -25,7 +26,7 @@ export function encodePsciVersion(version: string): bigint {
  * @throws RangeError if the value has bits above 31
  */
 export function decodePsciVersion(value: bigint): string {
-  if (value < 0n || value > 0xffff_ffffn) throw new RangeError(`0x${value.toString(16)} is no PSCI version`)
+  if (value < 0n || value > 0xffff_ffffn) throw new RangeError(`${hex(value)} is no PSCI version`)
   return `${value >> 16n}.${value & 0xffffn}`
 }
 

@@ -1,4 +1,4 @@
-import { registerName } from '../registers/index.js'
+import { hex, registerName } from '../registers/index.js'
 import { errnos } from '../uapi.js'
 
 /** Codes of failures that are not an errno of the kernel. */
@@ -39,8 +39,8 @@ export class KvmError extends Error {
     const { syscall, register, value, vcpu, remedy } = details
     const name = register === undefined ? undefined : registerName(register)
     const where = [
-      register === undefined ? '' : ` ${name} (0x${register.toString(16)})`,
-      value === undefined ? '' : ` = 0x${value.toString(16)}`,
+      register === undefined ? '' : ` ${name} (${hex(register)})`,
+      value === undefined ? '' : ` = ${hex(value)}`,
       vcpu === undefined ? '' : ` on vCPU ${vcpu}`,
     ].join('')
     super(`${code}: ${syscall}${where}: ${problem}${remedy === undefined ? '' : `. ${remedy}`}`)

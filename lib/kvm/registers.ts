@@ -1,5 +1,5 @@
 import type { VcpuFd } from '../backend.js'
-import { decodeRegister, encodeRegister, registerWidth } from '../registers/index.js'
+import { decodeRegister, encodeRegister, hex, registerWidth } from '../registers/index.js'
 import { errnos } from '../uapi.js'
 import { check, KvmError, kvmError } from './errors.js'
 import type { FirstRun } from './ordering.js'
@@ -58,9 +58,7 @@ export class Registers {
   set(register: RegisterReference, value: bigint): void {
     const id = typeof register === 'bigint' ? register : encodeRegister(register)
     if (value < 0n || value >> BigInt(registerWidth(id)) !== 0n) {
-      throw new RangeError(
-        `${value} does not fit the ${registerWidth(id)} bits of register 0x${id.toString(16)}`,
-      )
+      throw new RangeError(`${value} does not fit the ${registerWidth(id)} bits of register ${hex(id)}`)
     }
     if (this.#firstRun?.started && isFrozenByFirstRun(id)) this.#refuseChange(id, value)
     const outcome = this.#fd.setOneReg(id, value)
@@ -126,7 +124,7 @@ export class Registers {
       value,
       vcpu: this.#vcpu,
       remedy:
-        `It holds 0x${current.toString(16)}. Set it on a new VM before the first run of any vCPU` +
+        `It holds ${hex(current)}. Set it on a new VM before the first run of any vCPU` +
         ` (or open KVM with { ordering: 'kernel' } to have the kernel answer)`,
     })
   }

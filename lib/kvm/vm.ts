@@ -17,7 +17,7 @@ import type { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
 import { Vcpu, type VcpuInit } from './vcpu.js'
-import { systemRegisterId } from '../registers/index.js'
+import { hex, systemRegisterId } from '../registers/index.js'
 
 export interface MemoryMapping {
   /** Guest physical address, a multiple of the page size. */
@@ -165,7 +165,7 @@ export class Vm implements Disposable {
       new Uint8Array(filter.buffer),
     )
     if (outcome < 0) {
-      const remedy = `Asked to ${action} ${count} functions from 0x${base.toString(16)}; the filter is there from Linux 6.4 on`
+      const remedy = `Asked to ${action} ${count} functions from ${hex(base)}; the filter is there from Linux 6.4 on`
       throw kvmError(outcome, { syscall: 'KVM_SET_DEVICE_ATTR', remedy })
     }
     this.#smcccFilter.push({ base, count, action })
@@ -202,7 +202,7 @@ export class Vm implements Disposable {
     const flags = (how.readonly ? KVM_MEM_READONLY : 0) | (how.logDirtyPages ? KVM_MEM_LOG_DIRTY_PAGES : 0)
     const outcome = this.#fd.setUserMemoryRegion(slot, flags, address, memory.fd, offset, size)
     if (outcome < 0) {
-      const remedy = `Asked for ${size} bytes at guest address 0x${address.toString(16)} in slot ${slot}`
+      const remedy = `Asked for ${size} bytes at guest address ${hex(address)} in slot ${slot}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     }
   }
@@ -231,7 +231,7 @@ export class Vm implements Disposable {
   /** The stub guest's memory, on the first call that needs it. */
   #mapStub(): void {
     if (this.#stub !== null) return
-    const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address 0x${STUB_ADDRESS.toString(16)}, and none at the page behind them`
+    const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
     this.#stub = check(mapStub(this.#system, this.#fd), { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
   }
 

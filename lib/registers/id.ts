@@ -32,12 +32,14 @@ export const coprocessors = {
 /** Bits 55:52, named as in the kernel (`KVM_REG_SIZE_*`). */
 export const sizes = { U8: 0, U16: 1, U32: 2, U64: 3, U128: 4, U256: 5, U512: 6, U1024: 7, U2048: 8 } as const
 
-const MAX_ID = 0xffff_ffff_ffff_ffffn
+/** The 64 bits of an id, or of most registers' values, all set. */
+export const U64 = 0xffff_ffff_ffff_ffffn
+
 const STRAY = 0x0f0f_ffff_f000_0000n
 
 /** @throws RangeError if `id` is not an unsigned 64-bit number */
 export function checkId(id: bigint): void {
-  if (id < 0n || id > MAX_ID) throw new RangeError(`A register id has 64 bits, ${id} does not fit`)
+  if (id < 0n || id > U64) throw new RangeError(`A register id has 64 bits, ${id} does not fit`)
 }
 
 /** @throws RangeError if `id` is not an unsigned 64-bit number */
@@ -75,4 +77,9 @@ export function arm64Id(size: number, coproc: number, index: number): bigint {
 export function registerWidth(id: bigint): number {
   checkId(id)
   return 8 << Number((id >> 52n) & 0xfn)
+}
+
+/** An id or a value as reports, traces and messages write it: `0x…`, lower case, without leading zeros. */
+export function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`
 }

@@ -7,7 +7,7 @@ export {
   registerFields,
   type SafeRule,
 } from './fields.js'
-export { idFromParts, type IdParts, idParts, registerWidth } from './id.js'
+export { hex, idFromParts, type IdParts, idParts, registerWidth, U64 } from './id.js'
 export { nearestNames } from './nearest.js'
 export { setClearPairs } from './pmu.js'
 export {

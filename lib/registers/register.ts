@@ -1,7 +1,7 @@
 /** Register ids to names and parts, and back. */
 import { coreAliases, coreRegisters } from './core.js'
 import { bitmapRegisters, firmwareRegisters } from './firmware.js'
-import { ARM64, arm64Id, coprocessors, type IdParts, idParts, registerWidth, sizes } from './id.js'
+import { ARM64, arm64Id, coprocessors, hex, type IdParts, idParts, registerWidth, sizes } from './id.js'
 import { nearestNames } from './nearest.js'
 import { type SveParts, sveDescription, sveId, sveName, sveParts } from './sve.js'
 import {
@@ -194,7 +194,7 @@ export function decodeRegister(id: bigint): Register {
   const parts = idParts(id)
   const known = decodeKnown(id, parts)
   if (known !== undefined) return known
-  return { space: 'unknown', id, name: `0x${id.toString(16)}`, width: registerWidth(id), parts }
+  return { space: 'unknown', id, name: hex(id), width: registerWidth(id), parts }
 }
 
 /**

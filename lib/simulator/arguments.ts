@@ -1,4 +1,5 @@
 /** Checks of arguments that cannot be handed to a kernel at all, with the errors the addon throws for them. */
+import { hex } from '../registers/index.js'
 
 function invalidType(name: string, expected: string): TypeError {
   return Object.assign(new TypeError(`${name} must be ${expected}`), { code: 'ERR_INVALID_ARG_TYPE' })
@@ -40,10 +41,7 @@ export function checkRegisterId(id: bigint): void {
 export function checkRegisterValue(id: bigint, value: bigint, bits: number): void {
   if (typeof value !== 'bigint') throw invalidType('value', 'a bigint')
   if (BigInt.asUintN(bits, value) !== value) {
-    throw outOfRange(
-      'value',
-      `an unsigned bigint that fits the ${bits} bits of register 0x${id.toString(16)}`,
-    )
+    throw outOfRange('value', `an unsigned bigint that fits the ${bits} bits of register ${hex(id)}`)
   }
 }
 

@@ -1,5 +1,12 @@
 import { coprocessors } from '../registers/id.js'
-import { decodeRegister, encodeRegister, idParts, registerWidth, setClearPairs } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  idParts,
+  registerWidth,
+  setClearPairs,
+  U64,
+} from '../registers/index.js'
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
 import { firmwareRegister } from './firmware-registers.js'
 import { idRegister } from './id-registers.js'
@@ -15,7 +22,6 @@ import {
 import type { Register, RegisterFile } from './state.js'
 import { timerControl } from './timer-control.js'
 
-const U64 = 0xffff_ffff_ffff_ffffn
 const INDEX = 0xffffn
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 

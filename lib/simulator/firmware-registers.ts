@@ -1,11 +1,10 @@
 /** The pseudo-registers of KVM's firmware (`arch/arm64/kvm/hypercalls.c:kvm_arm_set_fw_reg`, `kvm_arm_set_fw_reg_bmap`). */
-import { encodeRegister } from '../registers/index.js'
+import { encodeRegister, U64 } from '../registers/index.js'
 import type { Report, ReportedRegister } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
 import type { Register, VcpuState } from './state.js'
 
-const U64 = 0xffff_ffff_ffff_ffffn
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')

@@ -2,7 +2,7 @@
  * The few A64 instructions of which a guest is made that calls its hypervisor and tells userspace: `hvc`, `smc`, `str` and `strb`
  * with an unsigned offset, `wfi`, `nop` and `b .`, with the MMU off. Other guest code is not executed.
  */
-import { encodeRegister } from '../registers/index.js'
+import { encodeRegister, hex } from '../registers/index.js'
 import { exitReasons } from '../uapi.js'
 import { SimulatorError } from './errors.js'
 import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-registers.js'
@@ -105,6 +105,6 @@ function notExecuted(pc: bigint, instruction: number): SimulatorError {
   const word = `0x${instruction.toString(16).padStart(8, '0')}`
   return new SimulatorError(
     'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
-    `The simulator executes no guest code but hypercalls and stores at EL1 with the MMU off; at 0x${pc.toString(16)} is ${word}.`,
+    `The simulator executes no guest code but hypercalls and stores at EL1 with the MMU off; at ${hex(pc)} is ${word}.`,
   )
 }

@@ -1,4 +1,4 @@
-import { encodeRegister } from '../registers/index.js'
+import { encodeRegister, hex } from '../registers/index.js'
 import type { Configuration, Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos, vcpuFeatures } from '../uapi.js'
 import { buildRegisterFile } from './configuration.js'
@@ -36,7 +36,7 @@ export class Host {
       this.#configurations.set(featureBits(configuration.features) & ~WITHOUT_REGISTERS, configuration)
     }
     this.supportedFeatures = featureBits(report.traits.init.supported)
-    const pfr0 = `0x${encodeRegister('ID_AA64PFR0_EL1').toString(16)}`
+    const pfr0 = hex(encodeRegister('ID_AA64PFR0_EL1'))
     const el0 = BigInt(report.registers.find(({ id }) => id === pfr0)?.value ?? 0) & 0xfn
     this.hasAArch32El0 = el0 === 2n
     // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.

@@ -1,12 +1,11 @@
 /** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
-import { decodeRegister, encodeRegister } from '../registers/index.js'
+import { decodeRegister, encodeRegister, U64 } from '../registers/index.js'
 import type { Accepts, Report, ReportedRegister } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { NibbleSets } from './nibbles.js'
 import { StoredRegister } from './stored-registers.js'
 import type { Register, VcpuState } from './state.js'
 
-const U64 = 0xffff_ffff_ffff_ffffn
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const CTR_EL0 = encodeRegister('CTR_EL0')
 const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))

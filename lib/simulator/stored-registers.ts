@@ -1,5 +1,5 @@
 /** Registers whose value is each vCPU's own: core and system registers, SVE, counters. */
-import { decodeRegister, encodeRegister } from '../registers/index.js'
+import { decodeRegister, encodeRegister, U64 } from '../registers/index.js'
 import type { Write } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
@@ -240,7 +240,7 @@ export class VectorRegister extends StoredRegister {
 
 /** A counter of the VM: runs at 1 GHz, the frequency Armv8.6 fixes, from 0 at the VM's creation or from what is written. */
 export class CounterRegister implements Register {
-  readonly limit = 0xffff_ffff_ffff_ffffn
+  readonly limit = U64
   readonly #id: bigint
 
   constructor(id: bigint) {

@@ -1,5 +1,5 @@
 import { functionIds, hypercallFunctions } from '../hypercalls/index.js'
-import { encodeRegister, registerWidth } from '../registers/index.js'
+import { encodeRegister, hex, registerWidth, U64 } from '../registers/index.js'
 import {
   capabilities,
   deviceTypes,
@@ -134,7 +134,7 @@ const COUNTS: readonly bigint[] = [
   0xffff_ffffn,
   0x1_0000_0020n,
 ]
-const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n, 0xffff_ffff_ffff_ffffn]
+const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n, U64]
 
 /** Capabilities that can be enabled with no effect on anything but KVM's answers. */
 const ENABLED: readonly number[] = [
@@ -731,10 +731,6 @@ function isHeldByCpu(id: bigint): boolean {
 function fit(id: bigint): bigint {
   const isWide = ((id >> 52n) & 0xfn) > 3n
   return isWide && FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) ? (id & ~(0xfn << 52n)) | (3n << 52n) : id
-}
-
-function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`
 }
 
 function littleEndian(value: bigint, size: 4 | 8 | 24): string {

@@ -1,6 +1,7 @@
 import type { AttributeFd, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
 import { callFromGuest, type GuestCallOutcome, mapStub } from '../kvm/guest-call.js'
+import { hex } from '../registers/index.js'
 import {
   errnos,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
@@ -156,7 +157,7 @@ export class Player {
     if (vcpu === undefined) return closed
     if (call.addr === 'bad') return plain(vcpu.getOneRegAtNull(BigInt(call.id)))
     const value = vcpu.getOneReg(BigInt(call.id))
-    return typeof value === 'bigint' ? { value: `0x${value.toString(16)}` } : refused(value)
+    return typeof value === 'bigint' ? { value: hex(value) } : refused(value)
   }
 
   #init({ vcpu, target, features }: CallOf<'vcpu_init'>): Outcome {
@@ -250,7 +251,7 @@ function writableMasks(vm: VmFd, range: number): Outcome {
 /** The masks other than 0, by index. */
 export function nonZeroMasks(masks: BigUint64Array): Record<string, string> {
   const entries = [...masks.entries()].filter(([, mask]) => mask !== 0n)
-  return Object.fromEntries(entries.map(([index, mask]) => [index, `0x${mask.toString(16)}`]))
+  return Object.fromEntries(entries.map(([index, mask]) => [index, hex(mask)]))
 }
 
 function getAttribute(fd: AttributeFd, { group, attr, size }: CallOf<'get_device_attr'>): Outcome {
@@ -269,10 +270,10 @@ function getRegList(vcpu: VcpuFd, room: bigint): Outcome {
   const list = new BigUint64Array(1 + Number(BigInt.asUintN(32, room)))
   list[0] = room
   const outcome = vcpu.getRegList(list)
-  const n = `0x${list[0].toString(16)}`
+  const n = hex(list[0])
   if (outcome === -errnos.E2BIG) return { n, errno: 'E2BIG' }
   if (outcome < 0) return refused(outcome)
-  return { n, regs: Array.from(list.subarray(1, 1 + Number(list[0])), (id) => `0x${id.toString(16)}`) }
+  return { n, regs: Array.from(list.subarray(1, 1 + Number(list[0])), hex) }
 }
 
 function run(vcpu: VcpuFd, immediateExit: boolean): Outcome {
@@ -299,7 +300,7 @@ function runGuestCall(vcpu: VcpuFd): number {
 
 export function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
   if (typeof found === 'number') return refused(found)
-  if (found.returned) return { x: found.x.map((word) => `0x${word.toString(16)}`) }
+  if (found.returned) return { x: found.x.map(hex) }
   if (found.outcome < 0) return refused(found.outcome)
   return { exit: new DataView(vcpu.runPage).getUint32(EXIT_REASON, true) }
 }
@@ -317,8 +318,8 @@ export function toHex(data: Uint8Array): string {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('hex')
 }
 
-function toBytes(hex: string): Uint8Array {
-  const data = new Uint8Array(Math.max(PAYLOAD_ROOM, hex.length / 2))
-  data.set(Buffer.from(hex, 'hex'))
+function toBytes(digits: string): Uint8Array {
+  const data = new Uint8Array(Math.max(PAYLOAD_ROOM, digits.length / 2))
+  data.set(Buffer.from(digits, 'hex'))
   return data
 }

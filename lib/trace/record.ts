@@ -7,7 +7,7 @@ import {
   type GuestCallWatcher,
   WATCHED,
 } from '../kvm/guest-call.js'
-import { registerWidth } from '../registers/index.js'
+import { hex, registerWidth } from '../registers/index.js'
 import { errnos, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER } from '../uapi.js'
 import type { Call, Outcome, TraceEntry } from './format.js'
 import { guestCallOutcome, nonZeroMasks, toHex } from './player.js'
@@ -101,10 +101,6 @@ class Recorder {
 
 function refused(outcome: number): Outcome {
   return { errno: errnoName(outcome) }
-}
-
-function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`
 }
 
 class RecordedSystem implements SystemFd {

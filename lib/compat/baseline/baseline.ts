@@ -1,5 +1,5 @@
 import { serviceBitmaps } from '../../hypercalls/index.js'
-import { decodeRegister, encodeRegister } from '../../registers/index.js'
+import { decodeRegister, encodeRegister, hex, U64 } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -250,7 +250,7 @@ function needsNoCleaning(clidr: bigint): boolean {
 const anything = sixteen.map(() => 0xffff)
 
 function unchanged(value: bigint): { value: bigint; mask: bigint; conflicts: string[] } {
-  return { value, mask: 0xffff_ffff_ffff_ffffn, conflicts: [] }
+  return { value, mask: U64, conflicts: [] }
 }
 
 function isSettledElsewhere(id: bigint): boolean {
@@ -304,8 +304,8 @@ function settleServices(hosts: readonly Candidate[]): {
     const entryOf = ({ report }: Candidate): Report['bitmaps'][number] | undefined =>
       report.bitmaps.find(({ id }) => BigInt(id) === register)
     const mask = hosts.reduce(
-      (common, host) => common & BigInt(entryOf(host)?.mask ?? ALL),
-      ids.has(hex(register)) ? ALL : 0n,
+      (common, host) => common & BigInt(entryOf(host)?.mask ?? U64),
+      ids.has(hex(register)) ? U64 : 0n,
     )
     let gated = 0n
     let offered = mask
@@ -326,7 +326,7 @@ function settleServices(hosts: readonly Candidate[]): {
       }
     }
     if (!ids.has(hex(register))) continue
-    const resets = hosts.reduce((bits, host) => bits & BigInt(entryOf(host)?.reset ?? ALL), ALL)
+    const resets = hosts.reduce((bits, host) => bits & BigInt(entryOf(host)?.reset ?? U64), U64)
     bitmaps.push({
       id: hex(register),
       name: decodeRegister(register).name,
@@ -337,8 +337,6 @@ function settleServices(hosts: readonly Candidate[]): {
   }
   return { bitmaps, conflicts }
 }
-
-const ALL = 0xffff_ffff_ffff_ffffn
 
 function isSet(bits: bigint, bit: number): boolean {
   return ((bits >> BigInt(bit)) & 1n) === 1n
@@ -436,8 +434,4 @@ function grouped(
     else group.push(host.name)
   }
   return [...groups].map(([value, names]) => ({ value, hosts: names }))
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

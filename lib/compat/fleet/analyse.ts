@@ -1,6 +1,6 @@
 /** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
 import { openKvm } from '../../kvm/index.js'
-import { encodeRegister } from '../../registers/index.js'
+import { encodeRegister, hex } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import { simulator } from '../../simulator/index.js'
@@ -79,7 +79,7 @@ export interface AnalyseOptions {
 /** Every one is compared with every other, which takes some milliseconds. */
 export const MAX_COMPARED = 200
 const MAX_GROUPS = 20
-const MIDR_EL1 = `0x${encodeRegister('MIDR_EL1').toString(16)}`
+const MIDR_EL1 = hex(encodeRegister('MIDR_EL1'))
 
 /** @throws RangeError where no class has the CPU of a host of `whatIf` */
 export function analyseFleet(

@@ -1,5 +1,5 @@
 import type { Baseline } from '../baseline/format.js'
-import { encodeRegister, registerName, registerWidth } from '../../registers/index.js'
+import { encodeRegister, hex, registerName, registerWidth, U64 } from '../../registers/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../../uapi.js'
 import {
   type ConfiguredRegister,
@@ -54,7 +54,7 @@ export function baselineOfTemplate({ vcpuFeatures: words, registers }: CpuTempla
     }
     return { id: hex(id), name: registerName(id), value: hex(value), mask: hex(filter) }
   })
-  const psci = registers.find(({ id, filter }) => id === psciVersionId && filter === 0xffff_ffff_ffff_ffffn)
+  const psci = registers.find(({ id, filter }) => id === psciVersionId && filter === U64)
   const rest = psci === undefined ? pinned : pinned.filter(({ id }) => BigInt(id) !== psciVersionId)
   return {
     format: 'kvm-arm64/baseline',
@@ -95,12 +95,6 @@ function featuresOf(words: CpuTemplate['vcpuFeatures']): VcpuFeature[] {
   )
   const known = names.reduce((word, feature) => word | (1n << BigInt(vcpuFeatures[feature])), 0n)
   if (bits !== known)
-    throw new TemplateError(
-      `it sets bits 0x${(bits & ~known).toString(16)} of features[0], which KVM does not know`,
-    )
+    throw new TemplateError(`it sets bits ${hex(bits & ~known)} of features[0], which KVM does not know`)
   return names
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }

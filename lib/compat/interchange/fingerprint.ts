@@ -3,7 +3,7 @@
  * reads from its registers. That is a part of a report: nothing in it tells what a host lets be written.
  */
 import * as v from 'valibot'
-import { decodeRegister, encodeRegister, registerName } from '../../registers/index.js'
+import { decodeRegister, encodeRegister, hex, registerName } from '../../registers/index.js'
 import { FormatError, jsonPath, parseJson } from '../../report/document.js'
 import type { Accepts, Report, ReportedRegister, Write } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
@@ -217,10 +217,6 @@ function refuseUnlike(fingerprint: Fingerprint, like: Report): void {
       `the fingerprint has PSCI_VERSION ${psci}, which the host ${like.host.release} does not accept`,
     )
   }
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`
 }
 
 function withValue(register: ReportedRegister, value: bigint): ReportedRegister {

@@ -3,7 +3,7 @@
  * decided by `custom_cpu_template.rs`, `templates.rs` and `templates_serde.rs` under `src/vmm/src/cpu_config`).
  */
 import * as v from 'valibot'
-import { encodeRegister, registerName, registerWidth } from '../../registers/index.js'
+import { encodeRegister, hex, registerName, registerWidth, U64 } from '../../registers/index.js'
 import { FormatError, jsonPath, parseJson } from '../../report/document.js'
 import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '../../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
@@ -188,7 +188,7 @@ export function formatCpuTemplate(template: CpuTemplate): string {
       bitmap: bitmapText(modifier, 32),
     })),
     reg_modifiers: registers.map(({ id, ...modifier }) => ({
-      addr: `0x${id.toString(16)}`,
+      addr: hex(id),
       bitmap: bitmapText(modifier, registerWidth(id)),
     })),
   }
@@ -243,8 +243,7 @@ export function firecrackerTemplate(configuration: GuestConfiguration): Emitted 
     'MIDR_EL1, REVIDR_EL1 and AIDR_EL1: left to the host, since few kernels and versions of Firecracker let them be written',
   )
   const bits = asked.reduce((word, feature) => word | (1n << BigInt(vcpuFeatures[feature])), 0n)
-  const psci =
-    psciVersion === undefined ? [] : [{ id: psciVersionId, value: psciVersion, mask: 0xffff_ffff_ffff_ffffn }]
+  const psci = psciVersion === undefined ? [] : [{ id: psciVersionId, value: psciVersion, mask: U64 }]
   const template: CpuTemplate = {
     kvmCapabilities: asked
       .flatMap((feature) => featureCapabilities[feature]!)

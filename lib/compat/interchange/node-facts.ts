@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../../hypercalls/index.js'
-import { encodeRegister } from '../../registers/index.js'
+import { encodeRegister, hex } from '../../registers/index.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { featureIdRegister, hasAarch32 } from './configuration.js'
@@ -30,7 +30,7 @@ const withoutPrefix = (name: string): string => name.replace(/^KVM_REG_ARM_/, ''
 
 export function nodeFacts(report: Report): NodeFacts {
   const valueOf = (name: string) => {
-    const id = `0x${encodeRegister(name).toString(16)}`
+    const id = hex(encodeRegister(name))
     return report.registers.find((register) => register.id === id)?.value ?? '0x0'
   }
   const aarch32 = hasAarch32(BigInt(valueOf('ID_AA64PFR0_EL1')))

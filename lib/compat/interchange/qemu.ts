@@ -5,7 +5,7 @@ import {
   serviceBitmapOf,
   serviceBitmaps,
 } from '../../hypercalls/index.js'
-import { registerName } from '../../registers/index.js'
+import { hex, registerName } from '../../registers/index.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
@@ -51,8 +51,8 @@ export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVe
     const reset = serviceBitmapOf(id)?.resetValue
     if (value === reset) continue
     inexpressible.push(
-      `${registerName(id)} 0x${value.toString(16)}: QEMU has no option for it, and guests find what the host offers by default${
-        reset === undefined ? '' : ` (0x${reset.toString(16)})`
+      `${registerName(id)} ${hex(value)}: QEMU has no option for it, and guests find what the host offers by default${
+        reset === undefined ? '' : ` (${hex(reset)})`
       }`,
     )
   }

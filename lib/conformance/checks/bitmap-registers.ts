@@ -1,7 +1,7 @@
 /** The bitmap firmware registers: which hypercall services a guest may discover. */
 import { knownMask, type ServiceBitmap, serviceBitmaps } from '../../hypercalls/index.js'
 import type { Kvm, Vcpu } from '../../kvm/index.js'
-import { registerName } from '../../registers/index.js'
+import { hex, registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   aboutRegister,
@@ -10,7 +10,6 @@ import {
   expect,
   expectRead,
   expectWrite,
-  hex,
   isListed,
   onBareVcpu,
   onTwoVcpus,

@@ -8,6 +8,7 @@ import {
   trngReturns,
 } from '../../hypercalls/index.js'
 import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
+import { hex } from '../../registers/index.js'
 import { KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
@@ -16,7 +17,6 @@ import {
   expectResult,
   expectValue,
   expectWrite,
-  hex,
   needRegister,
   NOT_SUPPORTED,
   onVcpu,

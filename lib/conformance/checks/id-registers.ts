@@ -5,6 +5,7 @@ import {
   encodeRegister,
   type Field,
   fieldValue,
+  hex,
   registerFields,
   registerName,
 } from '../../registers/index.js'
@@ -17,7 +18,6 @@ import {
   expectRead,
   expectValue,
   expectWrite,
-  hex,
   isListed,
   onBareVm,
   onTwoVcpus,

@@ -14,7 +14,6 @@ import {
   expectRead,
   expectResult,
   expectWrite,
-  hex,
   onTwoVcpus,
   onVcpu,
   start,
@@ -22,7 +21,7 @@ import {
   withSize,
   write,
 } from '../experiments.js'
-import { encodeRegister } from '../../registers/index.js'
+import { encodeRegister, hex } from '../../registers/index.js'
 import type { Kvm } from '../../kvm/index.js'
 
 const DOCUMENT = 'arm/fw-pseudo-registers.rst, KVM_REG_ARM_PSCI_VERSION'

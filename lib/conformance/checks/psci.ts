@@ -8,6 +8,7 @@ import {
   type PsciVersion,
 } from '../../hypercalls/index.js'
 import type { Exit, Kvm, SystemEvent, Vcpu, Vm } from '../../kvm/index.js'
+import { hex } from '../../registers/index.js'
 import { capabilities, type MpState } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
@@ -21,7 +22,6 @@ import {
   expectResult,
   expectValue,
   expectWait,
-  hex,
   NOT_SUPPORTED,
   onBareVcpu,
   onVcpu,

@@ -1,7 +1,14 @@
 /** `KVM_GET_REG_LIST`, and the registers it lists. */
 import type { VcpuFd } from '../../backend.js'
 import type { Kvm, Registers, Vcpu } from '../../kvm/index.js'
-import { decodeRegister, encodeRegister, registerName, registerWidth } from '../../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hex,
+  registerName,
+  registerWidth,
+  U64,
+} from '../../registers/index.js'
 import { KVM_ARM_VCPU_SVE, type VcpuFeature } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, violated } from '../check.js'
 import {
@@ -10,7 +17,6 @@ import {
   expect,
   expectRead,
   expectWrite,
-  hex,
   needFeatures,
   onBareVcpu,
   onTwoVcpus,
@@ -286,7 +292,7 @@ const registers: Check[] = [
       onVcpu(kvm, (vcpu) => {
         for (const [name, value] of [
           ['x0', 0xfedc_ba98_7654_3210n],
-          ['x30', (1n << 64n) - 1n],
+          ['x30', U64],
           ['sp_el1', 1n << 63n],
           ['v31', (1n << 128n) - 1n],
           ['fpcr', 0x0100_0000n],

@@ -1,6 +1,7 @@
 /** `KVM_ARM_VM_SMCCC_FILTER`: which calls of a guest userspace takes over. */
 import { functionIds, functionNamed, serviceBitmaps } from '../../hypercalls/index.js'
 import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
+import { hex } from '../../registers/index.js'
 import { KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
@@ -13,7 +14,6 @@ import {
   expectRead,
   expectValue,
   expectWrite,
-  hex,
   isListed,
   NOT_SUPPORTED,
   onTwoVcpus,

@@ -1,6 +1,7 @@
 /** `KVM_ARM_VCPU_INIT` and `KVM_ARM_PREFERRED_TARGET`. */
 import type { VcpuFd } from '../../backend.js'
 import type { Kvm, VcpuInit } from '../../kvm/index.js'
+import { hex } from '../../registers/index.js'
 import { vcpuFeatures } from '../../uapi.js'
 import { type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
@@ -28,7 +29,7 @@ function preferredTarget(kvm: Kvm): number {
 }
 
 function expectInit(vcpu: VcpuFd, target: number, words: readonly number[], expected: Answer): void {
-  const what = `target ${target}, features ${words.map((word) => `0x${word.toString(16)}`).join(' ')}`
+  const what = `target ${target}, features ${words.map(hex).join(' ')}`
   expect(what, answerOfOutcome(vcpu.init(target, words)), expected)
 }
 

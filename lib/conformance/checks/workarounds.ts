@@ -1,7 +1,7 @@
 /** `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1` to `_3`: how far the host mitigates a Spectre variant. */
 import { functionIds, type Workaround, workarounds } from '../../hypercalls/index.js'
 import type { Vcpu } from '../../kvm/index.js'
-import { encodeRegister, registerName } from '../../registers/index.js'
+import { encodeRegister, hex, registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   aboutRegister,
@@ -11,7 +11,6 @@ import {
   expectRead,
   expectResult,
   expectWrite,
-  hex,
   isListed,
   onVcpu,
   result,
