@@ -1,7 +1,14 @@
 /** What the registers of a vCPU with a set of features are, and what they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName, kvmError } from '../kvm/errors.js'
-import { decodeRegister, hex, registerName, registerWidth, setClearPairs } from '../registers/index.js'
+import {
+  decodeRegister,
+  hex,
+  isFeatureIdRegister,
+  registerName,
+  registerWidth,
+  setClearPairs,
+} from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
@@ -82,19 +89,6 @@ export function relativeTo(
 /** Whether every nibble accepts but one value, the one it has, which the register's value tells already. */
 export function isFixed({ nibbles, invalidAfterRun }: Accepts): boolean {
   return invalidAfterRun === undefined && nibbles.every((set) => /^0*[1248]0*$/.test(set))
-}
-
-/** Op0 3, CRn 0: the feature ID registers of AArch64 and AArch32, CTR_EL0 and CLIDR_EL1. */
-export function isFeatureIdRegister(id: bigint): boolean {
-  const register = decodeRegister(id)
-  if (register.space !== 'sysreg') return false
-  const { op0, op1, crn, crm, op2 } = register.parts
-  if (op0 !== 3 || crn !== 0) return false
-  return (
-    (op1 === 0 && crm >= 1 && crm <= 7) ||
-    (op1 === 1 && crm === 0 && op2 === 1) ||
-    (op1 === 3 && crm === 0 && op2 === 1)
-  )
 }
 
 function read(vcpu: VcpuFd, id: bigint): bigint {

@@ -1,8 +1,8 @@
 import { decodePsciVersion } from '../hypercalls/index.js'
-import { decodeRegister, encodeRegister, registerFields } from '../registers/index.js'
+import { decodeRegister, encodeRegister, isAArch32IdRegister, registerFields } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import type { Capability } from '../uapi.js'
-import { differingFields, isAArch32IdRegister, meaningOf } from './verdict.js'
+import { differingFields, meaningOf } from './verdict.js'
 
 /** One thing in which two hosts differ. */
 export interface Difference {

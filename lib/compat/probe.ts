@@ -1,7 +1,7 @@
 import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { kvmError } from '../kvm/errors.js'
-import { hex, registerName, systemRegisterId } from '../registers/index.js'
+import { featureIdAt, hex, registerName } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import {
   capabilities,
@@ -95,14 +95,7 @@ function probeWritableMasks(vm: VmFd): Report['writableMasks'] {
   return [...masks.entries()]
     .filter(([, mask]) => mask !== 0n)
     .map(([index, mask]) => {
-      const op1 = index >> 6
-      const id = systemRegisterId({
-        op0: 3,
-        op1: op1 === 2 ? 3 : op1,
-        crn: 0,
-        crm: (index >> 3) & 7,
-        op2: index & 7,
-      })
+      const id = featureIdAt(index)
       return { id: hex(id), name: registerName(id), mask: hex(mask) }
     })
 }

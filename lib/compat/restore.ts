@@ -2,6 +2,7 @@ import { errnoName, type Kvm, KvmError, type Registers, type Vcpu, type Vm } fro
 import {
   decodeRegister,
   encodeRegister,
+  featureIdIndex,
   hex,
   registerName,
   registerWidth,
@@ -281,7 +282,7 @@ const clearing = new Map(setClearPairs.map(([set, clear]) => [clear, set]))
 
 /** What is written after what; a register is in the first that takes it. */
 const phases: readonly ((id: bigint) => boolean)[] = [
-  isIdRegister,
+  (id) => featureIdIndex(id) !== undefined,
   (id) => ['firmware', 'bitmap'].includes(decodeRegister(id).space),
   // PMCR_EL0.N decides how many counters the others have bits for.
   (id) => id === PSTATE || id === PMCR_EL0,
@@ -289,12 +290,6 @@ const phases: readonly ((id: bigint) => boolean)[] = [
   (id) => !counters.has(id),
   () => true,
 ]
-
-/** Op0 3, CRn 0: what identifies a CPU. */
-function isIdRegister(id: bigint): boolean {
-  const register = decodeRegister(id)
-  return register.space === 'sysreg' && register.parts.op0 === 3 && register.parts.crn === 0
-}
 
 /** 0 as undefined, or the errno's name. */
 function writeOne(registers: Registers, id: bigint, value: bigint): string | undefined {

@@ -1,7 +1,7 @@
 /** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import { encodeRegister, hex, registerName, registerWidth } from '../registers/index.js'
+import { encodeRegister, hex, isFeatureIdRegister, registerName, registerWidth } from '../registers/index.js'
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
 import {
   deviceTypes,
@@ -17,7 +17,7 @@ import {
   type VcpuFeature,
   vcpuFeatures,
 } from '../uapi.js'
-import { BASE, isFeatureIdRegister, type ProbedConfiguration } from './configurations.js'
+import { BASE, type ProbedConfiguration } from './configurations.js'
 import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
 import { probeLossyRegisters } from './lossy-registers.js'
 import { featureWord, freeze, initialise, onVcpu, onVm, pendSError } from './scratch.js'

@@ -13,6 +13,8 @@ import {
   type Field,
   fieldValue,
   hex,
+  implementationIds,
+  isAArch32IdRegister,
   registerFields,
   registerName,
 } from '../registers/index.js'
@@ -122,7 +124,6 @@ const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
-const identities = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
 
 /** What a finding says of one register, before it is known whether it stops the move. */
 type Told = Pick<Finding, 'source' | 'destination' | 'meaning' | 'remedy'> & {
@@ -232,7 +233,7 @@ class Judge {
         },
       ]
     }
-    if (identities.has(id)) return [identityRefused(source, destination, this.#kvm)]
+    if (implementationIds.includes(id)) return [identityRefused(source, destination, this.#kvm)]
     if (found.outcome === 'differs' && this.#isUnknownToGuest(id)) {
       return [
         {
@@ -621,12 +622,4 @@ function read(registers: Registers, id: bigint): bigint {
     if (error instanceof KvmError) return 0n
     throw error
   }
-}
-
-/** Op0 3, op1 0, CRn 0, CRm 1 to 3: the ID registers of AArch32. */
-export function isAArch32IdRegister(id: bigint): boolean {
-  const register = decodeRegister(id)
-  if (register.space !== 'sysreg') return false
-  const { op0, op1, crn, crm } = register.parts
-  return op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 3
 }

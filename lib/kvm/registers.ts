@@ -1,5 +1,12 @@
 import type { VcpuFd } from '../backend.js'
-import { decodeRegister, encodeRegister, hex, registerWidth } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hex,
+  implementationIds,
+  isFeatureIdRegister,
+  registerWidth,
+} from '../registers/index.js'
 import { errnos } from '../uapi.js'
 import { check, KvmError, kvmError } from './errors.js'
 import type { FirstRun } from './ordering.js'
@@ -139,17 +146,13 @@ export class Registers {
   }
 }
 
+const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
+
 /**
- * Whether the first run freezes a register: the bitmap firmware registers, and the feature ID registers
- * (op0 3, op1 0, 1 or 3, CRn 0) but MPIDR_EL1 and CLIDR_EL1, which are each vCPU's own.
+ * Whether the first run freezes a register: the bitmap firmware registers, and what tells of the CPU but CLIDR_EL1 and MPIDR_EL1, which
+ * are each vCPU's own.
  */
 export function isFrozenByFirstRun(id: bigint): boolean {
-  const register = decodeRegister(id)
-  if (register.space === 'bitmap') return true
-  if (register.space !== 'sysreg') return false
-  const { op0, op1, crn, crm, op2 } = register.parts
-  if (op0 !== 3 || crn !== 0 || crm > 7) return false
-  if (op1 === 0) return !(crm === 0 && op2 === 5)
-  if (op1 === 1) return crm === 0 && op2 === 7
-  return op1 === 3 && crm === 0 && op2 === 1
+  if (implementationIds.includes(id)) return true
+  return isFeatureIdRegister(id) ? id !== CLIDR_EL1 : decodeRegister(id).space === 'bitmap'
 }

@@ -17,7 +17,7 @@ import type { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
 import { Vcpu, type VcpuInit } from './vcpu.js'
-import { hex, systemRegisterId } from '../registers/index.js'
+import { featureIdAt, hex } from '../registers/index.js'
 
 export interface MemoryMapping {
   /** Guest physical address, a multiple of the page size. */
@@ -185,7 +185,7 @@ export class Vm implements Disposable {
     check(this.#fd.getRegWritableMasks(0, masks), { syscall: 'KVM_ARM_GET_REG_WRITABLE_MASKS' })
     const result = new Map<bigint, bigint>()
     for (const [index, mask] of masks.entries()) {
-      if (mask !== 0n) result.set(featureIdRegister(index), mask)
+      if (mask !== 0n) result.set(featureIdAt(index), mask)
     }
     return result
   }
@@ -238,10 +238,4 @@ export class Vm implements Disposable {
   [Symbol.dispose](): void {
     this.close()
   }
-}
-
-/** The register an entry of the writable masks is about (`api.rst`, `KVM_ARM_GET_REG_WRITABLE_MASKS`): op0 3, CRn 0. */
-function featureIdRegister(index: number): bigint {
-  const op1 = index >> 6
-  return systemRegisterId({ op0: 3, op1: op1 === 2 ? 3 : op1, crn: 0, crm: (index >> 3) & 7, op2: index & 7 })
 }

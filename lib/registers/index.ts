@@ -8,6 +8,14 @@ export {
   type SafeRule,
 } from './fields.js'
 export { hex, idFromParts, type IdParts, idParts, registerWidth, U64 } from './id.js'
+export {
+  featureIdAt,
+  featureIdIndex,
+  implementationIds,
+  isAArch32IdRegister,
+  isFeatureIdRegister,
+  isIdRegister,
+} from './id-registers.js'
 export { nearestNames } from './nearest.js'
 export { setClearPairs } from './pmu.js'
 export {

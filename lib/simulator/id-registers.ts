@@ -1,5 +1,5 @@
 /** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
-import { decodeRegister, encodeRegister, U64 } from '../registers/index.js'
+import { encodeRegister, implementationIds, isFeatureIdRegister, U64 } from '../registers/index.js'
 import type { Accepts, Report, ReportedRegister } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { NibbleSets } from './nibbles.js'
@@ -8,15 +8,6 @@ import type { Register, VcpuState } from './state.js'
 
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const CTR_EL0 = encodeRegister('CTR_EL0')
-const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
-
-/** Op0 3, op1 0, CRn 0, CRm 1 to 7, and CTR_EL0: one value for the whole VM. */
-function isFeatureIdRegister(id: bigint): boolean {
-  const register = decodeRegister(id)
-  if (register.space !== 'sysreg') return false
-  const { op0, op1, crn, crm } = register.parts
-  return id === CTR_EL0 || (op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 7)
-}
 
 /** What a VM's vCPU reads: its configuration's value but for the bits that belong to the VM. */
 function readVmWide({ vm, values }: VcpuState, id: bigint, slot: number): bigint {
@@ -151,7 +142,7 @@ export function idRegister(
 ): Register | undefined {
   const id = BigInt(register.id)
   if (id === CLIDR_EL1) return new CacheLevelIdRegister(slot, accepts, report)
-  if (implementationIds.has(id)) {
+  if (implementationIds.includes(id)) {
     if ((report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) <= 0) return undefined
     const mask = report.writableMasks?.find((entry) => entry.id === register.id)?.mask
     return new ImplementationIdRegister(id, slot, BigInt(mask ?? 0))

@@ -1,6 +1,5 @@
 import type { DeviceFd, GuestMemoryFd, VcpuFd, VmFd } from '../backend.js'
-import { decodeRegister } from '../registers/index.js'
-import type { Report } from '../report/report.js'
+import { featureIdIndex } from '../registers/index.js'
 import {
   deviceTypes,
   errnos,
@@ -77,7 +76,7 @@ export class SimulatedVm implements VmFd {
     if (writableMasks === null || range !== 0) return -errnos.EINVAL
     masks.fill(0n, 0, KVM_ARM_FEATURE_ID_RANGE_SIZE)
     for (const entry of writableMasks) {
-      const index = maskIndex(entry)
+      const index = featureIdIndex(BigInt(entry.id))
       if (index !== undefined) masks[index] = BigInt(entry.mask)
     }
     return 0
@@ -159,12 +158,4 @@ export class SimulatedVm implements VmFd {
     const isFilter = group === KVM_ARM_VM_SMCCC_CTRL && attribute === KVM_ARM_VM_SMCCC_FILTER
     return isFilter ? 0 : -errnos.ENXIO
   }
-}
-
-/** Place of an ID register among the 192 masks: op1 (0, 1, and 3 as 2) × 64 + CRm × 8 + op2. */
-function maskIndex({ id }: NonNullable<Report['writableMasks']>[number]): number | undefined {
-  const register = decodeRegister(BigInt(id))
-  if (register.space !== 'sysreg') return undefined
-  const { op1, crm, op2 } = register.parts
-  return (op1 === 3 ? 2 : op1) * 64 + crm * 8 + op2
 }

@@ -1,5 +1,5 @@
 import { functionIds, hypercallFunctions } from '../hypercalls/index.js'
-import { encodeRegister, hex, registerWidth, U64 } from '../registers/index.js'
+import { encodeRegister, featureIdAt, hex, registerWidth, U64 } from '../registers/index.js'
 import {
   capabilities,
   deviceTypes,
@@ -52,6 +52,10 @@ interface GeneratedVm {
 const bit = (feature: keyof typeof vcpuFeatures): number => 1 << vcpuFeatures[feature]
 
 const ID_AA64PFR0_EL1 = 0x6030_0000_0013_c020n
+/** Op0 3, op1 0, CRn 0. */
+const ID_REGISTERS: ReadonlySet<bigint> = new Set(
+  Array.from({ length: 64 }, (_, index) => featureIdAt(index)),
+)
 const GIC_FIELD = 0xfn << 24n
 
 /** Registers asked about before a list is known. */
@@ -458,7 +462,7 @@ export class CallGenerator {
       const { vcpu: sibling } = this.#random.pick(vcpu.vm.vcpus)
       this.#next.push({ op: 'get_one_reg', vcpu: sibling, id: hex(id) })
     }
-    if (isFeatureId(id) && this.#random.oneIn(3)) {
+    if (ID_REGISTERS.has(id) && this.#random.oneIn(3)) {
       this.#next.push({ op: 'get_one_reg', vcpu: number, id: hex(this.#random.pick(FIRMWARE)) })
     }
     return call
@@ -478,7 +482,7 @@ export class CallGenerator {
       return this.#oddId(this.#random.oneIn(3) ? this.#random.pick(FIRMWARE) : this.#random.pick(ids))
     }
     if (choice < 13) {
-      const identity = ids.filter((id) => isFeatureId(id) && this.#seen.get(id) !== 0n)
+      const identity = ids.filter((id) => ID_REGISTERS.has(id) && this.#seen.get(id) !== 0n)
       if (identity.length > 0) return this.#random.pick(identity)
     }
     const id = this.#random.pick(ids)
@@ -514,7 +518,7 @@ export class CallGenerator {
     const one = BigInt.asUintN(width, 1n << BigInt(this.#random.below(width)))
     // Of an ID register every nibble has values of its own that are accepted.
     switch (
-      isFeatureId(id) && this.#random.below(4) > 0 ? 2 + this.#random.below(4) : this.#random.below(9)
+      ID_REGISTERS.has(id) && this.#random.below(4) > 0 ? 2 + this.#random.below(4) : this.#random.below(9)
     ) {
       case 0:
         return before
@@ -712,11 +716,6 @@ function freeId(taken: ReadonlySet<number>): number {
   for (let id = 0; ; id++) if (!taken.has(id)) return id
 }
 
-/** Op0 3, op1 0, CRn 0, CRm 0 to 7. */
-function isFeatureId(id: bigint): boolean {
-  return id >= 0x6030_0000_0013_c000n && id <= 0x6030_0000_0013_c03fn
-}
-
 /** What a guest runs by, or may be interrupted by: its mode, system registers that are no ID registers, timers. */
 function isOddToWrite(id: bigint): boolean {
   return id === PSTATE || isHeldByCpu(id)
@@ -724,7 +723,7 @@ function isOddToWrite(id: bigint): boolean {
 
 /** A system register other than a feature ID register. */
 function isHeldByCpu(id: bigint): boolean {
-  return ((id >> 16n) & 0xfffn) === 0x13n && !isFeatureId(id)
+  return ((id >> 16n) & 0xfffn) === 0x13n && !ID_REGISTERS.has(id)
 }
 
 /** The id with a width that is safe in its space. */

@@ -4,11 +4,10 @@
  */
 import type { Backend } from '../../lib/backend.js'
 import { capture, captureHost } from '../../lib/compat/capture.js'
-import { isFeatureIdRegister } from '../../lib/compat/configurations.js'
 import { attemptRestore, type RegisterOutcome, type RestoreAttempt } from '../../lib/compat/restore.js'
 import type { State } from '../../lib/compat/state.js'
 import { type Kvm, KvmError, openKvm, type Registers } from '../../lib/kvm/index.js'
-import { decodeRegister, registerWidth } from '../../lib/registers/index.js'
+import { decodeRegister, isFeatureIdRegister, registerWidth } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/simulator/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
 import { recordedHosts } from './lab-hosts.js'

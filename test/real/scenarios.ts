@@ -5,8 +5,12 @@
 import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { initialise, listRegisters, onVcpu, onVm, freeze, featureWord } from '../../lib/compat/scratch.js'
 import { errnoName } from '../../lib/kvm/errors.js'
-import { isFeatureIdRegister } from '../../lib/compat/configurations.js'
-import { encodeRegister, registerName, registerWidth } from '../../lib/registers/index.js'
+import {
+  encodeRegister,
+  isFeatureIdRegister,
+  registerName,
+  registerWidth,
+} from '../../lib/registers/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
 
 export interface Answer {

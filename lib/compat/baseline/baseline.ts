@@ -1,5 +1,5 @@
 import { serviceBitmaps } from '../../hypercalls/index.js'
-import { decodeRegister, encodeRegister, hex, U64 } from '../../registers/index.js'
+import { decodeRegister, encodeRegister, hex, implementationIds, U64 } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -31,7 +31,6 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
-const implementationIds: readonly bigint[] = ['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister)
 const SSBS = 0xf0n
 
 /** Features that add to what a guest is shown, and are elected where all hosts have them. */

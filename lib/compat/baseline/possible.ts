@@ -1,9 +1,8 @@
 /** Which values a host lets userspace give the registers of a fresh VM, from what its report found out. */
-import { encodeRegister, registerWidth } from '../../registers/index.js'
+import { implementationIds, isFeatureIdRegister, registerWidth } from '../../registers/index.js'
 import type { Configuration, Report, ReportedRegister } from '../../report/report.js'
 import { listRegisters } from '../../simulator/index.js'
 import type { VcpuFeature } from '../../uapi.js'
-import { isFeatureIdRegister } from '../configurations.js'
 
 /** Sixteen sets of a nibble's values, from bits 3:0 upwards; bit n of each stands for n. */
 export type Nibbles = readonly number[]
@@ -20,8 +19,6 @@ export interface Possible {
   /** Whether KVM drops what is written: the AArch32 registers of a host without AArch32, whose content means nothing. */
   readonly ignored: boolean
 }
-
-const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
 
 /** Whether KVM lets userspace write MIDR_EL1, REVIDR_EL1 and AIDR_EL1 of a VM that asks for it. */
 export function hasWritableImplementationIds(report: Report): boolean {
@@ -54,7 +51,7 @@ function keyOf(features: readonly VcpuFeature[]): string {
 
 /**
  * Every register of a vCPU of a configuration, by id.
- * @param implementationIds whether `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled on the VM
+ * @param options.withImplementationIds whether `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled on the VM
  */
 export function possibleValues(
   report: Report,
@@ -68,7 +65,7 @@ export function possibleValues(
   const entries = listRegisters(report, configuration).map((register): [bigint, Possible] => {
     const id = BigInt(register.id)
     const initial = register.value === null ? null : BigInt(register.value)
-    const isImplementationId = implementationIds.has(id)
+    const isImplementationId = implementationIds.includes(id)
     const isId = isFeatureIdRegister(id)
     const nibbles = isId
       ? identificationNibbles(initial!, accepts.get(register.id))

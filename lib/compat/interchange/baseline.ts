@@ -1,12 +1,7 @@
 import type { Baseline } from '../baseline/format.js'
-import { encodeRegister, hex, registerName, registerWidth, U64 } from '../../registers/index.js'
+import { encodeRegister, hex, isIdRegister, registerName, registerWidth, U64 } from '../../registers/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../../uapi.js'
-import {
-  type ConfiguredRegister,
-  featureIdRegister,
-  type GuestConfiguration,
-  vectorLengthsOf,
-} from './configuration.js'
+import { type ConfiguredRegister, type GuestConfiguration, vectorLengthsOf } from './configuration.js'
 import type { CpuTemplate } from './firecracker.js'
 
 /** What a guest configured by a baseline is shown. */
@@ -67,15 +62,11 @@ export function baselineOfTemplate({ vcpuFeatures: words, registers }: CpuTempla
     psciVersion: psci === undefined ? null : hex(psci.value),
     vectorLengths: null,
     bitmaps: [],
-    idRegisters: rest.filter(isFeatureId),
-    registers: rest.filter((register) => !isFeatureId(register)),
+    idRegisters: rest.filter(({ id }) => isIdRegister(BigInt(id))),
+    registers: rest.filter(({ id }) => !isIdRegister(BigInt(id))),
     unreconciled: [],
     classes: [[name]],
   }
-}
-
-function isFeatureId({ id }: { id: string }): boolean {
-  return featureIdRegister(BigInt(id)) !== undefined
 }
 
 /** The features of a vCPU, from what Firecracker asks for by itself. */

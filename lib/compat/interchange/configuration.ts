@@ -3,6 +3,8 @@ import {
   decodeRegister,
   encodeRegister,
   fieldValue,
+  isAArch32IdRegister,
+  isIdRegister,
   registerFields,
   registerWidth,
 } from '../../registers/index.js'
@@ -42,15 +44,6 @@ export function vectorLengthsOf(value: bigint): number[] {
     .map((bit) => (bit + 1) * 128)
 }
 
-/** Whether a register is a feature ID register of AArch64 or AArch32 (op0 3, op1 0, CRn 0, CRm 1 to 7), and of which. */
-export function featureIdRegister(id: bigint): 'aarch32' | 'aarch64' | undefined {
-  const register = decodeRegister(id)
-  if (register.space !== 'sysreg') return undefined
-  const { op0, op1, crn, crm } = register.parts
-  if (op0 !== 3 || op1 !== 0 || crn !== 0 || crm < 1 || crm > 7) return undefined
-  return crm <= 3 ? 'aarch32' : 'aarch64'
-}
-
 /** Whether a guest that reads this from ID_AA64PFR0_EL1 has AArch32 at EL0: without it the AArch32 ID registers say nothing. */
 export function hasAarch32(pfr0: bigint): boolean {
   const field = registerFields(pfr0Id).find(({ name }) => name === 'EL0')!
@@ -79,10 +72,7 @@ export function guestConfiguration(
     features,
     psciVersion: registers.get(psciVersionId),
     bitmaps: valued((id) => decodeRegister(id).space === 'bitmap'),
-    idRegisters: valued((id) => {
-      const kind = featureIdRegister(id)
-      return kind === 'aarch64' || (kind === 'aarch32' && aarch32) || id === ctrId
-    }),
+    idRegisters: valued((id) => id === ctrId || (isIdRegister(id) && (aarch32 || !isAArch32IdRegister(id)))),
     vectorLengths: features.includes('sve') ? vectorLengthsOf(registers.get(vectorLengthsId)) : [],
     leftToHosts: [],
   }

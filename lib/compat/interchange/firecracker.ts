@@ -3,7 +3,14 @@
  * decided by `custom_cpu_template.rs`, `templates.rs` and `templates_serde.rs` under `src/vmm/src/cpu_config`).
  */
 import * as v from 'valibot'
-import { encodeRegister, hex, registerName, registerWidth, U64 } from '../../registers/index.js'
+import {
+  encodeRegister,
+  hex,
+  implementationIds,
+  registerName,
+  registerWidth,
+  U64,
+} from '../../registers/index.js'
 import { FormatError, jsonPath, parseJson } from '../../report/document.js'
 import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '../../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
@@ -204,7 +211,6 @@ function bitmapText({ filter, value }: BitModifier, width: number): string {
 }
 
 const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-const implementationIds = new Set(['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister))
 
 /** Features Firecracker can be asked for by a template, with the capabilities it should insist on for them. */
 const featureCapabilities: Readonly<Partial<Record<VcpuFeature, readonly Capability[]>>> = {
@@ -251,7 +257,7 @@ export function firecrackerTemplate(configuration: GuestConfiguration): Emitted 
       .toSorted((a, b) => a.number - b.number),
     vcpuFeatures: bits === 0n ? [] : [{ index: 0, filter: bits, value: bits }],
     registers: [...psci, ...bitmaps, ...idRegisters]
-      .filter(({ id, mask }) => mask !== 0n && !implementationIds.has(id))
+      .filter(({ id, mask }) => mask !== 0n && !implementationIds.includes(id))
       .map(({ id, value, mask }) => ({ id, filter: mask, value: value & mask })),
   }
   return { template, text: formatCpuTemplate(template), inexpressible }

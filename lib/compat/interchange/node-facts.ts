@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../../hypercalls/index.js'
-import { encodeRegister, hex } from '../../registers/index.js'
+import { encodeRegister, hex, isAArch32IdRegister, isIdRegister } from '../../registers/index.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
-import { featureIdRegister, hasAarch32 } from './configuration.js'
+import { hasAarch32 } from './configuration.js'
 
 /** What is told about a node of a cluster to those who place VMs on it. */
 export interface NodeFacts {
@@ -43,9 +43,8 @@ export function nodeFacts(report: Report): NodeFacts {
     bitmaps: report.bitmaps.map(({ name, mask }) => ({ name: withoutPrefix(name), mask })),
     workarounds: report.workarounds.map(({ name, value }) => ({ name: withoutPrefix(name), value })),
     idRegisters: report.registers.flatMap(({ id, name, value }) => {
-      const kind = featureIdRegister(BigInt(id))
-      const shown = kind === 'aarch64' || (kind === 'aarch32' && aarch32)
-      return shown && value !== null ? [{ name, value }] : []
+      const isShown = isIdRegister(BigInt(id)) && (aarch32 || !isAArch32IdRegister(BigInt(id)))
+      return isShown && value !== null ? [{ name, value }] : []
     }),
   }
 }

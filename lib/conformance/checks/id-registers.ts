@@ -1,11 +1,12 @@
 /** The feature ID registers: what a VM may be told it is. */
 import type { Vcpu, Vm } from '../../kvm/index.js'
 import {
-  decodeRegister,
   encodeRegister,
   type Field,
   fieldValue,
   hex,
+  implementationIds,
+  isFeatureIdRegister,
   registerFields,
   registerName,
 } from '../../registers/index.js'
@@ -34,8 +35,6 @@ const IMPLEMENTATION = 'api.rst, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'
 
 const PFR0 = encodeRegister('ID_AA64PFR0_EL1')
 const CLIDR = encodeRegister('CLIDR_EL1')
-/** What tells a guest whose CPU it has: writable by a capability of its own only. */
-const implementationIds = ['MIDR_EL1', 'REVIDR_EL1', 'AIDR_EL1'].map(encodeRegister)
 
 /** Values below which KVM does not let a guest be told, although a lower one would promise less. */
 const floors: Readonly<Record<string, bigint>> = {
@@ -150,15 +149,9 @@ function saferRegisters(vcpu: Vcpu, vm: Vm): { id: bigint; limit: bigint; safer:
   return [...changes.values()]
 }
 
-/** Listed registers with op0 3, op1 0, CRn 0 and CRm 1 to 7, and CTR_EL0. */
+/** Those a vCPU lists that are its VM's. */
 function listedIdRegisters({ registers }: Vcpu): bigint[] {
-  const ctr = encodeRegister('CTR_EL0')
-  return [...registers.list()].filter((id) => {
-    const register = decodeRegister(id)
-    if (register.space !== 'sysreg') return false
-    const { op0, op1, crn, crm } = register.parts
-    return id === ctr || (op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 7)
-  })
+  return [...registers.list()].filter((id) => isFeatureIdRegister(id) && id !== CLIDR)
 }
 
 /**
