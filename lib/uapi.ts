@@ -126,6 +126,25 @@ export const exitReasons = {
   KVM_EXIT_ARM_SEA: 41,
 } as const
 
+/** Byte offsets in `struct kvm_run`, by its fields. What is in a group is in the union that starts at 32. */
+export const kvmRun = {
+  immediate_exit: 1,
+  exit_reason: 8,
+  debug: { hsr: 32, hsr_high: 36, far: 40 },
+  fail_entry: { hardware_entry_failure_reason: 32, cpu: 40 },
+  mmio: { phys_addr: 32, data: 40, len: 48, is_write: 52 },
+  hypercall: { nr: 32, args: [40, 48, 56, 64, 72, 80], ret: 88, flags: 96 },
+  internal: { suberror: 32, ndata: 36, data: 40 },
+  /** Before 5.19 there is no `ndata`, and `data` is a word of flags. */
+  system_event: { type: 32, ndata: 36, data: 40 },
+  arm_nisv: { esr_iss: 32, fault_ipa: 40 },
+  memory_fault: { flags: 32, gpa: 40, size: 48 },
+  arm_sea: { flags: 32, esr: 40, gva: 48, gpa: 56 },
+} as const
+
+/** `KVM_HYPERCALL_EXIT_SMC`, of `kvm_run.hypercall.flags`. */
+export const KVM_HYPERCALL_EXIT_SMC = 1n
+
 /** `KVM_SYSTEM_EVENT_*`. */
 export const systemEvents = {
   shutdown: 1,
@@ -166,6 +185,41 @@ export const KVM_MEM_READONLY = 2
 /** Attribute groups of a VM (`KVM_{HAS,SET}_DEVICE_ATTR` on its fd). */
 export const KVM_ARM_VM_SMCCC_CTRL = 0
 export const KVM_ARM_VM_SMCCC_FILTER = 0n
+
+/** `KVM_SMCCC_FILTER_*`, under the names this library gives them. */
+export const smcccFilterActions = { handle: 0, deny: 1, forward: 2 } as const
+
+/** `sizeof(struct kvm_smccc_filter)`: u32 base, u32 nr_functions, u8 action, u8 pad[15]. */
+export const SMCCC_FILTER_SIZE = 24
+/** Where its pads begin. */
+export const SMCCC_FILTER_PAD = 9
+
+/** `struct kvm_smccc_filter`, but for its pads. */
+export interface SmcccFilter {
+  /** The first function id, 32 bits. */
+  base: number
+  /** How many function ids from there on, 32 bits. */
+  nr: number
+  /** One of `smcccFilterActions`; 8 bits. */
+  action: number
+}
+
+/** The bytes of a filter; numbers are cut to the widths of its fields. */
+export function packSmcccFilter({ base, nr, action }: SmcccFilter): Uint8Array {
+  const bytes = new Uint8Array(SMCCC_FILTER_SIZE)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, base, true)
+  view.setUint32(4, nr, true)
+  view.setUint8(8, action)
+  return bytes
+}
+
+/** The inverse of `packSmcccFilter`, of 24 bytes or more; null where a pad is not 0. */
+export function unpackSmcccFilter(bytes: Uint8Array): SmcccFilter | null {
+  if (bytes.subarray(SMCCC_FILTER_PAD, SMCCC_FILTER_SIZE).some((byte) => byte !== 0)) return null
+  const view = new DataView(bytes.buffer, bytes.byteOffset, SMCCC_FILTER_SIZE)
+  return { base: view.getUint32(0, true), nr: view.getUint32(4, true), action: view.getUint8(8) }
+}
 
 /** Attribute groups of a vCPU. */
 export const KVM_ARM_VCPU_PMU_V3_CTRL = 0

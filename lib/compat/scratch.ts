@@ -1,6 +1,6 @@
 import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { check } from '../kvm/errors.js'
-import { KVM_ARM_VCPU_SVE, KVM_VCPU_EVENTS_SIZE, vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { KVM_ARM_VCPU_SVE, KVM_VCPU_EVENTS_SIZE, kvmRun, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 
 /** `kvm_vcpu_init.features[0]` for features by name. */
 export function featureWord(features: readonly VcpuFeature[]): number {
@@ -48,9 +48,9 @@ export function listRegisters(vcpu: VcpuFd): BigUint64Array {
 /** `KVM_RUN` that executes nothing and sets the VM's has-ran-once flag: what `KVM_RUN` answered, `-EINTR` when all is well. */
 export function freeze(vcpu: VcpuFd): number {
   const page = new Uint8Array(vcpu.runPage)
-  page[1] = 1
+  page[kvmRun.immediate_exit] = 1
   const outcome = vcpu.runSync(0)
-  page[1] = 0
+  page[kvmRun.immediate_exit] = 0
   return outcome
 }
 

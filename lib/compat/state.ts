@@ -4,6 +4,7 @@
  * the VM chose them and sets them again. This file is its only definition, as report.ts is the report's.
  */
 import * as v from 'valibot'
+import type { FilterAction } from '../kvm/index.js'
 import { idParts, registerWidth } from '../registers/index.js'
 import { ARM64, coprocessors, sizes } from '../registers/id.js'
 import {
@@ -15,7 +16,7 @@ import {
 } from '../report/document.js'
 import { hex, hex64, host, int32, text } from '../report/entries.js'
 import { feature } from '../report/report.js'
-import { capabilities, mpStates, type Capability, type MpState } from '../uapi.js'
+import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
 
 const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
 
@@ -51,7 +52,11 @@ export const stateSchema = v.strictObject({
     capabilities: v.array(v.picklist(Object.keys(capabilities) as Capability[])),
     /** What userspace put into the SMCCC filter: `count` functions from `base`. */
     smcccFilter: v.array(
-      v.strictObject({ base: uint32, count: uint32, action: v.picklist(['handle', 'deny', 'forward']) }),
+      v.strictObject({
+        base: uint32,
+        count: uint32,
+        action: v.picklist(Object.keys(smcccFilterActions) as FilterAction[]),
+      }),
     ),
   }),
   vcpus: v.pipe(v.array(vcpu), v.minLength(1), v.maxLength(4096)),

@@ -14,6 +14,8 @@ import {
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
+  packSmcccFilter,
+  smcccFilterActions,
   type VcpuFeature,
   vcpuFeatures,
 } from '../uapi.js'
@@ -147,7 +149,7 @@ export function probeTraits(
     sErrorWakes: probeSErrorWakes(kvm, type),
     smcccFilter: onVm(kvm, type, (vm) => {
       if (vm.hasDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER) < 0) return null
-      const nothingAtZero = new Uint8Array(24)
+      const nothingAtZero = packSmcccFilter({ base: 0, nr: 0, action: smcccFilterActions.handle })
       const outcome = vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, nothingAtZero)
       return { emptyRangeAtZero: answer(outcome) }
     }),

@@ -1,4 +1,4 @@
-import { exitReasons, systemEvents } from '../uapi.js'
+import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../uapi.js'
 
 /** Why `KVM_RUN` came back: `struct kvm_run`, told apart by `reason`. Addresses and data are unsigned. */
 export type Exit =
@@ -27,68 +27,78 @@ export type Exit =
 /** `KVM_SYSTEM_EVENT_*`; a number this library does not know is given as such. */
 export type SystemEvent = keyof typeof systemEvents | number
 
-/** `struct kvm_run.immediate_exit`, one byte: `KVM_RUN` returns `EINTR` at once when it is not 0. */
-export const IMMEDIATE_EXIT_OFFSET = 1
-
-/** `struct kvm_run.mmio.data`, eight bytes. */
-export const MMIO_DATA_OFFSET = 40
-
 const events = new Map<number, SystemEvent>(
   Object.entries(systemEvents).map(([name, number]) => [number, name as keyof typeof systemEvents]),
 )
 
-/** Reads the exit from a `kvm_run` page (`include/uapi/linux/kvm.h:struct kvm_run`; the union starts at byte 32). */
+/** Reads the exit from a `kvm_run` page (`include/uapi/linux/kvm.h:struct kvm_run`). */
 export function decodeExit(run: DataView): Exit {
   const u32 = (offset: number): number => run.getUint32(offset, true)
   const u64 = (offset: number): bigint => run.getBigUint64(offset, true)
-  const words = (count: number): bigint[] =>
-    Array.from({ length: Math.min(count, 16) }, (_, index) => u64(40 + 8 * index))
-  const exitReason = u32(8)
+  const words = (offset: number, count: number): bigint[] =>
+    Array.from({ length: Math.min(count, 16) }, (_, index) => u64(offset + 8 * index))
+  const exitReason = u32(kvmRun.exit_reason)
   switch (exitReason) {
     case exitReasons.KVM_EXIT_MMIO: {
-      const size = u32(48)
+      const { phys_addr, data, len, is_write } = kvmRun.mmio
+      const size = u32(len)
       // A read's data is what was there before: not the guest's.
-      const write = run.getUint8(52) !== 0
+      const write = run.getUint8(is_write) !== 0
       return {
         reason: 'mmio',
-        address: u64(32),
+        address: u64(phys_addr),
         size,
         write,
-        data: write ? BigInt.asUintN(8 * size, u64(MMIO_DATA_OFFSET)) : 0n,
+        data: write ? BigInt.asUintN(8 * size, u64(data)) : 0n,
       }
     }
-    case exitReasons.KVM_EXIT_SYSTEM_EVENT:
-      // Before 5.19 there is no count at byte 36, only the flags at byte 40.
+    case exitReasons.KVM_EXIT_SYSTEM_EVENT: {
+      const { type, ndata, data } = kvmRun.system_event
       return {
         reason: 'system-event',
-        event: events.get(u32(32)) ?? u32(32),
-        flags: u64(40),
-        data: words(u32(36)),
+        event: events.get(u32(type)) ?? u32(type),
+        flags: u64(data),
+        data: words(data, u32(ndata)),
       }
-    case exitReasons.KVM_EXIT_HYPERCALL:
+    }
+    case exitReasons.KVM_EXIT_HYPERCALL: {
+      const { nr, flags } = kvmRun.hypercall
       return {
         reason: 'hypercall',
-        functionId: Number(BigInt.asUintN(32, u64(32))),
-        conduit: (u64(96) & 1n) === 1n ? 'smc' : 'hvc',
+        functionId: Number(BigInt.asUintN(32, u64(nr))),
+        conduit: (u64(flags) & KVM_HYPERCALL_EXIT_SMC) === 0n ? 'hvc' : 'smc',
       }
-    case exitReasons.KVM_EXIT_INTERNAL_ERROR:
-      return { reason: 'internal-error', suberror: u32(32), data: words(u32(36)) }
-    case exitReasons.KVM_EXIT_ARM_NISV:
-      return { reason: 'nisv', esrIss: u64(32), address: u64(40) }
-    case exitReasons.KVM_EXIT_MEMORY_FAULT:
-      return { reason: 'memory-fault', flags: u64(32), address: u64(40), size: u64(48) }
-    case exitReasons.KVM_EXIT_FAIL_ENTRY:
-      return { reason: 'fail-entry', hardwareReason: u64(32), cpu: u32(40) }
-    case exitReasons.KVM_EXIT_DEBUG:
-      return { reason: 'debug', esr: BigInt(u32(32)) | (BigInt(u32(36)) << 32n), address: u64(40) }
-    case exitReasons.KVM_EXIT_ARM_SEA:
+    }
+    case exitReasons.KVM_EXIT_INTERNAL_ERROR: {
+      const { suberror, ndata, data } = kvmRun.internal
+      return { reason: 'internal-error', suberror: u32(suberror), data: words(data, u32(ndata)) }
+    }
+    case exitReasons.KVM_EXIT_ARM_NISV: {
+      const { esr_iss, fault_ipa } = kvmRun.arm_nisv
+      return { reason: 'nisv', esrIss: u64(esr_iss), address: u64(fault_ipa) }
+    }
+    case exitReasons.KVM_EXIT_MEMORY_FAULT: {
+      const { flags, gpa, size } = kvmRun.memory_fault
+      return { reason: 'memory-fault', flags: u64(flags), address: u64(gpa), size: u64(size) }
+    }
+    case exitReasons.KVM_EXIT_FAIL_ENTRY: {
+      const { hardware_entry_failure_reason, cpu } = kvmRun.fail_entry
+      return { reason: 'fail-entry', hardwareReason: u64(hardware_entry_failure_reason), cpu: u32(cpu) }
+    }
+    case exitReasons.KVM_EXIT_DEBUG: {
+      const { hsr, hsr_high, far } = kvmRun.debug
+      return { reason: 'debug', esr: BigInt(u32(hsr)) | (BigInt(u32(hsr_high)) << 32n), address: u64(far) }
+    }
+    case exitReasons.KVM_EXIT_ARM_SEA: {
+      const { flags, esr, gva, gpa } = kvmRun.arm_sea
       return {
         reason: 'sea',
-        flags: u64(32),
-        esr: u64(40),
-        virtualAddress: u64(48),
-        physicalAddress: u64(56),
+        flags: u64(flags),
+        esr: u64(esr),
+        virtualAddress: u64(gva),
+        physicalAddress: u64(gpa),
       }
+    }
     case exitReasons.KVM_EXIT_INTR:
       return { reason: 'interrupted' }
     default:

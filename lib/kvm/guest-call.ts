@@ -4,8 +4,7 @@
  */
 import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { encodeRegister } from '../registers/index.js'
-import { errnos, exitReasons } from '../uapi.js'
-import { IMMEDIATE_EXIT_OFFSET } from './exits.js'
+import { errnos, exitReasons, kvmRun } from '../uapi.js'
 
 /** Instruction by which a guest calls its hypervisor or firmware. */
 export type Conduit = 'hvc' | 'smc'
@@ -125,12 +124,15 @@ export function callFromGuest(
 
 function isDoorbell(vcpu: VcpuFd): boolean {
   const page = new DataView(vcpu.runPage)
-  return page.getUint32(8, true) === exitReasons.KVM_EXIT_MMIO && page.getBigUint64(32, true) === DOORBELL
+  return (
+    page.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MMIO &&
+    page.getBigUint64(kvmRun.mmio.phys_addr, true) === DOORBELL
+  )
 }
 
 function completeStore(vcpu: VcpuFd): void {
   const page = new Uint8Array(vcpu.runPage)
-  page[IMMEDIATE_EXIT_OFFSET] = 1
+  page[kvmRun.immediate_exit] = 1
   vcpu.runSync(0)
-  page[IMMEDIATE_EXIT_OFFSET] = 0
+  page[kvmRun.immediate_exit] = 0
 }

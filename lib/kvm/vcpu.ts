@@ -4,14 +4,15 @@ import {
   exitReasons,
   KVM_ARM_VCPU_SVE,
   KVM_VCPU_EVENTS_SIZE,
-  mpStates,
-  vcpuFeatures,
+  kvmRun,
   type MpState,
+  mpStates,
   type VcpuFeature,
+  vcpuFeatures,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
 import { check, errnoName, kvmError } from './errors.js'
-import { decodeExit, IMMEDIATE_EXIT_OFFSET, MMIO_DATA_OFFSET, type Exit } from './exits.js'
+import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest, type Conduit } from './guest-call.js'
 import type { FirstRun } from './ordering.js'
 import { Registers } from './registers.js'
@@ -182,17 +183,17 @@ export class Vcpu implements Disposable {
    */
   freeze(): void {
     const page = new Uint8Array(this.#fd.runPage)
-    page[IMMEDIATE_EXIT_OFFSET] = 1
+    page[kvmRun.immediate_exit] = 1
     try {
       this.runSync()
     } finally {
-      page[IMMEDIATE_EXIT_OFFSET] = 0
+      page[kvmRun.immediate_exit] = 0
     }
   }
 
   /** Answers an MMIO read: the next run goes on with `value` in the register the guest loads, cut to the access's size. */
   respond(value: bigint): void {
-    new DataView(this.#fd.runPage).setBigUint64(MMIO_DATA_OFFSET, value, true)
+    new DataView(this.#fd.runPage).setBigUint64(kvmRun.mmio.data, value, true)
   }
 
   /** The mapping of `struct kvm_run`, for what `Exit` does not tell. Length 0 after `close()`. */
@@ -250,7 +251,8 @@ export class Vcpu implements Disposable {
     if (outcome === -errnos.EFAULT || errnoName(outcome) === 'ERRNO_133') {
       // EFAULT and EHWPOISON with this reason are an exit; EFAULT without it is a host mapping that went away.
       const run = new DataView(this.#fd.runPage)
-      if (run.getUint32(8, true) === exitReasons.KVM_EXIT_MEMORY_FAULT) return decodeExit(run)
+      if (run.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MEMORY_FAULT)
+        return decodeExit(run)
     }
     throw kvmError(outcome, { syscall: 'KVM_RUN', vcpu: this.id, remedy: runRemedies.get(-outcome) })
   }

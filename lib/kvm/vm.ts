@@ -1,13 +1,15 @@
 import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
 import {
   capabilities,
+  type Capability,
   deviceTypes,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
-  type Capability,
+  packSmcccFilter,
+  smcccFilterActions,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
@@ -33,13 +35,13 @@ export interface MemoryMapping {
 }
 
 /** What becomes of a call of the guest: KVM answers it, it is `NOT_SUPPORTED`, or the run ends with exit `hypercall`. */
-export type FilterAction = keyof typeof filterActions
-
-const filterActions = { handle: 0, deny: 1, forward: 2 } as const
+export type FilterAction = keyof typeof smcccFilterActions
 
 /** Function ids, `count` from `base`, that are to be treated alike. */
 export interface FilteredCalls {
+  /** 32 bits. */
   base: number
+  /** 32 bits. */
   count: number
   action: FilterAction
 }
@@ -152,17 +154,19 @@ export class Vm implements Disposable {
    * `KVM_ARM_VM_SMCCC_FILTER`: decides what becomes of some of the guest's calls, before the bitmaps of services are looked at. What
    * was decided once cannot be changed.
    * @throws KvmError `EEXIST` for an id decided on before or one of the Arm architecture calls, `EBUSY` once the VM has started, `ENXIO`
-   * or `EINVAL` where the kernel has no filter
+   * or `EINVAL` where the kernel has no filter, `EINVAL` for no functions and for a range beyond 32 bits
+   * @throws RangeError for another action, and for a `base` or `count` that is no number of 32 bits
    */
   filterCalls({ base, count, action }: FilteredCalls): void {
-    const filter = new DataView(new ArrayBuffer(24))
-    filter.setUint32(0, base, true)
-    filter.setUint32(4, count, true)
-    filter.setUint8(8, filterActions[action])
+    checkUint32(base, 'base')
+    checkUint32(count, 'count')
+    if (!Object.hasOwn(smcccFilterActions, action)) {
+      throw new RangeError(`action is one of ${Object.keys(smcccFilterActions).join(', ')}, not ${action}`)
+    }
     const outcome = this.#fd.setDeviceAttr(
       KVM_ARM_VM_SMCCC_CTRL,
       KVM_ARM_VM_SMCCC_FILTER,
-      new Uint8Array(filter.buffer),
+      packSmcccFilter({ base, nr: count, action: smcccFilterActions[action] }),
     )
     if (outcome < 0) {
       const remedy = `Asked to ${action} ${count} functions from ${hex(base)}; the filter is there from Linux 6.4 on`
@@ -237,5 +241,11 @@ export class Vm implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
+  }
+}
+
+function checkUint32(value: number, name: string): void {
+  if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+    throw new RangeError(`${name} is 0 to 0xffffffff, not ${value}`)
   }
 }

@@ -3,7 +3,7 @@
  * with an unsigned offset, `wfi`, `nop` and `b .`, with the MMU off. Other guest code is not executed.
  */
 import { encodeRegister, hex } from '../registers/index.js'
-import { exitReasons } from '../uapi.js'
+import { exitReasons, kvmRun } from '../uapi.js'
 import { SimulatorError } from './errors.js'
 import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-registers.js'
 import { callFromGuest, type Continuation, type Exit } from './hypercalls/call.js'
@@ -86,11 +86,11 @@ function executeStore(vcpu: VcpuState, { address, bytes }: Store): Continuation 
   data.set(bytes)
   return {
     reason: exitReasons.KVM_EXIT_MMIO,
-    // phys_addr, data[8], then len and is_write in one word.
     words: [
-      [32, address],
-      [40, new DataView(data.buffer).getBigUint64(0, true)],
-      [48, (1n << 32n) | BigInt(bytes.length)],
+      [kvmRun.mmio.phys_addr, address],
+      [kvmRun.mmio.data, new DataView(data.buffer).getBigUint64(0, true)],
+      // is_write is behind it in the same word.
+      [kvmRun.mmio.len, (1n << 32n) | BigInt(bytes.length)],
     ],
   }
 }

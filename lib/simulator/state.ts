@@ -93,7 +93,7 @@ export class VmState {
   writableImplementationIds = false
   /** `KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE`, bytes. */
   eagerSplitChunkSize: bigint | null = null
-  /** SMCCC function ids userspace put into the filter, first and last, and what becomes of a call (`KVM_SMCCC_FILTER_*`). */
+  /** SMCCC function ids userspace put into the filter, first and last, and what becomes of a call (`smcccFilterActions`). */
   readonly filteredRanges: { first: number; last: number; action: number }[] = []
   /** `KVM_CAP_ARM_SYSTEM_SUSPEND` is enabled. */
   systemSuspend = false

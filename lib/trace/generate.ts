@@ -15,6 +15,7 @@ import {
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
   mpStates,
+  SMCCC_FILTER_SIZE,
   vcpuFeatures,
 } from '../uapi.js'
 import type { Call, Outcome } from './format.js'
@@ -656,7 +657,7 @@ export class CallGenerator {
         8,
       )
     }
-    if ('vm' in owner) return littleEndian(this.#random.bits(8), 24)
+    if ('vm' in owner) return littleEndian(this.#random.bits(8), SMCCC_FILTER_SIZE)
     if (group === KVM_ARM_VCPU_PVTIME_CTRL) {
       return littleEndian(BigInt(PAGE * this.#random.below(4) + this.#random.pick([0, 64, 8])), 8)
     }
@@ -732,7 +733,7 @@ function fit(id: bigint): bigint {
   return isWide && FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) ? (id & ~(0xfn << 52n)) | (3n << 52n) : id
 }
 
-function littleEndian(value: bigint, size: 4 | 8 | 24): string {
+function littleEndian(value: bigint, size: number): string {
   const bytes = Buffer.alloc(size)
   bytes.writeUIntLE(Number(value), 0, Math.min(size, 6))
   return bytes.toString('hex')

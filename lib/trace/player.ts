@@ -8,15 +8,14 @@ import {
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_VCPU_EVENTS_SIZE,
+  kvmRun,
   mpStates,
+  packSmcccFilter,
 } from '../uapi.js'
 import type { Call, CallOf, Outcome } from './format.js'
 
 /** Bytes behind every payload, so that a trace that tells too short a one makes no kernel reach beyond it. */
 const PAYLOAD_ROOM = 4096
-/** Of `struct kvm_run`. */
-const IMMEDIATE_EXIT = 1
-const EXIT_REASON = 8
 /** What a run without `immediate_exit` gets before it is interrupted, milliseconds. */
 const RUN_TIME = 1
 /** What a guest's call gets at a time, and until it is given up, milliseconds. */
@@ -90,7 +89,7 @@ export class Player {
         )
       case 'smccc_filter':
         return this.#onVm(call, (vm) =>
-          plain(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, filterBytes(call))),
+          plain(vm.setDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, packSmcccFilter(call))),
         )
       case 'vcpu_init':
         return this.#init(call)
@@ -278,10 +277,10 @@ function getRegList(vcpu: VcpuFd, room: bigint): Outcome {
 
 function run(vcpu: VcpuFd, immediateExit: boolean): Outcome {
   const view = new DataView(vcpu.runPage)
-  view.setUint8(IMMEDIATE_EXIT, immediateExit ? 1 : 0)
+  view.setUint8(kvmRun.immediate_exit, immediateExit ? 1 : 0)
   const outcome = vcpu.runSync(RUN_TIME)
-  view.setUint8(IMMEDIATE_EXIT, 0)
-  return outcome < 0 ? refused(outcome) : { exit: view.getUint32(EXIT_REASON, true) }
+  view.setUint8(kvmRun.immediate_exit, 0)
+  return outcome < 0 ? refused(outcome) : { exit: view.getUint32(kvmRun.exit_reason, true) }
 }
 
 /**
@@ -302,16 +301,7 @@ export function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome
   if (typeof found === 'number') return refused(found)
   if (found.returned) return { x: found.x.map(hex) }
   if (found.outcome < 0) return refused(found.outcome)
-  return { exit: new DataView(vcpu.runPage).getUint32(EXIT_REASON, true) }
-}
-
-function filterBytes({ base, nr, action }: CallOf<'smccc_filter'>): Uint8Array {
-  const data = new Uint8Array(24)
-  const view = new DataView(data.buffer)
-  view.setUint32(0, base, true)
-  view.setUint32(4, nr, true)
-  view.setUint8(8, action)
-  return data
+  return { exit: new DataView(vcpu.runPage).getUint32(kvmRun.exit_reason, true) }
 }
 
 export function toHex(data: Uint8Array): string {

@@ -8,15 +8,16 @@ import {
   WATCHED,
 } from '../kvm/guest-call.js'
 import { hex, registerWidth } from '../registers/index.js'
-import { errnos, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER } from '../uapi.js'
+import {
+  errnos,
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
+  kvmRun,
+  SMCCC_FILTER_SIZE,
+  unpackSmcccFilter,
+} from '../uapi.js'
 import type { Call, Outcome, TraceEntry } from './format.js'
 import { guestCallOutcome, nonZeroMasks, toHex } from './player.js'
-
-/** Of `struct kvm_run`. */
-const IMMEDIATE_EXIT = 1
-const EXIT_REASON = 8
-/** Of `struct kvm_smccc_filter`; what follows byte 8 are pads. */
-const FILTER_SIZE = 24
 
 type Sink = (entry: TraceEntry) => void
 
@@ -208,15 +209,9 @@ class RecordedHandle implements AttributeFd, DeviceFd {
 
 /** The filter as a call of its own, if its pads are zero. */
 function filterCall(vm: number, data: Uint8Array): Call | null {
-  if (data.length < FILTER_SIZE || data.subarray(9, FILTER_SIZE).some((byte) => byte !== 0)) return null
-  const view = new DataView(data.buffer, data.byteOffset, FILTER_SIZE)
-  return {
-    op: 'smccc_filter',
-    vm,
-    base: view.getUint32(0, true),
-    nr: view.getUint32(4, true),
-    action: view.getUint8(8),
-  }
+  if (data.length < SMCCC_FILTER_SIZE) return null
+  const filter = unpackSmcccFilter(data)
+  return filter && { op: 'smccc_filter', vm, ...filter }
 }
 
 class RecordedVm extends RecordedHandle implements VmFd {
@@ -443,13 +438,13 @@ class RecordedVcpu extends RecordedHandle implements VcpuFd, GuestCallWatcher {
 
   #runCall(): Call {
     const page = this.#fd.runPage
-    const immediate = page.byteLength > 0 && new Uint8Array(page)[IMMEDIATE_EXIT] !== 0
+    const immediate = page.byteLength > 0 && new Uint8Array(page)[kvmRun.immediate_exit] !== 0
     return { op: 'run', vcpu: this.#vcpu, immediate_exit: immediate }
   }
 
   #exit(outcome: number): Outcome {
     if (outcome < 0) return refused(outcome)
-    return { exit: new DataView(this.#fd.runPage).getUint32(EXIT_REASON, true) }
+    return { exit: new DataView(this.#fd.runPage).getUint32(kvmRun.exit_reason, true) }
   }
 
   #tellGet(id: bigint, value: bigint | number): void {

@@ -2,7 +2,14 @@
 import { functionIds, functionNamed, serviceBitmaps } from '../../hypercalls/index.js'
 import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
-import { KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER } from '../../uapi.js'
+import {
+  KVM_ARM_VM_SMCCC_CTRL,
+  KVM_ARM_VM_SMCCC_FILTER,
+  packSmcccFilter,
+  SMCCC_FILTER_PAD,
+  SMCCC_FILTER_SIZE,
+  smcccFilterActions,
+} from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   type Answer,
@@ -26,14 +33,7 @@ import {
 const DOCUMENT = 'devices/vm.rst, KVM_ARM_VM_SMCCC_FILTER'
 const SELFTEST = 'selftest smccc_filter'
 
-/** `KVM_SMCCC_FILTER_*` */
-const HANDLE = 0
-const DENY = 1
-const FORWARD = 2
-
-/** `sizeof(struct kvm_smccc_filter)`: u32 base, u32 nr_functions, u8 action, u8 pad[15]. */
-const FILTER_SIZE = 24
-const PAD = 9
+const { handle: HANDLE, deny: DENY, forward: FORWARD } = smcccFilterActions
 
 const PSCI_VERSION = functionNamed('PSCI_VERSION')!.id
 const { SMCCC_ARCH_WORKAROUND_1, SMCCC_VERSION, TRNG_VERSION, KVM_DISCOVER_IMPL_VER } = functionIds
@@ -41,17 +41,8 @@ const { SMCCC_ARCH_WORKAROUND_1, SMCCC_VERSION, TRNG_VERSION, KVM_DISCOVER_IMPL_
 const FOREIGN = 0xc300_0042
 const conduits: readonly Conduit[] = ['hvc', 'smc']
 
-function filterOf(base: number, count: number, action: number): Uint8Array {
-  const filter = new Uint8Array(FILTER_SIZE)
-  const view = new DataView(filter.buffer)
-  view.setUint32(0, base, true)
-  view.setUint32(4, count, true)
-  view.setUint8(8, action)
-  return filter
-}
-
 function setFilter(vm: Vm, base: number, count: number, action: number): Answer {
-  return putFilter(vm, filterOf(base, count, action))
+  return putFilter(vm, packSmcccFilter({ base, nr: count, action }))
 }
 
 function putFilter(vm: Vm, filter: Uint8Array): Answer {
@@ -99,7 +90,9 @@ const ranges: Check[] = [
         [KVM_ARM_VM_SMCCC_CTRL + 1, 0n],
       ] as const) {
         if (attributes.has(group, attribute)) violated(`has attribute ${attribute} of group ${group} too`)
-        const answer = answerOf(() => attributes.set(group, attribute, filterOf(1, 1, DENY)))
+        const answer = answerOf(() =>
+          attributes.set(group, attribute, packSmcccFilter({ base: 1, nr: 1, action: DENY })),
+        )
         expect(`setting attribute ${attribute} of group ${group}`, answer, 'ENXIO')
       }
       return 'has it; ENXIO for others'
@@ -121,12 +114,12 @@ const ranges: Check[] = [
     source: `${DOCUMENT}; ${SELFTEST}`,
     mark: 'promised',
     experiment: filtering((_vcpu, vm) => {
-      for (let index = PAD; index < FILTER_SIZE; index++) {
-        const filter = filterOf(FOREIGN, 1, DENY)
+      for (let index = SMCCC_FILTER_PAD; index < SMCCC_FILTER_SIZE; index++) {
+        const filter = packSmcccFilter({ base: FOREIGN, nr: 1, action: DENY })
         filter[index] = 1
         expect(`byte ${index}`, putFilter(vm, filter), 'EINVAL')
       }
-      return `EINVAL for each of ${FILTER_SIZE - PAD} bytes`
+      return `EINVAL for each of ${SMCCC_FILTER_SIZE - SMCCC_FILTER_PAD} bytes`
     }),
   },
   {

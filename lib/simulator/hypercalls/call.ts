@@ -3,7 +3,7 @@
  * bitmaps' gate, the handler (`arch/arm64/kvm/handle_exit.c`, `arch/arm64/kvm/hypercalls.c:kvm_smccc_call_handler`).
  */
 import { workarounds } from '../../hypercalls/index.js'
-import { exitReasons } from '../../uapi.js'
+import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, smcccFilterActions } from '../../uapi.js'
 import { generalRegister } from '../guest-registers.js'
 import type { VcpuState } from '../state.js'
 import { isAllowed } from './gate.js'
@@ -12,10 +12,6 @@ import { NOT_SUPPORTED, setResults, toWord } from './results.js'
 import { callService } from './services.js'
 
 export type Conduit = 'hvc' | 'smc'
-
-/** `KVM_SMCCC_FILTER_DENY`, `KVM_SMCCC_FILTER_FWD_TO_USER`. */
-const DENY = 1
-const FORWARD = 2
 
 /** What becomes of the vCPU after a call: it goes on, it waits, or `KVM_RUN` returns with this in `kvm_run`. */
 export type Continuation = 'on' | 'wait' | Exit
@@ -37,9 +33,9 @@ export function callFromGuest(vcpu: VcpuState, conduit: Conduit, immediate: numb
     return setResults(vcpu, [toWord(NOT_SUPPORTED)])
   }
   switch (filterAction(vcpu, functionId)) {
-    case DENY:
+    case smcccFilterActions.deny:
       return refuse(vcpu)
-    case FORWARD:
+    case smcccFilterActions.forward:
       return hypercallExit(functionId, conduit)
   }
   return isAllowed(vcpu, functionId) ? handle(vcpu, functionId) : refuse(vcpu)
@@ -65,14 +61,14 @@ function filterAction({ vm }: VcpuState, functionId: number): number | undefined
   return vm.filteredRanges.find(({ first, last }) => first <= functionId && functionId <= last)?.action
 }
 
-/** `struct kvm_run.hypercall`: nr at 32, flags at 96, of which bit 0 is `KVM_HYPERCALL_EXIT_SMC`. */
 function hypercallExit(functionId: number, conduit: Conduit): Exit {
+  const { nr, args, ret, flags } = kvmRun.hypercall
   return {
     reason: exitReasons.KVM_EXIT_HYPERCALL,
     words: [
-      [32, BigInt(functionId)],
-      ...[40, 48, 56, 64, 72, 80, 88].map((offset) => [offset, 0n] as const),
-      [96, conduit === 'smc' ? 1n : 0n],
+      [nr, BigInt(functionId)],
+      ...[...args, ret].map((offset) => [offset, 0n] as const),
+      [flags, conduit === 'smc' ? KVM_HYPERCALL_EXIT_SMC : 0n],
     ],
   }
 }

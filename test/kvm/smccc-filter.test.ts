@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { type FilteredCalls, openKvm } from '../../lib/kvm/index.js'
+import { simulator } from '../../lib/simulator/index.js'
+
+for (const [what, calls, message] of [
+  ['an action there is not', { action: 'drop' }, 'action is one of handle, deny, forward, not drop'],
+  ['an action every object has', { action: 'toString' }, /^action is one of .*, not toString$/],
+  ['a base of more than 32 bits', { base: 0x1_0000_0000 }, 'base is 0 to 0xffffffff, not 4294967296'],
+  ['a base below 0', { base: -1 }, 'base is 0 to 0xffffffff, not -1'],
+  ['a count of more than 32 bits', { count: 0x1_0000_0001 }, 'count is 0 to 0xffffffff, not 4294967297'],
+  ['half a function', { count: 0.5 }, 'count is 0 to 0xffffffff, not 0.5'],
+] as const) {
+  it(`refuses to filter ${what} before KVM is asked`, () => {
+    using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+    using vm = kvm.createVm()
+    const filtered = { base: 0xc600_0040, count: 2, action: 'deny', ...calls } as FilteredCalls
+    assert.throws(() => vm.filterCalls(filtered), { name: 'RangeError', message })
+    assert.deepEqual(vm.smcccFilter, [])
+  })
+}
+
+it('leaves a range that no kernel takes to the kernel', () => {
+  using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+  using vm = kvm.createVm()
+  for (const calls of [
+    { base: 0xffff_ffff, count: 2 },
+    { base: 0xc600_0040, count: 0 },
+  ]) {
+    assert.throws(() => vm.filterCalls({ ...calls, action: 'deny' }), { code: 'EINVAL' })
+  }
+})
