@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../compat/census.js'
-import { functionName, type PsciVersion, psciVersions } from '../hypercalls/index.js'
+import { functionName, type PsciVersion, psciVersions, resultText } from '../hypercalls/index.js'
 import { kernelBackend } from '../kernel/index.js'
 import { type Election, type Exit, openKvm } from '../kvm/index.js'
 import { hex } from '../registers/index.js'
@@ -106,17 +106,11 @@ function answerText({ x, exit }: CensusCall): string {
   const last = x.findLastIndex((word) => word !== 0n)
   return x
     .slice(0, Math.max(1, last + 1))
-    .map(signed)
+    .map(resultText)
     .join(' ')
 }
 
 function exitText(exit: Exit): string {
   if (exit.reason === 'system-event') return `ends the run: ${exit.event}`
   return exit.reason === 'interrupted' ? 'waits' : `ends the run: ${exit.reason}`
-}
-
-/** A result code reads better with its sign. */
-function signed(word: bigint): string {
-  const number = BigInt.asIntN(64, word)
-  return number < 0n ? `${number}` : hex(word)
 }

@@ -1,10 +1,11 @@
 import {
   encodePsciVersion,
+  functionIdOf,
   functionIds,
   functionName,
   hypercallFunctions,
+  NOT_SUPPORTED,
   type PsciVersion,
-  smcccReturns,
 } from '../hypercalls/index.js'
 import type { Conduit, Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
 
@@ -31,10 +32,10 @@ export interface CensusCall {
   found: boolean
 }
 
-const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
-
 /** Calls after which the guest waits for an interrupt, or for another vCPU to start it. */
-const waiting: ReadonlySet<number> = new Set([0x8400_0001, 0xc400_0001, 0x8400_0002, 0x95c1_ba5f])
+const waiting: ReadonlySet<number> = new Set(
+  ['PSCI_CPU_SUSPEND', 'PSCI_CPU_SUSPEND_64', 'PSCI_CPU_OFF', 'KVM_PSCI_CPU_OFF'].map(functionIdOf),
+)
 /** Milliseconds for those, and for all others, which take microseconds where nothing is emulated. */
 const WAIT = 100
 const PATIENCE = 10_000
@@ -44,7 +45,7 @@ const questions: readonly number[] = [
   functionIds.SMCCC_ARCH_FEATURES,
   functionIds.TRNG_FEATURES,
   functionIds.PV_TIME_FEATURES,
-  0x8400_000a,
+  functionIdOf('PSCI_FEATURES'),
 ]
 
 /** Every function with a name, and the ids beside them. */

@@ -1,6 +1,6 @@
 /** Experiments that need a guest: what its hypercalls are answered where no register or capability says so. */
 import type { SystemFd, VcpuFd } from '../backend.js'
-import { functionIds, smcccReturns } from '../hypercalls/index.js'
+import { affinityLevels, functionIdOf, functionIds, NOT_SUPPORTED } from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
 import { hex } from '../registers/index.js'
@@ -12,12 +12,10 @@ import { initialise, onVcpu, onVm, pendSError } from './scratch.js'
 /** Milliseconds; a call takes microseconds, and some more under an emulator. */
 export const PATIENCE = 10_000
 
-const NOT_SUPPORTED = BigInt.asUintN(64, BigInt(smcccReturns.NOT_SUPPORTED))
-const CPU_SUSPEND = 0x8400_0001n
-const AFFINITY_INFO = 0x8400_0004n
+const CPU_SUSPEND = BigInt(functionIdOf('PSCI_CPU_SUSPEND'))
+const AFFINITY_INFO = BigInt(functionIdOf('PSCI_AFFINITY_INFO'))
 /** Of no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
 const NO_AFFINITY = 1n << 31n
-const AFFINITY_ON = 0n
 
 /** By service, a call that is answered if the service is there. */
 const signsOfLife: Readonly<Record<Traits['hypercalls']['services'][number], readonly bigint[]>> = {
@@ -56,7 +54,7 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
         (service) => x0('hvc', ...signsOfLife[service]!) !== NOT_SUPPORTED,
       ),
       smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
-      affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === AFFINITY_ON,
+      affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === BigInt(affinityLevels.ON),
     }
   })
 }

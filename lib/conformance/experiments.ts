@@ -1,6 +1,12 @@
 /** What the experiments share: asking for an answer rather than an exception, VMs with two vCPUs, guests that call. */
 import type { VcpuFd, VmFd } from '../backend.js'
-import { functionName, type ServiceBitmap, serviceBitmaps, smcccReturns } from '../hypercalls/index.js'
+import {
+  functionName,
+  resultText,
+  resultWord,
+  type ServiceBitmap,
+  serviceBitmaps,
+} from '../hypercalls/index.js'
 import {
   type Conduit,
   errnoName,
@@ -165,19 +171,6 @@ export function needRegister(kvm: Kvm, name: string): void {
   if (!listedRegisters(kvm).has(encodeRegister(name))) notApplicable(`this kernel has no ${name}`)
 }
 
-export const NOT_SUPPORTED = word(smcccReturns.NOT_SUPPORTED)
-
-/** A signed result as it is in x0. */
-export function word(code: number): bigint {
-  return BigInt.asUintN(64, BigInt(code))
-}
-
-/** A result code with its sign; anything else in hexadecimal. */
-export function result(x0: bigint): string {
-  const signed = BigInt.asIntN(64, x0)
-  return signed < 0n ? `${signed}` : hex(x0)
-}
-
 /** Milliseconds for a call that comes back: it takes microseconds, and much more under an emulator. */
 const PATIENCE = 20_000
 /** Milliseconds for one that waits for what never comes. */
@@ -210,9 +203,9 @@ export function expectResult(
   expected: number,
 ): void {
   const x0 = call(vcpu, functionId, args)[0]
-  if (x0 === word(expected)) return
+  if (x0 === resultWord(expected)) return
   const about = args.map((argument) => nameOf(argument)).join(', ')
-  violated(`${nameOf(functionId)}(${about}): ${result(x0)}, not ${expected}`)
+  violated(`${nameOf(functionId)}(${about}): ${resultText(x0)}, not ${expected}`)
 }
 
 /** The exit of a call that must not come back, and x0 to x3 at it. */
@@ -223,7 +216,7 @@ export function callEnding(
   conduit: Conduit = 'hvc',
 ): { exit: Exit; x: readonly bigint[] } {
   const { x, exit } = vcpu.hypercall(functionId, args, { conduit, timeout: PATIENCE })
-  if (exit === undefined) violated(`${nameOf(functionId)} came back with ${result(x[0])}`)
+  if (exit === undefined) violated(`${nameOf(functionId)} came back with ${resultText(x[0])}`)
   return { exit, x }
 }
 
@@ -231,7 +224,7 @@ export function callEnding(
 export function expectWait(vcpu: Vcpu, functionId: number): void {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { x, exit } = vcpu.hypercall(functionId, [], { timeout: WAIT })
-    if (exit === undefined) violated(`${nameOf(functionId)} came back with ${result(x[0])}`)
+    if (exit === undefined) violated(`${nameOf(functionId)} came back with ${resultText(x[0])}`)
     if (exit.reason !== 'interrupted') {
       violated(`${nameOf(functionId)} ended the run: ${describeExit(exit)}`)
     }

@@ -1,5 +1,5 @@
 /** The hypercalls KVM knows, beside the architecture's own: ids, names and who defined them. */
-import { nearestNames } from '../registers/index.js'
+import { hex, nearestNames } from '../registers/index.js'
 import { psci01Functions, psciFunctions } from './psci.js'
 
 export interface HypercallFunction {
@@ -99,6 +99,16 @@ export function functionNamed(name: string): HypercallFunction | undefined {
   return functionsByName.get(name.trim().toLowerCase().replace(/^arm_/, ''))
 }
 
+/**
+ * Id of a function known here.
+ * @throws RangeError for another name
+ */
+export function functionIdOf(name: string): number {
+  const known = functionNamed(name)
+  if (known === undefined) throw new RangeError(`${name} is no function known here`)
+  return known.id
+}
+
 /** Names of functions spelled like `text`, nearest first, at most three. */
 export function nearestFunctionNames(text: string): string[] {
   return nearestNames(
@@ -117,3 +127,20 @@ export const smcccReturns = {
 
 /** Results in x0 of the TRNG's functions, whose -2 and -3 are not those of SMCCC (Arm DEN0098, section 2). */
 export const trngReturns = { SUCCESS: 0, NOT_SUPPORTED: -1, INVALID_PARAMETERS: -2, NO_ENTROPY: -3 } as const
+
+/** A signed result as x0 holds it. */
+export function resultWord(code: number): bigint {
+  return BigInt.asUintN(64, BigInt(code))
+}
+
+/** x0 by which a guest learns that there is nothing, whichever interface it asked. */
+export const NOT_SUPPORTED = resultWord(smcccReturns.NOT_SUPPORTED)
+
+/** x0 for a person to read: what is negative with its sign, all else in hexadecimal. */
+export function resultText(x0: bigint): string {
+  const signed = BigInt.asIntN(64, x0)
+  return signed < 0n ? `${signed}` : hex(x0)
+}
+
+/** VENDOR_HYP_CALL_UID of KVM, 28b46fb6-2ec5-11e9-a9ca-4b564d003a74, as x0 to x3 hold it: the first word has the first bytes. */
+export const kvmUid: readonly bigint[] = [0xb66f_b428n, 0xe911_c52en, 0x564b_caa9n, 0x743a_004dn]

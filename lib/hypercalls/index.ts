@@ -1,19 +1,26 @@
 /** Hypercalls: function ids of the SMC Calling Convention, the services KVM offers and what gates them, PSCI. */
 export { decodeFunctionId, encodeFunctionId, type FunctionIdParts, ownerName, owners } from './function-id.js'
 export {
+  functionIdOf,
   functionIds,
   functionName,
   functionNamed,
   functionOf,
   type HypercallFunction,
   hypercallFunctions,
+  kvmUid,
   nearestFunctionNames,
+  NOT_SUPPORTED,
+  resultText,
+  resultWord,
   smcccReturns,
   trngReturns,
 } from './functions.js'
 export {
+  affinityLevels,
   decodePsciVersion,
   encodePsciVersion,
+  MPIDR_HWID_BITMASK,
   psci01Functions,
   type PsciFunction,
   psciFunctions,

@@ -104,3 +104,9 @@ export const psciReturns = {
   DISABLED: -8,
   INVALID_ADDRESS: -9,
 } as const
+
+/** `PSCI_0_2_AFFINITY_LEVEL_*`: what AFFINITY_INFO tells. */
+export const affinityLevels = { ON: 0, OFF: 1 } as const
+
+/** Aff3 to Aff0 of MPIDR_EL1, by which a call names a vCPU. */
+export const MPIDR_HWID_BITMASK = 0xff_00ff_ffffn

@@ -1,4 +1,4 @@
-import { functionIds, hypercallFunctions } from '../hypercalls/index.js'
+import { functionIdOf, functionIds, hypercallFunctions } from '../hypercalls/index.js'
 import { encodeRegister, featureIdAt, hex, registerWidth, U64 } from '../registers/index.js'
 import {
   capabilities,
@@ -119,10 +119,10 @@ const QUESTIONS: readonly number[] = [
   functionIds.SMCCC_ARCH_FEATURES,
   functionIds.TRNG_FEATURES,
   functionIds.PV_TIME_FEATURES,
-  0x8400_000a,
+  functionIdOf('PSCI_FEATURES'),
 ]
-const CPU_ON: readonly number[] = [0x8400_0003, 0xc400_0003, 0x95c1_ba60]
-const AFFINITY_INFO: readonly number[] = [0x8400_0004, 0xc400_0004]
+const CPU_ON: readonly number[] = ['PSCI_CPU_ON', 'PSCI_CPU_ON_64', 'KVM_PSCI_CPU_ON'].map(functionIdOf)
+const AFFINITY_INFO: readonly number[] = ['PSCI_AFFINITY_INFO', 'PSCI_AFFINITY_INFO_64'].map(functionIdOf)
 const AFFINITIES: readonly bigint[] = [0n, 1n, 1n, 2n, 3n, 0x100n, 1n << 24n, 1n << 31n, 1n << 32n, 1n << 40n]
 const LEVELS: readonly bigint[] = [0n, 0n, 1n, 2n, 3n, 4n, 1n << 32n]
 const COUNTS: readonly bigint[] = [

@@ -1,10 +1,16 @@
 /** What a guest's hypercalls are answered, and which bit of which bitmap lets it discover them. */
 import {
+  functionIdOf,
   functionIds,
   functionName,
+  knownMask,
+  kvmUid,
+  NOT_SUPPORTED,
+  resultText,
   type Service,
   type ServiceBitmap,
   serviceBitmaps,
+  smcccReturns,
   trngReturns,
 } from '../../hypercalls/index.js'
 import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
@@ -18,15 +24,13 @@ import {
   expectValue,
   expectWrite,
   needRegister,
-  NOT_SUPPORTED,
   onVcpu,
   presentBitmaps,
-  result,
 } from '../experiments.js'
 
 const DOCUMENT = 'arm/fw-pseudo-registers.rst, "Bitmap Feature Firmware Registers"'
 const SELFTEST = 'selftest hypercalls'
-const UNSUPPORTED = -1
+const UNSUPPORTED = smcccReturns.NOT_SUPPORTED
 
 const {
   SMCCC_VERSION,
@@ -110,8 +114,7 @@ function onElected<T>(
   })
 }
 
-const knownBits = ({ services }: ServiceBitmap): bigint =>
-  services.reduce((mask, { bit }) => mask | (1n << BigInt(bit)), 0n)
+const knownBits = ({ group }: ServiceBitmap): bigint => knownMask(group)
 
 /** All services but this one. */
 function allBut(service: Service) {
@@ -216,7 +219,7 @@ function found(vcpu: Vcpu, { name }: Service): string {
 function expectUnsupported(vcpu: Vcpu, conduit: Conduit, questions: readonly Question[]): void {
   for (const question of questions) {
     const x = call(vcpu, question.functionId, question.args, conduit)
-    if (x[0] !== NOT_SUPPORTED) violated(`${textOf(question)} by ${conduit} is ${result(x[0])}`)
+    if (x[0] !== NOT_SUPPORTED) violated(`${textOf(question)} by ${conduit} is ${resultText(x[0])}`)
   }
 }
 
@@ -256,7 +259,7 @@ const others: Check[] = [
         const version = ask(vcpu, SMCCC_VERSION)
         return version >= 0x1_0001n && version <= 0x7fff_ffffn
           ? `is ${hex(version)}`
-          : violated(`is ${result(version)}`)
+          : violated(`is ${resultText(version)}`)
       }),
   },
   {
@@ -267,12 +270,13 @@ const others: Check[] = [
     experiment: (kvm) => {
       if (presentBitmaps(kvm).length === 0) notApplicable('this kernel has no bitmap registers')
       const WORKAROUND_1 = BigInt(functionIds.SMCCC_ARCH_WORKAROUND_1)
+      const PSCI_VERSION = functionIdOf('PSCI_VERSION')
       const questions: Question[] = [
         { functionId: SMCCC_VERSION, args: [] },
         { functionId: SMCCC_ARCH_FEATURES, args: [WORKAROUND_1] },
-        { functionId: 0x8400_0000, args: [] },
-        { functionId: 0x8400_0006, args: [] },
-        { functionId: 0x8400_000a, args: [0x8400_0000n] },
+        { functionId: PSCI_VERSION, args: [] },
+        { functionId: functionIdOf('PSCI_MIGRATE_INFO_TYPE'), args: [] },
+        { functionId: functionIdOf('PSCI_FEATURES'), args: [BigInt(PSCI_VERSION)] },
       ]
       const answers = (elected: (bitmap: ServiceBitmap) => bigint): bigint[] =>
         onElected(kvm, elected, (vcpu) =>
@@ -282,7 +286,9 @@ const others: Check[] = [
       for (const [index, question] of questions.entries()) {
         expectValue(textOf(question), hidden[index]!, shown[index]!)
       }
-      return questions.map((question, index) => `${textOf(question)} is ${result(hidden[index]!)}`).join(', ')
+      return questions
+        .map((question, index) => `${textOf(question)} is ${resultText(hidden[index]!)}`)
+        .join(', ')
     },
   },
   {
@@ -311,7 +317,7 @@ const others: Check[] = [
       onElected(kvm, knownBits, (vcpu) => {
         for (const functionId of unknownFunctions) {
           const x = call(vcpu, functionId, [1n, 2n, 3n])
-          if (x[0] !== NOT_SUPPORTED) violated(`${hex(functionId)} is ${result(x[0])}`)
+          if (x[0] !== NOT_SUPPORTED) violated(`${hex(functionId)} is ${resultText(x[0])}`)
           if (x.slice(1).some((register) => register !== 0n)) {
             violated(`${hex(functionId)} is -1, with x1 to x3 ${x.slice(1).map(hex).join(' ')}`)
           }
@@ -329,7 +335,7 @@ const others: Check[] = [
         const plain = ask(vcpu, SMCCC_VERSION)
         const upper = ask(vcpu, BigInt(SMCCC_VERSION) | (0xdead_beefn << 32n))
         expectValue('SMCCC_VERSION with bits above 31 in x0', upper, plain)
-        return `SMCCC_VERSION is ${result(upper)} either way`
+        return `SMCCC_VERSION is ${resultText(upper)} either way`
       }),
   },
   {
@@ -342,7 +348,7 @@ const others: Check[] = [
         const x0 = call(vcpu, SMCCC_VERSION, [], 'smc')[0]
         if (x0 === NOT_SUPPORTED) return 'SMCCC_VERSION by smc is -1'
         expectValue('SMCCC_VERSION by smc', x0, ask(vcpu, SMCCC_VERSION))
-        return deviates(`SMCCC_VERSION by smc is ${result(x0)}, as by hvc`)
+        return deviates(`SMCCC_VERSION by smc is ${resultText(x0)}, as by hvc`)
       }),
   },
   {
@@ -408,8 +414,7 @@ const others: Check[] = [
       onVcpu(kvm, (vcpu) => {
         const x = call(vcpu, VENDOR_HYP_CALL_UID)
         if (x[0] === NOT_SUPPORTED) notApplicable('this kernel has no vendor hypervisor services')
-        const uid = [0xb66f_b428n, 0xe911_c52en, 0x564b_caa9n, 0x743a_004dn]
-        return x.every((part, index) => part === uid[index])
+        return x.every((part, index) => part === kvmUid[index])
           ? x.map(hex).join(' ')
           : violated(x.map(hex).join(' '))
       }),
@@ -454,7 +459,7 @@ const others: Check[] = [
         expectValue(functionName(functionId), older[index]!, newer[index]!)
       }
       return functions
-        .map((functionId, index) => `${functionName(functionId)} is ${result(older[index]!)}`)
+        .map((functionId, index) => `${functionName(functionId)} is ${resultText(older[index]!)}`)
         .join(', ')
     },
   },
@@ -499,7 +504,7 @@ const trng: Check[] = [
             const x = call(vcpu, functionId, [BigInt(count)])
             const width = BigInt(wordBits)
             const entropy = (x[1] << (2n * width)) | (x[2] << width) | x[3]
-            if (x[0] !== 0n) violated(`${functionName(functionId)}(${count}) is ${result(x[0])}`)
+            if (x[0] !== 0n) violated(`${functionName(functionId)}(${count}) is ${resultText(x[0])}`)
             if (entropy >> BigInt(count) !== 0n)
               violated(`${functionName(functionId)}(${count}) gives more bits`)
           }

@@ -2,7 +2,7 @@
 import {
   decodePsciVersion,
   encodePsciVersion,
-  functionNamed,
+  functionIdOf,
   psciReturns,
   psciVersions,
 } from '../../hypercalls/index.js'
@@ -27,7 +27,7 @@ import type { Kvm } from '../../kvm/index.js'
 const DOCUMENT = 'arm/fw-pseudo-registers.rst, KVM_REG_ARM_PSCI_VERSION'
 const NAME = 'KVM_REG_ARM_PSCI_VERSION'
 const id = encodeRegister(NAME)
-const PSCI_VERSION = functionNamed('PSCI_VERSION')!.id
+const PSCI_VERSION = functionIdOf('PSCI_VERSION')
 const OLDEST = encodePsciVersion('0.2')
 
 /** Versions from 0.2 to the newest of this host. */

@@ -1,11 +1,17 @@
 /** PSCI as a guest meets it, and the states it puts vCPUs in. */
 import {
+  affinityLevels,
   encodePsciVersion,
-  functionNamed,
+  functionIdOf,
+  functionIds,
+  MPIDR_HWID_BITMASK,
+  NOT_SUPPORTED,
   psci01Functions,
   psciFunctions,
   psciReturns,
   type PsciVersion,
+  resultText,
+  resultWord,
 } from '../../hypercalls/index.js'
 import type { Exit, Kvm, SystemEvent, Vcpu, Vm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
@@ -22,12 +28,9 @@ import {
   expectResult,
   expectValue,
   expectWait,
-  NOT_SUPPORTED,
   onBareVcpu,
   onVcpu,
-  result,
   SUCCESS,
-  word,
   write,
 } from '../experiments.js'
 
@@ -39,29 +42,24 @@ const { ALREADY_ON, INVALID_PARAMS, INTERNAL_FAILURE } = psciReturns
 const OK = psciReturns.SUCCESS
 const UNSUPPORTED = psciReturns.NOT_SUPPORTED
 
-function idOf(name: string): number {
-  return functionNamed(name)!.id
-}
+const VERSION = functionIdOf('PSCI_VERSION')
+const CPU_SUSPEND = functionIdOf('PSCI_CPU_SUSPEND')
+const CPU_OFF = functionIdOf('PSCI_CPU_OFF')
+const CPU_ON = functionIdOf('PSCI_CPU_ON')
+const CPU_ON_64 = functionIdOf('PSCI_CPU_ON_64')
+const AFFINITY_INFO = functionIdOf('PSCI_AFFINITY_INFO')
+const AFFINITY_INFO_64 = functionIdOf('PSCI_AFFINITY_INFO_64')
+const MIGRATE_INFO_TYPE = functionIdOf('PSCI_MIGRATE_INFO_TYPE')
+const SYSTEM_OFF = functionIdOf('PSCI_SYSTEM_OFF')
+const SYSTEM_RESET = functionIdOf('PSCI_SYSTEM_RESET')
+const FEATURES = functionIdOf('PSCI_FEATURES')
+const SYSTEM_SUSPEND = functionIdOf('PSCI_SYSTEM_SUSPEND')
+const SYSTEM_SUSPEND_64 = functionIdOf('PSCI_SYSTEM_SUSPEND_64')
+const SYSTEM_RESET2 = functionIdOf('PSCI_SYSTEM_RESET2')
+const SYSTEM_RESET2_64 = functionIdOf('PSCI_SYSTEM_RESET2_64')
+const SYSTEM_OFF2 = functionIdOf('PSCI_SYSTEM_OFF2')
+const SYSTEM_OFF2_64 = functionIdOf('PSCI_SYSTEM_OFF2_64')
 
-const CPU_SUSPEND = idOf('PSCI_CPU_SUSPEND')
-const CPU_OFF = idOf('PSCI_CPU_OFF')
-const CPU_ON = idOf('PSCI_CPU_ON')
-const CPU_ON_64 = idOf('PSCI_CPU_ON_64')
-const AFFINITY_INFO = idOf('PSCI_AFFINITY_INFO')
-const AFFINITY_INFO_64 = idOf('PSCI_AFFINITY_INFO_64')
-const MIGRATE_INFO_TYPE = idOf('PSCI_MIGRATE_INFO_TYPE')
-const SYSTEM_OFF = idOf('PSCI_SYSTEM_OFF')
-const SYSTEM_RESET = idOf('PSCI_SYSTEM_RESET')
-const FEATURES = idOf('PSCI_FEATURES')
-const SYSTEM_SUSPEND = idOf('PSCI_SYSTEM_SUSPEND')
-const SYSTEM_SUSPEND_64 = idOf('PSCI_SYSTEM_SUSPEND_64')
-const SYSTEM_RESET2 = idOf('PSCI_SYSTEM_RESET2')
-const SYSTEM_RESET2_64 = idOf('PSCI_SYSTEM_RESET2_64')
-const SYSTEM_OFF2 = idOf('PSCI_SYSTEM_OFF2')
-const SYSTEM_OFF2_64 = idOf('PSCI_SYSTEM_OFF2_64')
-
-const AFFINITY_IS_ON = 0
-const AFFINITY_IS_OFF = 1
 /** No trusted OS that would have to be migrated. */
 const NOTHING_TO_MIGRATE = 2
 const ENTRY = 0x4008_0000n
@@ -85,7 +83,7 @@ function powerOff(vm: Vm, id: number): Vcpu {
 }
 
 function affinityOf({ registers }: Vcpu): bigint {
-  return registers.get('MPIDR_EL1') & 0xff_00ff_ffffn
+  return registers.get('MPIDR_EL1') & MPIDR_HWID_BITMASK
 }
 
 function choose(vcpu: Vcpu, version: PsciVersion): void {
@@ -154,7 +152,7 @@ const discovery: Check[] = [
       onVcpu(kvm, (vcpu) => {
         needFunction(vcpu, FEATURES)
         const mandatory = [
-          0x8400_0000,
+          VERSION,
           CPU_SUSPEND,
           CPU_OFF,
           CPU_ON,
@@ -177,7 +175,7 @@ const discovery: Check[] = [
     experiment: (kvm) =>
       onVcpu(kvm, (vcpu) => {
         needFunction(vcpu, FEATURES)
-        expectResult(vcpu, FEATURES, [0x8000_0000n], OK)
+        expectResult(vcpu, FEATURES, [BigInt(functionIds.SMCCC_VERSION)], OK)
         return '0'
       }),
   },
@@ -194,7 +192,7 @@ const discovery: Check[] = [
         for (const id of ids) {
           const [told, called] = [ask(vcpu, FEATURES, BigInt(id)), ask(vcpu, id)]
           if ((told === NOT_SUPPORTED) !== (called === NOT_SUPPORTED)) {
-            violated(`${hex(id)}: PSCI_FEATURES is ${result(told)}, the call ${result(called)}`)
+            violated(`${hex(id)}: PSCI_FEATURES is ${resultText(told)}, the call ${resultText(called)}`)
           }
         }
         return `-1 of ${ids.length} functions, and -1 from them`
@@ -347,8 +345,10 @@ const cpus: Check[] = [
     experiment: (kvm) =>
       onPair(kvm, (caller) => {
         const x0 = ask(caller, CPU_ON_64, NO_AFFINITY | affinityOf(caller), ENTRY)
-        if (x0 === word(INVALID_PARAMS)) return '-2'
-        return x0 === word(ALREADY_ON) ? deviates('drops the bits, and is -4') : violated(result(x0))
+        if (x0 === resultWord(INVALID_PARAMS)) return '-2'
+        return x0 === resultWord(ALREADY_ON)
+          ? deviates('drops the bits, and is -4')
+          : violated(resultText(x0))
       }),
   },
   {
@@ -359,11 +359,11 @@ const cpus: Check[] = [
     experiment: (kvm) =>
       onPair(kvm, (caller, _target, affinity) => {
         for (const functionId of [AFFINITY_INFO, AFFINITY_INFO_64]) {
-          expectResult(caller, functionId, [affinityOf(caller), 0n], AFFINITY_IS_ON)
-          expectResult(caller, functionId, [affinity, 0n], AFFINITY_IS_OFF)
+          expectResult(caller, functionId, [affinityOf(caller), 0n], affinityLevels.ON)
+          expectResult(caller, functionId, [affinity, 0n], affinityLevels.OFF)
         }
         expectResult(caller, CPU_ON_64, [affinity, ENTRY, 0n], OK)
-        expectResult(caller, AFFINITY_INFO_64, [affinity, 0n], AFFINITY_IS_ON)
+        expectResult(caller, AFFINITY_INFO_64, [affinity, 0n], affinityLevels.ON)
         return '1, and 0 after CPU_ON'
       }),
   },
@@ -387,7 +387,7 @@ const cpus: Check[] = [
     experiment: (kvm) =>
       onPair(kvm, (caller, _target, affinity) => {
         for (const level of [1n, 2n, 3n]) {
-          expectResult(caller, AFFINITY_INFO_64, [affinity, level], AFFINITY_IS_ON)
+          expectResult(caller, AFFINITY_INFO_64, [affinity, level], affinityLevels.ON)
         }
         return '0 at levels 1 to 3'
       }),
@@ -402,7 +402,7 @@ const cpus: Check[] = [
       const [first, second] = [vm.createVcpu(0), vm.createVcpu(1)]
       expectWait(second, CPU_OFF)
       if (second.mpState !== 'stopped') violated(`the vCPU is ${second.mpState}`)
-      expectResult(first, AFFINITY_INFO_64, [affinityOf(second), 0n], AFFINITY_IS_OFF)
+      expectResult(first, AFFINITY_INFO_64, [affinityOf(second), 0n], affinityLevels.OFF)
       return 'does not come back; stopped'
     },
   },
@@ -508,7 +508,7 @@ const system: Check[] = [
       onVcpu(kvm, (vcpu) => {
         needFunction(vcpu, SYSTEM_OFF2)
         const { x } = expectEvent(vcpu, SYSTEM_OFF2, [], { event: 'shutdown', flags: 1n })
-        expectValue('x0 at the exit', x[0]!, word(INTERNAL_FAILURE))
+        expectValue('x0 at the exit', x[0]!, resultWord(INTERNAL_FAILURE))
         return '-6'
       }),
   },
@@ -520,7 +520,7 @@ const system: Check[] = [
     experiment: (kvm) => {
       for (const functionId of [SYSTEM_OFF, SYSTEM_RESET]) {
         const { x } = onVcpu(kvm, (vcpu) => callEnding(vcpu, functionId))
-        expectValue(`x0 after ${hex(functionId)}`, x[0]!, word(INTERNAL_FAILURE))
+        expectValue(`x0 after ${hex(functionId)}`, x[0]!, resultWord(INTERNAL_FAILURE))
       }
       return '-6'
     },
@@ -612,9 +612,9 @@ const states: Check[] = [
       const [caller, target] = [vm.createVcpu(0), vm.createVcpu(1)]
       target.mpState = 'stopped'
       expectState(target, 'stopped')
-      expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], AFFINITY_IS_OFF)
+      expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], affinityLevels.OFF)
       target.mpState = 'runnable'
-      expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], AFFINITY_IS_ON)
+      expectResult(caller, AFFINITY_INFO_64, [affinityOf(target), 0n], affinityLevels.ON)
       return 'stopped, AFFINITY_INFO 1; runnable, 0'
     },
   },

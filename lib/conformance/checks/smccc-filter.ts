@@ -1,5 +1,11 @@
 /** `KVM_ARM_VM_SMCCC_FILTER`: which calls of a guest userspace takes over. */
-import { functionIds, functionNamed, serviceBitmaps } from '../../hypercalls/index.js'
+import {
+  functionIdOf,
+  functionIds,
+  NOT_SUPPORTED,
+  resultText,
+  serviceBitmaps,
+} from '../../hypercalls/index.js'
 import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
 import {
@@ -22,10 +28,8 @@ import {
   expectValue,
   expectWrite,
   isListed,
-  NOT_SUPPORTED,
   onTwoVcpus,
   onVcpu,
-  result,
   start,
   SUCCESS,
 } from '../experiments.js'
@@ -35,7 +39,7 @@ const SELFTEST = 'selftest smccc_filter'
 
 const { handle: HANDLE, deny: DENY, forward: FORWARD } = smcccFilterActions
 
-const PSCI_VERSION = functionNamed('PSCI_VERSION')!.id
+const PSCI_VERSION = functionIdOf('PSCI_VERSION')
 const { SMCCC_ARCH_WORKAROUND_1, SMCCC_VERSION, TRNG_VERSION, KVM_DISCOVER_IMPL_VER } = functionIds
 /** An SMCCC call that KVM has no handler for: an OEM service. */
 const FOREIGN = 0xc300_0042
@@ -251,7 +255,7 @@ const calls: Check[] = [
       expectFilter(vm, PSCI_VERSION, 1, DENY)
       for (const conduit of conduits) {
         const x = call(vcpu, PSCI_VERSION, [], conduit)
-        if (x[0] !== NOT_SUPPORTED) violated(`PSCI_VERSION by ${conduit} is ${result(x[0])}`)
+        if (x[0] !== NOT_SUPPORTED) violated(`PSCI_VERSION by ${conduit} is ${resultText(x[0])}`)
       }
       return '-1 by both'
     }),
@@ -281,7 +285,7 @@ const calls: Check[] = [
       expectFilter(vm, FOREIGN, 1, FORWARD)
       const after = call(vcpu, PSCI_VERSION)[0]
       expectValue('PSCI_VERSION', after, before)
-      return `PSCI_VERSION is ${result(after)}`
+      return `PSCI_VERSION is ${resultText(after)}`
     }),
   },
   {
@@ -293,7 +297,7 @@ const calls: Check[] = [
       expectFilter(vm, PSCI_VERSION + 1, 1, DENY)
       expectFilter(vm, PSCI_VERSION, 4, DENY, 'EEXIST')
       const x0 = call(vcpu, PSCI_VERSION)[0]
-      return x0 === NOT_SUPPORTED ? violated('PSCI_VERSION is -1') : `PSCI_VERSION is ${result(x0)}`
+      return x0 === NOT_SUPPORTED ? violated('PSCI_VERSION is -1') : `PSCI_VERSION is ${resultText(x0)}`
     }),
   },
   {
@@ -332,7 +336,7 @@ const calls: Check[] = [
       expectWrite(vcpu, serviceBitmaps.std.register, 0n)
       expectFilter(vm, TRNG_VERSION, 1, HANDLE)
       const x0 = call(vcpu, TRNG_VERSION)[0]
-      return x0 === NOT_SUPPORTED ? '-1' : violated(`TRNG_VERSION is ${result(x0)}`)
+      return x0 === NOT_SUPPORTED ? '-1' : violated(`TRNG_VERSION is ${resultText(x0)}`)
     }),
   },
   {
@@ -374,8 +378,8 @@ const calls: Check[] = [
       expectFilter(vm, 0xc001_0000, 0x3fff_0000, DENY)
       const [version, denied] = [call(vcpu, SMCCC_VERSION)[0], call(vcpu, PSCI_VERSION)[0]]
       if (version === NOT_SUPPORTED) violated('SMCCC_VERSION is -1')
-      if (denied !== NOT_SUPPORTED) violated(`PSCI_VERSION is ${result(denied)}`)
-      return `SMCCC_VERSION is ${result(version)}, PSCI_VERSION -1`
+      if (denied !== NOT_SUPPORTED) violated(`PSCI_VERSION is ${resultText(denied)}`)
+      return `SMCCC_VERSION is ${resultText(version)}, PSCI_VERSION -1`
     }),
   },
 ]

@@ -1,5 +1,5 @@
 /** `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1` to `_3`: how far the host mitigates a Spectre variant. */
-import { functionIds, type Workaround, workarounds } from '../../hypercalls/index.js'
+import { functionIds, resultText, resultWord, type Workaround, workarounds } from '../../hypercalls/index.js'
 import type { Vcpu } from '../../kvm/index.js'
 import { encodeRegister, hex, registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
@@ -13,9 +13,7 @@ import {
   expectWrite,
   isListed,
   onVcpu,
-  result,
   SUCCESS,
-  word,
   write,
 } from '../experiments.js'
 
@@ -138,8 +136,8 @@ function expectTold(vcpu: Vcpu, { functionId, levels }: Workaround, value: bigin
   const expected = levels.find((level) => level.value === value)
   if (expected === undefined) violated(`reads ${hex(value)}, which is no level`)
   const told = ask(vcpu, functionIds.SMCCC_ARCH_FEATURES, BigInt(functionId))
-  const did = `reads ${hex(value)}, ${expected.name}, and the guest is told ${result(told)}`
-  return told === word(expected.archFeatures) ? did : violated(did)
+  const did = `reads ${hex(value)}, ${expected.name}, and the guest is told ${resultText(told)}`
+  return told === resultWord(expected.archFeatures) ? did : violated(did)
 }
 
 const others: Check[] = [

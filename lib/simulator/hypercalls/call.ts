@@ -2,13 +2,13 @@
  * A guest's call, by `hvc` or `smc`, from the exception to its answer: what the hypervisor answers itself, the SMCCC filter, the
  * bitmaps' gate, the handler (`arch/arm64/kvm/handle_exit.c`, `arch/arm64/kvm/hypercalls.c:kvm_smccc_call_handler`).
  */
-import { workarounds } from '../../hypercalls/index.js'
+import { NOT_SUPPORTED, workarounds } from '../../hypercalls/index.js'
 import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, smcccFilterActions } from '../../uapi.js'
 import { generalRegister } from '../guest-registers.js'
 import type { VcpuState } from '../state.js'
 import { isAllowed } from './gate.js'
 import { callPsci } from './psci.js'
-import { NOT_SUPPORTED, setResults, toWord } from './results.js'
+import { setResults } from './results.js'
 import { callService } from './services.js'
 
 export type Conduit = 'hvc' | 'smc'
@@ -30,7 +30,7 @@ export function callFromGuest(vcpu: VcpuState, conduit: Conduit, immediate: numb
     return setResults(vcpu, [0n, 0n])
   }
   if (conduit === 'smc' && (immediate !== 0 || !vcpu.vm.host.traits.hypercalls.smc)) {
-    return setResults(vcpu, [toWord(NOT_SUPPORTED)])
+    return setResults(vcpu, [NOT_SUPPORTED])
   }
   switch (filterAction(vcpu, functionId)) {
     case smcccFilterActions.deny:
@@ -46,7 +46,7 @@ function handle(vcpu: VcpuState, functionId: number): Continuation {
 }
 
 function refuse(vcpu: VcpuState): Continuation {
-  return setResults(vcpu, [toWord(NOT_SUPPORTED), 0n, 0n, 0n])
+  return setResults(vcpu, [NOT_SUPPORTED, 0n, 0n, 0n])
 }
 
 /** Whether it is one of the workarounds this kernel knows, and so answers where the guest enters it. */

@@ -1,5 +1,14 @@
 /** The Power State Coordination Interface (`arch/arm64/kvm/psci.c:kvm_psci_call` and below). */
-import { encodePsciVersion, functionIds, psciFunctions, psciReturns } from '../../hypercalls/index.js'
+import {
+  affinityLevels,
+  encodePsciVersion,
+  functionIdOf,
+  functionIds,
+  MPIDR_HWID_BITMASK,
+  psciFunctions,
+  psciReturns,
+  resultWord,
+} from '../../hypercalls/index.js'
 import { encodeRegister } from '../../registers/index.js'
 import { mpStates, systemEvents } from '../../uapi.js'
 import { generalRegister, setGeneralRegister } from '../guest-registers.js'
@@ -7,18 +16,14 @@ import { systemEvent } from '../run.js'
 import type { VcpuState } from '../state.js'
 import { waitForInterrupt } from '../vcpu-events.js'
 import type { Continuation, Exit } from './call.js'
-import { setResults, toWord } from './results.js'
+import { setResults } from './results.js'
 
 const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } = psciReturns
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const PSCI_0_1 = 1n
-/** Aff3 to Aff0 in MPIDR_EL1 (`MPIDR_HWID_BITMASK`). */
-const AFFINITY = 0xff_00ff_ffffn
 const AFFINITY_LEVELS = 4
-const AFFINITY_ON = 0
-const AFFINITY_OFF = 1
 /** `PSCI_0_2_TOS_MP`: no trusted OS, so nothing to migrate. */
 const NO_MIGRATION = 2
 /** Of SYSTEM_RESET2: 0, and those of the vendor from here on. */
@@ -82,13 +87,16 @@ const entries = new Map<number, Entry>(
     }),
 )
 
-const psci01Entries: Readonly<Record<number, Handler>> = { 0x95c1_ba5f: cpuOff, 0x95c1_ba60: cpuOn }
+const psci01Entries = new Map<number, Handler>([
+  [functionIdOf('KVM_PSCI_CPU_OFF'), cpuOff],
+  [functionIdOf('KVM_PSCI_CPU_ON'), cpuOn],
+])
 
 /** What no other handler took. */
 export function callPsci(vcpu: VcpuState, functionId: number): Continuation {
   const version = BigInt(vcpu.file!.byId.get(PSCI_VERSION)!.read(vcpu))
   if (version === PSCI_0_1) {
-    const handler = psci01Entries[functionId]
+    const handler = psci01Entries.get(functionId)
     return handler?.({ vcpu, args: argumentsOf(vcpu), version }) ?? result(vcpu, NOT_SUPPORTED)
   }
   const entry = entries.get(functionId)
@@ -108,7 +116,7 @@ function narrow(vcpu: VcpuState): void {
 }
 
 function result(vcpu: VcpuState, code: number): 'on' {
-  return setResults(vcpu, [toWord(code), 0n, 0n, 0n])
+  return setResults(vcpu, [resultWord(code), 0n, 0n, 0n])
 }
 
 function featuresOf(call: Call): number {
@@ -128,7 +136,9 @@ function cpuOff({ vcpu }: Call): Continuation {
 /** The reset is left to the target: it happens at the next look at its registers, or when it runs. */
 function cpuOn({ vcpu, args: [affinity, entry, context], version }: Call): Continuation {
   const target = isAffinity(vcpu, affinity)
-    ? [...vcpu.vm.vcpus.values()].find((candidate) => affinityOf(candidate) === (affinity & AFFINITY))
+    ? [...vcpu.vm.vcpus.values()].find(
+        (candidate) => affinityOf(candidate) === (affinity & MPIDR_HWID_BITMASK),
+      )
     : undefined
   if (target === undefined) return result(vcpu, INVALID_PARAMS)
   if (target.mpState !== mpStates.stopped) {
@@ -143,22 +153,22 @@ function cpuOn({ vcpu, args: [affinity, entry, context], version }: Call): Conti
 
 function affinityInfo({ vcpu, args: [affinity, level] }: Call): number {
   if (!isAffinity(vcpu, affinity) || level >= AFFINITY_LEVELS) return INVALID_PARAMS
-  const mask = AFFINITY & ~((1n << (8n * level)) - 1n)
+  const mask = MPIDR_HWID_BITMASK & ~((1n << (8n * level)) - 1n)
   const matching = [...vcpu.vm.vcpus.values()].filter(
     (candidate) => (affinityOf(candidate) & mask) === (affinity & mask),
   )
   if (matching.length === 0) return INVALID_PARAMS
-  return matching.some(({ mpState }) => mpState !== mpStates.stopped) ? AFFINITY_ON : AFFINITY_OFF
+  return matching.some(({ mpState }) => mpState !== mpStates.stopped) ? affinityLevels.ON : affinityLevels.OFF
 }
 
 function isAffinity({ vm }: VcpuState, affinity: bigint): boolean {
-  return (affinity & ~AFFINITY) === 0n || vm.host.traits.hypercalls.affinityMasked
+  return (affinity & ~MPIDR_HWID_BITMASK) === 0n || vm.host.traits.hypercalls.affinityMasked
 }
 
 /** That of a vCPU not yet initialised is 0. */
 function affinityOf({ file, values }: VcpuState): bigint {
   const slot = file?.slots.get(MPIDR_EL1)
-  return slot === undefined ? 0n : values[slot]! & AFFINITY
+  return slot === undefined ? 0n : values[slot]! & MPIDR_HWID_BITMASK
 }
 
 function systemReset2({ vcpu, args: [type] }: Call): Continuation {
@@ -166,7 +176,7 @@ function systemReset2({ vcpu, args: [type] }: Call): Continuation {
   if (kind !== 0 && kind < FIRST_VENDOR_RESET) return result(vcpu, INVALID_PARAMS)
   const exit = stop(vcpu, systemEvents.reset, SECOND_KIND)
   // Alone among these calls it leaves x1 to x3.
-  setResults(vcpu, [toWord(INTERNAL_FAILURE)])
+  setResults(vcpu, [resultWord(INTERNAL_FAILURE)])
   return exit
 }
 

@@ -2,6 +2,8 @@
 import {
   functionIds,
   gateOf,
+  kvmUid,
+  resultWord,
   serviceBitmaps,
   smcccReturns,
   trngReturns,
@@ -13,14 +15,13 @@ import { generalRegister } from '../guest-registers.js'
 import type { VcpuState } from '../state.js'
 import { counterValue } from '../stored-registers.js'
 import { isAllowed } from './gate.js'
-import { setResults, toWord } from './results.js'
+import { setResults } from './results.js'
 
 const { SUCCESS, NOT_SUPPORTED } = smcccReturns
 const SMCCC_1_1 = 0x10001n
 const TRNG_1_0 = 0x10000n
-/** As four 32-bit words, of which the first holds the first bytes: what KVM calls its TRNG, and itself. */
+/** As four 32-bit words, of which the first holds the first bytes: what KVM calls its TRNG. */
 const TRNG_UUID = [0x00e0_210dn, 0xeb11_8443n, 0x4452_7080n, 0x4c5a_4e55n]
-const KVM_UID = [0xb66f_b428n, 0xe911_c52en, 0x564b_caa9n, 0x743a_004dn]
 /** `sizeof(struct pvclock_vcpu_stolen_time)` */
 const STOLEN_TIME_SIZE = 64
 const TIMER_CNT = encodeRegister('KVM_REG_ARM_TIMER_CNT')
@@ -37,10 +38,10 @@ interface Argument {
 
 const calls: Readonly<Record<number, (vcpu: VcpuState, argument: Argument) => Results>> = {
   [functionIds.SMCCC_VERSION]: () => [SMCCC_1_1],
-  [functionIds.SMCCC_ARCH_FEATURES]: (vcpu, { narrow }) => [toWord(archFeatures(vcpu, narrow))],
+  [functionIds.SMCCC_ARCH_FEATURES]: (vcpu, { narrow }) => [resultWord(archFeatures(vcpu, narrow))],
   [functionIds.TRNG_VERSION]: () => [TRNG_1_0],
   [functionIds.TRNG_FEATURES]: (_vcpu, { whole }) => [
-    toWord(
+    resultWord(
       serviceBitmaps.std.services[0]!.functions.some((id) => BigInt(id) === whole) ? SUCCESS : NOT_SUPPORTED,
     ),
   ],
@@ -49,14 +50,14 @@ const calls: Readonly<Record<number, (vcpu: VcpuState, argument: Argument) => Re
   [functionIds.TRNG_RND64]: (_vcpu, { narrow }) => randomBits(narrow, 64),
   [functionIds.PV_TIME_FEATURES]: ({ stolenTimeBase }, { narrow }) => {
     const isKnown = narrow === functionIds.PV_TIME_FEATURES || narrow === functionIds.PV_TIME_ST
-    return [toWord(isKnown && stolenTimeBase !== null ? SUCCESS : NOT_SUPPORTED)]
+    return [resultWord(isKnown && stolenTimeBase !== null ? SUCCESS : NOT_SUPPORTED)]
   },
   [functionIds.PV_TIME_ST]: ({ vm, stolenTimeBase }) => {
-    if (stolenTimeBase === null) return [toWord(NOT_SUPPORTED)]
+    if (stolenTimeBase === null) return [resultWord(NOT_SUPPORTED)]
     writeGuestMemory(vm, stolenTimeBase, new Uint8Array(STOLEN_TIME_SIZE))
     return [stolenTimeBase]
   },
-  [functionIds.VENDOR_HYP_CALL_UID]: () => KVM_UID,
+  [functionIds.VENDOR_HYP_CALL_UID]: () => kvmUid,
   [functionIds.KVM_FEATURES]: (vcpu) => [
     bitmapOr(vcpu, serviceBitmaps.vendorHyp.register, offeredVendorServices(vcpu)),
     0n,
@@ -71,7 +72,7 @@ export function callService(vcpu: VcpuState, functionId: number): 'on' | null {
   if (call === undefined) return null
   const whole = generalRegister(vcpu, 1)
   const argument = { whole, narrow: Number(BigInt.asUintN(32, whole)) }
-  const results = isOffered(vcpu, functionId) ? call(vcpu, argument) : [toWord(NOT_SUPPORTED)]
+  const results = isOffered(vcpu, functionId) ? call(vcpu, argument) : [resultWord(NOT_SUPPORTED)]
   return setResults(vcpu, [...results, 0n, 0n, 0n].slice(0, 4))
 }
 
@@ -104,16 +105,16 @@ function offeredVendorServices({ vm }: VcpuState): bigint {
 
 /** x1 to x3 hold the bits, the highest register the lowest ones. */
 function randomBits(count: number, width: 32 | 64): Results {
-  if (count > 3 * width) return [toWord(trngReturns.INVALID_PARAMETERS)]
+  if (count > 3 * width) return [resultWord(trngReturns.INVALID_PARAMETERS)]
   const bytes = crypto.getRandomValues(new BigUint64Array(3))
   const entropy = BigInt.asUintN(count, (bytes[0]! << 128n) | (bytes[1]! << 64n) | bytes[2]!)
   const words = [2, 1, 0].map((index) => BigInt.asUintN(width, entropy >> BigInt(index * width)))
-  return [toWord(trngReturns.SUCCESS), ...words]
+  return [resultWord(trngReturns.SUCCESS), ...words]
 }
 
 /** Wall clock in nanoseconds and a counter, each as its upper and its lower 32 bits. */
 function pointInTime(vcpu: VcpuState, counter: number): Results {
-  if (counter > 1) return [toWord(NOT_SUPPORTED)]
+  if (counter > 1) return [resultWord(NOT_SUPPORTED)]
   const wall = BigInt(Date.now()) * 1_000_000n
   const ticks = counterValue(vcpu.vm, counter === 0 ? TIMER_CNT : PTIMER_CNT)
   return [wall >> 32n, BigInt.asUintN(32, wall), ticks >> 32n, BigInt.asUintN(32, ticks)]
