@@ -271,6 +271,7 @@ export const errnos = {
   ENOSPC: 28,
   ENOSYS: 38,
   EOPNOTSUPP: 95,
+  EHWPOISON: 133,
 } as const
 
 export type ErrnoName = keyof typeof errnos

@@ -5,8 +5,7 @@
  */
 import * as v from 'valibot'
 import type { FilterAction } from '../kvm/index.js'
-import { idParts, registerWidth } from '../registers/index.js'
-import { ARM64, coprocessors, sizes } from '../registers/id.js'
+import { ARM64, coprocessors, idParts, registerWidth, sizes } from '../registers/index.js'
 import {
   checkDocument,
   type DocumentFormat,

@@ -1,7 +1,16 @@
 /** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import { encodeRegister, hex, isFeatureIdRegister, registerName, registerWidth } from '../registers/index.js'
+import {
+  arm64Id,
+  encodeRegister,
+  hex,
+  isFeatureIdRegister,
+  registerName,
+  registerWidth,
+  sizes,
+  withSize,
+} from '../registers/index.js'
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
 import {
   deviceTypes,
@@ -27,6 +36,8 @@ import { probePmu, probeTimers } from './vcpu-attributes.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
+/** A coprocessor without registers. */
+const NO_SPACE = 0x12
 /** A system register that keeps whatever is written to it. */
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const X14 = encodeRegister('x14')
@@ -130,12 +141,12 @@ export function probeTraits(
     workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
       // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.
-      const narrow = withWidth(PSCI_VERSION, 2n)
+      const narrow = withSize(PSCI_VERSION, sizes.U32)
       return vcpu.setOneRegAtNull(narrow) === -errnos.ENOENT
     }),
     setReadsValueFirst: onBase(kvm, type, (vcpu) => ({
       systemRegister: vcpu.setOneRegAtNull(encodeRegister('S3_7_C15_C15_7')) === -errnos.EFAULT,
-      unknownSpace: vcpu.setOneRegAtNull(0x6030000000120000n) === -errnos.EFAULT,
+      unknownSpace: vcpu.setOneRegAtNull(arm64Id(sizes.U64, NO_SPACE, 0)) === -errnos.EFAULT,
     })),
     faultingSetZeroes: onBase(kvm, type, (vcpu) => {
       vcpu.setOneReg(TPIDR_EL0, 1n)
@@ -436,11 +447,6 @@ function runWithoutVgicInit(kvm: SystemFd, type: bigint): Traits['runWithoutVgic
       }
     }),
   )
-}
-
-/** The id with another size in bits 55:52: 0 for 8 bits, 2 for 32, 3 for 64. */
-function withWidth(id: bigint, size: bigint): bigint {
-  return (id & ~(0xfn << 52n)) | (size << 52n)
 }
 
 function answer(outcome: number): ErrnoName {

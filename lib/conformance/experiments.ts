@@ -243,11 +243,6 @@ function nameOf(number: number | bigint): string {
   return number >= 0x8000_0000n && number <= 0xffff_ffffn ? functionName(Number(number)) : hex(number)
 }
 
-/** An id with another size in bits 55:52 (`sizes` of `KVM_REG_SIZE_*`: 0 is 8 bits, 3 is 64). */
-export function withSize(id: bigint, size: bigint): bigint {
-  return (id & ~(0xfn << 52n)) | (size << 52n)
-}
-
 /** What `KVM_RUN` with `immediate_exit` is answered: `success` where the VM has started by it. */
 export function start(vcpu: Vcpu): Answer {
   return answerOf(() => vcpu.freeze())

@@ -76,6 +76,7 @@ const problems: Record<keyof typeof errnos, string> = {
   ENOSPC: 'no space left',
   ENOSYS: 'not implemented by this kernel',
   EOPNOTSUPP: 'not supported',
+  EHWPOISON: 'a memory page with a hardware error',
 }
 
 const names = new Map<number, string>(Object.entries(errnos).map(([name, errno]) => [errno, name]))

@@ -1,4 +1,5 @@
 import type { GuestMemoryFd } from '../backend.js'
+import { errnos } from '../uapi.js'
 import { kvmError } from './errors.js'
 
 /** Memory that can be given to guests: shared, page aligned, and visible to this process while the guest runs. */
@@ -22,7 +23,7 @@ export class GuestMemory implements Disposable {
   get buffer(): ArrayBuffer {
     const { buffer } = this.fd
     if (buffer === null) {
-      throw kvmError(-95, {
+      throw kvmError(-errnos.EOPNOTSUPP, {
         syscall: 'mmap',
         remedy: 'This runtime allows no external buffers: copy with read() and write()',
       })

@@ -11,7 +11,7 @@ import {
   vcpuFeatures,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
-import { check, errnoName, kvmError } from './errors.js'
+import { check, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest, type Conduit } from './guest-call.js'
 import type { FirstRun } from './ordering.js'
@@ -248,7 +248,7 @@ export class Vcpu implements Disposable {
   #exit(outcome: number): Exit {
     if (outcome === -errnos.EINTR) return { reason: 'interrupted' }
     if (outcome >= 0) return decodeExit(new DataView(this.#fd.runPage))
-    if (outcome === -errnos.EFAULT || errnoName(outcome) === 'ERRNO_133') {
+    if (outcome === -errnos.EFAULT || outcome === -errnos.EHWPOISON) {
       // EFAULT and EHWPOISON with this reason are an exit; EFAULT without it is a host mapping that went away.
       const run = new DataView(this.#fd.runPage)
       if (run.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MEMORY_FAULT)

@@ -68,6 +68,11 @@ export function arm64Id(size: number, coproc: number, index: number): bigint {
   return idFromParts({ arch: ARM64, size, coproc, index, stray: 0n })
 }
 
+/** The id with another size (`sizes`) in bits 55:52. */
+export function withSize(id: bigint, size: number): bigint {
+  return idFromParts({ ...idParts(id), size })
+}
+
 /**
  * Width of a register's value in bits, taken from bits 55:52 of its id: 8 to 2048 for every register of KVM. An id
  * that no kernel knows can claim up to 262144.

@@ -7,7 +7,19 @@ export {
   registerFields,
   type SafeRule,
 } from './fields.js'
-export { hex, idFromParts, type IdParts, idParts, registerWidth, U64 } from './id.js'
+export {
+  ARM64,
+  arm64Id,
+  coprocessors,
+  hex,
+  idFromParts,
+  type IdParts,
+  idParts,
+  registerWidth,
+  sizes,
+  U64,
+  withSize,
+} from './id.js'
 export {
   featureIdAt,
   featureIdIndex,

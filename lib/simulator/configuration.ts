@@ -1,5 +1,5 @@
-import { coprocessors } from '../registers/id.js'
 import {
+  coprocessors,
   decodeRegister,
   encodeRegister,
   idParts,

@@ -2,8 +2,7 @@
  * What KVM answers for an id that is not in a vCPU's list (`arch/arm64/kvm/guest.c:kvm_arm_get_reg`, `kvm_arm_set_reg` and what
  * they call). Where more than one thing is wrong with the id, the order of the kernel's checks decides.
  */
-import { coprocessors, sizes } from '../registers/id.js'
-import { decodeRegister, idParts } from '../registers/index.js'
+import { coprocessors, decodeRegister, idParts, sizes } from '../registers/index.js'
 import { errnos } from '../uapi.js'
 import type { Register, VcpuState } from './state.js'
 

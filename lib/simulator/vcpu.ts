@@ -119,7 +119,7 @@ export class SimulatedVcpu implements VcpuFd {
     checkBatch(ids, values, outcomes)
     let failures = 0
     for (const [index, id] of ids.entries()) {
-      const outcome = isWiderThanWord(id) ? -errnos.EINVAL : this.getOneReg(id)
+      const outcome = registerWidth(id) > 64 ? -errnos.EINVAL : this.getOneReg(id)
       const isValue = typeof outcome === 'bigint'
       values[index] = isValue ? outcome : 0n
       outcomes[index] = isValue ? 0 : outcome
@@ -292,7 +292,7 @@ export class SimulatedVcpu implements VcpuFd {
 
   /** `KVM_SET_ONE_REG` of a batch, for one id. */
   #writer(id: bigint): (value: bigint) => number {
-    if (isWiderThanWord(id)) return () => -errnos.EINVAL
+    if (registerWidth(id) > 64) return () => -errnos.EINVAL
     const register = this.#register(id)
     const barrier = this.#oneRegBarrier()
     if (barrier < 0) return () => barrier
@@ -328,11 +328,6 @@ export class SimulatedVcpu implements VcpuFd {
     recordExit(this.#runPage, exit)
     return 0
   }
-}
-
-/** Whether the id's size field says more than 64 bits. */
-function isWiderThanWord(id: bigint): boolean {
-  return ((id >> 52n) & 0xfn) > 3n
 }
 
 function checkBatch(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): void {

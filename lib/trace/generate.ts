@@ -1,5 +1,17 @@
 import { functionIdOf, functionIds, hypercallFunctions } from '../hypercalls/index.js'
-import { encodeRegister, featureIdAt, hex, registerWidth, U64 } from '../registers/index.js'
+import {
+  arm64Id,
+  coprocessors,
+  encodeRegister,
+  featureIdAt,
+  hex,
+  idFromParts,
+  idParts,
+  registerWidth,
+  sizes,
+  U64,
+  withSize,
+} from '../registers/index.js'
 import {
   capabilities,
   deviceTypes,
@@ -52,7 +64,7 @@ interface GeneratedVm {
 
 const bit = (feature: keyof typeof vcpuFeatures): number => 1 << vcpuFeatures[feature]
 
-const ID_AA64PFR0_EL1 = 0x6030_0000_0013_c020n
+const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 /** Op0 3, op1 0, CRn 0. */
 const ID_REGISTERS: ReadonlySet<bigint> = new Set(
   Array.from({ length: 64 }, (_, index) => featureIdAt(index)),
@@ -61,8 +73,8 @@ const GIC_FIELD = 0xfn << 24n
 
 /** Registers asked about before a list is known. */
 const FIRMWARE: readonly bigint[] = [0, 1, 2, 3].flatMap((index) => [
-  0x6030_0000_0014_0000n | BigInt(index),
-  0x6030_0000_0016_0000n | BigInt(index),
+  arm64Id(sizes.U64, coprocessors.FW, index),
+  arm64Id(sizes.U64, coprocessors.FW_FEAT_BMAP, index),
 ])
 const FIRMWARE_VALUES: readonly bigint[] = [
   0n,
@@ -81,8 +93,8 @@ const FIRMWARE_VALUES: readonly bigint[] = [
   1n << 32n,
 ]
 /** Spaces whose registers must be asked for at 64 bits at most: old kernels overran their stack. */
-const FIRMWARE_SPACES: ReadonlySet<bigint> = new Set([0x14n, 0x16n])
-const SPACES: readonly bigint[] = [0x0n, 0xfn, 0x10n, 0x11n, 0x12n, 0x13n, 0x14n, 0x15n, 0x16n, 0x17n, 0xfffn]
+const FIRMWARE_SPACES: ReadonlySet<number> = new Set([coprocessors.FW, coprocessors.FW_FEAT_BMAP])
+const SPACES: readonly number[] = [0x0, 0xf, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0xfff]
 
 /** Function ids near which the filter's rules change. */
 const FUNCTION_IDS: readonly number[] = [
@@ -495,9 +507,9 @@ export class CallGenerator {
   #oddId(id: bigint): bigint {
     switch (this.#random.below(6)) {
       case 0:
-        return fit((id & ~(0xfn << 52n)) | (BigInt(this.#random.below(9)) << 52n))
+        return fit(withSize(id, this.#random.below(9)))
       case 1:
-        return fit((id & ~0xfff_0000n) | (this.#random.pick(SPACES) << 16n))
+        return fit(idFromParts({ ...idParts(id), coproc: this.#random.pick(SPACES) }))
       case 2:
         return id ^ (1n << BigInt(28 + this.#random.below(4)))
       case 3:
@@ -511,7 +523,7 @@ export class CallGenerator {
 
   #value(id: bigint, before: bigint): bigint {
     const width = registerWidth(id)
-    if (FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) && this.#random.below(4) > 0) {
+    if (FIRMWARE_SPACES.has(idParts(id).coproc) && this.#random.below(4) > 0) {
       if (this.#random.oneIn(2)) return BigInt(this.#random.below(4))
       return BigInt.asUintN(width, this.#random.pick(FIRMWARE_VALUES))
     }
@@ -724,13 +736,13 @@ function isOddToWrite(id: bigint): boolean {
 
 /** A system register other than a feature ID register. */
 function isHeldByCpu(id: bigint): boolean {
-  return ((id >> 16n) & 0xfffn) === 0x13n && !ID_REGISTERS.has(id)
+  return idParts(id).coproc === coprocessors.SYSREG && !ID_REGISTERS.has(id)
 }
 
 /** The id with a width that is safe in its space. */
 function fit(id: bigint): bigint {
-  const isWide = ((id >> 52n) & 0xfn) > 3n
-  return isWide && FIRMWARE_SPACES.has((id >> 16n) & 0xfffn) ? (id & ~(0xfn << 52n)) | (3n << 52n) : id
+  const isWide = registerWidth(id) > 64
+  return isWide && FIRMWARE_SPACES.has(idParts(id).coproc) ? withSize(id, sizes.U64) : id
 }
 
 function littleEndian(value: bigint, size: number): string {

@@ -1,7 +1,7 @@
 /** The bitmap firmware registers: which hypercall services a guest may discover. */
 import { knownMask, type ServiceBitmap, serviceBitmaps } from '../../hypercalls/index.js'
 import type { Kvm, Vcpu } from '../../kvm/index.js'
-import { hex, registerName } from '../../registers/index.js'
+import { hex, registerName, sizes, withSize } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   aboutRegister,
@@ -17,7 +17,6 @@ import {
   presentBitmaps,
   start,
   SUCCESS,
-  withSize,
   write,
 } from '../experiments.js'
 
@@ -211,7 +210,7 @@ function checksOf(bitmap: ServiceBitmap): Check[] {
       mark: 'observed',
       experiment: (kvm) =>
         onVcpu(kvm, (vcpu) => {
-          for (const size of [0n, 1n, 2n]) {
+          for (const size of [sizes.U8, sizes.U16, sizes.U32]) {
             const id = withSize(register, size)
             expect(
               `reading ${hex(id)}`,
@@ -287,7 +286,7 @@ const ofTheSpace: Check[] = [
       onBareVcpu(kvm, ['psci-0.2'], (vcpu) => {
         for (const { register } of present) {
           // Narrower widths only: they do no harm to a kernel without the check.
-          for (const size of [0n, 1n, 2n]) {
+          for (const size of [sizes.U8, sizes.U16, sizes.U32]) {
             const id = withSize(register, size)
             expect(
               `writing ${hex(id)} from a null address`,

@@ -18,10 +18,9 @@ import {
   onVcpu,
   start,
   SUCCESS,
-  withSize,
   write,
 } from '../experiments.js'
-import { encodeRegister, hex } from '../../registers/index.js'
+import { encodeRegister, hex, sizes, withSize } from '../../registers/index.js'
 import type { Kvm } from '../../kvm/index.js'
 
 const DOCUMENT = 'arm/fw-pseudo-registers.rst, KVM_REG_ARM_PSCI_VERSION'
@@ -192,7 +191,7 @@ export const psciVersion: CheckGroup = {
       mark: 'observed',
       experiment: (kvm) =>
         onVcpu(kvm, (vcpu) => {
-          for (const size of [0n, 1n, 2n]) {
+          for (const size of [sizes.U8, sizes.U16, sizes.U32]) {
             const narrow = withSize(id, size)
             expect(
               `reading ${hex(narrow)}`,

@@ -2,12 +2,16 @@
 import type { VcpuFd } from '../../backend.js'
 import type { Kvm, Registers, Vcpu } from '../../kvm/index.js'
 import {
+  arm64Id,
+  coprocessors,
   decodeRegister,
   encodeRegister,
   hex,
   registerName,
   registerWidth,
+  sizes,
   U64,
+  withSize,
 } from '../../registers/index.js'
 import { KVM_ARM_VCPU_SVE, type VcpuFeature } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, violated } from '../check.js'
@@ -22,7 +26,6 @@ import {
   onTwoVcpus,
   onVcpu,
   SUCCESS,
-  withSize,
 } from '../experiments.js'
 
 const SELFTEST = 'selftest get-reg-list'
@@ -353,9 +356,9 @@ const errors: Check[] = [
         // A system register of the implementation, one of op0 0, a demux selector beyond all, a space without a meaning.
         for (const id of [
           encodeRegister('S3_7_C15_C15_7'),
-          0x6030_0000_0013_0000n,
-          0x6020_0000_0011_00ffn,
-          0x6030_0000_0012_0000n,
+          arm64Id(sizes.U64, coprocessors.SYSREG, 0),
+          arm64Id(sizes.U32, coprocessors.DEMUX, 0xff),
+          arm64Id(sizes.U64, 0x12, 0),
         ]) {
           expect(
             `reading ${hex(id)}`,
@@ -395,7 +398,7 @@ const errors: Check[] = [
     experiment: (kvm) =>
       onVcpu(kvm, (vcpu) => {
         const x0 = encodeRegister('x0')
-        for (const id of [withSize(x0, 2n), withSize(x0, 4n), x0 + 1n]) {
+        for (const id of [withSize(x0, sizes.U32), withSize(x0, sizes.U128), x0 + 1n]) {
           expect(
             `reading ${hex(id)}`,
             answerOf(() => vcpu.registers.get(id)),
