@@ -8,6 +8,7 @@ import {
   registerName,
   registerWidth,
   setClearPairs,
+  timerCounters,
 } from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
@@ -15,9 +16,6 @@ import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
 
 /** The configuration every other is told relative to. */
 export const BASE: readonly VcpuFeature[] = ['psci-0.2']
-
-/** Registers that count time: two reads differ. */
-const COUNTERS = new Set(['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'])
 
 /** What a vCPU with a set of features has. */
 export interface ProbedConfiguration {
@@ -40,7 +38,7 @@ export function probeConfiguration(
       const known = new Map(base?.registers.map((register) => [register.id, register]))
       const registers: ReportedRegister[] = [...listRegisters(vcpu)].map((id) => {
         const name = registerName(id)
-        return { id: hex(id), name, value: COUNTERS.has(name) ? null : hex(read(vcpu, id)) }
+        return { id: hex(id), name, value: timerCounters.has(id) ? null : hex(read(vcpu, id)) }
       })
       // Values are read before the first write, which may change other registers than the one it is made to.
       for (const register of registers) {

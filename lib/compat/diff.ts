@@ -1,5 +1,13 @@
 import { decodePsciVersion } from '../hypercalls/index.js'
-import { decodeRegister, encodeRegister, isAArch32IdRegister, registerFields } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hasAArch32,
+  isAArch32IdRegister,
+  registerFields,
+  TIMER_ISTATUS,
+  timerControls,
+} from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import type { Capability } from '../uapi.js'
 import { differingFields, meaningOf } from './verdict.js'
@@ -52,13 +60,9 @@ function diffSets(kind: 'feature' | 'psci', a: readonly string[], b: readonly st
 
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 
-function hasAArch32({ registers }: Report): boolean {
-  const pfr0 = registers.find(({ id }) => BigInt(id) === ID_AA64PFR0_EL1)?.value ?? '0x0'
-  return (BigInt(pfr0) & 0xfn) === 2n
+function isAArch32Host({ registers }: Report): boolean {
+  return hasAArch32(BigInt(registers.find(({ id }) => BigInt(id) === ID_AA64PFR0_EL1)?.value ?? 0))
 }
-
-/** The bit of a timer's control that tells whether the time has come. */
-const ISTATUS = 4n
 
 /** Whether a register is made of features of the CPU, rather than one number. */
 function hasFieldsOfItsOwn(id: bigint): boolean {
@@ -66,7 +70,7 @@ function hasFieldsOfItsOwn(id: bigint): boolean {
 }
 
 function diffRegisters(a: Report, b: Report): Difference[] {
-  const both = hasAArch32(a) && hasAArch32(b)
+  const both = isAArch32Host(a) && isAArch32Host(b)
   const [left, right] = [a, b].map(({ registers }) => new Map(registers.map((entry) => [entry.id, entry])))
   return [...new Map([...left!, ...right!]).values()].flatMap(({ id: text, name }): Difference[] => {
     const id = BigInt(text)
@@ -78,7 +82,7 @@ function diffRegisters(a: Report, b: Report): Difference[] {
     }
     if (inA.value === inB.value || inA.value === null || inB.value === null) return []
     const [valueA, valueB] = [BigInt(inA.value), BigInt(inB.value)]
-    if (name.endsWith('TIMER_CTL') && (valueA ^ valueB) === ISTATUS) return []
+    if (timerControls.has(id) && (valueA ^ valueB) === TIMER_ISTATUS) return []
     if (!hasFieldsOfItsOwn(id)) return [{ kind: 'register', name, a: inA.value, b: inB.value }]
     const fields = differingFields(id, valueA, valueB)
     return fields.map((field) => ({

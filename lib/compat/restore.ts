@@ -7,6 +7,9 @@ import {
   registerName,
   registerWidth,
   setClearPairs,
+  TIMER_ISTATUS,
+  timerControls,
+  timerCounters,
 } from '../registers/index.js'
 import { capabilities } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
@@ -272,10 +275,6 @@ function beginVcpu(vm: Vm, from: VcpuCapture, attempt: Attempt): Target | undefi
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const PSTATE = encodeRegister('pstate')
 const PMCR_EL0 = encodeRegister('PMCR_EL0')
-const counters = new Set(['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map(encodeRegister))
-const timerControls = new Set(['KVM_REG_ARM_TIMER_CTL', 'KVM_REG_ARM_PTIMER_CTL'].map(encodeRegister))
-/** The bit of a timer's control that only tells whether the time has come. */
-const ISTATUS = 4n
 
 /** By clearing register, the one that sets. */
 const clearing = new Map(setClearPairs.map(([set, clear]) => [clear, set]))
@@ -287,7 +286,7 @@ const phases: readonly ((id: bigint) => boolean)[] = [
   // PMCR_EL0.N decides how many counters the others have bits for.
   (id) => id === PSTATE || id === PMCR_EL0,
   (id) => clearing.has(id),
-  (id) => !counters.has(id),
+  (id) => !timerCounters.has(id),
   () => true,
 ]
 
@@ -405,7 +404,7 @@ function bitsToClear(id: bigint, value: bigint): bigint {
 const PATIENCE = 1n << 42n
 
 function isSame(id: bigint, value: bigint, reads: bigint): boolean {
-  if (counters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
-  if (timerControls.has(id)) return (value & ~ISTATUS) === (reads & ~ISTATUS)
+  if (timerCounters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
+  if (timerControls.has(id)) return (value & ~TIMER_ISTATUS) === (reads & ~TIMER_ISTATUS)
   return value === reads
 }

@@ -4,8 +4,10 @@ import { errnoName } from '../kvm/errors.js'
 import {
   arm64Id,
   encodeRegister,
+  fieldMask,
   hex,
   isFeatureIdRegister,
+  registerField,
   registerName,
   registerWidth,
   sizes,
@@ -42,13 +44,12 @@ const NO_SPACE = 0x12
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const X14 = encodeRegister('x14')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
-const GIC_FIELDS = [
-  { id: ID_AA64PFR0_EL1, mask: 0xfn << 24n },
-  { id: encodeRegister('ID_PFR1_EL1'), mask: 0xfn << 28n },
-]
+const GIC_FIELDS = [ID_AA64PFR0_EL1, encodeRegister('ID_PFR1_EL1')].map((id) => ({
+  id,
+  mask: fieldMask(registerField(id, 'GIC')),
+}))
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
-/** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
-const SSBS = 0xf0n
+const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 
 /** Features that are only accepted beside another one. */
 const companions = new Map<VcpuFeature, VcpuFeature>([

@@ -11,12 +11,15 @@ import {
   decodeRegister,
   encodeRegister,
   type Field,
+  fieldMask,
   fieldValue,
+  hasAArch32,
   hex,
   implementationIds,
   isAArch32IdRegister,
   registerFields,
   registerName,
+  withField,
 } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { probeHypercalls } from './guest-calls.js'
@@ -329,7 +332,7 @@ class Judge {
   #isUnknownToGuest(id: bigint): boolean {
     if (!isAArch32IdRegister(id)) return false
     const pfr0 = this.#state.vcpus[0]?.registers.find((register) => BigInt(register.id) === ID_AA64PFR0_EL1)
-    return pfr0 !== undefined && (BigInt(pfr0.value) & 0xfn) !== 2n
+    return pfr0 !== undefined && !hasAArch32(BigInt(pfr0.value))
   }
 
   #registersOf(vcpu: number): Registers {
@@ -569,18 +572,14 @@ function differs(id: bigint, field: Field, source: bigint, destination: bigint):
 /** Fields in which two values differ; bits no field is known for come as nibbles. */
 export function differingFields(id: bigint, a: bigint, b: bigint): Field[] {
   const fields = registerFields(id)
-  const known = fields.reduce((mask, field) => mask | maskOf(field), 0n)
+  const known = fields.reduce((mask, field) => mask | fieldMask(field), 0n)
   const nibbles = Array.from({ length: 16 }, (_, index): Field => {
     const lsb = 4 * index
     return { name: `bits ${lsb + 3}:${lsb}`, lsb, width: 4, signed: false, meanings: new Map() }
-  }).filter((field) => (maskOf(field) & known) === 0n)
+  }).filter((field) => (fieldMask(field) & known) === 0n)
   return [...fields, ...nibbles]
-    .filter((field) => ((a ^ b) & maskOf(field)) !== 0n)
+    .filter((field) => ((a ^ b) & fieldMask(field)) !== 0n)
     .toSorted((left, right) => right.lsb - left.lsb)
-}
-
-function maskOf({ lsb, width }: Field): bigint {
-  return ((1n << BigInt(width)) - 1n) << BigInt(lsb)
 }
 
 function fieldBits({ lsb, width }: Field, value: bigint): bigint {
@@ -599,8 +598,7 @@ function acceptedValues(registers: Registers, id: bigint, field: Field, value: b
   // What is wider holds a number, not one of some features.
   const candidates =
     field.width > 4 ? [] : Array.from({ length: 1 << field.width }, (_, bits) => BigInt(bits))
-  const others = value & ~maskOf(field)
-  const taken = candidates.filter((bits) => accepts(registers, id, others | (bits << BigInt(field.lsb))))
+  const taken = candidates.filter((bits) => accepts(registers, id, withField(field, value, bits)))
   accepts(registers, id, value)
   return taken
 }

@@ -90,6 +90,28 @@ export function registerFields(id: bigint): readonly Field[] {
   return []
 }
 
+/**
+ * The field of this name of the register with this id.
+ *
+ * @throws RangeError if the register has none, or `id` is not an unsigned 64-bit number
+ */
+export function registerField(id: bigint, name: string): Field {
+  const found = registerFields(id).find((field) => field.name === name)
+  if (found === undefined) throw new RangeError(`${registerName(id)} has no field ${name}`)
+  return found
+}
+
+/** The bits of a field, in place. */
+export function fieldMask({ lsb, width }: Field): bigint {
+  return ((1n << BigInt(width)) - 1n) << BigInt(lsb)
+}
+
+/** `value` of a register with `content`, cut to the field's width, in one field. */
+export function withField(field: Field, value: bigint, content: bigint): bigint {
+  const mask = fieldMask(field)
+  return (value & ~mask) | ((content << BigInt(field.lsb)) & mask)
+}
+
 /** What `value` of a register holds in one field: negative only in a signed field. */
 export function fieldValue(field: Field, value: bigint): bigint {
   const bits = value >> BigInt(field.lsb)

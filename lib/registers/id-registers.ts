@@ -1,4 +1,5 @@
 /** The registers that tell a guest what CPU it has (`Documentation/arch/arm64/cpu-feature-registers.rst`). */
+import { fieldValue, registerField } from './fields.js'
 import { decodeRegister, encodeRegister } from './register.js'
 import { systemRegisterId } from './sysregs.js'
 
@@ -40,4 +41,12 @@ export function isAArch32IdRegister(id: bigint): boolean {
 /** Whether userspace may limit what it tells: `ID_*` and CTR_EL0, which are the VM's, and CLIDR_EL1, which is each vCPU's. */
 export function isFeatureIdRegister(id: bigint): boolean {
   return id === CTR_EL0 || id === CLIDR_EL1 || isIdRegister(id)
+}
+
+const AARCH32 = 2n
+const EL0 = registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0')
+
+/** Whether this value of ID_AA64PFR0_EL1 tells of AArch32 at EL0: without it the AArch32 ID registers say nothing. */
+export function hasAArch32(pfr0: bigint): boolean {
+  return fieldValue(EL0, pfr0) === AARCH32
 }

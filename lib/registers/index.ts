@@ -2,10 +2,13 @@
 export {
   decodeFields,
   type Field,
+  fieldMask,
   type FieldValue,
   fieldValue,
+  registerField,
   registerFields,
   type SafeRule,
+  withField,
 } from './fields.js'
 export {
   ARM64,
@@ -23,6 +26,7 @@ export {
 export {
   featureIdAt,
   featureIdIndex,
+  hasAArch32,
   implementationIds,
   isAArch32IdRegister,
   isFeatureIdRegister,
@@ -48,3 +52,4 @@ export {
   UnknownRegisterError,
 } from './register.js'
 export { systemRegisterId, type SystemRegisterParts } from './sysregs.js'
+export { TIMER_ISTATUS, timerControls, timerCounters } from './timers.js'

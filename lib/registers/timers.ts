@@ -6,6 +6,8 @@
  * So the canonical name of all six is KVM's, which says what the id holds. The architectural name encodes to the id whose *content* it
  * names: `CNTV_CVAL_EL0` is `KVM_REG_ARM_TIMER_CVAL`. Who wants the id with the encoding of CNTV_CVAL_EL0 writes `S3_3_C14_C3_2`.
  */
+import { systemRegisterId } from './sysregs.js'
+
 interface TimerEntry {
   name: string
   /** Name of the system register whose content the id holds. */
@@ -31,6 +33,15 @@ export const timerRegisters: readonly TimerEntry[] = [
   timer('KVM_REG_ARM_PTIMER_CVAL', 'CNTP_CVAL_EL0', 'CNTP_CVAL_EL0', 2, 2),
   timer('KVM_REG_ARM_PTIMER_CNT', 'CNTPCT_EL0', 'CNTPCT_EL0', 0, 1),
 ]
+
+const idsOf = (suffix: string): ReadonlySet<bigint> =>
+  new Set(timerRegisters.filter(({ name }) => name.endsWith(suffix)).map(systemRegisterId))
+
+/** What counts time: two reads differ. */
+export const timerCounters = idsOf('_CNT')
+export const timerControls = idsOf('_CTL')
+/** The bit of a timer's control that only tells whether the time has come. */
+export const TIMER_ISTATUS = 4n
 
 export function timerDescription({ content, encoding }: { content: string; encoding: string }): string {
   return content === encoding

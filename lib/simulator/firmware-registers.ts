@@ -1,5 +1,5 @@
 /** The pseudo-registers of KVM's firmware (`arch/arm64/kvm/hypercalls.c:kvm_arm_set_fw_reg`, `kvm_arm_set_fw_reg_bmap`). */
-import { encodeRegister, U64 } from '../registers/index.js'
+import { encodeRegister, fieldMask, registerField, U64 } from '../registers/index.js'
 import type { Report, ReportedRegister } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { featureBit } from './features.js'
@@ -8,7 +8,7 @@ import type { Register, VcpuState } from './state.js'
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
-const SSBS = 0xf0n
+const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 const PSCI_0_1 = 1n
 
 /** The VM's version of PSCI, seen only by vCPUs with `psci-0.2`; the others speak PSCI 0.1. */

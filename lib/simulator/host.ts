@@ -1,4 +1,4 @@
-import { encodeRegister, hex } from '../registers/index.js'
+import { encodeRegister, hasAArch32, hex } from '../registers/index.js'
 import type { Configuration, Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos, vcpuFeatures } from '../uapi.js'
 import { buildRegisterFile } from './configuration.js'
@@ -37,8 +37,8 @@ export class Host {
     }
     this.supportedFeatures = featureBits(report.traits.init.supported)
     const pfr0 = hex(encodeRegister('ID_AA64PFR0_EL1'))
-    const el0 = BigInt(report.registers.find(({ id }) => id === pfr0)?.value ?? 0) & 0xfn
-    this.hasAArch32El0 = el0 === 2n
+    const value = BigInt(report.registers.find(({ id }) => id === pfr0)?.value ?? 0)
+    this.hasAArch32El0 = hasAArch32(value)
     // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.
     const ring = this.capability('KVM_CAP_COALESCED_MMIO')
     this.pageSize = BigInt(Math.max(4096, report.vcpuMmapSize / (1 + Math.max(0, ring))))

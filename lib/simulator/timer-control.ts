@@ -1,10 +1,7 @@
-import { encodeRegister } from '../registers/index.js'
+import { encodeRegister, TIMER_ISTATUS } from '../registers/index.js'
 import type { ReportedRegister } from '../report/report.js'
 import type { Register, VcpuState } from './state.js'
 import { counterValue } from './stored-registers.js'
-
-/** CNTV_CTL_EL0.ISTATUS */
-const ISTATUS = 4n
 
 const timers = ['KVM_REG_ARM_TIMER', 'KVM_REG_ARM_PTIMER'].map((timer) => ({
   control: encodeRegister(`${timer}_CTL`),
@@ -23,14 +20,14 @@ export function timerControl(
 ): Register | undefined {
   const timer = timers.find(({ control }) => control === BigInt(id))
   const compareValue = timer && slots.get(timer.compareValue)
-  if (compareValue === undefined || (BigInt(value!) & ISTATUS) === 0n) return undefined
+  if (compareValue === undefined || (BigInt(value!) & TIMER_ISTATUS) === 0n) return undefined
   return {
     limit: stored.limit,
     read(vcpu: VcpuState): bigint | number {
       const control = stored.read(vcpu)
       if (typeof control === 'number') return control
       const hasFired = counterValue(vcpu.vm, timer!.counter) >= vcpu.values[compareValue]!
-      return hasFired ? control | ISTATUS : control & ~ISTATUS
+      return hasFired ? control | TIMER_ISTATUS : control & ~TIMER_ISTATUS
     },
     write: (vcpu, written) => stored.write(vcpu, written),
   }

@@ -4,9 +4,11 @@ import {
   coprocessors,
   encodeRegister,
   featureIdAt,
+  fieldMask,
   hex,
   idFromParts,
   idParts,
+  registerField,
   registerWidth,
   sizes,
   U64,
@@ -69,7 +71,7 @@ const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const ID_REGISTERS: ReadonlySet<bigint> = new Set(
   Array.from({ length: 64 }, (_, index) => featureIdAt(index)),
 )
-const GIC_FIELD = 0xfn << 24n
+const GIC_FIELD = fieldMask(registerField(ID_AA64PFR0_EL1, 'GIC'))
 
 /** Registers asked about before a list is known. */
 const FIRMWARE: readonly bigint[] = [0, 1, 2, 3].flatMap((index) => [

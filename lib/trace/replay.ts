@@ -1,6 +1,6 @@
 import type { SystemFd } from '../backend.js'
 import { functionIds } from '../hypercalls/index.js'
-import { encodeRegister } from '../registers/index.js'
+import { TIMER_ISTATUS, timerControls, timerCounters } from '../registers/index.js'
 import type { Call, Outcome, TraceEntry } from './format.js'
 import { Player } from './player.js'
 
@@ -49,16 +49,11 @@ export function answer(player: Player, call: Call): Answer {
   }
 }
 
-/** Encodings of the counters. Other spaces alias system registers on some kernels, so the encoding alone decides. */
-const counters: ReadonlySet<bigint> = new Set(
-  ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'].map((name) => encodeRegister(name) & 0xffffn),
-)
-
-const timerControls: ReadonlySet<bigint> = new Set(
-  ['KVM_REG_ARM_TIMER_CTL', 'KVM_REG_ARM_PTIMER_CTL'].map((name) => encodeRegister(name) & 0xffffn),
-)
-/** Whether the timer has fired. */
-const ISTATUS = 4n
+/** Encodings alone: other spaces alias system registers on some kernels. */
+const encodingsOf = (ids: Iterable<bigint>): ReadonlySet<bigint> =>
+  new Set(Array.from(ids, (id) => id & 0xffffn))
+const counters = encodingsOf(timerCounters)
+const controls = encodingsOf(timerControls)
 
 /**
  * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, as is whether a
@@ -70,7 +65,7 @@ export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
     if (a.value === undefined || b.value === undefined) return false
     const encoding = BigInt(call.id) & 0xffffn
     const changed = BigInt(a.value) ^ BigInt(b.value)
-    return counters.has(encoding) || (timerControls.has(encoding) && changed === ISTATUS)
+    return counters.has(encoding) || (controls.has(encoding) && changed === TIMER_ISTATUS)
   }
   if ((call.op === 'hvc' || call.op === 'smc') && a.x && b.x) {
     const keepsRule = ruleOf(call.args.map(BigInt))

@@ -1,5 +1,11 @@
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
-import { decodeRegister, encodeRegister, registerFields, registerWidth } from '../../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  fieldMask,
+  registerFields,
+  registerWidth,
+} from '../../registers/index.js'
 import type { Baseline } from './format.js'
 
 /** A register of the baseline on a VM. */
@@ -142,9 +148,9 @@ function outcome({ id, value, mask, declared }: Wanted, reads: bigint | null): A
 function fieldsIn(id: bigint, bits: bigint): string[] {
   let rest = bits
   const names: string[] = []
-  for (const { name, lsb, width } of registerFields(id)) {
-    const mask = ((1n << BigInt(width)) - 1n) << BigInt(lsb)
-    if ((bits & mask) !== 0n) names.push(name)
+  for (const field of registerFields(id)) {
+    const mask = fieldMask(field)
+    if ((bits & mask) !== 0n) names.push(field.name)
     rest &= ~mask
   }
   for (let bit = 0; rest >> BigInt(bit) !== 0n; bit++) {

@@ -1,5 +1,13 @@
 import { serviceBitmaps } from '../../hypercalls/index.js'
-import { decodeRegister, encodeRegister, hex, implementationIds, U64 } from '../../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  fieldMask,
+  hex,
+  implementationIds,
+  registerField,
+  U64,
+} from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -31,7 +39,7 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
-const SSBS = 0xf0n
+const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 
 /** Features that add to what a guest is shown, and are elected where all hosts have them. */
 const additions: readonly (readonly VcpuFeature[])[] = [

@@ -1,6 +1,6 @@
 /** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
 import { openKvm } from '../../kvm/index.js'
-import { encodeRegister, hex } from '../../registers/index.js'
+import { encodeRegister, hex, timerCounters } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
 import type { Report } from '../../report/report.js'
 import { simulator } from '../../simulator/index.js'
@@ -137,7 +137,7 @@ class Ledger {
   readonly #indices = new Map<string, number>()
 
   indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
-    const counts = register?.name.endsWith('TIMER_CNT') ?? false
+    const counts = register !== undefined && timerCounters.has(BigInt(register.id))
     const obstacle: Obstacle = {
       severity,
       stops,

@@ -2,10 +2,9 @@ import type { Kvm } from '../../kvm/index.js'
 import {
   decodeRegister,
   encodeRegister,
-  fieldValue,
+  hasAArch32,
   isAArch32IdRegister,
   isIdRegister,
-  registerFields,
   registerWidth,
 } from '../../registers/index.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -44,12 +43,6 @@ export function vectorLengthsOf(value: bigint): number[] {
     .map((bit) => (bit + 1) * 128)
 }
 
-/** Whether a guest that reads this from ID_AA64PFR0_EL1 has AArch32 at EL0: without it the AArch32 ID registers say nothing. */
-export function hasAarch32(pfr0: bigint): boolean {
-  const field = registerFields(pfr0Id).find(({ name }) => name === 'EL0')!
-  return fieldValue(field, pfr0) === 2n
-}
-
 /**
  * What a guest of this host is shown where userspace decides nothing but the features of its vCPUs.
  * @throws KvmError where the host has no vCPU with these features
@@ -62,7 +55,7 @@ export function guestConfiguration(
   using vcpu = vm.createVcpu(0, { features })
   const { registers } = vcpu
   const listed = [...registers.list()]
-  const aarch32 = hasAarch32(registers.get(pfr0Id))
+  const aarch32 = hasAArch32(registers.get(pfr0Id))
   const valued = (wanted: (id: bigint) => boolean): ConfiguredRegister[] =>
     listed
       .filter(wanted)

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../../hypercalls/index.js'
-import { encodeRegister, hex, isAArch32IdRegister, isIdRegister } from '../../registers/index.js'
+import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../../registers/index.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
-import { hasAarch32 } from './configuration.js'
 
 /** What is told about a node of a cluster to those who place VMs on it. */
 export interface NodeFacts {
@@ -33,7 +32,7 @@ export function nodeFacts(report: Report): NodeFacts {
     const id = hex(encodeRegister(name))
     return report.registers.find((register) => register.id === id)?.value ?? '0x0'
   }
-  const aarch32 = hasAarch32(BigInt(valueOf('ID_AA64PFR0_EL1')))
+  const aarch32 = hasAArch32(BigInt(valueOf('ID_AA64PFR0_EL1')))
   return {
     compatibilityClass: compatibilityClass(report),
     release: report.host.release,

@@ -3,12 +3,15 @@ import type { Vcpu, Vm } from '../../kvm/index.js'
 import {
   encodeRegister,
   type Field,
+  fieldMask,
   fieldValue,
   hex,
   implementationIds,
   isFeatureIdRegister,
+  registerField,
   registerFields,
   registerName,
+  withField,
 } from '../../registers/index.js'
 import { KVM_ARM_FEATURE_ID_RANGE_SIZE } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
@@ -81,7 +84,7 @@ function writableFields(vcpu: Vcpu, vm: Vm): WritableField[] {
   return [...masksOf(vm)].flatMap(([id, mask]) => {
     const limit = vcpu.registers.get(id)
     return registerFields(id)
-      .filter((field) => field.safe !== undefined && (mask & bitsOf(field)) === bitsOf(field))
+      .filter((field) => field.safe !== undefined && (mask & fieldMask(field)) === fieldMask(field))
       .map((field) => ({
         id,
         name: `${registerName(id)}.${field.name}`,
@@ -90,15 +93,6 @@ function writableFields(vcpu: Vcpu, vm: Vm): WritableField[] {
         value: fieldValue(field, limit),
       }))
   })
-}
-
-function bitsOf({ lsb, width }: Field): bigint {
-  return ((1n << BigInt(width)) - 1n) << BigInt(lsb)
-}
-
-function withField({ field, limit }: WritableField, value: bigint): bigint {
-  const bits = bitsOf(field)
-  return (limit & ~bits) | ((value << BigInt(field.lsb)) & bits)
 }
 
 function limitsOf({ signed, width }: Field): { least: bigint; most: bigint } {
@@ -144,7 +138,11 @@ function saferRegisters(vcpu: Vcpu, vm: Vm): { id: bigint; limit: bigint; safer:
   for (const entry of writableFields(vcpu, vm)) {
     const [value] = saferValues(entry)
     if (value === undefined || changes.has(entry.id)) continue
-    changes.set(entry.id, { id: entry.id, limit: entry.limit, safer: withField(entry, value) })
+    changes.set(entry.id, {
+      id: entry.id,
+      limit: entry.limit,
+      safer: withField(entry.field, entry.limit, value),
+    })
   }
   return [...changes.values()]
 }
@@ -254,7 +252,7 @@ const values: Check[] = [
         let tried = 0
         for (const entry of writableFields(vcpu, vm)) {
           for (const value of saferValues(entry)) {
-            const safer = withField(entry, value)
+            const safer = withField(entry.field, entry.limit, value)
             const answer = write(vcpu, entry.id, safer)
             const reads = vcpu.registers.get(entry.id)
             const what = `${entry.name} from ${entry.value} to ${value}`
@@ -279,7 +277,7 @@ const values: Check[] = [
         let tried = 0
         for (const entry of writableFields(vcpu, vm)) {
           for (const value of unsafeValues(entry)) {
-            const answer = write(vcpu, entry.id, withField(entry, value))
+            const answer = write(vcpu, entry.id, withField(entry.field, entry.limit, value))
             const reads = vcpu.registers.get(entry.id)
             const what = `${entry.name} from ${entry.value} to ${value}`
             if (answer !== 'EINVAL') problems.push(`${what}: ${answer}`)
@@ -363,8 +361,8 @@ const values: Check[] = [
       onVcpu(kvm, (vcpu, vm) => {
         const fields = writableFields(vcpu, vm).filter(({ name }) => pmuVersions.has(name))
         for (const entry of fields) {
-          expectWrite(vcpu, entry.id, withField(entry, OWN_PMU))
-          expectRead(vcpu, entry.id, withField(entry, 0n))
+          expectWrite(vcpu, entry.id, withField(entry.field, entry.limit, OWN_PMU))
+          expectRead(vcpu, entry.id, withField(entry.field, entry.limit, 0n))
           expectWrite(vcpu, entry.id, entry.limit)
         }
         return fields.map(({ name }) => `${name} reads 0`).join(', ')
@@ -381,7 +379,7 @@ const values: Check[] = [
         const fields = writableFields(vcpu, vm).filter(({ name }) => pmuVersions.has(name))
         for (const entry of fields) {
           for (let value = NO_PMU_VERSION; value < OWN_PMU; value++) {
-            const answer = write(vcpu, entry.id, withField(entry, value))
+            const answer = write(vcpu, entry.id, withField(entry.field, entry.limit, value))
             if (answer === SUCCESS) accepted.push(`${entry.name} ${value}`)
             else expect(`${entry.name} ${value}`, answer, 'EINVAL')
             expectWrite(vcpu, entry.id, entry.limit)
@@ -401,9 +399,7 @@ const values: Check[] = [
         if (vm.checkExtension('KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES') > 0) {
           notApplicable('this kernel has writable masks')
         }
-        const mitigations = registerFields(PFR0)
-          .filter(({ name }) => name === 'CSV2' || name === 'CSV3')
-          .reduce((bits, field) => bits | bitsOf(field), 0n)
+        const mitigations = fieldMask(registerField(PFR0, 'CSV2')) | fieldMask(registerField(PFR0, 'CSV3'))
         const problems: string[] = []
         let tried = 0
         for (const id of listedIdRegisters(vcpu)) {

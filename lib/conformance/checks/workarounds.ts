@@ -1,7 +1,7 @@
 /** `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1` to `_3`: how far the host mitigates a Spectre variant. */
 import { functionIds, resultText, resultWord, type Workaround, workarounds } from '../../hypercalls/index.js'
 import type { Vcpu } from '../../kvm/index.js'
-import { encodeRegister, hex, registerName } from '../../registers/index.js'
+import { encodeRegister, fieldMask, hex, registerField, registerName } from '../../registers/index.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   aboutRegister,
@@ -21,8 +21,7 @@ const DOCUMENT = 'arm/fw-pseudo-registers.rst, KVM_REG_ARM_SMCCC_ARCH_WORKAROUND
 const SMCCC = 'Arm DEN0028, SMCCC_ARCH_FEATURES'
 
 const PFR1 = 'ID_AA64PFR1_EL1'
-/** ID_AA64PFR1_EL1.SSBS is bits 7:4. */
-const SSBS = 0xf0n
+const SSBS = fieldMask(registerField(encodeRegister(PFR1), 'SSBS'))
 const WORKAROUND_2 = 'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'
 
 function checksOf(workaround: Workaround): Check[] {
