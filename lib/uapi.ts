@@ -6,7 +6,7 @@
 /** `KVM_GET_API_VERSION`: frozen at 12 since Linux 2.6.22. */
 export const KVM_API_VERSION = 12
 
-/** Capabilities, by the number `KVM_CHECK_EXTENSION` takes. Those that mean something on arm64, up to Linux 7.3. */
+/** Capabilities, in the order of the numbers `KVM_CHECK_EXTENSION` takes. Those that mean something on arm64, up to Linux 7.3. */
 export const capabilities = {
   KVM_CAP_IRQCHIP: 0,
   KVM_CAP_USER_MEMORY: 3,
@@ -17,12 +17,12 @@ export const capabilities = {
   KVM_CAP_SYNC_MMU: 16,
   KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 21,
   KVM_CAP_SET_GUEST_DEBUG: 23,
-  KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 30,
   KVM_CAP_IRQ_ROUTING: 25,
+  KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 30,
   KVM_CAP_IRQFD: 32,
   KVM_CAP_IOEVENTFD: 36,
-  KVM_CAP_VCPU_EVENTS: 41,
   KVM_CAP_INTERNAL_ERROR_DATA: 40,
+  KVM_CAP_VCPU_EVENTS: 41,
   KVM_CAP_MAX_VCPUS: 66,
   KVM_CAP_ONE_REG: 70,
   KVM_CAP_SIGNAL_MSI: 77,
@@ -35,9 +35,9 @@ export const capabilities = {
   KVM_CAP_VM_ATTRIBUTES: 101,
   KVM_CAP_ARM_PSCI_0_2: 102,
   KVM_CAP_CHECK_EXTENSION_VM: 105,
-  KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
   KVM_CAP_GUEST_DEBUG_HW_BPS: 119,
   KVM_CAP_GUEST_DEBUG_HW_WPS: 120,
+  KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
   KVM_CAP_ARM_PMU_V3: 126,
   KVM_CAP_VCPU_ATTRIBUTES: 127,
   KVM_CAP_MAX_VCPU_ID: 128,
@@ -85,8 +85,6 @@ export const capabilities = {
 
 export type Capability = keyof typeof capabilities
 
-/** `struct kvm_vcpu_init.target`: the generic ARMv8 CPU, accepted as the preferred target on most hosts. */
-export const KVM_ARM_TARGET_GENERIC_V8 = 5
 /** Targets ever given a number (`KVM_ARM_TARGET_AEM_V8` 0 … `KVM_ARM_TARGET_GENERIC_V8` 5). */
 export const KVM_ARM_NUM_TARGETS = 6
 

@@ -1,5 +1,5 @@
 /** Hypercalls: function ids of the SMC Calling Convention, the services KVM offers and what gates them, PSCI. */
-export { decodeFunctionId, encodeFunctionId, type FunctionIdParts, ownerName, owners } from './function-id.js'
+export { decodeFunctionId, encodeFunctionId, type FunctionIdParts, ownerName } from './function-id.js'
 export {
   functionIdOf,
   functionIds,
@@ -42,4 +42,4 @@ export {
   servicesInBitmap,
   UnknownServiceError,
 } from './services.js'
-export { type Workaround, WORKAROUND_2_ENABLED, type WorkaroundLevel, workarounds } from './workarounds.js'
+export { type Workaround, type WorkaroundLevel, workarounds } from './workarounds.js'

@@ -20,9 +20,6 @@ export interface Workaround {
   levels: readonly WorkaroundLevel[]
 }
 
-/** Bit of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2`, legal only with level `available`. No kernel of today sets it when read. */
-export const WORKAROUND_2_ENABLED = 1n << 4n
-
 /** `SMCCC_ARCH_WORKAROUND_RET_UNAFFECTED` */
 const UNAFFECTED = 1
 

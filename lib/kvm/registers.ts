@@ -152,7 +152,7 @@ const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
  * Whether the first run freezes a register: the bitmap firmware registers, and what tells of the CPU but CLIDR_EL1 and MPIDR_EL1, which
  * are each vCPU's own.
  */
-export function isFrozenByFirstRun(id: bigint): boolean {
+function isFrozenByFirstRun(id: bigint): boolean {
   if (implementationIds.includes(id)) return true
   return isFeatureIdRegister(id) ? id !== CLIDR_EL1 : decodeRegister(id).space === 'bitmap'
 }

@@ -38,7 +38,7 @@ export const U64 = 0xffff_ffff_ffff_ffffn
 const STRAY = 0x0f0f_ffff_f000_0000n
 
 /** @throws RangeError if `id` is not an unsigned 64-bit number */
-export function checkId(id: bigint): void {
+function checkId(id: bigint): void {
   if (id < 0n || id > U64) throw new RangeError(`A register id has 64 bits, ${id} does not fit`)
 }
 

@@ -35,20 +35,11 @@ export {
 export { nearestNames } from './nearest.js'
 export { setClearPairs } from './pmu.js'
 export {
-  type BitmapRegister,
-  type CoreRegister,
   decodeRegister,
-  type DemuxRegister,
   encodeRegister,
-  type FirmwareRegister,
-  nearestRegisterNames,
   type Register,
   registerName,
   type RegisterSpace,
-  type SveRegister,
-  type SystemRegister,
-  type TimerRegister,
-  type UnknownRegister,
   UnknownRegisterError,
 } from './register.js'
 export { systemRegisterId, type SystemRegisterParts } from './sysregs.js'

@@ -30,19 +30,19 @@ interface RegisterOf<Space extends string, Parts> {
 }
 
 /** A field of `struct kvm_regs`; `offset` in bytes. */
-export type CoreRegister = RegisterOf<'core', { offset: number }>
+type CoreRegister = RegisterOf<'core', { offset: number }>
 /** CCSIDR_EL1 as seen with a value of CSSELR_EL1 (bits 3:1 level less one, bit 0 instruction cache). */
-export type DemuxRegister = RegisterOf<'demux', { csselr: number }>
-export type SystemRegister = RegisterOf<'sysreg', SystemRegisterParts>
+type DemuxRegister = RegisterOf<'demux', { csselr: number }>
+type SystemRegister = RegisterOf<'sysreg', SystemRegisterParts>
 /** One of the six ids of the timers; `content` names the system register whose content it holds. */
-export type TimerRegister = RegisterOf<'timer', SystemRegisterParts & { content: string }>
+type TimerRegister = RegisterOf<'timer', SystemRegisterParts & { content: string }>
 /** A pseudo-register of the firmware, coprocessor 0x14. */
-export type FirmwareRegister = RegisterOf<'firmware', { index: number }>
+type FirmwareRegister = RegisterOf<'firmware', { index: number }>
 /** A bitmap of hypercall services, coprocessor 0x16. */
-export type BitmapRegister = RegisterOf<'bitmap', { index: number }>
-export type SveRegister = RegisterOf<'sve', SveParts>
+type BitmapRegister = RegisterOf<'bitmap', { index: number }>
+type SveRegister = RegisterOf<'sve', SveParts>
 /** An id that no kernel gives a meaning to: its name is the id in hexadecimal. */
-export type UnknownRegister = RegisterOf<'unknown', IdParts>
+type UnknownRegister = RegisterOf<'unknown', IdParts>
 
 export type Register =
   | CoreRegister
@@ -256,7 +256,7 @@ function patternId(name: string): bigint | undefined {
 }
 
 /** Canonical names spelled like `text`, nearest first, at most three. */
-export function nearestRegisterNames(text: string): string[] {
+function nearestRegisterNames(text: string): string[] {
   idsByName ??= buildNames()
   canonicalNames ??= [...new Set([...idsByName.values()].map(registerName)), 'KVM_REG_ARM64_SVE_VLS']
   return nearestNames(text, canonicalNames, withoutPrefix)

@@ -113,9 +113,11 @@ export class Player {
       case 'close':
         this.#close(call)
         return {}
-      default:
+      case 'reset':
         this.reset()
         return {}
+      default:
+        return call satisfies never
     }
   }
 
