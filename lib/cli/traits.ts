@@ -71,6 +71,9 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
       'an init refused with ENOENT',
       init.leaksRefusedFeatures ? 'leaves features for the next init' : 'changes nothing',
     ],
+    ...(init.leaksSve
+      ? [['an init with sve refused', `leaves SVE, where it was for ${init.leaksSve.join(' or ')}`] as const]
+      : []),
     ...(init.kept
       ? [['kept when initialised again', init.kept.map((id) => registerName(BigInt(id))).join(' ')] as const]
       : []),

@@ -6,14 +6,11 @@ import { decodeRegister, hex, isFeatureIdRegister, registerWidth } from '../regi
 import type { ReportedRegister, Traits } from '../report/report.js'
 import type { ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
+import { exitReasons, kvmRun, mpStates } from '../uapi.js'
 import { freeze } from './scratch.js'
-import { mpStates } from '../uapi.js'
 
 type Found = Pick<Traits, 'lossyRegisters'>
 type Stage = NonNullable<Traits['lossyRegisters']>['by']
-
-/** Milliseconds a stopped vCPU is left to wait. */
-const STOPPED = 5
 
 /** Runs a vCPU and reads what has changed. Only to registers that did are all ones written: in others these can hang a guest. */
 export function probeLossyRegisters(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): Found {
@@ -49,13 +46,23 @@ function run(vcpu: VcpuFd, by: Stage): void {
       freeze(vcpu)
       break
     case 'load':
-      vcpu.setMpState(mpStates.stopped)
-      vcpu.runSync(STOPPED)
-      vcpu.setMpState(mpStates.runnable)
+      runStopped(vcpu)
       break
     case 'guest':
       callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
   }
+}
+
+/** On a slow machine the time may be over before `KVM_RUN` waits, which then tells nothing: it is given twice as much. */
+function runStopped(vcpu: VcpuFd): void {
+  const page = new DataView(vcpu.runPage)
+  page.setUint32(kvmRun.exit_reason, exitReasons.KVM_EXIT_UNKNOWN, true)
+  vcpu.setMpState(mpStates.stopped)
+  for (let wait = 5; wait < PATIENCE; wait *= 2) {
+    vcpu.runSync(wait)
+    if (page.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_INTR) break
+  }
+  vcpu.setMpState(mpStates.runnable)
 }
 
 /** No timer, and none whose rules are told otherwise. */

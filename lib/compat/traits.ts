@@ -19,6 +19,7 @@ import {
   type DeviceType,
   errnos,
   type ErrnoName,
+  KVM_ARM_VCPU_SVE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
@@ -224,12 +225,32 @@ function probeInit(
         return vcpu.getOneReg(PSCI_VERSION) !== 1n
       }),
     ),
+    leaksSve: supported.includes('sve') ? leaksSve(kvm, type) : undefined,
     registerWidth: supported.includes('el1-32bit')
       ? registerWidthScope(kvm, type)
       : registerWidthOfRefused(kvm, type, unknown),
     kept: keptAcrossInit(kvm, type, base),
     keepsSError: keepsSError(kvm, type),
   }
+}
+
+/** Half of pointer authentication is refused everywhere, as is another register width than a sibling has. */
+function leaksSve(kvm: SystemFd, type: bigint): Traits['init']['leaksSve'] {
+  const leaks = (refused: readonly VcpuFeature[]): boolean =>
+    onVm(kvm, type, (vm) =>
+      onVcpu(vm, 0, (sibling) =>
+        onVcpu(vm, 1, (vcpu) => {
+          initialise(vm, sibling, BASE)
+          initialise(vm, vcpu, refused)
+          return initialise(vm, vcpu, BASE) === 0 && vcpu.finalize(KVM_ARM_VCPU_SVE) === 0
+        }),
+      ),
+    )
+  const causes = [
+    ...(leaks([...BASE, 'sve', 'ptrauth-address']) ? (['ptrauth'] as const) : []),
+    ...(leaks([...BASE, 'sve', 'el1-32bit']) ? (['register-width'] as const) : []),
+  ]
+  return causes.length > 0 ? causes : undefined
 }
 
 /** Whose `el1-32bit` is: asked with two vCPUs, of which the second is initialised after the first. */

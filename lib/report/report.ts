@@ -130,6 +130,11 @@ const traits = v.strictObject({
     /** Whether an init refused for an unknown feature leaves the lower bits set, so that the next one inherits them. */
     leaksRefusedFeatures: v.boolean(),
     /**
+     * What an init with `sve` may be refused for, of pointer authentication and register width, and yet leave the vCPU with SVE, whatever
+     * the next asks for. Absent where nothing.
+     */
+    leaksSve: v.optional(v.array(v.picklist(['ptrauth', 'register-width']))),
+    /**
      * Where features are each vCPU's own: whether `el1-32bit` is nevertheless the VM's (`vm`: fixed by the first init;
      * `every-vcpu`: compared with every vCPU created, also with those not yet initialised) or not (`vcpu`). Absent where the features
      * are the VM's anyway, and where the host has no AArch32 at EL1, unless an init refused for another feature leaves it a vCPU and

@@ -47,7 +47,11 @@ class FeatureIdRegister implements Register {
       if (this.#invalidAfterRun?.hasAny(value)) return -errnos.EINVAL
       return rule === 'busy-if-changed' && value === this.read(vcpu) ? 0 : -errnos.EBUSY
     }
-    if (this.#accepted === null) return value === vcpu.values[this.#slot] ? 0 : -errnos.EINVAL
+    if (this.#accepted === null) {
+      if (value !== vcpu.values[this.#slot]) return -errnos.EINVAL
+      vm.idRegisters.delete(this.#id)
+      return 0
+    }
     if (!this.#accepted.hasAll(value)) return -errnos.EINVAL
     vm.overrideIdRegister(this.#id, this.#free, value)
     return 0

@@ -13,6 +13,7 @@ const WORDS = 7
 
 const POWER_OFF = featureBit('power-off')
 const EL1_32BIT = featureBit('el1-32bit')
+const SVE = featureBit('sve')
 const PTRAUTH = featureBit('ptrauth-address') | featureBit('ptrauth-generic')
 
 /** 0 or `-errno`. `features` are up to seven words. */
@@ -62,9 +63,15 @@ function takeVcpuFeatures(vcpu: VcpuState, words: readonly number[]): number {
     if (vcpu.initialised && ((vcpu.features >>> bit) & 1) !== Number(isSet)) return -errnos.EINVAL
     if (isSet) vcpu.features |= 1 << bit
   }
-  const refusal =
-    agreesInWidth(vcpu) && isSupported(vcpu, vcpu.features) ? host.refusal(vcpu.features) : -errnos.EINVAL
+  const causes: ('ptrauth' | 'register-width')[] = []
+  if (!agreesInWidth(vcpu)) causes.push('register-width')
+  if (!isPtrauthPossible(vcpu)) causes.push('ptrauth')
+  const isPossible = causes.length === 0 && isSupported(vcpu, vcpu.features)
+  const refusal = isPossible ? host.refusal(vcpu.features) : -errnos.EINVAL
   if (refusal < 0) {
+    const leaks = host.traits.init.leaksSve ?? []
+    const wasEnabled = (vcpu.features & host.supportedFeatures & SVE) !== 0 && causes.length > 0
+    if (wasEnabled && causes.every((cause) => leaks.includes(cause))) vcpu.leakedSve = true
     vcpu.features = 0
     vcpu.initialised = false
   }
@@ -72,9 +79,13 @@ function takeVcpuFeatures(vcpu: VcpuState, words: readonly number[]): number {
 }
 
 function isSupported(vcpu: VcpuState, features: number): boolean {
-  const { supportedFeatures } = vcpu.vm.host
-  const pair = features & PTRAUTH
-  return (features & ~supportedFeatures) === 0 && (pair === 0 || pair === PTRAUTH)
+  return (features & ~vcpu.vm.host.supportedFeatures) === 0 && isPtrauthPossible(vcpu, features)
+}
+
+/** Pointer authentication comes whole. */
+function isPtrauthPossible({ vm, features }: VcpuState, asked = features): boolean {
+  const pair = asked & PTRAUTH
+  return pair === 0 || pair === (PTRAUTH & vm.host.supportedFeatures)
 }
 
 /** Whether the register width of EL1 is the one the VM's other vCPUs have. */
@@ -95,7 +106,7 @@ function agreesInWidth(vcpu: VcpuState): boolean {
 
 function reset(vcpu: VcpuState): void {
   const { host } = vcpu.vm
-  const file = host.registerFile(vcpu.features)
+  const file = host.registerFile(vcpu.leakedSve ? vcpu.features | SVE : vcpu.features)
   const values = [...file.reset]
   const affinity = file.slots.get(MPIDR_EL1)
   if (affinity !== undefined) values[affinity]! |= mpidr(vcpu.id)
@@ -175,6 +186,6 @@ export function isFinalised(vcpu: VcpuState): boolean {
   return vcpu.sveFinalised || !hasSve(vcpu)
 }
 
-function hasSve(vcpu: VcpuState): boolean {
-  return (vcpu.features & featureBit('sve')) !== 0
+function hasSve({ features, leakedSve }: VcpuState): boolean {
+  return leakedSve || (features & SVE) !== 0
 }

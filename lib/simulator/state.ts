@@ -133,6 +133,8 @@ export class VcpuState {
   initialised = false
   /** Bits of `KVM_ARM_VCPU_INIT`; some kernels keep those of a refused init. */
   features = 0
+  /** An init that was refused left it SVE, which `features` do not tell. */
+  leakedSve = false
   /** The registers of the features it was last initialised with. */
   file: RegisterFile | null = null
   values: bigint[] = []

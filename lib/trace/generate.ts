@@ -368,9 +368,11 @@ export class CallGenerator {
     this.#vcpus.push(added)
     if (this.#random.oneIn(8)) return
     // What a refused init leaves behind shows in the next.
-    if (this.#random.oneIn(6)) this.#next.push(this.#refusedInit(vcpu, vm))
+    const isRefusedFirst = this.#random.oneIn(6)
+    if (isRefusedFirst) this.#next.push(this.#refusedInit(vcpu, vm))
     this.#next.push({ op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(vm.features)] })
-    if ((vm.features & bit('sve')) !== 0 && !this.#random.oneIn(4)) this.#next.push(this.#finalizeSve(vcpu))
+    const hasSve = (vm.features & bit('sve')) !== 0
+    if (hasSve ? !this.#random.oneIn(4) : isRefusedFirst) this.#next.push(this.#finalizeSve(vcpu))
     if (vm.vcpus.length === 1) this.#next.push(this.#list(vcpu))
   }
 
@@ -419,8 +421,12 @@ export class CallGenerator {
     return { op: 'vcpu_init', vcpu, target, features: features.map(hex) }
   }
 
-  /** An init with a feature more, and one that no kernel knows. */
+  /** An init with half of pointer authentication, or with a feature more and one that no kernel knows. */
   #refusedInit(vcpu: number, { features }: GeneratedVm): Call {
+    if (this.#random.oneIn(3)) {
+      const half = features | bit('sve') | bit(this.#random.oneIn(2) ? 'ptrauth-address' : 'el1-32bit')
+      return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(half)] }
+    }
     const more = this.#random.pick(['psci-0.2', 'pmu-v3', 'sve', 'power-off'] as const)
     const word =
       (features | bit(more) | (1 << (7 + this.#random.below(this.#random.oneIn(2) ? 4 : 25)))) >>> 0

@@ -144,6 +144,7 @@ test('a register that takes no value but its own takes that alone, also once KVM
   assert.notEqual(changed, PFR0)
   assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', changed), 'EINVAL')
   assert.equal(set(vcpu, 'ID_AA64PFR0_EL1', PFR0), 0)
+  assert.equal(get(vcpu, 'ID_AA64PFR0_EL1'), PFR0)
 })
 
 test('creating a GIC brings it back into ID_AA64PFR0_EL1 where the kernel does that, and it can be taken out again', () => {

@@ -371,3 +371,30 @@ for (const [what, register, value, expected] of [
     assert.equal(get(vcpu, 'PMEVTYPER0_EL0'), expected)
   })
 }
+
+/** With SVE and all of pointer authentication, without AArch32 at EL1; features are each vCPU's. */
+const ofEachVcpu = withTraits(newHost, { init: { scope: 'vcpu', powerOff: 'sticky' } })
+const HALF_PTRAUTH = word(['psci-0.2', 'sve', 'ptrauth-address'])
+const SVE_IN_AARCH32 = word(['psci-0.2', 'sve', 'el1-32bit'])
+const BOTH = (HALF_PTRAUTH | SVE_IN_AARCH32) >>> 0
+
+for (const [leaksSve, refused, isLeft] of [
+  [undefined, HALF_PTRAUTH, false],
+  [['ptrauth'], HALF_PTRAUTH, true],
+  [['ptrauth'], SVE_IN_AARCH32, false],
+  [['ptrauth'], BOTH, false],
+  [['ptrauth', 'register-width'], SVE_IN_AARCH32, true],
+  [['ptrauth', 'register-width'], BOTH, true],
+  [['ptrauth'], word(['psci-0.2', 'ptrauth-address']), false],
+] as const) {
+  test(`an init refused for 0x${refused.toString(16)} leaves ${isLeft ? 'SVE' : 'no SVE'} where ${leaksSve?.join(' and ') ?? 'nothing'} does`, () => {
+    const host = withTraits(ofEachVcpu, { init: { ...(leaksSve && { leaksSve: [...leaksSve] }) } })
+    const vcpu = made(vmOf(host).createVcpu(0))
+    assert.equal(told(vcpu.init(5, [refused])), 'EINVAL')
+    assert.equal(vcpu.init(5, [PSCI]), 0)
+    assert.equal(told(vcpu.getRegList(new BigUint64Array(1))), isLeft ? 'EPERM' : 'E2BIG')
+    assert.equal(told(vcpu.finalize(4)), isLeft ? 0 : 'EINVAL')
+    assert.equal(get(vcpu, 'KVM_REG_ARM64_SVE_VLS') === 'ENOENT', !isLeft)
+    assert.equal(vcpu.init(5, [PSCI]), 0)
+  })
+}
