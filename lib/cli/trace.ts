@@ -172,8 +172,9 @@ function replayCommand(): Command {
     .addHelpText(
       'after',
       `
-A trace of any length is read as it is needed. Counters of time may differ. A vCPU that was left running when the trace
-was recorded is interrupted after a millisecond: guest code is not part of a trace.
+A trace of any length is read as it is needed. What counts time or hangs on chance may differ. Hypercalls that were asked one
+by one (vcpu.hypercall) are in a trace as hvc and smc, and a stub guest makes them again. What else is in a guest's memory is
+not: a vCPU that was left running when the trace was recorded is interrupted after a millisecond.
 
 Exit status: 1 if any call is answered otherwise.
 
@@ -230,7 +231,7 @@ function fuzzCommand(): Command {
       'after',
       `
 The host is probed first and its simulation built from that, unless --against names another. Calls are made on VMs of
-their own; no guest code runs. A difference is shrunk to the fewest calls that show it.
+their own, hypercalls (hvc, smc) by a stub guest. A difference is shrunk to the fewest calls that show it.
 
 Exit status: 1 if there is a difference.
 
