@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import { type CheckResult, conformance, junitXml, selectChecks, type Verdict } from '../conformance/index.js'
 import { kernelBackend } from '../kernel/index.js'
 import { simulator } from '../simulator/index.js'
@@ -8,7 +8,6 @@ import { paint, print, printJson, withProgress, writeOutput } from './output.js'
 
 interface Flags {
   simulate?: string
-  backend?: 'kernel'
   only?: string
   junit?: string
   json?: boolean
@@ -18,15 +17,7 @@ interface Flags {
 export function conformanceCommand(): Command {
   return new Command('conformance')
     .description('check whether KVM does what its documents promise and its in-tree selftests assert')
-    .addOption(
-      new Option(
-        '--simulate <host>',
-        'check a simulated host: a name of `kvm-arm64 hosts`, or a report',
-      ).conflicts('backend'),
-    )
-    .addOption(
-      new Option('--backend <backend>', 'check KVM of this machine (the default)').choices(['kernel']),
-    )
+    .option('--simulate <host>', 'check a simulated host: a name of `kvm-arm64 hosts`, or a report')
     .option('--only <text>', 'run the checks whose name, or group, holds this text')
     .option('--junit <file>', 'write the results as JUnit XML too')
     .option('--json', 'print every result with its promise and source')

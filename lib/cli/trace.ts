@@ -30,7 +30,6 @@ import { note, print, withProgress } from './output.js'
 
 interface BackendFlags {
   simulate?: string
-  backend?: 'kernel'
 }
 
 /** `kvm-arm64 trace`: what was asked of KVM, and whether another one answers the same. */
@@ -43,16 +42,10 @@ export function traceCommand(): Command {
 }
 
 function withBackend(command: Command): Command {
-  return command
-    .addOption(
-      new Option(
-        '--simulate <host>',
-        'a simulated host answers: a name of `kvm-arm64 hosts`, or a report',
-      ).conflicts('backend'),
-    )
-    .addOption(
-      new Option('--backend <backend>', 'KVM of this machine answers (the default)').choices(['kernel']),
-    )
+  return command.option(
+    '--simulate <host>',
+    'a simulated host answers: a name of `kvm-arm64 hosts`, or a report',
+  )
 }
 
 function backendOf({ simulate }: BackendFlags): Backend {

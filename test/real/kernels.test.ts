@@ -144,7 +144,7 @@ describe('real kernels', { concurrency: 2 }, () => {
       })
 
       it('keeps the contract of userspace, verdict for verdict as the simulator of its report', async () => {
-        const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--backend', 'kernel', '--json')
+        const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--json')
         const real = JSON.parse(stdout.toString()) as CheckResult[]
         assert.deepEqual(
           real.filter(({ verdict }) => verdict === 'fails').map((result) => `${result.name}: ${result.did}`),
