@@ -1,12 +1,10 @@
 import { Command } from 'commander'
 import { apply, type Applied, type AppliedRegister } from '../compat/baseline/apply.js'
 import { type Baseline, readBaseline } from '../compat/baseline/format.js'
-import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, KvmError, openKvm } from '../kvm/index.js'
 import { hex } from '../registers/index.js'
-import { simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
-import { reportOf } from './host.js'
+import { hostOf, simulateOption } from './host.js'
 import { paint, print, printJson } from './output.js'
 import { table } from './table.js'
 
@@ -17,7 +15,7 @@ export function applyCommand(): Command {
       "write a baseline to a fresh VM on this machine's KVM, read it back, and tell every bit refused",
     )
     .argument('<baseline>', 'a file of `kvm-arm64 baseline`')
-    .option('--simulate <host>', 'on a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .addOption(simulateOption())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -36,7 +34,8 @@ Examples:
 
 function run(file: string, { simulate, json }: { simulate?: string; json?: boolean }): void {
   const wanted = readBaseline(file)
-  using kvm = openKvm(simulate === undefined ? kernelBackend : simulator(reportOf(simulate)))
+  const { backend, label } = hostOf(simulate)
+  using kvm = openKvm(backend)
   const { registers, refused } = applied(kvm, wanted)
   const absent = registers.filter(({ declared }) => declared)
   if (json) {
@@ -46,16 +45,15 @@ function run(file: string, { simulate, json }: { simulate?: string; json?: boole
       absent: absent.map(jsonOf),
     })
   } else {
-    const where = simulate === undefined ? 'this machine' : `${simulate}, simulated`
     print(
       refused.length === 0
         ? paint(
             'green',
-            `${registers.length - absent.length} registers are as the baseline wants them on ${where}`,
+            `${registers.length - absent.length} registers are as the baseline wants them on ${label}`,
           )
         : paint(
             'red',
-            `${refused.length} of ${registers.length} registers are not as the baseline wants them on ${where}`,
+            `${refused.length} of ${registers.length} registers are not as the baseline wants them on ${label}`,
           ),
     )
     if (refused.length > 0) {

@@ -5,10 +5,10 @@ import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../hyperca
 import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
-import { parseFeatures } from './host.js'
+import { probedReportOf } from './host.js'
 import { paint, print, writeOutput } from './output.js'
-import { probedReportOf } from './source.js'
 import { properties, table } from './table.js'
+import { parseFeatures } from './vm.js'
 
 interface Flags {
   output?: string

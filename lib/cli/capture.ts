@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { formatDocument, writeFileAtomically } from '../report/write.js'
 import { CommandError, exitStatus } from './exit.js'
+import { hostOf, simulateOption } from './host.js'
 import { note } from './output.js'
-import { freshState, THIS, type VmFlags, vmOptions } from './source.js'
+import { freshState, type VmFlags, vmOptions } from './vm.js'
 
 interface Flags extends VmFlags {
   output?: string
@@ -15,7 +16,7 @@ export function captureCommand(): Command {
   const command = new Command('capture')
     .description('write down the state of a VM as this host makes it, for `kvm-arm64 check`')
     .option('-o, --output <file>', 'write to a file instead of standard output')
-    .option('--simulate <host>', 'ask a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .addOption(simulateOption())
     .option('--vcpus <n>', 'vCPUs of the VM', parseCount, 1)
   for (const option of vmOptions()) command.addOption(option)
   return command
@@ -42,7 +43,7 @@ function parseCount(text: string): number {
 }
 
 function run({ output, simulate, vcpus, ...vm }: Flags): void {
-  const text = formatDocument(freshState(simulate ?? THIS, vm, vcpus))
+  const text = formatDocument(freshState(hostOf(simulate), vm, vcpus))
   if (output === undefined) {
     process.stdout.write(text)
     return

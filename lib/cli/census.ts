@@ -1,15 +1,13 @@
 import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../compat/census.js'
 import { functionName, type PsciVersion, psciVersions, resultText } from '../hypercalls/index.js'
-import { kernelBackend } from '../kernel/index.js'
 import { type Election, type Exit, openKvm } from '../kvm/index.js'
 import { hex } from '../registers/index.js'
-import { simulator } from '../simulator/index.js'
-import { parseElection } from './election.js'
 import { CommandError, exitStatus } from './exit.js'
-import { reportOf } from './host.js'
+import { hostOf, simulateOption } from './host.js'
 import { print, printJson, withProgress } from './output.js'
 import { table } from './table.js'
+import { parseElection } from './vm.js'
 
 interface Flags {
   elect?: Election
@@ -32,7 +30,7 @@ export function censusCommand(): Command {
         psciVersions,
       ),
     )
-    .option('--simulate <host>', 'ask a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .addOption(simulateOption())
     .option('--json', 'print every call instead of those that found something')
     .addHelpText(
       'after',
@@ -52,9 +50,9 @@ Examples:
 }
 
 function run({ elect, psci, simulate, json }: Flags): void {
-  using kvm = openKvm(simulate === undefined ? kernelBackend : simulator(reportOf(simulate)))
-  const host = simulate === undefined ? '/dev/kvm of this machine' : `${simulate}, simulated`
-  const calls = withProgress(`Calling from a guest of ${host}`, () => {
+  const { backend, label } = hostOf(simulate)
+  using kvm = openKvm(backend)
+  const calls = withProgress(`Calling from a guest of ${label}`, () => {
     try {
       return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
     } catch (error) {
@@ -63,7 +61,7 @@ function run({ elect, psci, simulate, json }: Flags): void {
     }
   })
   if (json) printJson(calls.map(toJson))
-  else print(foundText(host, calls))
+  else print(foundText(label, calls))
 }
 
 /** Function ids and values as everywhere in JSON: `0x…` strings. */

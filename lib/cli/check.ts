@@ -6,8 +6,9 @@ import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
 import { simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
+import { hostNamed, probedReportOf, THIS } from './host.js'
 import { paint, print, printJson } from './output.js'
-import { freshState, probedReportOf, THIS, type VmFlags, vmOptions } from './source.js'
+import { freshState, type VmFlags, vmOptions } from './vm.js'
 
 interface Flags extends VmFlags {
   from?: string
@@ -91,9 +92,9 @@ function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): vo
     )
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
-  const state = file === undefined ? freshState(from!, vm) : readState(file)
+  const state = file === undefined ? freshState(hostNamed(from!), vm) : readState(file)
   const ways = [way(from ?? file!, to, state, vmm, live ?? false)]
-  if (both) ways.push(way(to, from!, freshState(to, vm), vmm, false))
+  if (both) ways.push(way(to, from!, freshState(hostNamed(to), vm), vmm, false))
   if (json) printJson(ways)
   else print(ways.flatMap(wayText).join('\n\n'))
   const isPossible = ways.every(({ verdicts }) => verdicts.every(({ possible }) => possible))

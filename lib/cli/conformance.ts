@@ -1,9 +1,7 @@
 import { Command } from 'commander'
 import { type CheckResult, conformance, junitXml, selectChecks, type Verdict } from '../conformance/index.js'
-import { kernelBackend } from '../kernel/index.js'
-import { simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
-import { reportOf } from './host.js'
+import { hostOf, simulateOption } from './host.js'
 import { paint, print, printJson, withProgress, writeOutput } from './output.js'
 
 interface Flags {
@@ -17,7 +15,7 @@ interface Flags {
 export function conformanceCommand(): Command {
   return new Command('conformance')
     .description('check whether KVM does what its documents promise and its in-tree selftests assert')
-    .option('--simulate <host>', 'check a simulated host: a name of `kvm-arm64 hosts`, or a report')
+    .addOption(simulateOption())
     .option('--only <text>', 'run the checks whose name, or group, holds this text')
     .option('--junit <file>', 'write the results as JUnit XML too')
     .option('--json', 'print every result with its promise and source')
@@ -47,12 +45,11 @@ function run({ simulate, only, junit, json }: Flags): void {
   if (selectChecks(options).length === 0) {
     throw new CommandError(`no check's name or group holds "${only}"`, exitStatus.usage)
   }
-  const backend = simulate === undefined ? kernelBackend : simulator(reportOf(simulate))
-  const host = simulate === undefined ? `Linux ${backend.host.release}` : `${simulate}, simulated`
-  const results = withProgress(`Checking ${host}`, () => conformance(backend, options))
-  if (junit !== undefined) writeOutput(junit, junitXml(results, host))
+  const { backend, label } = hostOf(simulate)
+  const results = withProgress(`Checking ${label}`, () => conformance(backend, options))
+  if (junit !== undefined) writeOutput(junit, junitXml(results, label))
   if (json) printJson(results)
-  else print(resultsText(host, results))
+  else print(resultsText(label, results))
   if (results.some(isBroken)) process.exitCode = exitStatus.negative
 }
 

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { type Difference, diffReports } from '../compat/diff.js'
+import { probedReportOf } from './host.js'
 import { print, printJson } from './output.js'
-import { probedReportOf } from './source.js'
 import { table } from './table.js'
 
 /** `kvm-arm64 diff`: what differs between two hosts. */

@@ -15,8 +15,9 @@ import { checkDocument, readJson } from '../report/document.js'
 import { builtInHosts, simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
-import { parseFeatures, reportOf } from './host.js'
+import { reportOf } from './host.js'
 import { note, printJson, writeOutput } from './output.js'
+import { parseFeatures } from './vm.js'
 
 interface Flags {
   to: Target

@@ -1,11 +1,51 @@
+/** The host a command asks: this machine's KVM, or a simulated one. */
 import { existsSync } from 'node:fs'
-import { InvalidArgumentError } from 'commander'
+import { Option } from 'commander'
+import type { Backend } from '../backend.js'
+import { probe } from '../compat/probe.js'
+import { kernelBackend } from '../kernel/index.js'
+import { openKvm } from '../kvm/index.js'
 import { nearestNames } from '../registers/index.js'
 import { readReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
-import { builtInHosts, builtInReport } from '../simulator/index.js'
-import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { builtInHosts, builtInReport, simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
+import { withProgress } from './output.js'
+
+export interface Host {
+  backend: Backend
+  /** For readers. */
+  label: string
+}
+
+export function simulateOption(): Option {
+  return new Option(
+    '--simulate <host>',
+    "ask a simulated host, not this machine's KVM: a name of `kvm-arm64 hosts`, or a report",
+  )
+}
+
+/** The host `--simulate` names; without it this machine, whose KVM is not opened yet. */
+export function hostOf(simulate?: string): Host {
+  return simulate === undefined
+    ? { backend: kernelBackend, label: `Linux ${kernelBackend.host.release}, this machine` }
+    : { backend: simulator(reportOf(simulate)), label: `${simulate}, simulated` }
+}
+
+/** The word for this machine where an argument is a host. */
+export const THIS = 'this'
+
+/** The host an argument names, this machine included. */
+export function hostNamed(name: string): Host {
+  return hostOf(name === THIS ? undefined : name)
+}
+
+/** The report of a host that an argument names; of this machine it is made now. */
+export function probedReportOf(name: string): Report {
+  if (name !== THIS) return reportOf(name)
+  using kvm = openKvm(kernelBackend)
+  return withProgress('Probing this machine', () => probe(kvm))
+}
 
 /**
  * The report that an argument HOST|REPORT means: a built-in host by name, or else a file.
@@ -23,15 +63,4 @@ export function reportOf(hostOrFile: string): Report {
     `${hostOrFile}: no such report file, and no built-in host; ${hint}`,
     exitStatus.usage,
   )
-}
-
-/** Parses `--features`: names separated by commas. */
-export function parseFeatures(list: string): VcpuFeature[] {
-  const known = Object.keys(vcpuFeatures)
-  const names = list.split(',').map((name) => name.trim())
-  const unknown = names.find((name) => !known.includes(name))
-  if (unknown !== undefined) {
-    throw new InvalidArgumentError(`"${unknown}" is no vCPU feature: ${known.join(', ')}.`)
-  }
-  return names as VcpuFeature[]
 }

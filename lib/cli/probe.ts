@@ -1,16 +1,15 @@
 import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { probe } from '../compat/probe.js'
-import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
 import { formatDocument } from '../report/write.js'
-import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
-import { parseFeatures, reportOf } from './host.js'
+import { type Host, hostOf, simulateOption } from './host.js'
 import { note, print, withProgress, writeOutput } from './output.js'
-import { listRegisters, registerTable } from './registers.js'
+import { listRegisters, registerTable } from './register-list.js'
 import { summary } from './summary.js'
+import { parseFeatures } from './vm.js'
 
 /** What is probed on a machine that has no arm64 KVM. */
 const DEFAULT_HOST = 'linux-6.12-neoverse-n1'
@@ -31,9 +30,7 @@ export function probeCommand(): Command {
       "write down everything this host's arm64 KVM shows: registers, values, firmware bitmaps, behaviour",
     )
     .option('-o, --output <file>', 'write the report to a file, whole or not at all')
-    .addOption(
-      new Option('--simulate <host>', 'probe a simulated host: a name of `kvm-arm64 hosts`, or a report'),
-    )
+    .addOption(simulateOption())
     .addOption(
       new Option(
         '--backend <backend>',
@@ -70,16 +67,16 @@ Examples:
 function run({ output, simulate, backend, features, census, json }: Flags): void {
   // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
   setFlagsFromString('--no-opt')
-  const { kvm, host } = open(simulate, backend)
+  const { kvm, label } = open(simulate, backend)
   try {
-    const report = withProgress(`Probing ${host}`, () => probe(kvm, { census: census ?? false }))
+    const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))
     const registers = features && listRegisters(kvm, report, features)
     if (output !== undefined) writeOutput(output, formatDocument(report))
     if (json) {
       process.stdout.write(formatDocument(report))
       return
     }
-    print(summary(report, host))
+    print(summary(report, label))
     if (registers) print(`\n${registerTable(registers)}`)
     else
       print(
@@ -90,22 +87,26 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   }
 }
 
-function open(simulate: string | undefined, backend: Flags['backend']): { kvm: Kvm; host: string } {
+function open(simulate: string | undefined, backend: Flags['backend']): { kvm: Kvm; label: string } {
   if (simulate !== undefined || backend === 'simulator') {
     if (backend === 'kernel') {
       throw new CommandError('--simulate and --backend kernel exclude each other', exitStatus.usage)
     }
-    return openSimulated(simulate ?? DEFAULT_HOST)
+    return opened(hostOf(simulate ?? DEFAULT_HOST))
   }
   try {
-    return { kvm: openKvm(kernelBackend), host: '/dev/kvm of this machine' }
+    return opened(hostOf())
   } catch (error) {
     const reason = noKvm[(error as { code?: string }).code ?? '']
     if (backend === 'kernel' || reason === undefined) throw error
     note(`no arm64 KVM here (${reason}): probing the simulated host ${DEFAULT_HOST} instead`)
     note('--backend kernel forbids that; kvm-arm64 lab run boots a real arm64 kernel with KVM')
-    return openSimulated(DEFAULT_HOST)
+    return opened(hostOf(DEFAULT_HOST))
   }
+}
+
+function opened({ backend, label }: Host): { kvm: Kvm; label: string } {
+  return { kvm: openKvm(backend), label }
 }
 
 /** By code, why arm64 KVM cannot be had on a machine. What another error tells of is to be mended, not worked around. */
@@ -114,10 +115,6 @@ const noKvm: Readonly<Record<string, string>> = {
   ERR_KVM_NOT_AVAILABLE: 'there is no /dev/kvm that can be opened',
   ERR_KVM_UNSUPPORTED_PLATFORM: `this is ${process.platform}`,
   ERR_KVM_ADDON_MISSING: 'the native addon is not built for this machine',
-}
-
-function openSimulated(hostOrFile: string): { kvm: Kvm; host: string } {
-  return { kvm: openKvm(simulator(reportOf(hostOrFile))), host: `${hostOrFile}, simulated` }
 }
 
 function whereToLook(report: string | undefined): string {

@@ -7,13 +7,14 @@ import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { explainRegister, explanation } from './explain.js'
 import { CommandError, exitStatus } from './exit.js'
-import { parseFeatures, reportOf } from './host.js'
+import { reportOf } from './host.js'
 import { print, printJson } from './output.js'
-import { type ListedRegister, listRegisters, registerTable } from './registers.js'
+import { type ListedRegister, listRegisters, registerTable } from './register-list.js'
 import { offeredServices, servicesText } from './services.js'
 import { summary } from './summary.js'
 import { properties } from './table.js'
 import { traitsText } from './traits.js'
+import { parseFeatures } from './vm.js'
 
 interface Flags {
   register?: string

@@ -4,7 +4,6 @@ import { pathToFileURL } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Backend } from '../backend.js'
 import { probe } from '../compat/probe.js'
-import { kernelBackend } from '../kernel/index.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
 import { writeFileAtomically } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
@@ -25,12 +24,8 @@ import {
   TraceWriter,
 } from '../trace/index.js'
 import { CommandError, exitStatus } from './exit.js'
-import { reportOf } from './host.js'
+import { hostOf, reportOf, simulateOption } from './host.js'
 import { note, print, withProgress } from './output.js'
-
-interface BackendFlags {
-  simulate?: string
-}
 
 /** `kvm-arm64 trace`: what was asked of KVM, and whether another one answers the same. */
 export function traceCommand(): Command {
@@ -41,24 +36,12 @@ export function traceCommand(): Command {
   return trace
 }
 
-function withBackend(command: Command): Command {
-  return command.option(
-    '--simulate <host>',
-    'a simulated host answers: a name of `kvm-arm64 hosts`, or a report',
-  )
-}
-
-function backendOf({ simulate }: BackendFlags): Backend {
-  return simulate === undefined ? kernelBackend : simulator(reportOf(simulate))
-}
-
 function recordCommand(): Command {
-  return withBackend(
-    new Command('record')
-      .description('run a script, or the calls of a trace, and write down every KVM call with its outcome')
-      .argument('<script>', 'a module whose default export is a function of a Kvm; or a trace, *.ndjson')
-      .option('-o, --output <file>', 'where the trace goes, instead of standard output'),
-  )
+  return new Command('record')
+    .description('run a script, or the calls of a trace, and write down every KVM call with its outcome')
+    .argument('<script>', 'a module whose default export is a function of a Kvm; or a trace, *.ndjson')
+    .option('-o, --output <file>', 'where the trace goes, instead of standard output')
+    .addOption(simulateOption())
     .addHelpText(
       'after',
       `
@@ -81,11 +64,16 @@ Examples:
     .action(record)
 }
 
-async function record(script: string, flags: BackendFlags & { output?: string }): Promise<void> {
-  const backend = backendOf(flags)
+interface RecordFlags {
+  simulate?: string
+  output?: string
+}
+
+async function record(script: string, { simulate, output: file }: RecordFlags): Promise<void> {
+  const { backend } = hostOf(simulate)
   // Nothing is written over before it is known that there is something to record.
   const work = script.endsWith('.ndjson') ? traceWork(script) : await scriptWork(script)
-  const { write, close } = output(flags.output)
+  const { write, close } = output(file)
   try {
     const writer = new TraceWriter({ host: backend.host.release }, write)
     try {
@@ -157,11 +145,10 @@ async function importScript(file: string): Promise<(kvm: Kvm) => unknown> {
 }
 
 function replayCommand(): Command {
-  return withBackend(
-    new Command('replay')
-      .description('make the calls of a trace again and tell each that is answered otherwise')
-      .argument('<trace>', 'a file written by `kvm-arm64 trace record -o`'),
-  )
+  return new Command('replay')
+    .description('make the calls of a trace again and tell each that is answered otherwise')
+    .argument('<trace>', 'a file written by `kvm-arm64 trace record -o`')
+    .addOption(simulateOption())
     .addHelpText(
       'after',
       `
@@ -178,8 +165,8 @@ Examples:
     .action(replayTrace)
 }
 
-function replayTrace(file: string, flags: BackendFlags): void {
-  const backend = backendOf(flags)
+function replayTrace(file: string, { simulate }: { simulate?: string }): void {
+  const { backend } = hostOf(simulate)
   const { head, entries } = readTrace(file)
   using kvm = openKvm(backend)
   let divergences = 0
@@ -198,28 +185,28 @@ function divergenceText(file: string, { line, call, recorded, replayed }: Diverg
   return `${file}:${line}: ${describeCall(call)}\n  recorded: ${before}\n  replayed: ${now}`
 }
 
-interface FuzzFlags extends BackendFlags {
+interface FuzzFlags {
+  simulate?: string
+  against?: string
   seed: number
   ops: number
   profile: Profile
-  against?: string
   save?: string
 }
 
 function fuzzCommand(): Command {
-  return withBackend(
-    new Command('fuzz')
-      .description('invent calls and look for one that KVM and its simulation answer differently')
-      .option('--seed <number>', 'the same seed makes the same calls on the same host', wholeNumber, 1)
-      .option('--ops <number>', 'how many calls to make', wholeNumber, 20_000)
-      .addOption(
-        new Option('--profile <profile>', 'what the calls are mostly about')
-          .choices(profiles)
-          .default('everything'),
-      )
-      .option('--against <host>', "compare with this simulated host instead of the host's own simulation")
-      .option('--save <directory>', 'write the calls that show a difference there, a trace for each'),
-  )
+  return new Command('fuzz')
+    .description('invent calls and look for one that KVM and its simulation answer differently')
+    .addOption(simulateOption())
+    .option('--against <host>', "compare with this simulated host instead of the host's own simulation")
+    .option('--seed <number>', 'the same seed makes the same calls on the same host', wholeNumber, 1)
+    .option('--ops <number>', 'how many calls to make', wholeNumber, 20_000)
+    .addOption(
+      new Option('--profile <profile>', 'what the calls are mostly about')
+        .choices(profiles)
+        .default('everything'),
+    )
+    .option('--save <directory>', 'write the calls that show a difference there, a trace for each')
     .addHelpText(
       'after',
       `
@@ -243,8 +230,8 @@ function wholeNumber(text: string): number {
   return number
 }
 
-function fuzzHost({ seed, ops, profile, against, save, ...flags }: FuzzFlags): void {
-  const backend = backendOf(flags)
+function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): void {
+  const { backend } = hostOf(simulate)
   using kvm = openKvm(backend)
   const report = against === undefined ? withProgress('Probing', () => probe(kvm)) : reportOf(against)
   using other = openKvm(simulator(report))

@@ -169,7 +169,7 @@ describe('capture', () => {
     assert.match(out, /"format": "kvm-arm64\/state"/)
     const without = kvmArm64(['capture', '--simulate', 'linux-6.1-neoverse-n1', '--features', 'psci-0.2,sve'])
     assert.equal(without.status, 1)
-    assert.match(without.error, /linux-6\.1-neoverse-n1: EINVAL: KVM_ARM_VCPU_INIT/)
+    assert.match(without.error, /linux-6\.1-neoverse-n1, simulated: EINVAL: KVM_ARM_VCPU_INIT/)
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--elect', 'ptp']).status, 1)
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--vcpus', '0']).status, 2)
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '-o', '/none/x.json']).status, 2)

@@ -1,0 +1,81 @@
+/** What a VM is made with: the options that say so, and the VM that `capture` writes down and `check` moves. */
+import { InvalidArgumentError, Option } from 'commander'
+import { captureHost, type CaptureHostOptions } from '../compat/capture.js'
+import type { State } from '../compat/state.js'
+import { type PsciVersion, psciVersions, type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
+import { type Election, KvmError, openKvm } from '../kvm/index.js'
+import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { CommandError, exitStatus } from './exit.js'
+import type { Host } from './host.js'
+
+export interface VmFlags {
+  features: VcpuFeature[]
+  elect?: Election
+  psci?: Exclude<PsciVersion, '0.1'>
+}
+
+export function vmOptions(): Option[] {
+  return [
+    new Option('--features <list>', 'vCPU features of the VM, separated by commas')
+      .argParser(parseFeatures)
+      .default(['psci-0.2'], 'psci-0.2'),
+    new Option('--elect <list>', 'services its guest may discover, separated by commas, or none').argParser(
+      parseElection,
+    ),
+    new Option(
+      '--psci <version>',
+      'version of PSCI its guest is told; without it, the newest of the host',
+    ).choices(psciVersions.filter((version) => version !== '0.1')),
+  ]
+}
+
+/**
+ * The state of a VM as the host makes it.
+ * @throws CommandError with the status of a negative answer where the host cannot make such a VM
+ */
+export function freshState({ backend, label }: Host, { features, elect, psci }: VmFlags, vcpus = 1): State {
+  using kvm = openKvm(backend)
+  const options: CaptureHostOptions = {
+    features,
+    vcpus,
+    ...(elect && { services: elect }),
+    ...(psci && { psci }),
+  }
+  try {
+    return captureHost(kvm, options)
+  } catch (error) {
+    const isNegative = error instanceof RangeError || (error instanceof KvmError && error.code === 'EINVAL')
+    if (!isNegative) throw error
+    throw new CommandError(`${label}: ${error.message}`, exitStatus.negative)
+  }
+}
+
+/** Parses `--features`: names separated by commas. */
+export function parseFeatures(list: string): VcpuFeature[] {
+  const known = Object.keys(vcpuFeatures)
+  const names = list.split(',').map((name) => name.trim())
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(`"${unknown}" is no vCPU feature: ${known.join(', ')}.`)
+  }
+  return names as VcpuFeature[]
+}
+
+/** Parses `--elect`: names of services of any register, which all registers are set from. */
+export function parseElection(list: string): Election {
+  const names = list === 'none' ? [] : list.split(',').map((name) => name.trim())
+  const groups = Object.keys(serviceBitmaps) as ServiceGroup[]
+  const unknown = names.find((name) => !groups.some((group) => namesIn(group).includes(name)))
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(
+      `"${unknown}" is no service: ${groups.flatMap(namesIn).join(', ')}, or none.`,
+    )
+  }
+  return Object.fromEntries(
+    groups.map((group) => [group, names.filter((name) => namesIn(group).includes(name))]),
+  )
+}
+
+function namesIn(group: ServiceGroup): string[] {
+  return serviceBitmaps[group].services.map(({ name }) => name)
+}
