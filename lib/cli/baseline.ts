@@ -8,6 +8,7 @@ import { CommandError, exitStatus } from './exit.js'
 import { probedReportOf } from './host.js'
 import { paint, print, writeOutput } from './output.js'
 import { properties, table } from './table.js'
+import { count } from './text.js'
 import { parseFeatures } from './vm.js'
 
 interface Flags {
@@ -69,7 +70,7 @@ function summary(found: Baseline): string {
   const { hosts, unreconciled, classes } = found
   const shared = unreconciled.length === 0
   return [
-    paint('bold', `Baseline of ${plural(hosts.length, 'host')}`),
+    paint('bold', `Baseline of ${count(hosts.length, 'host')}`),
     properties([
       ['vCPU features', found.features.join(' ')],
       ...found.withoutFeatures.map(({ feature, reason, hosts: lacking }): [string, string] => [
@@ -144,8 +145,4 @@ function names(hosts: readonly string[]): string {
 
 function optional(name: string, content: string): [string, string][] {
   return content === '' ? [] : [[name, content]]
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
 }

@@ -1,8 +1,8 @@
-import { Command, InvalidArgumentError } from 'commander'
-import { formatDocument, writeFileAtomically } from '../report/write.js'
-import { CommandError, exitStatus } from './exit.js'
+import { Command } from 'commander'
+import { formatDocument } from '../report/write.js'
 import { hostOf, simulateOption } from './host.js'
-import { note } from './output.js'
+import { writeOutput } from './output.js'
+import { wholeNumber } from './text.js'
 import { freshState, type VmFlags, vmOptions } from './vm.js'
 
 interface Flags extends VmFlags {
@@ -17,7 +17,7 @@ export function captureCommand(): Command {
     .description('write down the state of a VM as this host makes it, for `kvm-arm64 check`')
     .option('-o, --output <file>', 'write to a file instead of standard output')
     .addOption(simulateOption())
-    .option('--vcpus <n>', 'vCPUs of the VM', parseCount, 1)
+    .option('--vcpus <n>', 'vCPUs of the VM', wholeNumber(1, 9999), 1)
   for (const option of vmOptions()) command.addOption(option)
   return command
     .addHelpText(
@@ -36,23 +36,6 @@ Examples:
     .action(run)
 }
 
-function parseCount(text: string): number {
-  const count = Number(text)
-  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError('It must be a number from 1 to 9999.')
-  return count
-}
-
 function run({ output, simulate, vcpus, ...vm }: Flags): void {
-  const text = formatDocument(freshState(hostOf(simulate), vm, vcpus))
-  if (output === undefined) {
-    process.stdout.write(text)
-    return
-  }
-  try {
-    writeFileAtomically(output, text)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw new CommandError(`${output}: cannot be written (${code})`, exitStatus.usage)
-  }
-  note(`wrote ${output}`)
+  writeOutput(output, formatDocument(freshState(hostOf(simulate), vm, vcpus)))
 }

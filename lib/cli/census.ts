@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../compat/census.js'
 import { functionName, type PsciVersion, psciVersions, resultText } from '../hypercalls/index.js'
-import { type Election, type Exit, openKvm } from '../kvm/index.js'
+import { type Election, type Exit, KvmError, openKvm } from '../kvm/index.js'
 import { hex } from '../registers/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { hostOf, simulateOption } from './host.js'
@@ -56,8 +56,8 @@ function run({ elect, psci, simulate, json }: Flags): void {
     try {
       return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
     } catch (error) {
-      const isRefused = error instanceof RangeError || (error as { code?: unknown }).code === 'EINVAL'
-      throw isRefused ? new CommandError((error as Error).message, exitStatus.negative) : error
+      const isRefused = error instanceof RangeError || (error instanceof KvmError && error.code === 'EINVAL')
+      throw isRefused ? new CommandError(error.message, exitStatus.negative) : error
     }
   })
   if (json) printJson(calls.map(toJson))

@@ -1,4 +1,4 @@
-import { decodeFields, encodeRegister } from '../registers/index.js'
+import { decodeFields, encodeRegister, hex } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 
 /** MIDR_EL1.PartNum by MIDR_EL1.Implementer, of CPUs in servers, boards and QEMU (`arch/arm64/include/asm/cputype.h`). */
@@ -41,9 +41,8 @@ export function cpuName(report: Report): string {
   const number = (name: string) => Number(fields.get(name)?.value ?? 0)
   const implementer = number('Implementer')
   const partNumber = number('PartNum')
-  const part = parts[implementer]?.[partNumber] ?? `part 0x${partNumber.toString(16)}`
+  const part = parts[implementer]?.[partNumber] ?? `part ${hex(partNumber)}`
   const maker =
-    fields.get('Implementer')?.meaning ??
-    (implementer === 0 ? '' : `implementer 0x${implementer.toString(16)}`)
+    fields.get('Implementer')?.meaning ?? (implementer === 0 ? '' : `implementer ${hex(implementer)}`)
   return `${maker} ${part} r${number('Variant')}p${number('Revision')}`.trim()
 }

@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { functionNamed, type HypercallFunction, nearestFunctionNames } from '../hypercalls/index.js'
 import { decodeRegister, encodeRegister, nearestNames, UnknownRegisterError } from '../registers/index.js'
-import { exitStatus } from './exit.js'
+import { CommandError, exitStatus } from './exit.js'
 import { type Explained, explainFunction, explainRegister, explanation } from './explain.js'
+import { print, printJson } from './output.js'
 
 /** `kvm-arm64 decode`: what a register id, a name or a hypercall's function id stands for. */
 export function decodeCommand(): Command {
@@ -16,11 +17,11 @@ export function decodeCommand(): Command {
       `
 Numbers of up to 32 bits are function ids of hypercalls, longer ones register ids. Exit status 2 if something is unknown.`,
     )
-    .action((arguments_: string[], flags: { value?: string; json?: boolean }, command: Command) => {
+    .action((arguments_: string[], { value, json }: { value?: string; json?: boolean }) => {
       const problems: string[] = []
       const explained = arguments_.flatMap((argument) => {
         try {
-          return explain(argument, flags.value, arguments_.length)
+          return explain(argument, value, arguments_.length)
         } catch (error) {
           if (!(error instanceof RangeError)) throw error
           problems.push(error.message)
@@ -28,13 +29,10 @@ Numbers of up to 32 bits are function ids of hypercalls, longer ones register id
         }
       })
       if (problems.length > 0) {
-        command.error(problems.map((problem) => `decode: ${problem}`).join('\n'), {
-          exitCode: exitStatus.usage,
-        })
+        throw new CommandError(problems.join('\n'), exitStatus.usage)
       }
-      const text =
-        flags.json === true ? JSON.stringify(explained, null, 2) : explained.map(explanation).join('\n\n')
-      command.configureOutput().writeOut?.(`${text}\n`)
+      if (json) printJson(explained)
+      else print(explained.map(explanation).join('\n\n'))
     })
 }
 
@@ -72,6 +70,7 @@ function lookUp(argument: string): (bigint | number)[] {
     throw new RangeError(`No arm64 register or hypercall is called "${argument}"${hint}`, { cause: error })
   }
 }
+
 function describe(what: bigint | number, value: bigint | undefined): Explained {
   return typeof what === 'bigint' ? explainRegister(what, value) : explainFunction(what)
 }

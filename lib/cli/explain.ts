@@ -35,7 +35,7 @@ interface ExplainedService {
   kernelName: string
   gated: boolean
   functions: { id: string; name: string }[]
-  shown?: boolean
+  shown: boolean | undefined
 }
 
 interface ExplainedRegister {
@@ -87,6 +87,7 @@ export function explainRegister(id: bigint, value?: bigint): ExplainedRegister {
   if (fields.length > 0) explained.fields = fields.map((field) => explainField(field, value))
   const bitmap = serviceBitmapOf(id)
   if (bitmap !== undefined) {
+    const shown = value === undefined ? undefined : servicesInBitmap(bitmap.group, value)
     explained.resetValue = hex(bitmap.resetValue)
     explained.services = bitmap.services.map(({ name: service, bit, kernelName, gated, functions }) => ({
       name: service,
@@ -94,10 +95,9 @@ export function explainRegister(id: bigint, value?: bigint): ExplainedRegister {
       kernelName,
       gated,
       functions: functions.map((functionId) => ({ id: hex(functionId), name: functionName(functionId) })),
-      ...(value === undefined ? {} : { shown: ((value >> BigInt(bit)) & 1n) === 1n }),
+      shown: shown?.includes(service),
     }))
-    if (value !== undefined)
-      explained.meaning = `shows ${servicesInBitmap(bitmap.group, value).join(', ') || 'no service'}`
+    if (shown !== undefined) explained.meaning = `shows ${shown.join(', ') || 'no service'}`
   }
   if (name === 'KVM_REG_ARM_PSCI_VERSION' && value !== undefined && value <= 0xffff_ffffn) {
     explained.meaning = `PSCI ${decodePsciVersion(value)}`

@@ -9,7 +9,7 @@ import { firecrackerTemplate } from '../compat/interchange/firecracker.js'
 import { kubevirtSelectors } from '../compat/interchange/kubevirt.js'
 import { labelNamespace, nfdFeatures, refuseNamespace } from '../compat/interchange/nfd.js'
 import { prometheusMetrics } from '../compat/interchange/prometheus.js'
-import { qemuCpuOption } from '../compat/interchange/qemu.js'
+import { qemuCpuOption, type QemuVersion, qemuVersions } from '../compat/interchange/qemu.js'
 import { KvmError, openKvm } from '../kvm/index.js'
 import { checkDocument, readJson } from '../report/document.js'
 import { builtInHosts, simulator } from '../simulator/index.js'
@@ -28,7 +28,8 @@ interface Flags {
   json?: boolean
 }
 
-const targets = ['firecracker', 'qemu', 'qemu@10.0', 'qemu@11.1', 'nfd', 'kubevirt', 'prometheus'] as const
+const ofQemus = qemuVersions.map((version) => `qemu@${version}` as const)
+const targets = ['firecracker', 'qemu', ...ofQemus, 'nfd', 'kubevirt', 'prometheus'] as const
 
 type Target = (typeof targets)[number]
 
@@ -60,7 +61,7 @@ export function exportCommand(): Command {
       `
 Formats:
   firecracker   a custom CPU template that pins features, PSCI version, services and ID registers
-  qemu          the option -cpu of the newest QEMU known; qemu@10.0 and qemu@11.1 of these
+  qemu          the option -cpu of the newest QEMU known; ${ofQemus.join(' and ')} of these
   nfd           a file for features.d of Kubernetes' Node Feature Discovery
   kubevirt      affinity and selectors, in YAML, on the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
@@ -101,16 +102,21 @@ function run(sources: string[], flags: Flags): void {
     printJson({ to: flags.to, text, inexpressible })
     return
   }
-  if (flags.output === undefined) process.stdout.write(text)
-  else writeOutput(flags.output, text)
+  writeOutput(flags.output, text)
   for (const what of inexpressible) note(`not in it: ${what}`)
 }
 
-const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, (source: string, flags: Flags) => Emitted>> = {
+type Emitter = (source: string, flags: Flags) => Emitted
+
+const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, Emitter>> = {
   firecracker: (source, flags) => firecrackerTemplate(configurationOf(source, flags)),
   qemu: (source, flags) => qemuCpuOption(configurationOf(source, flags)),
-  'qemu@10.0': (source, flags) => qemuCpuOption(configurationOf(source, flags), '10.0'),
-  'qemu@11.1': (source, flags) => qemuCpuOption(configurationOf(source, flags), '11.1'),
+  ...(Object.fromEntries(
+    qemuVersions.map((version): [string, Emitter] => [
+      `qemu@${version}`,
+      (source, flags) => qemuCpuOption(configurationOf(source, flags), version),
+    ]),
+  ) as Record<`qemu@${QemuVersion}`, Emitter>),
   nfd: (source, { namespace, expire }) =>
     nfdFeatures(reportOf(source), { namespace, expires: new Date(Date.now() + expire * 60 * 60 * 1000) }),
   prometheus: (source) => prometheusMetrics(reportOf(source)),

@@ -10,6 +10,7 @@ import { fleetPage } from './fleet-page.js'
 import { reportOf } from './host.js'
 import { note, paint, print, withProgress, writeOutput } from './output.js'
 import { table } from './table.js'
+import { count } from './text.js'
 
 interface Flags {
   vmm: string
@@ -166,8 +167,4 @@ function summary({
 
 function told(moves: FleetJson['upgrades'][number]['opens']): string {
   return moves.map(({ direction, class: other }) => `${direction} ${other + 1}`).join(', ') || 'nothing'
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }

@@ -52,9 +52,7 @@ Examples:
 function run(file: string, { like, output }: Flags): void {
   const data = readJson(file, 'fingerprint or CPU template')
   const document = isTemplate(data) ? importTemplate(data, file, like) : importFingerprint(data, file, like)
-  const text = formatDocument(document)
-  if (output === undefined) process.stdout.write(text)
-  else writeOutput(output, text)
+  writeOutput(output, formatDocument(document))
 }
 
 function isTemplate(data: unknown): boolean {

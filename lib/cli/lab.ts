@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { constants } from 'node:os'
 import { isAbsolute, relative } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import {
   bootLab,
   fetchKernels,
@@ -14,6 +14,8 @@ import {
 } from '../lab/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { note, print, printJson } from './output.js'
+import { table } from './table.js'
+import { wholeNumber } from './text.js'
 
 /** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
 const timedOut = 124
@@ -48,12 +50,17 @@ function runCommand(): Command {
     .option('--kernel <kernel>', 'a Debian kernel: a series or a release of `lab kernels`', '6.12')
     .option('--image <file>', "a kernel image to boot instead of Debian's")
     .option('--cpu <model>', 'a CPU that QEMU knows', 'neoverse-n1')
-    .option('--smp <count>', 'number of CPUs', wholeNumber, 2)
-    .option('--memory <MiB>', 'memory', wholeNumber, 1024)
+    .option('--smp <count>', 'number of CPUs', wholeNumber(1, 512), 2)
+    .option('--memory <MiB>', 'memory', wholeNumber(1, 1_000_000), 1024)
     .addOption(
       new Option('--append <arguments>', "added to the kernel's command line").default('', 'nothing'),
     )
-    .option('--timeout <seconds>', 'end the machine when boot and command take longer', wholeNumber, 600)
+    .option(
+      '--timeout <seconds>',
+      'end the machine when boot and command take longer',
+      wholeNumber(1, 1_000_000),
+      600,
+    )
     .addOption(
       new Option('--copy <path>', 'copy a file or directory into the machine (repeatable)')
         .argParser(append)
@@ -129,16 +136,10 @@ function kernelsCommand(): Command {
 }
 
 function kernelTable(kernels: LabKernel[]): string {
-  const rows = kernels.map(({ series, release, suite, cached }) => [
-    series,
-    release,
-    suite,
-    cached ? 'cached' : '',
-  ])
-  const lines = [['SERIES', 'RELEASE', 'SUITE', ''], ...rows]
-  const widths = [0, 1, 2].map((column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
-  const pad = (cell: string, column: number) => cell.padEnd(widths[column] ?? 0)
-  return lines.map((line) => line.map(pad).join('  ').trimEnd()).join('\n')
+  return table(
+    ['series', 'release', 'suite', ''],
+    kernels.map(({ series, release, suite, cached }) => [series, release, suite, cached ? 'cached' : '']),
+  )
 }
 
 function setupCommand(): Command {
@@ -203,11 +204,6 @@ function progress(): { progress?: (message: string) => void } {
 function namesFileBelow(argument: string): boolean {
   if (isAbsolute(argument) || relative('.', argument).startsWith('..')) return false
   return statSync(argument, { throwIfNoEntry: false })?.isFile() ?? false
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is not a whole number above 0.')
-  return Number(text)
 }
 
 function append(path: string, before: string[]): string[] {

@@ -37,15 +37,23 @@ export function withProgress<T>(text: string, work: () => T): T {
 }
 
 /**
- * Writes a file whole or not at all, and says so.
+ * Writes a file whole or not at all, and says so; standard output where none is named.
  * @throws CommandError where it cannot be written
  */
-export function writeOutput(file: string, text: string): void {
+export function writeOutput(file: string | undefined, text: string): void {
+  if (file === undefined) {
+    process.stdout.write(text)
+    return
+  }
   try {
     writeFileAtomically(file, text)
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
+    throw cannotWrite(file, error)
   }
   note(`wrote ${file}`)
+}
+
+export function cannotWrite(file: string, error: unknown): CommandError {
+  const { code } = error as NodeJS.ErrnoException
+  return new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
 }

@@ -1,5 +1,5 @@
 import { type Kvm, KvmError } from '../kvm/index.js'
-import { decodeRegister } from '../registers/index.js'
+import { decodeRegister, hex } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -30,8 +30,8 @@ export function listRegisters(kvm: Kvm, report: Report, features: readonly VcpuF
   )
   return Array.from(vcpu.registers.list(), (number) => {
     const { name, width } = decodeRegister(number)
-    const id = `0x${number.toString(16)}`
-    const value = counters.has(id) ? null : `0x${vcpu.registers.get(number).toString(16)}`
+    const id = hex(number)
+    const value = counters.has(id) ? null : hex(vcpu.registers.get(number))
     return { id, name, width, value }
   })
 }

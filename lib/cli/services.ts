@@ -1,4 +1,5 @@
 import { functionName, serviceBitmapOf } from '../hypercalls/index.js'
+import { hex } from '../registers/index.js'
 import type { Report } from '../report/report.js'
 import { paint } from './output.js'
 import { table } from './table.js'
@@ -30,7 +31,7 @@ export function offeredServices(report: Report): OfferedService[] {
         shownByDefault: isSet(reset, bit),
         kind: service === undefined ? 'unknown' : service.gated ? 'gates' : 'advertises',
         functions: (service?.functions ?? []).map((functionId) => ({
-          id: `0x${functionId.toString(16)}`,
+          id: hex(functionId),
           name: functionName(functionId),
         })),
       }

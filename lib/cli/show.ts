@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import { openKvm } from '../kvm/index.js'
-import { encodeRegister, registerFields, registerName } from '../registers/index.js'
+import { encodeRegister, hex, registerFields, registerName } from '../registers/index.js'
 import type { Report, Write } from '../report/report.js'
 import { formatDocument } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
@@ -102,7 +102,7 @@ function showRegister(
   const found = registersOf(report, features).find((register) => BigInt(register.id) === id)
   if (found === undefined) {
     throw new CommandError(
-      `${host}: a vCPU with ${features.join(', ')} has no register ${registerName(id)} (0x${id.toString(16)})`,
+      `${host}: a vCPU with ${features.join(', ')} has no register ${registerName(id)} (${hex(id)})`,
       exitStatus.negative,
     )
   }

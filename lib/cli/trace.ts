@@ -1,11 +1,10 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import type { Backend } from '../backend.js'
 import { probe } from '../compat/probe.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
-import { writeFileAtomically } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
 import {
   describeAnswers,
@@ -25,7 +24,8 @@ import {
 } from '../trace/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { hostOf, reportOf, simulateOption } from './host.js'
-import { note, print, withProgress } from './output.js'
+import { cannotWrite, print, withProgress, writeOutput } from './output.js'
+import { wholeNumber } from './text.js'
 
 /** `kvm-arm64 trace`: what was asked of KVM, and whether another one answers the same. */
 export function traceCommand(): Command {
@@ -94,11 +94,6 @@ function output(file: string | undefined): { write: (text: string) => void; clos
   } catch (error) {
     throw cannotWrite(file, error)
   }
-}
-
-function cannotWrite(file: string, error: unknown): CommandError {
-  const { code } = error as NodeJS.ErrnoException
-  return new CommandError(`${file}: cannot be written (${code})`, exitStatus.usage)
 }
 
 type Work = (backend: Backend, tell: (entry: TraceEntry) => void) => void | Promise<void>
@@ -199,8 +194,13 @@ function fuzzCommand(): Command {
     .description('invent calls and look for one that KVM and its simulation answer differently')
     .addOption(simulateOption())
     .option('--against <host>', "compare with this simulated host instead of the host's own simulation")
-    .option('--seed <number>', 'the same seed makes the same calls on the same host', wholeNumber, 1)
-    .option('--ops <number>', 'how many calls to make', wholeNumber, 20_000)
+    .option(
+      '--seed <number>',
+      'the same seed makes the same calls on the same host',
+      wholeNumber(0, 0xffff_ffff),
+      1,
+    )
+    .option('--ops <number>', 'how many calls to make', wholeNumber(1, 0xffff_ffff), 20_000)
     .addOption(
       new Option('--profile <profile>', 'what the calls are mostly about')
         .choices(profiles)
@@ -223,24 +223,19 @@ Examples:
     .action(fuzzHost)
 }
 
-function wholeNumber(text: string): number {
-  const number = Number(text)
-  if (!/^\d+$/.test(text) || number > 0xffff_ffff)
-    throw new InvalidArgumentError('It must be a whole number.')
-  return number
-}
-
 function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): void {
   const { backend } = hostOf(simulate)
   using kvm = openKvm(backend)
   const report = against === undefined ? withProgress('Probing', () => probe(kvm)) : reportOf(against)
   using other = openKvm(simulator(report))
+  if (save !== undefined) makeDirectory(save)
   let count = 0
   for (const finding of fuzz(kvm.fd, other.fd, { seed, operations: ops, profile })) {
     count++
     print(findingText(finding))
     if (save !== undefined) {
-      saveFinding(join(save, `seed-${seed}-${count}.ndjson`), backend.host.release, finding)
+      const file = join(save, `seed-${seed}-${count}.ndjson`)
+      writeOutput(file, formatTrace({ host: backend.host.release }, finding.trace))
     }
   }
   print(`${ops} calls on ${backend.host.release} with seed ${seed}: ${count} kinds of difference`)
@@ -254,12 +249,10 @@ function findingText({ trace, other }: Finding): string {
   return `${describeCall(call)}\n  ${first} here, ${second} simulated, after:\n${steps.slice(0, -1).join('\n')}\n`
 }
 
-function saveFinding(file: string, host: string, { trace }: Finding): void {
+function makeDirectory(directory: string): void {
   try {
-    mkdirSync(resolve(file, '..'), { recursive: true })
-    writeFileAtomically(file, formatTrace({ host }, trace))
+    mkdirSync(directory, { recursive: true })
   } catch (error) {
-    throw cannotWrite(file, error)
+    throw cannotWrite(directory, error)
   }
-  note(`wrote ${file}`)
 }

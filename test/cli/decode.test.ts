@@ -1,33 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CommanderError } from 'commander'
-import { decodeCommand } from '../../lib/cli/decode.js'
-
-interface Outcome {
-  out: string
-  error: string
-  status: number
-}
+import { kvmArm64, type Outcome } from './run.js'
 
 function decode(...args: string[]): Outcome {
-  const outcome = { out: '', error: '', status: 0 }
-  const command = decodeCommand()
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => {
-        outcome.out += text
-      },
-      writeErr: (text) => {
-        outcome.error += text
-      },
-    })
-  try {
-    command.parse(args, { from: 'user' })
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error
-    outcome.status = error.exitCode
-  }
-  return outcome
+  return kvmArm64(['decode', ...args])
 }
 
 function decodeJson(...args: string[]): Record<string, unknown>[] {

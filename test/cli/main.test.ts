@@ -87,6 +87,13 @@ describe('the command line as a whole', () => {
     [['decode', 'nothing-of-that-name-at-all'], /No arm64 register or hypercall/],
     [['hosts', '--jsn'], /Did you mean --json/],
     [['lab', 'nope'], /unknown command 'nope'/],
+    [['lab', 'run', '--smp', 'two', 'true'], /must be a whole number from 1 to 512/],
+    [['capture', '--vcpus', '0'], /must be a whole number from 1 to 9999/],
+    [['trace', 'fuzz', '--seed', '4294967296'], /must be a whole number from 0 to 4294967295/],
+    [
+      ['trace', 'fuzz', '--simulate', HOST, '--against', HOST, '--save', '/dev/null/found'],
+      /\/dev\/null\/found: cannot be written \(ENOTDIR\)/,
+    ],
   ] as const) {
     test(`${args.join(' ')} is refused as wrong usage`, () => {
       const { status, out, error } = kvmArm64(args)
