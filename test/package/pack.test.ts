@@ -55,6 +55,8 @@ describe('the packed package', () => {
       'dist/bundle/index.js',
       'dist/lib/index.d.ts',
       'dist/bundle/main.js',
+      'dist/bundle/fleet-page.js',
+      'dist/bundle/fleet-page.css',
       'lib/report/report.schema.json',
       'lib/compat/state.schema.json',
       'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
@@ -62,7 +64,7 @@ describe('the packed package', () => {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.js|dist\/lib\/.*\.d\.ts|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/lib\/.*\.d\.ts|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],
