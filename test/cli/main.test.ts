@@ -45,7 +45,7 @@ describe('the command line as a whole', () => {
     assert.ok(out.split('\n').every((line) => line.length <= 120))
   })
 
-  for (const command of [...commands, 'lab run', 'trace fuzz']) {
+  for (const command of [...commands, 'lab run', 'trace record', 'trace replay', 'trace fuzz']) {
     test(`${command} --help explains it`, () => {
       const { status, out } = kvmArm64([...command.split(' '), '--help'])
       assert.equal(status, 0)

@@ -1,5 +1,6 @@
 /** Kernels with a fault each: a simulated host some of whose calls are answered otherwise. */
 import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
+import { altered } from '../trace/backends.js'
 
 type Method = (...args: never[]) => unknown
 /** By method, what answers in its place: `real` is the method itself, `this` what it belongs to. */
@@ -51,15 +52,9 @@ export function breakBackend(backend: Backend, { system = {}, vm = {}, vcpu = {}
 }
 
 export function wrap<Fd extends object>(fd: Fd, faults: Faults<Fd>): Fd {
-  return new Proxy(fd, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name, target)
-      if (typeof value !== 'function') return value
-      const real = value.bind(target) as Method
-      const fault = (faults as Record<string | symbol, Method | undefined>)[name]
-      return fault === undefined
-        ? real
-        : (...args: unknown[]) => fault.call(target, ...([real, ...args] as never[]))
-    },
+  const answers = Object.entries(faults as Record<string, Method>).map(([name, fault]): [string, Method] => {
+    const real = (fd as Record<string, Method>)[name]!.bind(fd)
+    return [name, (...args) => fault.call(fd, ...([real, ...args] as never[]))]
   })
+  return altered(fd, Object.fromEntries(answers) as Partial<Fd>)
 }
