@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { readState } from '../../lib/compat/state.js'
+import type { Verdict } from '../../lib/compat/verdict.js'
 import { builtInReport } from '../../lib/simulator/index.js'
 import { kvmArm64, onX64 } from './run.js'
 
@@ -66,11 +67,25 @@ describe('check', () => {
   })
 
   test('moves the VM that --elect and --psci make', () => {
-    const from = ['check', '--from', 'linux-6.1-neoverse-n1', '--to', 'linux-5.10-neoverse-n1', '--json']
-    const services = (...options: string[]): number =>
-      (kvmArm64([...from, ...options]).out.match(/"service-lost"/g) ?? []).length
-    assert.equal(services(), 3)
-    assert.equal(services('--elect', 'pv-time', '--psci', '1.0'), 0)
+    const move = ['check', '--from', 'linux-6.1-neoverse-n1', '--to', 'linux-5.10-neoverse-n1', '--json']
+    const firmware = (...options: string[]): string[] => {
+      const [{ verdicts }] = JSON.parse(kvmArm64([...move, ...options]).out) as [{ verdicts: [Verdict] }]
+      return verdicts[0].findings
+        .filter(({ register }) => register?.name.startsWith('KVM_REG_ARM'))
+        .map(({ severity, register, field }) => `${severity} ${register!.name}${field ? `.${field}` : ''}`)
+    }
+    assert.deepEqual(firmware(), [
+      'refused KVM_REG_ARM_PSCI_VERSION',
+      'missing-at-destination KVM_REG_ARM_STD_HYP_BMAP.STD_HYP_BIT_PV_TIME',
+      'service-lost KVM_REG_ARM_STD_BMAP.STD_BIT_TRNG_V1_0',
+      'service-lost KVM_REG_ARM_VENDOR_HYP_BMAP.VENDOR_HYP_BIT_FUNC_FEAT',
+      'service-lost KVM_REG_ARM_VENDOR_HYP_BMAP.VENDOR_HYP_BIT_PTP',
+    ])
+    assert.deepEqual(firmware('--elect', 'pv-time', '--psci', '1.0'), [
+      'missing-at-destination KVM_REG_ARM_STD_BMAP',
+      'missing-at-destination KVM_REG_ARM_STD_HYP_BMAP.STD_HYP_BIT_PV_TIME',
+      'missing-at-destination KVM_REG_ARM_VENDOR_HYP_BMAP',
+    ])
   })
 
   test('moves a captured state', () => {

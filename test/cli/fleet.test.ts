@@ -106,7 +106,17 @@ describe('kvm-arm64 fleet', () => {
   })
 
   it('judges by the rules of a VMM', () => {
-    const { out } = kvmArm64(['fleet', reports, '--vmm', 'qemu', '--json'])
-    assert.equal((JSON.parse(out) as Found & { vmm: string }).vmm.startsWith('qemu'), true)
+    const file = join(folder, 'older-and-newer.ndjson')
+    const hosts = ['linux-6.12-max', 'linux-6.18-max'].map((host) => JSON.stringify(builtInReport(host)))
+    writeFileSync(file, hosts.join('\n'))
+    // A state of 6.12 lacks a register of 6.18, which QEMU 11.1 tolerates.
+    for (const [vmm, possible] of [
+      ['qemu@10.0', false],
+      ['qemu@11.1', true],
+    ] as const) {
+      const { out } = kvmArm64(['fleet', file, '--vmm', vmm, '--json'])
+      const { moves } = JSON.parse(out) as Found
+      assert.equal(moves.find(({ from }) => from === 0)?.possible, possible, vmm)
+    }
   })
 })

@@ -8,6 +8,7 @@ import { decodeFields, encodeRegister, fieldValue, registerFields } from '../../
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/simulator/index.js'
 import { cpus, kernels, recordedHosts } from '../real/lab-hosts.js'
+import { watchVms } from './open-vms.js'
 
 const hosts: readonly NamedReport[] = recordedHosts.map(({ name }) => ({ name, report: builtInReport(name) }))
 
@@ -317,6 +318,8 @@ test('applying takes of a refused value what is accepted', () => {
 })
 
 test('no VM is left behind where the baseline’s vCPUs cannot be', () => {
-  const found = baseline(named('linux-7.2-max'))
-  assert.throws(() => apply(openKvm(simulator('linux-7.2-neoverse-n1')), found), { code: 'EINVAL' })
+  const { backend, open } = watchVms(simulator('linux-7.2-neoverse-n1'))
+  const found = { ...baseline(named('linux-7.2-max')), ipaSize: 40 }
+  assert.throws(() => apply(openKvm(backend), found), { code: 'EINVAL', syscall: 'KVM_ARM_VCPU_INIT' })
+  assert.deepEqual([...open], [])
 })

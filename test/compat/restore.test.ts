@@ -9,6 +9,7 @@ import { openKvm, type Kvm, type Vcpu } from '../../lib/kvm/index.js'
 import { encodeRegister, registerWidth } from '../../lib/registers/index.js'
 import { builtInHosts, builtInReport, simulator } from '../../lib/simulator/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
+import { watchVms } from './open-vms.js'
 
 const counters = new Set(['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_PTIMER_CNT'])
 
@@ -150,7 +151,8 @@ describe('a restore that cannot be whole', () => {
   const state = captureOn('linux-6.18-neoverse-n1')
 
   test('names what was refused, says how much was applied, and closes the VM', () => {
-    using kvm = openKvm(simulator('linux-6.1-neoverse-n1'))
+    const { backend, open } = watchVms(simulator('linux-6.1-neoverse-n1'))
+    using kvm = openKvm(backend)
     assert.throws(
       () => restore(kvm, state),
       (error) => {
@@ -163,6 +165,7 @@ describe('a restore that cannot be whole', () => {
         return true
       },
     )
+    assert.deepEqual([...open], [])
   })
 
   test('is handed out where the rules let all of it pass', () => {

@@ -195,16 +195,44 @@ describe('a verdict', () => {
     assert.throws(() => vmmRules('vmware'), /no VMM called "vmware" is known; there are: strict/)
   })
 
-  test('says a memory too large for the destination, a filter and a capability it has not', () => {
-    const state = stateOf('linux-7.2-max')
-    state.vm.smcccFilter = [{ base: 0xc600_0040, count: 2, action: 'forward' }]
-    state.vm.capabilities = ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS']
-    const { findings } = verdictOn('linux-6.1-max', state)
-    assert.ok(
-      findings.some(({ meaning }) => meaning.includes('calls of the guest that userspace takes over')),
-    )
-    assert.ok(findings.some(({ remedy }) => remedy === 'make the VM without the capability'))
-    state.vm.type = '0x40'
-    assert.equal(verdictOn('linux-6.1-max', state).possible, false)
-  })
+  for (const [what, change, finding] of [
+    [
+      'a memory too large for the destination',
+      { type: '0x40' },
+      {
+        source: '64 bits of guest address space',
+        meaning: 'the guest’s memory may lie where the destination cannot address it',
+        remedy: 'make the VM with an address space every host has (KVM_CAP_ARM_VM_IPA_SIZE)',
+      },
+    ],
+    [
+      'a filter it has not',
+      { smcccFilter: [{ base: 0xc600_0040, count: 2, action: 'forward' }] },
+      {
+        source: 'forward 2 functions from 0xc6000040',
+        meaning: 'calls of the guest that userspace takes over would reach KVM',
+        remedy: 'make the VM without a filter, or a destination with KVM_ARM_VM_SMCCC_FILTER',
+      },
+    ],
+    [
+      'a capability it has not',
+      { capabilities: ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'] },
+      {
+        source: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS',
+        meaning: 'the VM was made with a capability the destination does not have',
+        remedy: 'make the VM without the capability',
+      },
+    ],
+  ] as const satisfies readonly (readonly [string, Partial<State['vm']>, Partial<Finding>])[]) {
+    test(`is no for the sake of ${what} alone`, () => {
+      const state = stateOf('linux-6.1-max')
+      assert.equal(verdictOn('linux-6.1-max', state).possible, true)
+      Object.assign(state.vm, change)
+      const { possible, findings } = verdictOn('linux-6.1-max', state)
+      assert.equal(possible, false)
+      assert.deepEqual(findings, [
+        { severity: 'refused', stops: true, vcpus: [], destination: 'EINVAL', ...finding },
+      ])
+    })
+  }
 })

@@ -9,6 +9,14 @@ import { packageRoot } from '../../lib/package-root.js'
 import { onX64 } from '../cli/run.js'
 
 const root = fileURLToPath(packageRoot)
+const { version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  version: string
+  exports: Record<string, string>
+}
+/** By the name under which it is exported, the file of each JSON Schema. */
+const schemas = Object.entries(exports)
+  .filter(([name]) => name.endsWith('.schema.json'))
+  .map(([name, file]) => [name.slice(2), file.slice(2)] as const)
 
 describe('the packed package', () => {
   const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-package-'))
@@ -57,8 +65,7 @@ describe('the packed package', () => {
       'dist/bundle/main.js',
       'dist/bundle/fleet-page.js',
       'dist/bundle/fleet-page.css',
-      'lib/report/report.schema.json',
-      'lib/compat/state.schema.json',
+      ...schemas.map(([, file]) => file),
       'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
     ]) {
       assert.ok(files.includes(needed), `${needed} is missing`)
@@ -81,16 +88,19 @@ describe('the packed package', () => {
   })
 
   test('can be imported, and required', () => {
-    const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
-      version: string
-    }
     assert.match(node("console.log(Object.keys(await import('kvm-arm64')).join())"), /openKvm.*simulator/)
     const required =
       "console.log(typeof require('kvm-arm64').openKvm, require('kvm-arm64/package.json').version)"
     assert.equal(run(process.execPath, ['-e', required]), `function ${version}\n`)
-    const schema = "console.log(require('kvm-arm64/report.schema.json').title)"
-    assert.equal(run(process.execPath, ['-e', schema]), 'kvm-arm64 report, version 1\n')
   })
+
+  for (const [name] of schemas) {
+    test(`exports ${name}`, () => {
+      const script = `console.log(require('kvm-arm64/${name}').title)`
+      const [format] = name.split('.')
+      assert.equal(run(process.execPath, ['-e', script]), `kvm-arm64 ${format}, version 1\n`)
+    })
+  }
 
   test('simulates a host', () => {
     const script = `

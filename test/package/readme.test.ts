@@ -45,13 +45,28 @@ describe('the README', () => {
     for (const name of named) assert.ok(name in scripts, `npm run ${name}`)
   })
 
-  test('gives commands that the command line knows', () => {
-    const lines = blocks('sh').join('').split('\n')
-    const commands = lines.flatMap((line) => /^npx kvm-arm64 ((?:lab )?[a-z]+)/.exec(line)?.[1] ?? [])
-    assert.ok(commands.length >= 5)
-    for (const command of new Set(commands)) {
-      assert.equal(kvmArm64([...command.split(' '), '--help']).status, 0, command)
-    }
+  const lines = blocks('sh').join('').split('\n')
+  // A command may be given to another: `lab run -- kvm-arm64 probe`.
+  const commands = lines.flatMap((line) =>
+    line
+      .replace(/ +#.*/, '')
+      .split(/(?:^npx| --) kvm-arm64 /)
+      .slice(1),
+  )
+  assert.ok(commands.length > 20)
+
+  for (const command of new Set(commands)) {
+    test(`gives a command and options that there are: ${command}`, () => {
+      const words = command.split(' ')
+      const options = words.filter((word) => /^--?[a-z]/.test(word))
+      const group = /^(lab|trace) /.test(command) ? 2 : 1
+      const { status, out } = kvmArm64([...words.slice(0, group), '--help'])
+      assert.equal(status, 0)
+      for (const option of options) assert.match(out, new RegExp(`^  (-\\w, )?${option}[ ,\\n]`, 'm'))
+    })
+  }
+
+  test('names no host that there is not', () => {
     const hosts = readme.match(/linux-\d+\.\d+-[a-z]+[a-z0-9-]*/g) ?? []
     for (const host of hosts) assert.ok(builtInHosts().includes(host), host)
   })

@@ -38,15 +38,15 @@ describe('the text of a report', () => {
   })
 
   test('has one line for each register, so that two can be compared with diff', () => {
+    const { registers } = sampleReport()
     const lines = formatDocument(sampleReport()).split('\n')
-    for (const { id } of sampleReport().registers) {
-      assert.equal(
-        lines.filter((line) => line.trim().startsWith(`{ "id": "${id}", "name"`) && line.includes('"value"'))
-          .length >= 1,
-        true,
-        id,
-      )
-    }
+    const start = lines.indexOf('  "registers": [') + 1
+    const entries = lines.slice(start, start + registers.length)
+    assert.deepEqual(
+      entries.map((line) => JSON.parse(line.replace(/,$/, ''))),
+      registers,
+    )
+    assert.equal(lines[start + registers.length], '  ],')
     assert.ok(lines.every((line) => line.length < 200))
   })
 })
@@ -103,7 +103,7 @@ describe('writing a file whole or not at all', () => {
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', disk], { stdio: 'pipe' })
     } catch {
       rmSync(disk, { recursive: true })
-      context.diagnostic('needs the right to mount a small disk')
+      context.skip('needs the right to mount a small disk')
       return
     }
     try {
