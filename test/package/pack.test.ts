@@ -4,19 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { packageRoot } from '../../lib/package-root.js'
 import { onX64 } from '../cli/run.js'
-
-const root = fileURLToPath(packageRoot)
-const { version, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-  version: string
-  exports: Record<string, string>
-}
-/** By the name under which it is exported, the file of each JSON Schema. */
-const schemas = Object.entries(exports)
-  .filter(([name]) => name.endsWith('.schema.json'))
-  .map(([name, file]) => [name.slice(2), file.slice(2)] as const)
+import { manifest, pack, root, schemas } from './pack.js'
 
 describe('the packed package', () => {
   const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-package-'))
@@ -26,20 +15,17 @@ describe('the packed package', () => {
   after(() => rmSync(folder, { recursive: true }))
 
   before(() => {
-    // The tree is built already: scripts would build it, and the test in it, under our feet.
-    const [packed] = JSON.parse(
-      run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root),
-    ) as [{ filename: string; files: { path: string }[] }]
-    files = packed.files.map(({ path }) => path)
+    const packed = pack(folder)
+    files = packed.files
     writeFileSync(join(folder, 'package.json'), '{ "private": true }')
     // Scripts of packages write to the terminal here, where there are any.
     const install = ['--foreground-scripts', '--prefer-offline', '--no-audit', '--no-fund']
-    log = run('npm', ['install', ...install, `./${packed.filename}`])
+    log = run('npm', ['install', ...install, packed.file])
     log += run('npm', ['ci', ...install])
   })
 
-  function run(command: string, args: readonly string[], cwd = folder): string {
-    return execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  function run(command: string, args: readonly string[]): string {
+    return execFileSync(command, args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
   }
 
   function node(script: string, options: readonly string[] = []): string {
@@ -91,7 +77,7 @@ describe('the packed package', () => {
     assert.match(node("console.log(Object.keys(await import('kvm-arm64')).join())"), /openKvm.*simulator/)
     const required =
       "console.log(typeof require('kvm-arm64').openKvm, require('kvm-arm64/package.json').version)"
-    assert.equal(run(process.execPath, ['-e', required]), `function ${version}\n`)
+    assert.equal(run(process.execPath, ['-e', required]), `function ${manifest.version}\n`)
   })
 
   for (const [name] of schemas) {

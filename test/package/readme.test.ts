@@ -7,12 +7,9 @@ import { exitStatus } from '../../lib/cli/exit.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { builtInHosts } from '../../lib/simulator/index.js'
 import { kvmArm64 } from '../cli/run.js'
+import { manifest } from './pack.js'
 
 const readme = readFileSync(new URL('README.md', packageRoot), 'utf8')
-const { scripts, dependencies } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
-  scripts: Record<string, string>
-  dependencies: Record<string, string>
-}
 
 /** The content of the README's code blocks in a language. */
 function blocks(language: string): string[] {
@@ -42,7 +39,7 @@ describe('the README', () => {
   test('names no npm script that does not exist', () => {
     const named = [...readme.matchAll(/npm run ([a-z:-]+)/g)].map((match) => match[1]!)
     assert.ok(named.includes('probe'))
-    for (const name of named) assert.ok(name in scripts, `npm run ${name}`)
+    for (const name of named) assert.ok(name in manifest.scripts, `npm run ${name}`)
   })
 
   const lines = blocks('sh').join('').split('\n')
@@ -72,7 +69,7 @@ describe('the README', () => {
   })
 
   test('justifies every runtime dependency in one line', () => {
-    for (const name of Object.keys(dependencies))
+    for (const name of Object.keys(manifest.dependencies))
       assert.match(readme, new RegExp(`^- \`${name}\`: .+\\.$`, 'm'))
   })
 
