@@ -24,8 +24,10 @@ Exit status:
   "lab run" ends with the status of the command it ran.
 
 Environment:
-  NO_COLOR          no colours, also on a terminal
-  KVM_ARM64_DEBUG   show where an error comes from`
+  NO_COLOR               no colours, also on a terminal
+  KVM_ARM64_DEBUG        show where an error comes from
+  KVM_ARM64_LAB_MIRROR   the Debian mirror of "lab", in place of this machine's (http://…/debian)
+  XDG_CACHE_HOME         where "lab" keeps kernels, in place of ~/.cache`
 
 /** In the order of the help. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
