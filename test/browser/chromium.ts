@@ -39,7 +39,7 @@ export class Page {
   readonly complaints: string[] = []
   readonly #browser: ChildProcess
   readonly #folder: string
-  readonly #waiting = new Map<number, (message: Message) => void>()
+  readonly #waiting = new Map<number, (answer: Pick<Message, 'result' | 'error'>) => void>()
   #session: string | undefined
   #last = 0
 
@@ -52,6 +52,9 @@ export class Page {
       const parts = (text + chunk).split('\0')
       text = parts.pop()!
       for (const part of parts) this.#receive(JSON.parse(part) as Message)
+    })
+    browser.once('exit', () => {
+      for (const answer of this.#waiting.values()) answer({ error: { message: 'Chromium has ended' } })
     })
   }
 
@@ -126,7 +129,6 @@ export class Page {
     const id = ++this.#last
     const message = { id, method, params, ...(this.#session !== undefined && { sessionId: this.#session }) }
     return new Promise<T>((resolve, reject) => {
-      this.#browser.once('exit', () => reject(new Error(`Chromium ended before it answered ${method}`)))
       this.#waiting.set(id, ({ result, error }) => {
         if (error === undefined) resolve(result as T)
         else reject(new Error(`${method}: ${error.message}`))
