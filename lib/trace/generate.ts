@@ -268,6 +268,11 @@ export class CallGenerator {
       case 'smc':
         this.#learnCall(this.#vcpu(call.vcpu), outcome)
         break
+      case 'set_device_attr':
+        if (outcome.ret === 0 && call.group === KVM_ARM_VCPU_TIMER_CTRL && call.vcpu !== undefined) {
+          this.#learnTimer(this.#vcpu(call.vcpu).vm, call.attr)
+        }
+        break
       case 'create_device':
         if (outcome.ret === 0 && call.flags === 0) this.#learnDevice(this.#vm(call.vm), call.device)
         break
@@ -287,6 +292,16 @@ export class CallGenerator {
     this.#next.push(
       ...stopped.map((each): Call => ({ op: 'set_mp_state', vcpu: each.vcpu, state: mpStates.runnable })),
     )
+  }
+
+  /** Whose interrupt a timer was given shows in a vCPU made later. */
+  #learnTimer(vm: GeneratedVm, attr: string): void {
+    const created = this.#createVcpu(vm)
+    this.#next.push(created)
+    if (created.op === 'create_vcpu') {
+      const { vcpu } = created
+      this.#next.push({ op: 'get_device_attr', vcpu, group: KVM_ARM_VCPU_TIMER_CTRL, attr, size: 4 })
+    }
   }
 
   /** Half of the GICs are configured as a VMM does it, or nearly. */
@@ -650,7 +665,7 @@ export class CallGenerator {
       KVM_ARM_VCPU_PVTIME_CTRL,
       random.below(8),
     ])
-    const attr = hex(random.below(random.oneIn(2) ? 2 : 6))
+    const attr = hex(random.below(6))
     const choice = random.below(4)
     if (choice === 0) return { op: 'has_device_attr', ...owner, group, attr }
     if (choice === 1) {
@@ -667,15 +682,14 @@ export class CallGenerator {
 
   #attributeData(owner: object, group: number, attr: string): string | null {
     if (this.#random.oneIn(6)) return null
-    if (group === KVM_ARM_VCPU_PMU_V3_CTRL && BigInt(attr) >= KVM_ARM_VCPU_PMU_V3_FILTER) {
-      const word = (values: readonly number[]): bigint => BigInt(this.#random.pick(values))
-      // Read as a filter: first event, count, action. Else its low half is a PMU's id or a number of counters.
-      return littleEndian(
-        word([0, 1, 6, 7, 8, 9, 0x3ff, 0x400, 0xffff]) |
-          (word([0, 0, 0, 1, 0x400, 0xffff]) << 16n) |
-          (word([0, 1, 2]) << 32n),
-        8,
-      )
+    const pick = (values: readonly number[]): bigint => BigInt(this.#random.pick(values))
+    if (group === KVM_ARM_VCPU_PMU_V3_CTRL && BigInt(attr) === KVM_ARM_VCPU_PMU_V3_FILTER) {
+      const [first, count] = [pick([0, 1, 0x3ff, 0x400, 0xffff]), pick([0, 1, 0x400, 0xffff])]
+      return littleEndian(first | (count << 16n) | (pick([0, 1, 2]) << 32n), 8)
+    }
+    // Ids of PMUs are counted up from 6.
+    if (group === KVM_ARM_VCPU_PMU_V3_CTRL && BigInt(attr) > KVM_ARM_VCPU_PMU_V3_FILTER) {
+      return littleEndian(pick([0, 5, 6, 7, 8, 9, 10, 11, 31]), 4)
     }
     if ('vm' in owner) return littleEndian(this.#random.bits(8), SMCCC_FILTER_SIZE)
     if (group === KVM_ARM_VCPU_PVTIME_CTRL) {
