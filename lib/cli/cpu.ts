@@ -1,4 +1,5 @@
 import { decodeFields, encodeRegister, hex } from '../registers/index.js'
+import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 
 /** MIDR_EL1.PartNum by MIDR_EL1.Implementer, of CPUs in servers, boards and QEMU (`arch/arm64/include/asm/cputype.h`). */
@@ -35,9 +36,9 @@ const parts: Readonly<Record<number, Readonly<Record<number, string>>>> = {
 /** The CPU a guest of this host sees, from MIDR_EL1: `Arm Neoverse N1 r4p1`. */
 export function cpuName(report: Report): string {
   const id = encodeRegister('MIDR_EL1')
-  const value = report.registers.find((register) => BigInt(register.id) === id)?.value
-  if (value === undefined || value === null) return 'unknown'
-  const fields = new Map(decodeFields(id, BigInt(value)).map((field) => [field.field.name, field]))
+  const value = registerValue(report, id)
+  if (value === undefined) return 'unknown'
+  const fields = new Map(decodeFields(id, value).map((field) => [field.field.name, field]))
   const number = (name: string) => Number(fields.get(name)?.value ?? 0)
   const implementer = number('Implementer')
   const partNumber = number('PartNum')

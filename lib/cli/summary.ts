@@ -1,5 +1,6 @@
 import { decodePsciVersion, workarounds } from '../hypercalls/index.js'
 import { decodeRegister, encodeRegister } from '../registers/index.js'
+import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { Capability } from '../uapi.js'
 import { cpuName } from './cpu.js'
@@ -33,9 +34,8 @@ export function summary(report: Report, title: string): string {
 
 /** The version a guest is told where userspace chooses none. */
 export function psciVersion(report: Report): string {
-  const id = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-  const value = report.registers.find((register) => BigInt(register.id) === id)?.value
-  return value === undefined || value === null ? 'unknown' : decodePsciVersion(BigInt(value))
+  const value = registerValue(report, encodeRegister('KVM_REG_ARM_PSCI_VERSION'))
+  return value === undefined ? 'unknown' : decodePsciVersion(value)
 }
 
 const notable: readonly (readonly [Capability, string])[] = [

@@ -8,6 +8,7 @@ import {
   TIMER_ISTATUS,
   timerControls,
 } from '../registers/index.js'
+import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { Capability } from '../uapi.js'
 import { differingFields, meaningOf } from './verdict.js'
@@ -60,8 +61,8 @@ function diffSets(kind: 'feature' | 'psci', a: readonly string[], b: readonly st
 
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 
-function isAArch32Host({ registers }: Report): boolean {
-  return hasAArch32(BigInt(registers.find(({ id }) => BigInt(id) === ID_AA64PFR0_EL1)?.value ?? 0))
+function isAArch32Host(report: Report): boolean {
+  return hasAArch32(registerValue(report, ID_AA64PFR0_EL1) ?? 0n)
 }
 
 /** Whether a register is made of features of the CPU, rather than one number. */

@@ -7,6 +7,7 @@ import {
   setClearPairs,
   U64,
 } from '../registers/index.js'
+import { registersOf } from '../report/registers.js'
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
 import { firmwareRegister } from './firmware-registers.js'
 import { idRegister } from './id-registers.js'
@@ -27,7 +28,7 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
 export function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
-  const listed = listRegisters(report, configuration)
+  const listed = registersOf(report, configuration)
   const accepts = new Map(
     [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),
   )
@@ -64,26 +65,6 @@ function invariants(ids: BigUint64Array): bigint[] {
   const listed = [...ids].filter((id) => idParts(id).coproc === coprocessors.SYSREG)
   const first = listed.reduce((lowest, id) => (id < lowest ? id : lowest), U64)
   return listed.slice(0, listed.indexOf(first)).filter((id) => decodeRegister(id).space === 'sysreg')
-}
-
-/**
- * The registers of a configuration of the report in `KVM_GET_REG_LIST`'s order: the base's list with what the configuration removes,
- * adds and changes; null is the base.
- */
-export function listRegisters(
-  report: Report,
-  configuration: Configuration | null,
-): readonly ReportedRegister[] {
-  if (configuration === null) return report.registers
-  const removed = new Set(configuration.removed)
-  const changed = new Map(configuration.changed.map(({ id, value }) => [id, value]))
-  const listed = report.registers
-    .filter(({ id }) => !removed.has(id))
-    .map((register) => Object.assign({}, register, { value: changed.get(register.id) ?? register.value }))
-  for (const { index, ...register } of configuration.added.toSorted((a, b) => a.index - b.index)) {
-    listed.splice(index, 0, register)
-  }
-  return listed
 }
 
 function buildRegister(

@@ -1,13 +1,11 @@
-import { encodeRegister, hasAArch32, hex } from '../registers/index.js'
+import { encodeRegister, hasAArch32 } from '../registers/index.js'
+import { configurationOf, registerValue } from '../report/registers.js'
 import type { Configuration, Report, Traits } from '../report/report.js'
-import { capabilities, type Capability, errnos, vcpuFeatures } from '../uapi.js'
+import { capabilities, type Capability, errnos } from '../uapi.js'
 import { buildRegisterFile } from './configuration.js'
 import { SimulatorError } from './errors.js'
-import { featureBit, featureBits } from './features.js'
+import { featureBits, featureNames } from './features.js'
 import type { RegisterFile } from './state.js'
-
-/** Features that change neither the list nor the value of any register but `PSCI_VERSION`. */
-const WITHOUT_REGISTERS = featureBit('power-off') | featureBit('psci-0.2')
 
 /** A report, prepared for answering from it. */
 export class Host {
@@ -20,8 +18,7 @@ export class Host {
   /** Of the host, bytes. */
   readonly pageSize: bigint
   readonly #capabilities: ReadonlyMap<number, readonly [system: number, vm: number]>
-  readonly #configurations = new Map<number, Report['configurations'][number]>()
-  readonly #files = new Map<number, RegisterFile>()
+  readonly #files = new Map<Configuration | null, RegisterFile>()
 
   constructor(report: Report) {
     this.report = report
@@ -32,13 +29,8 @@ export class Host {
         answers,
       ]),
     )
-    for (const configuration of report.configurations) {
-      this.#configurations.set(featureBits(configuration.features) & ~WITHOUT_REGISTERS, configuration)
-    }
     this.supportedFeatures = featureBits(report.traits.init.supported)
-    const pfr0 = hex(encodeRegister('ID_AA64PFR0_EL1'))
-    const value = BigInt(report.registers.find(({ id }) => id === pfr0)?.value ?? 0)
-    this.hasAArch32El0 = hasAArch32(value)
+    this.hasAArch32El0 = hasAArch32(registerValue(report, encodeRegister('ID_AA64PFR0_EL1')) ?? 0n)
     // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.
     const ring = this.capability('KVM_CAP_COALESCED_MMIO')
     this.pageSize = BigInt(Math.max(4096, report.vcpuMmapSize / (1 + Math.max(0, ring))))
@@ -61,8 +53,8 @@ export class Host {
 
   /** Why the host refuses a combination of features it supports one by one: 0 or `-errno`. */
   refusal(features: number): number {
-    const configuration = this.#configurations.get(features & ~WITHOUT_REGISTERS)
-    return configuration !== undefined && 'refused' in configuration ? -errnos[configuration.refused] : 0
+    const configuration = configurationOf(this.report, featureNames(features))
+    return configuration && 'refused' in configuration ? -errnos[configuration.refused] : 0
   }
 
   /**
@@ -70,24 +62,19 @@ export class Host {
    * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` if the report does not say
    */
   registerFile(features: number): RegisterFile {
-    const key = features & ~WITHOUT_REGISTERS
-    const known = this.#files.get(key)
-    if (known !== undefined) return known
-    const file = buildRegisterFile(this.report, key === 0 ? null : this.#recorded(key))
-    this.#files.set(key, file)
-    return file
-  }
-
-  #recorded(features: number): Configuration {
-    const configuration = this.#configurations.get(features)
-    if (configuration === undefined || 'refused' in configuration) {
-      const names = Object.entries(vcpuFeatures).filter(([, bit]) => (features >> bit) & 1)
+    const names = featureNames(features)
+    const configuration = configurationOf(this.report, names)
+    if (configuration === undefined || (configuration !== null && 'refused' in configuration)) {
       throw new SimulatorError(
         'ERR_KVM_SIMULATOR_NOT_RECORDED',
         `The report of ${this.report.host.release} does not record a vCPU with the features ` +
-          `${names.map(([name]) => name).join(', ')}. Probe the host again with all features.`,
+          `${names.join(', ')}. Probe the host again with all features.`,
       )
     }
-    return configuration
+    const known = this.#files.get(configuration)
+    if (known !== undefined) return known
+    const file = buildRegisterFile(this.report, configuration)
+    this.#files.set(configuration, file)
+    return file
   }
 }

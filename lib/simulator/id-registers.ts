@@ -1,5 +1,6 @@
 /** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
 import { encodeRegister, implementationIds, isFeatureIdRegister, U64 } from '../registers/index.js'
+import { registerValue } from '../report/registers.js'
 import type { Accepts, Report, ReportedRegister } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { NibbleSets } from './nibbles.js'
@@ -90,8 +91,7 @@ class CacheLevelIdRegister extends StoredRegister {
   constructor(slot: number, accepts: Accepts | null, report: Report) {
     super(slot, 64)
     this.#accepted = accepts && new NibbleSets(accepts.nibbles)
-    const cacheType = report.registers.find(({ id }) => BigInt(id) === CTR_EL0)?.value ?? '0x0'
-    this.#mustClean = (BigInt(cacheType) & IDC) === 0n
+    this.#mustClean = ((registerValue(report, CTR_EL0) ?? 0n) & IDC) === 0n
   }
 
   override write(vcpu: VcpuState, value: bigint): number {

@@ -1,6 +1,5 @@
 /** KVM answered in TypeScript from a recorded report. */
 export { simulatorBackend } from './backend.js'
-export { listRegisters } from './configuration.js'
 export { SimulatorError, type SimulatorErrorCode } from './errors.js'
 export { builtInHosts, builtInReport, simulator } from './hosts.js'
 export { seedV6 } from './seed-v6.js'

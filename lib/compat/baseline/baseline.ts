@@ -9,12 +9,12 @@ import {
   U64,
 } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
-import type { Report } from '../../report/report.js'
+import { configurationOf } from '../../report/registers.js'
+import type { Configuration, Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { choose, intersect } from './choose.js'
 import type { Baseline, BaselineBitmap, PinnedRegister, Unreconciled } from './format.js'
 import {
-  configurationOf,
   hasWritableImplementationIds,
   isPossible,
   type Possible,
@@ -83,7 +83,7 @@ class Candidate {
   has(features: readonly VcpuFeature[]): boolean {
     return (
       features.every((feature) => this.report.traits.init.supported.includes(feature)) &&
-      configurationOf(this.report, features) !== undefined
+      this.#configuration(features) !== undefined
     )
   }
 
@@ -91,10 +91,14 @@ class Candidate {
     const key = `${features.join()} ${withImplementationIds}`
     const known = this.#possible.get(key)
     if (known !== undefined) return known
-    const configuration = configurationOf(this.report, features)!
-    const found = possibleValues(this.report, configuration, { withImplementationIds })
+    const found = possibleValues(this.report, this.#configuration(features)!, { withImplementationIds })
     this.#possible.set(key, found)
     return found
+  }
+
+  #configuration(features: readonly VcpuFeature[]): Configuration | null | undefined {
+    const found = configurationOf(this.report, features)
+    return found && 'refused' in found ? undefined : found
   }
 }
 

@@ -1,8 +1,7 @@
 /** Which values a host lets userspace give the registers of a fresh VM, from what its report found out. */
 import { implementationIds, isFeatureIdRegister, registerWidth } from '../../registers/index.js'
+import { registersOf } from '../../report/registers.js'
 import type { Configuration, Report, ReportedRegister } from '../../report/report.js'
-import { listRegisters } from '../../simulator/index.js'
-import type { VcpuFeature } from '../../uapi.js'
 
 /** Sixteen sets of a nibble's values, from bits 3:0 upwards; bit n of each stands for n. */
 export type Nibbles = readonly number[]
@@ -25,30 +24,6 @@ export function hasWritableImplementationIds(report: Report): boolean {
   return (report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) > 0
 }
 
-/** Features without which the registers of a vCPU are told by the report's base configuration. */
-const WITHOUT_REGISTERS: ReadonlySet<VcpuFeature> = new Set<VcpuFeature>(['power-off', 'psci-0.2'])
-
-/**
- * The configuration of a report with exactly these features; null for its base, undefined where the host has no such vCPU or nobody
- * recorded it.
- */
-export function configurationOf(
-  report: Report,
-  features: readonly VcpuFeature[],
-): Configuration | null | undefined {
-  const wanted = keyOf(features)
-  if (wanted === '') return null
-  const found = report.configurations.find((configuration) => keyOf(configuration.features) === wanted)
-  return found === undefined || 'refused' in found ? undefined : found
-}
-
-function keyOf(features: readonly VcpuFeature[]): string {
-  return features
-    .filter((feature) => !WITHOUT_REGISTERS.has(feature))
-    .toSorted()
-    .join()
-}
-
 /**
  * Every register of a vCPU of a configuration, by id.
  * @param options.withImplementationIds whether `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled on the VM
@@ -62,7 +37,7 @@ export function possibleValues(
     [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),
   )
   const masks = new Map(report.writableMasks?.map(({ id, mask }) => [id, BigInt(mask)]))
-  const entries = listRegisters(report, configuration).map((register): [bigint, Possible] => {
+  const entries = registersOf(report, configuration).map((register): [bigint, Possible] => {
     const id = BigInt(register.id)
     const initial = register.value === null ? null : BigInt(register.value)
     const isImplementationId = implementationIds.includes(id)

@@ -1,7 +1,8 @@
 /** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
 import { openKvm } from '../../kvm/index.js'
-import { encodeRegister, hex, timerCounters } from '../../registers/index.js'
+import { encodeRegister, timerCounters } from '../../registers/index.js'
 import { reportDigest } from '../../report/digest.js'
+import { registerValue } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import { simulator } from '../../simulator/index.js'
 import type { NamedReport } from '../baseline/baseline.js'
@@ -79,7 +80,7 @@ export interface AnalyseOptions {
 /** Every one is compared with every other, which takes some milliseconds. */
 export const MAX_COMPARED = 200
 const MAX_GROUPS = 20
-const MIDR_EL1 = hex(encodeRegister('MIDR_EL1'))
+const MIDR_EL1 = encodeRegister('MIDR_EL1')
 
 /** @throws RangeError where no class has the CPU of a host of `whatIf` */
 export function analyseFleet(
@@ -195,11 +196,11 @@ function upgradesTo(
   ledger: Ledger,
 ): Upgrade[] {
   const digest = reportDigest(report)
-  const midr = midrOf(report)
+  const midr = registerValue(report, MIDR_EL1)
   const state = defaultState(report)
   const judge = arrivalsAt(report, rules, ledger)
   const upgraded = classes.flatMap((one, index) =>
-    midrOf(one.report()) === midr && !digest.startsWith(one.digest) ? [index] : [],
+    registerValue(one.report(), MIDR_EL1) === midr && !digest.startsWith(one.digest) ? [index] : [],
   )
   if (upgraded.length === 0) return []
   const after = classes.map((one, index) => ({
@@ -220,8 +221,4 @@ function upgradesTo(
     }
     return upgrade
   })
-}
-
-function midrOf({ registers }: Report): string | null | undefined {
-  return registers.find(({ id }) => id === MIDR_EL1)?.value
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../../hypercalls/index.js'
 import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../../registers/index.js'
+import { registerValue } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
 
@@ -28,16 +29,13 @@ export interface NodeFacts {
 const withoutPrefix = (name: string): string => name.replace(/^KVM_REG_ARM_/, '')
 
 export function nodeFacts(report: Report): NodeFacts {
-  const valueOf = (name: string) => {
-    const id = hex(encodeRegister(name))
-    return report.registers.find((register) => register.id === id)?.value ?? '0x0'
-  }
-  const aarch32 = hasAArch32(BigInt(valueOf('ID_AA64PFR0_EL1')))
+  const valueOf = (name: string) => registerValue(report, encodeRegister(name)) ?? 0n
+  const aarch32 = hasAArch32(valueOf('ID_AA64PFR0_EL1'))
   return {
     compatibilityClass: compatibilityClass(report),
     release: report.host.release,
-    psci: decodePsciVersion(BigInt(valueOf('KVM_REG_ARM_PSCI_VERSION'))),
-    midr: valueOf('MIDR_EL1'),
+    psci: decodePsciVersion(valueOf('KVM_REG_ARM_PSCI_VERSION')),
+    midr: hex(valueOf('MIDR_EL1')),
     vcpuFeatures: report.traits.init.supported,
     bitmaps: report.bitmaps.map(({ name, mask }) => ({ name: withoutPrefix(name), mask })),
     workarounds: report.workarounds.map(({ name, value }) => ({ name: withoutPrefix(name), value })),
