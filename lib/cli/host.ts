@@ -6,7 +6,9 @@ import { probe } from '../compat/probe.js'
 import { kernelBackend } from '../kernel/index.js'
 import { openKvm } from '../kvm/index.js'
 import { nearestNames } from '../registers/index.js'
-import { readReport } from '../report/read.js'
+import { isFingerprint } from '../compat/interchange/fingerprint.js'
+import { FormatError, readJson } from '../report/document.js'
+import { checkReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
 import { builtInHosts, builtInReport, simulator } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -55,12 +57,22 @@ export function probedReportOf(name: string): Report {
 export function reportOf(hostOrFile: string): Report {
   const hosts = builtInHosts()
   if (hosts.includes(hostOrFile)) return builtInReport(hostOrFile)
-  if (existsSync(hostOrFile)) return readReport(hostOrFile)
+  if (existsSync(hostOrFile)) return reportIn(hostOrFile)
   const nearest = nearestNames(hostOrFile, hosts)
   const hint =
     nearest.length === 0 ? 'kvm-arm64 hosts lists the hosts' : `did you mean ${nearest.join(', ')}?`
   throw new CommandError(
     `${hostOrFile}: no such report file, and no built-in host; ${hint}`,
     exitStatus.usage,
+  )
+}
+
+function reportIn(file: string): Report {
+  const data = readJson(file, 'report')
+  if (!isFingerprint(data)) return checkReport(data, file)
+  throw new FormatError(
+    file,
+    '$',
+    'is not a report but a fingerprint of cpu-template-helper; kvm-arm64 import makes a report of it',
   )
 }

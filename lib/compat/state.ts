@@ -13,11 +13,9 @@ import {
   readDocument,
   refuseDuplicateIds,
 } from '../report/document.js'
-import { hex, hex64, host, int32, text } from '../report/entries.js'
+import { hex, hex64, host, int32, text, uint32 } from '../report/entries.js'
 import { feature } from '../report/report.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
-
-const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
 
 const register = v.strictObject({
   id: hex64,

@@ -40,7 +40,7 @@ export interface DocumentFormat<T> {
 }
 
 /** Larger than any document by two orders of magnitude; what is larger is something else. */
-const MAX_BYTES = 64 * 1024 * 1024
+export const MAX_BYTES = 64 * 1024 * 1024
 
 /**
  * Reads a document from a file.
@@ -60,15 +60,20 @@ export function readJson(file: string, noun: string): unknown {
   try {
     bytes = readAtMost(file, MAX_BYTES + 1)
   } catch (error) {
-    throw new FormatError(
-      file,
-      '$',
-      `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
-    )
+    throw unreadable(file, error)
   }
   // Cut at the limit, a character may be cut too.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
-  return parseJson(bytes.toString('utf8'), file, noun)
+  return parseDocumentJson(bytes.toString('utf8'), file, noun)
+}
+
+/** The error for a file that `node:fs` fails on. */
+export function unreadable(file: string, error: unknown): FormatError {
+  return new FormatError(
+    file,
+    '$',
+    `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
+  )
 }
 
 /** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
@@ -95,17 +100,25 @@ function readAtMost(file: string, limit: number): Buffer {
  * @throws FormatError as `readDocument`
  */
 export function parseDocument<T>(json: string, source: string, format: DocumentFormat<T>): T {
-  return checkDocument(parseJson(json, source, format.noun), source, format)
+  return checkDocument(parseDocumentJson(json, source, format.noun), source, format)
 }
 
 /**
  * Reads JSON text of any format; `source` and `noun` are what its errors call it.
  * @throws FormatError as `readJson`
  */
-export function parseJson(json: string, source: string, noun: string): unknown {
+export function parseDocumentJson(json: string, source: string, noun: string): unknown {
   if (json.length > MAX_BYTES)
     throw new FormatError(source, '$', `is larger than any ${noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`)
   if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
+  return parseJson(json, source)
+}
+
+/**
+ * `JSON.parse` of text of a known length; `source` is what its errors call it.
+ * @throws FormatError for what is no JSON
+ */
+export function parseJson(json: string, source: string): unknown {
   try {
     return JSON.parse(json) as unknown
   } catch (error) {
@@ -121,13 +134,6 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
   const { noun, schema, checkMore } = format
   const head = data as { format?: unknown; version?: unknown } | null
   if (head === null || typeof head !== 'object' || head.format !== schema.entries.format.literal) {
-    if (head !== null && typeof head === 'object' && 'guest_cpu_config' in head) {
-      throw new FormatError(
-        source,
-        '$',
-        `is not a ${noun} but a fingerprint of cpu-template-helper; kvm-arm64 import makes a report of it`,
-      )
-    }
     const found = typeof head?.format === 'string' ? `, found ${JSON.stringify(head.format)}` : ''
     throw new FormatError(
       source,
@@ -140,13 +146,25 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
     const found = typeof head.version === 'number' ? `is ${head.version}` : 'is no number'
     throw new FormatError(source, '$.version', `${found}, and this version of kvm-arm64 reads ${version}`)
   }
+  const document = checkShape(schema, data, source)
+  checkMore?.(document, source)
+  return document
+}
+
+/**
+ * Checks data against a schema; `path` is where in the source it stands.
+ * @throws FormatError for the first entry that is not as the schema has it
+ */
+export function checkShape<T>(
+  schema: v.GenericSchema<unknown, T>,
+  data: unknown,
+  source: string,
+  path = '$',
+): T {
   const result = v.safeParse(schema, data, { abortEarly: true })
-  if (!result.success) {
-    const issue = result.issues[0]
-    throw new FormatError(source, jsonPath(issue.path ?? []), issue.message)
-  }
-  checkMore?.(result.output, source)
-  return result.output
+  if (result.success) return result.output
+  const issue = result.issues[0]
+  throw new FormatError(source, path + jsonPath(issue.path ?? []), issue.message)
 }
 
 /**
@@ -169,8 +187,8 @@ export function refuseDuplicateIds(
   }
 }
 
-/** The path of an issue of valibot, `$.registers[3].value`. */
-export function jsonPath(path: readonly { key?: unknown }[]): string {
+/** The path of an issue of valibot below the root, `.registers[3].value`. */
+function jsonPath(path: readonly { key?: unknown }[]): string {
   return path.reduce(
     (text, { key }) =>
       typeof key === 'number'
@@ -178,6 +196,6 @@ export function jsonPath(path: readonly { key?: unknown }[]): string {
         : /^[A-Za-z_$][\w$]*$/.test(String(key))
           ? `${text}.${String(key)}`
           : `${text}[${JSON.stringify(key)}]`,
-    '$',
+    '',
   )
 }

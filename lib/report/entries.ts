@@ -16,6 +16,7 @@ export const text = v.pipe(
   v.maxLength(1000),
   v.regex(/^[ -~\u00a0-\uffff]*$/, 'holds control characters'),
 )
+export const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
 export const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
 /** `uname -r` and `uname -v`: for readers, never for a decision. */
 export const host = v.strictObject({ release: text, build: text })

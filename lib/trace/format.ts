@@ -5,20 +5,11 @@
  * VMs, vCPUs, devices and memories are numbered by the trace, each kind from 0, and no number is used again before a `reset`.
  */
 import * as v from 'valibot'
-import { FormatError, jsonPath } from '../report/document.js'
+import { checkShape, FormatError, parseJson } from '../report/document.js'
+import { hex, hex64, int32, uint32 } from '../report/entries.js'
 import { registerWidth } from '../registers/index.js'
 
-const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
-const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x8000_0000), v.maxValue(0x7fff_ffff))
 const bytes = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
-const hex64 = v.pipe(
-  v.string(),
-  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
-)
-const hex = v.pipe(
-  v.string(),
-  v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,511})$/, 'is not a 0x… number in lower case without leading zeros'),
-)
 const hex32 = v.pipe(
   v.string(),
   v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,7})$/, 'is not a 32-bit 0x… number in lower case without leading zeros'),
@@ -225,7 +216,7 @@ export function parseHead(text: string, source: string): TraceHead {
       `${found}, and this version of kvm-arm64 reads ${TRACE_VERSION}`,
     )
   }
-  const { host } = checked(headSchema, data, source)
+  const { host } = checkShape(headSchema, data, source)
   return { host }
 }
 
@@ -240,26 +231,11 @@ export function parseEntry(text: string, source: string): TraceEntry {
   if (operation === undefined) {
     throw new FormatError(source, '$.op', `${JSON.stringify(data.op)} is no operation of this version`)
   }
-  const entry = split(checked(operation.schema, data, source), operation.arguments)
+  const entry = split(checkShape(operation.schema, data, source), operation.arguments)
   checkRegister(entry.call, source)
   checkTarget(entry.call, source)
   checkOutcome(entry, source)
   return entry
-}
-
-function parseJson(text: string, source: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
-  }
-}
-
-function checked<T>(schema: v.GenericSchema<T>, data: unknown, source: string): T {
-  const result = v.safeParse(schema, data, { abortEarly: true })
-  if (result.success) return result.output
-  const issue = result.issues[0]
-  throw new FormatError(source, jsonPath(issue.path ?? []), issue.message)
 }
 
 /** What was asked and what was answered. */

@@ -1,11 +1,9 @@
-import { closeSync, openSync, readSync } from 'node:fs'
-import { StringDecoder } from 'node:string_decoder'
-import { FormatError } from '../report/document.js'
+import { closeSync, openSync } from 'node:fs'
+import { FormatError, unreadable } from '../report/document.js'
+import { readLines } from '../report/lines.js'
 import { parseEntry, parseHead, type TraceEntry, type TraceHead } from './format.js'
 
-/** Bytes read at once. */
-const CHUNK = 256 * 1024
-/** Characters of the longest line a trace may have: a list of 65536 registers is shorter. */
+/** Bytes of the longest line a trace may have: a list of 65536 registers is shorter. */
 const LONGEST_LINE = 4 * 1024 * 1024
 
 /** A trace that is read as it is needed: its size does not matter. */
@@ -23,47 +21,33 @@ export function readTrace(file: string): Trace {
   const lines = linesOf(file)
   const first = lines.next()
   if (first.done) throw new FormatError(file, '$', 'is empty')
-  return { head: parseHead(first.value, `${file}:1`), entries: entriesOf(lines, file) }
+  return { head: parseHead(first.value.text, `${file}:1`), entries: entriesOf(lines, file) }
 }
 
-function* entriesOf(lines: Generator<string>, file: string): Generator<TraceEntry & { line: number }> {
-  let line = 1
-  for (const text of lines) {
-    line++
+interface TextLine {
+  text: string
+  line: number
+}
+
+function* entriesOf(lines: Generator<TextLine>, file: string): Generator<TraceEntry & { line: number }> {
+  for (const { text, line } of lines) {
     if (text === '') continue
     const { call, outcome } = parseEntry(text, `${file}:${line}`)
     yield { call, outcome, line }
   }
 }
 
-function* linesOf(file: string): Generator<string> {
-  const descriptor = attempt(file, () => openSync(file, 'r'))
+function* linesOf(file: string): Generator<TextLine> {
+  let descriptor: number | undefined
   try {
-    const decoder = new StringDecoder('utf8')
-    const chunk = Buffer.allocUnsafe(CHUNK)
-    let rest = ''
-    for (;;) {
-      const count = attempt(file, () => readSync(descriptor, chunk))
-      if (count === 0) break
-      const lines = (rest + decoder.write(chunk.subarray(0, count))).split('\n')
-      rest = lines.pop()!
-      if (rest.length > LONGEST_LINE) throw new FormatError(file, '$', 'has a line too long for a trace')
-      yield* lines
+    descriptor = openSync(file, 'r')
+    for (const { number, bytes } of readLines(descriptor, LONGEST_LINE)) {
+      if (bytes === null) throw new FormatError(file, '$', 'has a line too long for a trace')
+      yield { text: bytes.toString('utf8'), line: number }
     }
-    if (rest !== '') yield rest
-  } finally {
-    closeSync(descriptor)
-  }
-}
-
-function attempt<T>(file: string, work: () => T): T {
-  try {
-    return work()
   } catch (error) {
-    throw new FormatError(
-      file,
-      '$',
-      `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
-    )
+    throw error instanceof FormatError ? error : unreadable(file, error)
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor)
   }
 }

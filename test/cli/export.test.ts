@@ -152,6 +152,12 @@ describe('import', () => {
     assert.match(error, /VENDOR_HYP_BMAP_2, which the host 6\.1\S* lacks.*nearest are: linux-6\.18-/)
   })
 
+  test('is what a command that is due a report names where it is given a fingerprint', () => {
+    const { status, error } = kvmArm64(['show', gravitonFile('N1', '6.1')])
+    assert.equal(status, 2)
+    assert.match(error, /is not a report but a fingerprint.*kvm-arm64 import/)
+  })
+
   test('refuses what is no fingerprint, and reads no file without end', () => {
     const report = join(folder, 'report.json')
     writeFileSync(report, kvmArm64(['show', HOST, '--json']).out)

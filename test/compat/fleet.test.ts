@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -8,7 +8,6 @@ import * as fc from 'fast-check'
 import { analyseFleet } from '../../lib/compat/fleet/analyse.js'
 import { groupsOf } from '../../lib/compat/fleet/groups.js'
 import { type Fleet, readFleet } from '../../lib/compat/fleet/hosts.js'
-import { readLines } from '../../lib/compat/fleet/lines.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { reportDigest } from '../../lib/report/digest.js'
 import type { Report } from '../../lib/report/report.js'
@@ -43,50 +42,6 @@ function line(host: string, number = 0, name?: string): string {
 function counts({ classes }: Fleet): number[] {
   return classes.map(({ hosts }) => hosts)
 }
-
-describe('lines of a stream', () => {
-  it('are those of its text, however they fall on what is read at once', () => {
-    fc.assert(
-      fc.property(
-        fc.array(
-          fc.oneof(
-            fc.string({ maxLength: 5 }),
-            fc.nat({ max: 400_000 }).map((n) => 'x'.repeat(n)),
-          ),
-        ),
-        fc.boolean(),
-        (texts, ends) => {
-          const lines = texts.map((text) => text.replaceAll('\n', ''))
-          const file = fileOf(lines.join('\n') + (ends ? '\n' : ''))
-          const descriptor = openSync(file, 'r')
-          const found: [string, number][] = []
-          readLines(descriptor, 1_000_000, {
-            line: (bytes, number) => found.push([bytes.toString(), number]),
-            tooLong: (number) => assert.fail(`line ${number}`),
-          })
-          closeSync(descriptor)
-          rmSync(file)
-          const expected = lines.map((text, index): [string, number] => [text, index + 1])
-          if (expected.at(-1)?.[0] === '' && !ends) expected.pop()
-          if (expected.length === 0 && ends) expected.push(['', 1])
-          assert.deepEqual(found, expected)
-        },
-      ),
-      { numRuns: 40, seed: 7 },
-    )
-  })
-
-  it('that are too long are read over, and told by their number', () => {
-    const descriptor = openSync(fileOf(`a\n${'b'.repeat(3_000_000)}\nc\n${'d'.repeat(5_000_000)}`), 'r')
-    const found: string[] = []
-    readLines(descriptor, 100_000, {
-      line: (bytes, number) => found.push(`${number} ${bytes.toString()}`),
-      tooLong: (number) => found.push(`${number} too long`),
-    })
-    closeSync(descriptor)
-    assert.deepEqual(found, ['1 a', '2 too long', '3 c', '4 too long'])
-  })
-})
 
 describe('the hosts of a fleet', () => {
   it('are one class where only the time and the kernel’s build differ', () => {

@@ -5,10 +5,10 @@
 import * as v from 'valibot'
 import { type DocumentFormat, readDocument, refuseDuplicateIds } from '../../report/document.js'
 import { hex, hex64, text } from '../../report/entries.js'
-import { vcpuFeatures, type VcpuFeature, capabilities, type Capability } from '../../uapi.js'
+import { feature } from '../../report/report.js'
+import { capabilities, type Capability } from '../../uapi.js'
 
 const names = v.array(text)
-const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 /** A register and what it is to hold. */
 const pinned = v.strictObject({

@@ -4,12 +4,12 @@ import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:f
 import { basename, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import * as v from 'valibot'
-import { FormatError, jsonPath } from '../../report/document.js'
+import { checkShape, FormatError, MAX_BYTES, parseJson, unreadable } from '../../report/document.js'
 import { reportDigest } from '../../report/digest.js'
+import { readLines } from '../../report/lines.js'
 import { checkReport } from '../../report/read.js'
 import { text } from '../../report/entries.js'
 import { reportSchema, type Report } from '../../report/report.js'
-import { readLines } from './lines.js'
 
 /** Hosts whose reports say the same but for when and of which build of the kernel they were made. */
 export interface HostClass {
@@ -38,8 +38,6 @@ export interface Fleet {
   faulty: number
 }
 
-/** A report's text is never longer. */
-const MAX_BYTES = 64 * 1024 * 1024
 const MAX_ERRORS = 100
 const MAX_RELEASES = 8
 /** How many classes are told apart: beyond, it is no fleet but noise, and every class is kept in memory. */
@@ -83,32 +81,22 @@ export function readFleet(source: string): Fleet {
       }
     }
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (error instanceof FormatError || code === undefined) throw error
-    throw new FormatError(source, '$', `cannot be read (${code})`)
+    if (error instanceof FormatError || (error as NodeJS.ErrnoException).code === undefined) throw error
+    throw unreadable(source, error)
   }
   return reader.finish(source)
 }
 
 function readStream(descriptor: number, source: string, reader: FleetReader): void {
-  let lines = 0
-  readLines(descriptor, MAX_BYTES, {
-    line: (bytes, number) => {
-      lines = number
-      if (!isBlank(bytes)) reader.add(bytes, `${source}, line ${number}`)
-    },
-    tooLong: (number) => {
-      lines = number
-      reader.refuse(
-        new FormatError(
-          `${source}, line ${number}`,
-          '$',
-          `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`,
-        ),
-      )
-    },
-  })
-  if (lines === 0) throw new FormatError(source, '$', 'is empty')
+  let isEmpty = true
+  for (const { number, bytes } of readLines(descriptor, MAX_BYTES)) {
+    isEmpty = false
+    const where = `${source}, line ${number}`
+    if (bytes === null) {
+      reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+    } else if (!isBlank(bytes)) reader.add(bytes, where)
+  }
+  if (isEmpty) throw new FormatError(source, '$', 'is empty')
 }
 
 function readFile(file: string, reader: FleetReader): void {
@@ -248,23 +236,10 @@ function parseLine(
   where: string,
 ): { report: Report; name: string | undefined; isNamed: boolean } {
   if (!isUtf8(bytes)) throw new FormatError(where, '$', 'is not UTF-8 text')
-  let data: unknown
-  try {
-    data = JSON.parse(bytes.toString('utf8'))
-  } catch (error) {
-    throw new FormatError(where, '$', `is not JSON: ${(error as Error).message}`)
-  }
+  const data = parseJson(bytes.toString('utf8'), where)
   if (data === null || typeof data !== 'object' || !('report' in data)) {
     return { report: checkReport(data, where), name: undefined, isNamed: false }
   }
-  const outer = v.safeParse(named, data)
-  if (!outer.success) {
-    const [issue] = outer.issues
-    throw new FormatError(where, jsonPath(issue.path ?? []), issue.message)
-  }
-  return {
-    report: checkReport(outer.output.report, `${where}, in "report"`),
-    name: outer.output.name,
-    isNamed: true,
-  }
+  const { report, name } = checkShape(named, data, where)
+  return { report: checkReport(report, `${where}, in "report"`), name, isNamed: true }
 }

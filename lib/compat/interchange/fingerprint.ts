@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { decodeRegister, encodeRegister, hex, registerName } from '../../registers/index.js'
-import { FormatError, jsonPath, parseJson } from '../../report/document.js'
+import { checkShape, FormatError, parseDocumentJson } from '../../report/document.js'
 import type { Accepts, Report, ReportedRegister, Write } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
 import { checkCpuTemplate } from './firecracker.js'
@@ -44,7 +44,12 @@ const leftOut: ReadonlyMap<bigint, bigint> = new Map(
  * @throws FormatError for what is no fingerprint of an arm64 host, naming the entry
  */
 export function parseFingerprint(json: string, source: string): Fingerprint {
-  return checkFingerprint(parseJson(json, source, 'fingerprint'), source)
+  return checkFingerprint(parseDocumentJson(json, source, 'fingerprint'), source)
+}
+
+/** Whether data looks like a fingerprint: `checkFingerprint` tells whether it is one. */
+export function isFingerprint(data: unknown): boolean {
+  return typeof data === 'object' && data !== null && 'guest_cpu_config' in data
 }
 
 /**
@@ -52,15 +57,10 @@ export function parseFingerprint(json: string, source: string): Fingerprint {
  * @throws FormatError as `parseFingerprint`
  */
 export function checkFingerprint(data: unknown, source: string): Fingerprint {
-  if (typeof data !== 'object' || data === null || !('guest_cpu_config' in data)) {
+  if (!isFingerprint(data)) {
     throw new FormatError(source, '$', 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config')
   }
-  const result = v.safeParse(fingerprintShape, data, { abortEarly: true })
-  if (!result.success) {
-    const issue = result.issues[0]
-    throw new FormatError(source, jsonPath(issue.path ?? []), issue.message)
-  }
-  const { output } = result
+  const output = checkShape(fingerprintShape, data, source)
   const path = '$.guest_cpu_config'
   const { template } = checkCpuTemplate(output.guest_cpu_config, source, path)
   const registers = template.registers.map(({ id, filter, value }, index) => {

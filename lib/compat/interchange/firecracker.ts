@@ -11,7 +11,7 @@ import {
   registerWidth,
   U64,
 } from '../../registers/index.js'
-import { FormatError, jsonPath, parseJson } from '../../report/document.js'
+import { checkShape, FormatError, parseDocumentJson } from '../../report/document.js'
 import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '../../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
@@ -42,27 +42,29 @@ const MOST_DIGITS = 128
 /** `struct kvm_vcpu_init` has seven words of features. */
 const FEATURE_WORDS = 7
 
-const templateShape = v.strictObject({
-  kvm_capabilities: v.optional(v.array(v.string()), []),
-  vcpu_features: v.optional(
-    v.array(
-      v.object({
-        index: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(FEATURE_WORDS - 1)),
-        bitmap: v.string(),
-      }),
+const templateShape = v.strictObject(
+  {
+    kvm_capabilities: v.optional(v.array(v.string()), []),
+    vcpu_features: v.optional(
+      v.array(
+        v.object({
+          index: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(FEATURE_WORDS - 1)),
+          bitmap: v.string(),
+        }),
+      ),
+      [],
     ),
-    [],
-  ),
-  reg_modifiers: v.optional(v.array(v.object({ addr: v.string(), bitmap: v.string() })), []),
-})
+    reg_modifiers: v.optional(v.array(v.object({ addr: v.string(), bitmap: v.string() })), []),
+  },
+  'is no key of a CPU template for aarch64: kvm_capabilities, vcpu_features and reg_modifiers are',
+)
 
 /**
  * Reads a template from JSON text; `source` is what its errors call it.
  * @throws FormatError for what Firecracker would not read as a template, naming the entry
  */
 export function parseCpuTemplate(json: string, source: string): ReadTemplate {
-  const data = parseJson(json, source, 'CPU template')
-  return checkCpuTemplate(data, source)
+  return checkCpuTemplate(parseDocumentJson(json, source, 'CPU template'), source)
 }
 
 /**
@@ -73,19 +75,7 @@ export function parseCpuTemplate(json: string, source: string): ReadTemplate {
  * @throws FormatError as `parseCpuTemplate`
  */
 export function checkCpuTemplate(data: unknown, source: string, path = '$'): ReadTemplate {
-  const result = v.safeParse(templateShape, data, { abortEarly: true })
-  if (!result.success) {
-    const issue = result.issues[0]
-    const at = path + jsonPath(issue.path ?? []).slice(1)
-    throw new FormatError(
-      source,
-      at,
-      issue.type === 'strict_object'
-        ? 'is no key of a CPU template for aarch64: kvm_capabilities, vcpu_features and reg_modifiers are'
-        : issue.message,
-    )
-  }
-  const { kvm_capabilities, vcpu_features, reg_modifiers } = result.output
+  const { kvm_capabilities, vcpu_features, reg_modifiers } = checkShape(templateShape, data, source, path)
   const refuse = (at: string, problem: string): never => {
     throw new FormatError(source, `${path}.${at}`, problem)
   }

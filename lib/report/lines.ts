@@ -1,10 +1,10 @@
 import { readSync } from 'node:fs'
 
-export interface LineReader {
-  /** A line without its end; the bytes are overwritten afterwards. `number` counts from 1. */
-  line(bytes: Buffer, number: number): void
-  /** A line that is longer than any may be: it was read over. */
-  tooLong(number: number): void
+interface Line {
+  /** From 1. */
+  number: number
+  /** Without its end, overwritten when the next one is asked for; null where it is longer than any may be, and was read over. */
+  bytes: Buffer | null
 }
 
 const START = 1024 * 1024
@@ -15,7 +15,7 @@ const ROOM = 64 * 1024
  * Reads lines to the end of a file or pipe, in memory for one line of `limit` bytes at most, whatever comes.
  * @throws the error of `node:fs` where it cannot be read
  */
-export function readLines(descriptor: number, limit: number, reader: LineReader): void {
+export function* readLines(descriptor: number, limit: number): Generator<Line> {
   let buffer = Buffer.allocUnsafe(START)
   let [start, end, number] = [0, 0, 1]
   let skipping = false
@@ -33,18 +33,18 @@ export function readLines(descriptor: number, limit: number, reader: LineReader)
     for (;;) {
       const newline = buffer.subarray(0, end).indexOf(10, from)
       if (newline < 0) break
-      if (!skipping) reader.line(buffer.subarray(start, newline), number)
+      if (!skipping) yield { number, bytes: buffer.subarray(start, newline) }
       skipping = false
       number++
       start = from = newline + 1
     }
     if (end - start > limit && !skipping) {
-      reader.tooLong(number)
+      yield { number, bytes: null }
       skipping = true
     }
     if (skipping) start = end = 0
   }
-  if (end > start) reader.line(buffer.subarray(start, end), number)
+  if (end > start) yield { number, bytes: buffer.subarray(start, end) }
 }
 
 /** What is there, at least one byte but at the end; also from a pipe that another process made non-blocking. */
