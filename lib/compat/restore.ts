@@ -1,4 +1,5 @@
-import { errnoName, type Kvm, KvmError, type Registers, type Vcpu, type Vm } from '../kvm/index.js'
+import { errnoOf } from '../kvm/errors.js'
+import { errnoName, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
 import {
   decodeRegister,
   encodeRegister,
@@ -265,7 +266,7 @@ function beginVcpu(vm: Vm, from: VcpuCapture, attempt: Attempt): Target | undefi
   let lengths: string | undefined
   if (features.includes('sve')) {
     const value = from.registers.find((register) => BigInt(register.id) === SVE_VLS)?.value
-    lengths = value === undefined ? undefined : writeOne(vcpu.registers, SVE_VLS, BigInt(value))
+    lengths = value === undefined ? undefined : errnoOf(() => vcpu.registers.set(SVE_VLS, BigInt(value)))
     const isFinal = attempt({ step: 'finalize', vcpu: id, what: 'sve' }, () => (vcpu.finalize(), true))
     if (!isFinal) return undefined
   }
@@ -289,17 +290,6 @@ const phases: readonly ((id: bigint) => boolean)[] = [
   (id) => !timerCounters.has(id),
   () => true,
 ]
-
-/** 0 as undefined, or the errno's name. */
-function writeOne(registers: Registers, id: bigint, value: bigint): string | undefined {
-  try {
-    registers.set(id, value)
-    return undefined
-  } catch (error) {
-    if (error instanceof KvmError) return error.code
-    throw error
-  }
-}
 
 interface PlannedWrite {
   id: bigint
@@ -342,7 +332,7 @@ class VcpuRestore {
       if (errnos[index] !== 0) this.#refused.set(id, errnoName(errnos[index]!))
     }
     for (const { id, value } of writes.filter((write) => registerWidth(write.id) > 64)) {
-      const errno = writeOne(registers, id, value)
+      const errno = errnoOf(() => registers.set(id, value))
       if (errno !== undefined) this.#refused.set(id, errno)
     }
   }

@@ -6,6 +6,7 @@ import {
   serviceBitmapOf,
   workarounds,
 } from '../hypercalls/index.js'
+import { errnoOf } from '../kvm/errors.js'
 import { type Kvm, KvmError, type Registers } from '../kvm/index.js'
 import {
   decodeRegister,
@@ -346,13 +347,7 @@ class Judge {
         ? ['ptrauth-address', 'ptrauth-generic']
         : [feature]
       using vm = this.#kvm.createVm()
-      try {
-        vm.createVcpu(0, { features: pair })
-        return false
-      } catch (error) {
-        if (error instanceof KvmError) return true
-        throw error
-      }
+      return errnoOf(() => vm.createVcpu(0, { features: pair })) !== undefined
     })
   }
 }
@@ -604,13 +599,7 @@ function acceptedValues(registers: Registers, id: bigint, field: Field, value: b
 }
 
 function accepts(registers: Registers, id: bigint, value: bigint): boolean {
-  try {
-    registers.set(id, value)
-    return true
-  } catch (error) {
-    if (error instanceof KvmError) return false
-    throw error
-  }
+  return errnoOf(() => registers.set(id, value)) === undefined
 }
 
 function read(registers: Registers, id: bigint): bigint {

@@ -7,12 +7,12 @@ import {
   type ServiceBitmap,
   serviceBitmaps,
 } from '../hypercalls/index.js'
+import { errnoOf } from '../kvm/errors.js'
 import {
   type Conduit,
   errnoName,
   type Exit,
   type Kvm,
-  KvmError,
   type RegisterReference,
   type Vcpu,
   type Vm,
@@ -28,13 +28,7 @@ export const SUCCESS: Answer = 'success'
 
 /** What an ioctl is answered. */
 export function answerOf(action: () => unknown): Answer {
-  try {
-    action()
-    return SUCCESS
-  } catch (error) {
-    if (error instanceof KvmError) return error.code
-    throw error
-  }
+  return errnoOf(action) ?? SUCCESS
 }
 
 /** What a bare ioctl was answered: not negative, or `-errno`. */

@@ -95,6 +95,17 @@ export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {
   return new KvmError(code, outcome, problems[code as keyof typeof errnos] ?? 'failed', details)
 }
 
+/** The `code` of the `KvmError` an action throws; undefined where it succeeds. Any other error is thrown on. */
+export function errnoOf(action: () => unknown): string | undefined {
+  try {
+    action()
+    return undefined
+  } catch (error) {
+    if (error instanceof KvmError) return error.code
+    throw error
+  }
+}
+
 /** Passes an outcome on, or throws when it is `-errno`. */
 export function check<T>(outcome: T | number, details: KvmErrorDetails): T
 export function check(outcome: number, details: KvmErrorDetails): number

@@ -1,3 +1,4 @@
+import { errnoOf } from '../../kvm/errors.js'
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
 import {
   decodeRegister,
@@ -119,13 +120,14 @@ function write(vcpu: Vcpu, wanted: Wanted): AppliedRegister {
   if (before === null) return outcome(wanted, null)
   const target = (before & ~mask) | (value & mask)
   if (target === before) return outcome(wanted, before)
-  const errno = set(vcpu, id, target)
-  if (errno === null) return outcome(wanted, read(vcpu, id))
+  const set = (to: bigint) => errnoOf(() => vcpu.registers.set(id, to))
+  const errno = set(target)
+  if (errno === undefined) return outcome(wanted, read(vcpu, id))
   // Refused whole: what of it is accepted, nibble by nibble, narrows it down.
   let reached = before
   for (let shift = 0n; target >> shift !== 0n || reached >> shift !== 0n; shift += 4n) {
     const next = (reached & ~(0xfn << shift)) | (target & (0xfn << shift))
-    if (next !== reached && set(vcpu, id, next) === null) reached = next
+    if (next !== reached && set(next) === undefined) reached = next
   }
   return { ...outcome(wanted, read(vcpu, id)), errno }
 }
@@ -164,16 +166,6 @@ function read(vcpu: Vcpu, id: bigint): bigint | null {
     return vcpu.registers.get(id)
   } catch (error) {
     if (error instanceof KvmError && error.code === 'ENOENT') return null
-    throw error
-  }
-}
-
-function set(vcpu: Vcpu, id: bigint, value: bigint): string | null {
-  try {
-    vcpu.registers.set(id, value)
-    return null
-  } catch (error) {
-    if (error instanceof KvmError) return error.code
     throw error
   }
 }
