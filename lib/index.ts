@@ -76,14 +76,8 @@ export {
   type Verdict as MoveVerdict,
   verdict,
 } from './compat/verdict.js'
-export {
-  type Obstacle,
-  type Reaction,
-  vmmNames,
-  type VmmRow,
-  type VmmRules,
-  vmmRules,
-} from './compat/vmm/rules.js'
+export { vmmNames, vmmRules } from './compat/vmm/names.js'
+export type { Obstacle, Reaction, VmmRow, VmmRules } from './compat/vmm/rules.js'
 export {
   type Check,
   type CheckGroup,

@@ -1,13 +1,8 @@
 /** VMMs whose source was read: none of these rules has been seen at work by this project. */
 import { decodeRegister } from '../../registers/index.js'
-import type { VmmRules } from './rules.js'
+import { unforgiving, type VmmRules } from './rules.js'
 
 const known = 'read'
-
-/** What an unforgiving VMM does that reads nothing back. */
-function unforgiving(obstacle: Parameters<VmmRules['on']>[0]): 'fails' | 'silent' {
-  return obstacle === 'absent' || obstacle === 'refused' ? 'fails' : 'silent'
-}
 
 export const firecracker: VmmRules = {
   name: 'firecracker',

@@ -1,6 +1,6 @@
 /** QEMU with `-accel kvm -cpu host` on both ends, the same machine type and the same options. */
 import { encodeRegister } from '../../registers/index.js'
-import type { Reaction, VmmRow, VmmRules } from './rules.js'
+import { unforgiving, type VmmRow, type VmmRules } from './rules.js'
 
 const all: readonly VmmRow[] = [
   {
@@ -43,10 +43,6 @@ const tolerances: readonly Tolerance[] = [
 
 const tolerated = new Map(tolerances.map((tolerance) => [encodeRegister(tolerance.register), tolerance]))
 
-function reaction(obstacle: Parameters<VmmRules['on']>[0]): Reaction {
-  return obstacle === 'absent' || obstacle === 'refused' ? 'fails' : 'silent'
-}
-
 /** Before the table of tolerances. */
 export const qemu10: VmmRules = {
   name: 'qemu@10.0',
@@ -59,7 +55,7 @@ export const qemu10: VmmRules = {
     },
   ],
   carries: () => true,
-  on: reaction,
+  on: unforgiving,
 }
 
 export const qemu11: VmmRules = {
@@ -83,6 +79,6 @@ export const qemu11: VmmRules = {
       if (obstacle === 'absent' && isValue) return 'tolerated'
       if (obstacle === 'missing' && tolerance.bothWays) return 'tolerated'
     }
-    return reaction(obstacle)
+    return unforgiving(obstacle)
   },
 }

@@ -1,7 +1,5 @@
 /** What a VMM does with the registers of a VM it moves, as far as it decides whether the move succeeds and what the guest then sees. */
 import { workarounds } from '../../hypercalls/index.js'
-import { cloudHypervisor, crosvm, firecracker } from './others.js'
-import { qemu10, qemu11 } from './qemu.js'
 
 /** What can go wrong with one register. */
 export type Obstacle =
@@ -35,6 +33,11 @@ export interface VmmRules {
   on(obstacle: Obstacle, id: bigint, value: bigint): Reaction
 }
 
+/** The reaction of a VMM that stops at the first error of KVM and reads nothing back. */
+export function unforgiving(obstacle: Obstacle): Reaction {
+  return obstacle === 'absent' || obstacle === 'refused' ? 'fails' : 'silent'
+}
+
 const workaroundIds = new Set(workarounds.map(({ register }) => register))
 
 /** No VMM's: all that the state holds must be there afterwards. What this library's own `restore` asks for. */
@@ -62,24 +65,4 @@ export const strict: VmmRules = {
     if (obstacle === 'missing') return 'silent'
     return obstacle === 'differs' && workaroundIds.has(id) ? 'tolerated' : 'fails'
   },
-}
-
-const rules: readonly VmmRules[] = [strict, qemu11, qemu10, firecracker, cloudHypervisor, crosvm]
-
-/** Names that stand for the newest version known. */
-const newest: ReadonlyMap<string, VmmRules> = new Map([['qemu', qemu11]])
-
-/** Names `vmmRules` takes. */
-export function vmmNames(): string[] {
-  return [...rules.map(({ name }) => name), ...newest.keys()]
-}
-
-/**
- * The rules of a VMM by its name.
- * @throws RangeError for a name that is none of `vmmNames()`
- */
-export function vmmRules(name: string): VmmRules {
-  const found = newest.get(name) ?? rules.find((candidate) => candidate.name === name)
-  if (found !== undefined) return found
-  throw new RangeError(`no VMM called ${JSON.stringify(name)} is known; there are: ${vmmNames().join(', ')}`)
 }
