@@ -1,6 +1,6 @@
 import { encodePsciVersion, type PsciVersion } from '../hypercalls/index.js'
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
-import { hex, registerName, registerWidth } from '../registers/index.js'
+import { hex, registerName } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
@@ -48,7 +48,7 @@ function captureRegisters({ registers }: Vcpu): CapturedRegister[] {
   const { values, errnos } = registers.read(ids)
   return Array.from(ids, (id, index) => {
     // What is wider than a batch can carry, or failed in it, is asked for by itself.
-    const value = registerWidth(id) <= 64 && errnos[index] === 0 ? values[index]! : registers.get(id)
+    const value = errnos[index] === 0 ? values[index]! : registers.get(id)
     return { id: hex(id), name: registerName(id), value: hex(value) }
   })
 }

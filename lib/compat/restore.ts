@@ -14,7 +14,7 @@ import {
 } from '../registers/index.js'
 import { capabilities } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
-import { type Obstacle, strict, type VmmRules } from './vmm/rules.js'
+import { type Reaction, strict, type VmmRules } from './vmm/rules.js'
 
 interface OutcomeBase {
   /** KVM's id of the vCPU. */
@@ -152,18 +152,9 @@ export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: Res
   throw new RestoreError(attempt, failures, missing)
 }
 
-const obstacles: Readonly<Record<Exclude<RegisterOutcome['outcome'], 'same'>, Obstacle>> = {
-  refused: 'refused',
-  absent: 'absent',
-  differs: 'differs',
-}
-
 /** What a VMM makes of an outcome; undefined where there is nothing to react to. */
-export function reactionTo(
-  { outcome, id, value }: RegisterOutcome,
-  rules: VmmRules,
-): ReturnType<VmmRules['on']> | undefined {
-  return outcome === 'same' ? undefined : rules.on(obstacles[outcome], BigInt(id), BigInt(value))
+export function reactionTo({ outcome, id, value }: RegisterOutcome, rules: VmmRules): Reaction | undefined {
+  return outcome === 'same' ? undefined : rules.on(outcome, BigInt(id), BigInt(value))
 }
 
 /**

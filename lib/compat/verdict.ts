@@ -165,17 +165,12 @@ class Judge {
   }
 
   outcome(found: RegisterOutcome): Finding[] {
-    const reaction = reactionTo(found, this.#rules)
-    if (reaction === undefined) return []
+    if (found.outcome === 'same') return []
     const id = BigInt(found.id)
+    const reaction = reactionTo(found, this.#rules)
     const told = this.#explain(id, found)
     const severity = (
-      {
-        refused: 'refused',
-        absent: 'missing-at-destination',
-        differs: 'reads-differently',
-        same: 'notice',
-      } as const
+      { refused: 'refused', absent: 'missing-at-destination', differs: 'reads-differently' } as const
     )[found.outcome]
     // oxlint-disable-next-line oxc/no-map-spread -- `one` is not ours to change
     return told.map((one) => ({

@@ -9,7 +9,7 @@ export type KvmErrorCode =
   | 'ERR_KVM_API_VERSION'
   | 'ERR_KVM_CLOSED'
 
-export interface KvmErrorDetails {
+interface KvmErrorDetails {
   /** The ioctl, `KVM_SET_ONE_REG`; or `open`. */
   syscall: string
   /** The register the ioctl was about. */

@@ -4,7 +4,7 @@ import { statfsSync } from 'node:fs'
 import { cacheDirectory } from './cache.js'
 import { LabError } from './errors.js'
 
-export interface Execution {
+interface Execution {
   status: number
   stdout: string
   stderr: string

@@ -30,13 +30,13 @@ export async function treeEntries(
   return entries
 }
 
-export async function fileEntry(file: string, path: string): Promise<ArchiveEntry> {
+async function fileEntry(file: string, path: string): Promise<ArchiveEntry> {
   const { mode } = await lstat(file)
   return { type: 'file', path, executable: (mode & 0o111) !== 0, content: { file } }
 }
 
 /** Where commands start in the machine, and where copied files go. */
-export const workingDirectory = 'lab'
+const workingDirectory = 'lab'
 
 /**
  * What `copy` names: a path below the current directory keeps its place, so that `src/a.js` is `src/a.js` inside too; any

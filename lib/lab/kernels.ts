@@ -19,7 +19,7 @@ export interface LabKernel {
 }
 
 /** A kernel in the cache, ready to boot. */
-export interface KernelFiles {
+interface KernelFiles {
   /** Absent when the kernel came from a file. */
   kernel?: LabKernel
   image: string
@@ -40,7 +40,7 @@ const consoleModules = [
 ]
 
 /** Kernels in the cache, newest first. */
-export async function cachedKernels(): Promise<LabKernel[]> {
+async function cachedKernels(): Promise<LabKernel[]> {
   const names = await readdir(cachePath('kernels')).catch(() => [])
   const kernels = await Promise.all(
     names.map(

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import { unfitKernel } from './agent.js'
 import { LabError } from './errors.js'
 
-export interface MachineOptions {
+interface MachineOptions {
   image: string
   root: string
   cpu: string

@@ -12,7 +12,7 @@ import { execute, executeOrFail } from './execute.js'
 import { treeEntries } from './host-files.js'
 
 /** The Node inside: the oldest this package supports, which is also the smallest. */
-export const labNodeVersion = '20.20.2'
+const labNodeVersion = '20.20.2'
 
 const userlandPackages = ['libc6', 'libgcc-s1', 'libstdc++6', 'busybox-static']
 

@@ -29,7 +29,7 @@ const needsOfClone: readonly Need[] = [
     : [{ program: 'aarch64-linux-gnu-g++', package: 'g++-aarch64-linux-gnu' }]),
 ]
 
-export interface Setup {
+interface Setup {
   /** Packages this machine lacks. */
   missing: string[]
   /** The command that installs them, for someone who may; absent when nothing is missing. */

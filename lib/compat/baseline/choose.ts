@@ -3,7 +3,7 @@ import { type Field, fieldValue, registerFields } from '../../registers/index.js
 import { isPossible, nibbleOf, type Nibbles, sixteen } from './possible.js'
 
 /** A register of several hosts: what a fresh VM of each has, and the values all of them can be brought to. */
-export interface Common {
+interface Common {
   readonly id: bigint
   readonly initial: readonly bigint[]
   readonly nibbles: Nibbles

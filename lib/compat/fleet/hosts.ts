@@ -41,7 +41,7 @@ export interface Fleet {
 const MAX_ERRORS = 100
 const MAX_RELEASES = 8
 /** How many classes are told apart: beyond, it is no fleet but noise, and every class is kept in memory. */
-export const MAX_CLASSES = 1000
+const MAX_CLASSES = 1000
 /** Bytes of texts kept to recognise the next one by. */
 const MAX_KNOWN = 512 * 1024 * 1024
 /** Bytes at the beginning in which what differs between equal hosts is looked for. */
@@ -116,10 +116,8 @@ function isBlank(bytes: Buffer): boolean {
 interface KnownText {
   bytes: Buffer
   isNamed: boolean
-  of: MutableClass
+  of: HostClass
 }
-
-type MutableClass = HostClass & { hosts: number }
 
 interface Head {
   name: string | undefined
@@ -127,7 +125,7 @@ interface Head {
 }
 
 class FleetReader {
-  readonly #classes = new Map<string, MutableClass>()
+  readonly #classes = new Map<string, HostClass>()
   /** By length and checksum. */
   readonly #known = new Map<string, KnownText[]>()
   readonly #errors: FormatError[] = []
@@ -175,14 +173,14 @@ class FleetReader {
     }
   }
 
-  #count(found: MutableClass, release: string, name: string | undefined): void {
+  #count(found: HostClass, release: string, name: string | undefined): void {
     this.#hosts++
     found.hosts++
     if (name !== undefined) found.names.push(name)
     if (found.releases.size < MAX_RELEASES) found.releases.add(release)
   }
 
-  #classOf(report: Report, where: string): MutableClass {
+  #classOf(report: Report, where: string): HostClass {
     const digest = reportDigest(report)
     const found = this.#classes.get(digest)
     if (found !== undefined) return found
@@ -194,7 +192,7 @@ class FleetReader {
       )
     }
     const json = Buffer.from(JSON.stringify(report))
-    const made: MutableClass = {
+    const made: HostClass = {
       digest: digest.slice(0, 12),
       hosts: 0,
       first: where,

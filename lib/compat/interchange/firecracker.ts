@@ -17,7 +17,7 @@ import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
 /** Bits to change and what to: `new = (old & ~filter) | value`. */
-export interface BitModifier {
+interface BitModifier {
   filter: bigint
   value: bigint
 }

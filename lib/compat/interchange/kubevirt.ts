@@ -7,7 +7,7 @@ import type { Emitted } from './emitted.js'
 import { labelNamespace, refuseNamespace } from './nfd.js'
 import { nodeFacts } from './node-facts.js'
 
-export interface KubevirtOptions {
+interface KubevirtOptions {
   /** As given to `nfdFeatures`. Default `kvm-arm64.io`. */
   namespace?: string
 }

@@ -12,7 +12,7 @@ export const labelNamespace = 'kvm-arm64.io'
 /** Larger files are ignored whole. */
 const MOST_BYTES = 65_536
 
-export interface NfdOptions {
+interface NfdOptions {
   /** DNS name in front of the labels. Default `kvm-arm64.io`. */
   namespace?: string
   /** When labels that were not written anew shall go. */
@@ -77,7 +77,7 @@ export function refuseNamespace(namespace: string): void {
 }
 
 /** What follows the slash. */
-export function isLabelName(name: string): boolean {
+function isLabelName(name: string): boolean {
   return name !== '' && isLabelValue(name)
 }
 

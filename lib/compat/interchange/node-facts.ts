@@ -6,7 +6,7 @@ import type { Report } from '../../report/report.js'
 import type { VcpuFeature } from '../../uapi.js'
 
 /** What is told about a node of a cluster to those who place VMs on it. */
-export interface NodeFacts {
+interface NodeFacts {
   /**
    * 16 hexadecimal digits, the same for hosts between which every VM can move: all their guests can see, and all that KVM accepts from
    * userspace, is equal.
