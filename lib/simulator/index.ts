@@ -2,4 +2,3 @@
 export { simulatorBackend } from './backend.js'
 export { SimulatorError, type SimulatorErrorCode } from './errors.js'
 export { builtInHosts, builtInReport, simulator } from './hosts.js'
-export { seedV6 } from './seed-v6.js'

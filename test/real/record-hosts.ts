@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
 import { parseReport } from '../../lib/report/read.js'
 import { formatDocument, writeFileAtomically } from '../../lib/report/write.js'
-import { seedV6 } from '../../lib/simulator/seed-v6.js'
+import { seedV6 } from '../simulator/seed-v6.js'
 import { onRecordedHosts, runInside } from './lab-hosts.js'
 
 const folder = fileURLToPath(new URL('lib/simulator/hosts/', packageRoot))

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { registerName } from '../../lib/registers/index.js'
 import { checkReport } from '../../lib/report/read.js'
-import { seedV6 } from '../../lib/simulator/index.js'
+import { seedV6 } from './seed-v6.js'
 import { get, listOf, newHost, oldHost, runOnce, set, start, told, vcpuOf, vmOf } from './fixture.js'
 
 const seed = seedV6(oldHost)

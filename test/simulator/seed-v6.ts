@@ -1,6 +1,6 @@
-import { encodeRegister } from '../registers/index.js'
-import type { Configuration, Refusal, Report } from '../report/report.js'
-import type { Capability } from '../uapi.js'
+import { encodeRegister } from '../../lib/registers/index.js'
+import type { Configuration, Refusal, Report } from '../../lib/report/report.js'
+import type { Capability } from '../../lib/uapi.js'
 
 /** The only bitmap register patch 2 of the series makes: `kvm_arm_fw_reg_ids` in the patch. */
 const ONLY_BITMAP = encodeRegister('KVM_REG_ARM_STD_BMAP')
