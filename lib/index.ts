@@ -19,7 +19,7 @@ export {
   type Divide,
   type FleetAnalysis,
   type Move,
-  type Obstacle as FleetObstacle,
+  type FleetObstacle,
   type Upgrade,
   type UpgradedMove,
 } from './compat/fleet/analyse.js'
@@ -69,13 +69,7 @@ export {
   stateFormat,
   type VcpuCapture,
 } from './compat/state.js'
-export {
-  type Finding,
-  severities,
-  type Severity,
-  type Verdict as MoveVerdict,
-  verdict,
-} from './compat/verdict.js'
+export { type Finding, severities, type Severity, type MoveVerdict, verdict } from './compat/verdict.js'
 export { vmmNames, vmmRules } from './compat/vmm/names.js'
 export type { Obstacle, Reaction, VmmRow, VmmRules } from './compat/vmm/rules.js'
 export {
@@ -188,7 +182,7 @@ export {
   describeAnswers,
   describeCall,
   type Divergence,
-  type Finding as FuzzFinding,
+  type FuzzFinding,
   formatTrace,
   fuzz,
   type FuzzOptions,
@@ -200,7 +194,7 @@ export {
   readTrace,
   recordingBackend,
   replay,
-  type Answer as TraceAnswer,
+  type TraceAnswer,
   type Trace,
   type TraceEntry,
   type TraceHead,

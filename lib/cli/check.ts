@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../compat/state.js'
-import { type Finding, severities, type Severity, type Verdict, verdict } from '../compat/verdict.js'
+import { type Finding, severities, type Severity, type MoveVerdict, verdict } from '../compat/verdict.js'
 import { vmmNames, vmmRules } from '../compat/vmm/names.js'
 import type { VmmRules } from '../compat/vmm/rules.js'
 import { kernelBackend } from '../kernel/index.js'
@@ -79,7 +79,7 @@ function parseVmms(list: string): VmmRules[] {
 interface Way {
   from: string
   to: string
-  verdicts: Verdict[]
+  verdicts: MoveVerdict[]
 }
 
 function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): void {

@@ -10,7 +10,7 @@ import {
   describeAnswers,
   describeCall,
   type Divergence,
-  type Finding,
+  type FuzzFinding,
   formatTrace,
   fuzz,
   Player,
@@ -242,7 +242,7 @@ function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): v
   if (count > 0) process.exitCode = exitStatus.negative
 }
 
-function findingText({ trace, other }: Finding): string {
+function findingText({ trace, other }: FuzzFinding): string {
   const { call, outcome } = trace.at(-1)!
   const [first, second] = describeAnswers(outcome, other)
   const steps = trace.map((entry) => `  ${describeCall(entry.call)}`)

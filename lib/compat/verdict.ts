@@ -75,7 +75,7 @@ export interface Finding {
 }
 
 /** Whether a VM can go to a host. */
-export interface Verdict {
+export interface MoveVerdict {
   vmm: string
   /** Whether the move would succeed. What its guest would see is in `findings`. */
   possible: boolean
@@ -92,7 +92,7 @@ export interface Verdict {
  * @param kvm of the destination: a simulated one predicts, a real one tells
  * @param rules of the VMM that would move it
  */
-export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): Verdict {
+export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): MoveVerdict {
   using attempt = attemptRestore(kvm, state, { carries: (id) => rules.carries(id) })
   const { refusals, outcomes, unset } = attempt
   const judge = new Judge(state, kvm, rules, attempt)

@@ -1,7 +1,7 @@
 import { functionName } from '../hypercalls/index.js'
 import { registerName } from '../registers/index.js'
 import type { Call } from './format.js'
-import type { Answer } from './replay.js'
+import type { TraceAnswer } from './replay.js'
 
 /** A call for a person to read: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */
 export function describeCall(call: Call): string {
@@ -19,12 +19,12 @@ export function describeCall(call: Call): string {
 }
 
 /** Two answers to one call, each cut to where they differ if it is long. */
-export function describeAnswers(a: Answer, b: Answer): [string, string] {
+export function describeAnswers(a: TraceAnswer, b: TraceAnswer): [string, string] {
   if (a.regs && b.regs) return [describeList(a.regs, b.regs), describeList(b.regs, a.regs)]
   return [describeAnswer(a), describeAnswer(b)]
 }
 
-function describeAnswer({ fault, errno, regs, ...results }: Answer): string {
+function describeAnswer({ fault, errno, regs, ...results }: TraceAnswer): string {
   if (fault !== undefined) return fault
   const words = Object.entries(results).map(([key, result]) => {
     const text = typeof result === 'object' ? JSON.stringify(result) : String(result)

@@ -3,7 +3,7 @@ import type { Call, Outcome, TraceEntry } from './format.js'
 import { CallGenerator, type Profile } from './generate.js'
 import { Player } from './player.js'
 import { Random } from './random.js'
-import { answer, type Answer, isSameOutcome } from './replay.js'
+import { answer, type TraceAnswer, isSameOutcome } from './replay.js'
 
 export interface FuzzOptions {
   /** 32 bits: the same seed against the same host makes the same calls. */
@@ -14,11 +14,11 @@ export interface FuzzOptions {
 }
 
 /** A difference between two backends, with the fewest calls found to show it. The last of them is the one answered differently. */
-export interface Finding {
+export interface FuzzFinding {
   /** With the outcomes of the first backend. */
   trace: readonly TraceEntry[]
   /** What the second backend answered to the last call. */
-  other: Answer
+  other: TraceAnswer
 }
 
 /** Calls on the same VMs before everything is closed and begun anew. */
@@ -30,7 +30,7 @@ const SHORTEST_SESSION = 40
  * a difference all VMs are made anew. A difference of a kind already found is passed over. Nothing is done but when the next finding is
  * asked for.
  */
-export function* fuzz(first: SystemFd, second: SystemFd, options: FuzzOptions): Generator<Finding> {
+export function* fuzz(first: SystemFd, second: SystemFd, options: FuzzOptions): Generator<FuzzFinding> {
   const { seed, operations, profile = 'everything' } = options
   const random = new Random(seed)
   const generator = new CallGenerator(random, profile)
@@ -70,12 +70,12 @@ class Pair {
     this.#second = new Player(second)
   }
 
-  perform(call: Call): { mine: Outcome; other: Answer } {
+  perform(call: Call): { mine: Outcome; other: TraceAnswer } {
     return { mine: this.#first.perform(call), other: answer(this.#second, call) }
   }
 
   /** Makes calls on no VM yet, up to the first that is answered differently. */
-  play(calls: readonly Call[]): Finding | null {
+  play(calls: readonly Call[]): FuzzFinding | null {
     this.reset()
     const trace: TraceEntry[] = []
     for (const call of calls) {
@@ -93,23 +93,23 @@ class Pair {
 }
 
 /** Findings of one kind have one cause, most likely. */
-function kindOf(call: Call, mine: Outcome, other: Answer): string {
+function kindOf(call: Call, mine: Outcome, other: TraceAnswer): string {
   const about = 'id' in call ? call.id : 'group' in call ? `${call.group} ${call.attr}` : ''
   return [call.op, about, 'addr' in call ? call.addr : '', told(mine), told(other)].join(' ')
 }
 
 /** Leaves out calls, ever fewer at once, as long as a difference of the same kind remains (Zeller's ddmin). */
-function shrink(pair: Pair, found: Finding, kind: string): Finding {
-  const again = (calls: readonly Call[]): Finding | null => {
+function shrink(pair: Pair, found: FuzzFinding, kind: string): FuzzFinding {
+  const again = (calls: readonly Call[]): FuzzFinding | null => {
     const finding = pair.play(calls)
     const last = finding?.trace.at(-1)
     return last !== undefined && kindOf(last.call, last.outcome, finding!.other) === kind ? finding : null
   }
-  const callsOf = ({ trace }: Finding): Call[] => trace.map(({ call }) => call)
+  const callsOf = ({ trace }: FuzzFinding): Call[] => trace.map(({ call }) => call)
   // What does not show again depended on time, and is told as it was found.
   const repeated = again(callsOf(found))
   if (repeated === null) return found
-  let best: Finding = repeated
+  let best: FuzzFinding = repeated
   for (let size = best.trace.length >> 1; size >= 1; size >>= 1) {
     for (let start: number = best.trace.length - 1 - size; start >= 0; start -= size) {
       best = again(callsOf(best).toSpliced(start, size)) ?? best
@@ -118,6 +118,6 @@ function shrink(pair: Pair, found: Finding, kind: string): Finding {
   return best
 }
 
-function told({ errno, fault, ...results }: Answer): string {
+function told({ errno, fault, ...results }: TraceAnswer): string {
   return errno ?? fault ?? Object.keys(results).join()
 }

@@ -1,10 +1,10 @@
 /** Sequences of ioctls: recorded, replayed, and invented to tell two backends apart. */
 export { describeAnswers, describeCall } from './describe.js'
 export type { Call, CallOf, Op, Outcome, TraceEntry, TraceHead } from './format.js'
-export { type Finding, fuzz, type FuzzOptions } from './fuzz.js'
+export { type FuzzFinding, fuzz, type FuzzOptions } from './fuzz.js'
 export { type Profile, profiles } from './generate.js'
 export { Player } from './player.js'
 export { readTrace, type Trace } from './read.js'
 export { recordingBackend } from './record.js'
-export { type Answer, type Divergence, replay } from './replay.js'
+export { type TraceAnswer, type Divergence, replay } from './replay.js'
 export { formatTrace, TraceWriter } from './write.js'

@@ -5,7 +5,7 @@ import type { Call, Outcome, TraceEntry } from './format.js'
 import { Player } from './player.js'
 
 /** An outcome, or the message of what kept a backend from having one. */
-export type Answer = Outcome & { fault?: string }
+export type TraceAnswer = Outcome & { fault?: string }
 
 /** A call that was answered otherwise than before. */
 export interface Divergence {
@@ -13,7 +13,7 @@ export interface Divergence {
   line: number
   call: Call
   recorded: Outcome
-  replayed: Answer
+  replayed: TraceAnswer
 }
 
 /**
@@ -41,7 +41,7 @@ export function replay(
 }
 
 /** What a backend answers, also where that is an error of its own. */
-export function answer(player: Player, call: Call): Answer {
+export function answer(player: Player, call: Call): TraceAnswer {
   try {
     return player.perform(call)
   } catch (error) {
@@ -59,7 +59,7 @@ const controls = encodingsOf(timerControls)
  * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, as is whether a
  * timer has fired, and what a guest is told of time or by chance is so where both keep the call's rule.
  */
-export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
+export function isSameOutcome(call: Call, a: TraceAnswer, b: TraceAnswer): boolean {
   if (call.op === 'get_one_reg') {
     if (a.value === b.value && a.errno === b.errno) return a.fault === b.fault
     if (a.value === undefined || b.value === undefined) return false
@@ -71,7 +71,7 @@ export function isSameOutcome(call: Call, a: Answer, b: Answer): boolean {
     const keepsRule = ruleOf(call.args.map(BigInt))
     if (keepsRule?.(a.x.map(BigInt)) && keepsRule(b.x.map(BigInt))) return true
   }
-  const keys = Object.keys(a) as (keyof Answer)[]
+  const keys = Object.keys(a) as (keyof TraceAnswer)[]
   return (
     keys.length === Object.keys(b).length &&
     keys.every((key) => a[key] === b[key] || JSON.stringify(a[key]) === JSON.stringify(b[key]))

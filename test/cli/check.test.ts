@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { readState } from '../../lib/compat/state.js'
-import type { Verdict } from '../../lib/compat/verdict.js'
+import type { MoveVerdict } from '../../lib/compat/verdict.js'
 import { builtInReport } from '../../lib/simulator/index.js'
 import { kvmArm64, onX64 } from './run.js'
 
@@ -69,7 +69,7 @@ describe('check', () => {
   test('moves the VM that --elect and --psci make', () => {
     const move = ['check', '--from', 'linux-6.1-neoverse-n1', '--to', 'linux-5.10-neoverse-n1', '--json']
     const firmware = (...options: string[]): string[] => {
-      const [{ verdicts }] = JSON.parse(kvmArm64([...move, ...options]).out) as [{ verdicts: [Verdict] }]
+      const [{ verdicts }] = JSON.parse(kvmArm64([...move, ...options]).out) as [{ verdicts: [MoveVerdict] }]
       return verdicts[0].findings
         .filter(({ register }) => register?.name.startsWith('KVM_REG_ARM'))
         .map(({ severity, register, field }) => `${severity} ${register!.name}${field ? `.${field}` : ''}`)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { captureHost, type CaptureHostOptions } from '../../lib/compat/capture.js'
 import type { State } from '../../lib/compat/state.js'
-import { type Finding, type Verdict, verdict } from '../../lib/compat/verdict.js'
+import { type Finding, type MoveVerdict, verdict } from '../../lib/compat/verdict.js'
 import { vmmNames, vmmRules } from '../../lib/compat/vmm/names.js'
 import { strict, type VmmRules } from '../../lib/compat/vmm/rules.js'
 import { openKvm } from '../../lib/kvm/index.js'
@@ -14,7 +14,7 @@ function stateOf(host: string, options: CaptureHostOptions = {}): State {
   return captureHost(kvm, options)
 }
 
-function verdictOn(host: string, state: State, rules?: VmmRules): Verdict {
+function verdictOn(host: string, state: State, rules?: VmmRules): MoveVerdict {
   using kvm = openKvm(simulator(host))
   return verdict(state, kvm, rules)
 }
@@ -28,7 +28,7 @@ function withRegister(state: State, name: string, change: (value: bigint) => big
   return state
 }
 
-function findingOf({ findings }: Verdict, register: string, field?: string): Finding {
+function findingOf({ findings }: MoveVerdict, register: string, field?: string): Finding {
   const found = findings.find((finding) => finding.register?.name === register && finding.field === field)
   return found ?? assert.fail(`nothing is said of ${register}: ${JSON.stringify(findings, null, 1)}`)
 }

@@ -4,7 +4,7 @@ import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { type CheckResult, conformance } from '../../lib/conformance/index.js'
 import { captureHost } from '../../lib/compat/capture.js'
-import { type Verdict, verdict as judge } from '../../lib/compat/verdict.js'
+import { type MoveVerdict, verdict as judge } from '../../lib/compat/verdict.js'
 import { vmmNames, vmmRules } from '../../lib/compat/vmm/names.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import type { Lab } from '../../lib/lab/index.js'
@@ -107,7 +107,7 @@ describe('real kernels', { concurrency: 2 }, () => {
             ],
             { stdin: JSON.stringify(state) },
           )
-          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: Verdict[] }]
+          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: MoveVerdict[] }]
           const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
           const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
           assert.ok(predicted[0]!.findings.length >= 20)

@@ -14,7 +14,7 @@ import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './hosts.js'
 
 /** What stops a VM, or what its guest would see change: a finding of the verdict that is no mere notice. */
-export type Obstacle = Pick<
+export type FleetObstacle = Pick<
   Finding,
   'severity' | 'stops' | 'register' | 'field' | 'source' | 'destination' | 'meaning' | 'remedy'
 >
@@ -61,7 +61,7 @@ export interface FleetAnalysis {
   left: { classes: number; hosts: number }
   /** `moves[from][to]`; null from a class to itself. */
   moves: (Move | null)[][]
-  obstacles: Obstacle[]
+  obstacles: FleetObstacle[]
   /** Groups with free movement inside, those with most hosts first: at most `MAX_GROUPS`. */
   groups: { classes: number[]; hosts: number }[]
   divides: Divide[]
@@ -134,12 +134,12 @@ function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: St
 
 /** Obstacles told once, however many moves meet them. */
 class Ledger {
-  readonly obstacles: Obstacle[] = []
+  readonly obstacles: FleetObstacle[] = []
   readonly #indices = new Map<string, number>()
 
   indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
     const counts = register !== undefined && timerCounters.has(BigInt(register.id))
-    const obstacle: Obstacle = {
+    const obstacle: FleetObstacle = {
       severity,
       stops,
       ...(register && { register }),
@@ -162,7 +162,7 @@ class Ledger {
 function dividesOf(
   classes: readonly HostClass[],
   moves: FleetAnalysis['moves'],
-  obstacles: readonly Obstacle[],
+  obstacles: readonly FleetObstacle[],
 ): Divide[] {
   const divides = new Map<string, Divide['pairs']>()
   for (let one = 0; one < classes.length; one++) {
