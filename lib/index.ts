@@ -208,6 +208,7 @@ export {
   errnos,
   exitReasons,
   type MpState,
+  mpStates,
   systemEvents,
   type VcpuFeature,
   vcpuFeatures,

@@ -65,7 +65,7 @@ function runStopped(vcpu: VcpuFd): void {
   vcpu.setMpState(mpStates.runnable)
 }
 
-/** No timer, and none whose rules are told otherwise. */
+/** System registers but for the timers', which change by themselves, and feature ID registers, of which other traits tell. */
 function isPlainSystemRegister(id: bigint): boolean {
   const { space, name } = decodeRegister(id)
   return space === 'sysreg' && !name.startsWith('KVM_REG_ARM_') && !isFeatureIdRegister(id)

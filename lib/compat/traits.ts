@@ -265,7 +265,10 @@ function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['regist
   )
 }
 
-/** Without AArch32 at EL1 a vCPU has `el1-32bit` only of an init that was refused for another feature. */
+/**
+ * Whether a vCPU that was left with `el1-32bit` stops others from being without it. A host without AArch32 at EL1 leaves it to a vCPU
+ * only by an init that is refused for another, unknown feature, so that is tried.
+ */
 function registerWidthOfRefused(
   kvm: SystemFd,
   type: bigint,

@@ -51,7 +51,10 @@ export function decodeFunctionId(id: number): FunctionIdParts {
   }
 }
 
-/** The inverse of `decodeFunctionId`. */
+/**
+ * The inverse of `decodeFunctionId`: an unsigned number of 32 bits. Parts are not checked: one wider than its bits (`owner` 6, `reserved`
+ * 7, `number` 16) gives an id of no meaning.
+ */
 export function encodeFunctionId(parts: FunctionIdParts): number {
   const { fast, wide, owner, reserved, sveHint, number } = parts
   const high = (Number(fast) << 7) | (Number(wide) << 6) | owner

@@ -16,8 +16,8 @@ export interface KvmOptions {
 
 export interface VmOptions {
   /**
-   * Bits of guest physical address space, 32 to `KVM_CAP_ARM_VM_IPA_SIZE`. Default: 40, as KVM's, or the host's limit where
-   * that is lower.
+   * Bits of guest physical address space, 32 to `KVM_CAP_ARM_VM_IPA_SIZE`; 0 is KVM's own choice, 40. Default: 0, or the host's limit
+   * where that is lower than 40.
    */
   ipaSize?: number
 }
@@ -114,7 +114,9 @@ export class Kvm implements Disposable {
 
   /**
    * Memory to give to guests with `Vm.mapMemory`.
-   * @param size in bytes, a multiple of the page size
+   * @param size in bytes, a multiple of the host's page size and not 0
+   * @throws KvmError `EINVAL` for another size, `ENOMEM` where there is not as much memory
+   * @throws RangeError for what is no number of bytes
    */
   createMemory(size: number): GuestMemory {
     return new GuestMemory(

@@ -3,8 +3,9 @@ import { errnos } from '../uapi.js'
 /**
  * Whether a VM has started. KVM freezes the bitmap firmware registers, the feature ID registers and the SMCCC filter at the
  * first `KVM_RUN` of any vCPU (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`); the flag is the VM's and is
- * never cleared. The kernel leaves it to userspace to be done configuring before that (the seed's discussion says so in
- * words), so it is watched here.
+ * never cleared. KVM does not wait for configuration that is under way on other vCPUs: the review of the series that made the bitmap
+ * registers ("KVM: arm64: Add support for hypercall services selection", version 6, patch 2) leaves that to userspace. So it is
+ * watched here.
  *
  * Handles belong to one thread and configuration calls are synchronous, so every one already made has returned when a run
  * begins; what is left to guard is what comes after.

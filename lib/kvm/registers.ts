@@ -37,7 +37,8 @@ export class Registers {
 
   /**
    * `KVM_GET_ONE_REG`
-   * @throws KvmError `ENOENT` for a register this vCPU does not have, `ENOEXEC` before its init
+   * @throws KvmError `ENOENT` for a register this vCPU does not have, `ENOEXEC` before its init, `EPERM` for a register of SVE before
+   * `Vcpu.finalize`
    * @throws RangeError for a name that is no register's
    */
   get(register: RegisterReference): bigint {
@@ -59,7 +60,8 @@ export class Registers {
    * here, before the kernel is asked; a write of the value already there is the kernel's to answer.
    *
    * @throws KvmError `EBUSY` for a frozen register, `ENOENT` for one this vCPU does not have, `EINVAL` for a value it
-   * may not hold, `ENOEXEC` before the vCPU's init
+   * may not hold, `ENOEXEC` before the vCPU's init, `EPERM` for a register of SVE before `Vcpu.finalize` and for
+   * `KVM_REG_ARM64_SVE_VLS` after it
    * @throws RangeError for a name that is no register's and for a value wider than the register
    */
   set(register: RegisterReference, value: bigint): void {
@@ -96,7 +98,11 @@ export class Registers {
     }
   }
 
-  /** `KVM_GET_ONE_REG` for each id of at most 64 bits in one crossing to native code. Failures are told, not thrown. */
+  /**
+   * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. Failures are told, not thrown: an id
+   * of a wider register is `EINVAL`, and `get` reads it.
+   * @throws KvmError `ERR_KVM_CLOSED` once the vCPU is closed
+   */
   read(ids: BigUint64Array): BatchResult {
     const values = new BigUint64Array(ids.length)
     const errnoOf = new Int32Array(ids.length)

@@ -201,26 +201,41 @@ export class Vcpu implements Disposable {
     return this.#fd.runPage
   }
 
-  /** `KVM_GET_MP_STATE`; a number for a state this library does not know. */
+  /**
+   * `KVM_GET_MP_STATE`; a number for a state this library does not know.
+   * @throws KvmError `EIO` on a VM that died
+   */
   get mpState(): MpState | number {
     const state = check(this.#fd.getMpState(), { syscall: 'KVM_GET_MP_STATE', vcpu: this.id })
     const known = Object.entries(mpStates).find(([, number]) => number === state)
     return known === undefined ? state : (known[0] as MpState)
   }
 
-  /** `KVM_SET_MP_STATE`: `runnable` wakes a vCPU that PSCI stopped. */
+  /**
+   * `KVM_SET_MP_STATE`: `runnable` wakes a vCPU that PSCI stopped.
+   * @throws KvmError `EINVAL` for `suspended` on a kernel without `KVM_CAP_ARM_SYSTEM_SUSPEND`, `EIO` on a VM that died
+   */
   set mpState(state: MpState) {
     check(this.#fd.setMpState(mpStates[state]), { syscall: 'KVM_SET_MP_STATE', vcpu: this.id })
   }
 
-  /** `KVM_GET_VCPU_EVENTS`: the 64 bytes of `struct kvm_vcpu_events`. */
+  /**
+   * `KVM_GET_VCPU_EVENTS`: the 64 bytes of `struct kvm_vcpu_events` (`arch/arm64/include/uapi/asm/kvm.h`), an SError that is pending.
+   * @throws KvmError `ENOEXEC` before init on kernels that look for it, `EIO` on a VM that died
+   */
   getEvents(): Uint8Array {
     const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
     check(this.#fd.getVcpuEvents(events), { syscall: 'KVM_GET_VCPU_EVENTS', vcpu: this.id })
     return events
   }
 
-  /** `KVM_SET_VCPU_EVENTS`, from 64 bytes. */
+  /**
+   * `KVM_SET_VCPU_EVENTS`: makes an SError or an external abort pending.
+   * @param events the 64 bytes of `struct kvm_vcpu_events`, its pads 0
+   * @throws KvmError `EINVAL` for pads that are not 0, for a syndrome on a host without `KVM_CAP_ARM_INJECT_SERROR_ESR` and for one
+   * wider than ESR_EL2.ISS; otherwise as `getEvents`
+   * @throws RangeError for fewer bytes
+   */
   setEvents(events: Uint8Array): void {
     check(this.#fd.setVcpuEvents(events), { syscall: 'KVM_SET_VCPU_EVENTS', vcpu: this.id })
   }

@@ -211,7 +211,10 @@ export class Vm implements Disposable {
     }
   }
 
-  /** Takes a slot's memory from the guest. */
+  /**
+   * `KVM_SET_USER_MEMORY_REGION` of size 0: takes a slot's memory from the guest.
+   * @throws KvmError `EINVAL` for a slot that has none, or that is not below `KVM_CAP_NR_MEMSLOTS`
+   */
   unmapMemory(slot: number): void {
     check(this.#fd.setUserMemoryRegion(slot, 0, 0n, null, 0, 0), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
   }

@@ -114,7 +114,10 @@ export class SimulatedGic implements DeviceFd {
     return address + FRAME > this.#end ? -errnos.E2BIG : 0
   }
 
-  /** Of the distributor; a second address of the redistributors is never looked at. */
+  /**
+   * Kernels with the trait `vgicAddressCheckedFirst` look at the distributor's address before they look whether it has one already. A
+   * second address of the redistributors they refuse unseen.
+   */
   #oldRefusal(frame: 'distributor' | 'redistributor', address: bigint): number {
     if (frame === 'redistributor' && this.#gic[frame] !== null) return -errnos.EINVAL
     if (address >= this.#end) return -errnos.E2BIG

@@ -90,7 +90,7 @@ class ControlRegister extends Derived {
   }
 }
 
-/** A bitmap of counters: those the VM's PMUs do not have have no bit. */
+/** A bitmap with one bit for each counter. KVM masks the bits of counters that the VM's PMUs do not have, in reads and in writes. */
 class CounterBitmapRegister extends Derived {
   readonly #most: number
 

@@ -10,6 +10,7 @@ export interface FuzzOptions {
   seed: number
   /** How many calls to make. */
   operations: number
+  /** Which calls are invented. Default: `everything`. */
   profile?: Profile
 }
 
@@ -27,8 +28,8 @@ const SHORTEST_SESSION = 40
 
 /**
  * Puts the same invented calls to two backends and shrinks every difference between their answers to the fewest calls that show it. After
- * a difference all VMs are made anew. A difference of a kind already found is passed over. Nothing is done but when the next finding is
- * asked for.
+ * a difference all VMs are made anew, since from then on the backends are in different states. A difference of a kind already found is
+ * passed over. The calls are made while the next finding is waited for: whoever stops iterating stops them.
  */
 export function* fuzz(first: SystemFd, second: SystemFd, options: FuzzOptions): Generator<FuzzFinding> {
   const { seed, operations, profile = 'everything' } = options

@@ -25,8 +25,9 @@ export function intersect(all: readonly Nibbles[]): Nibbles {
 }
 
 /**
- * The greatest value of a register: in each field the one that promises a guest most of those no host has to make up. Fields without an
- * order, as those of MIDR_EL1, come from the host whose value is the most common.
+ * The greatest value of a register. Each field gets the value that promises a guest the most, of those that promise nothing some host
+ * does not have: a guest would rely on it there. Fields without an order, as those of MIDR_EL1, are copied from the register's most
+ * common value.
  */
 export function choose({ id, initial, nibbles, admits = () => true }: Common): Choice {
   const model = mostCommon(initial, (value) => isPossible(nibbles, value) && admits(value))
@@ -96,7 +97,7 @@ function best(fields: readonly Field[], places: readonly number[], common: Commo
   return candidates.reduce((one, other) => (isBetter(other, one, ordered, common) ? other : one))
 }
 
-/** Whether no host has to make up anything comes first, then how much a guest is promised, by the highest field that tells. */
+/** Whether a value is better than another: the first of the fields whose rank is not the same decides. */
 function isBetter(one: bigint, other: bigint, fields: readonly Field[], { initial }: Common): boolean {
   for (const field of fields) {
     const [a, b] = [rank(field, one, initial), rank(field, other, initial)]

@@ -62,7 +62,7 @@ export interface FleetAnalysis {
   /** `moves[from][to]`; null from a class to itself. */
   moves: (Move | null)[][]
   obstacles: FleetObstacle[]
-  /** Groups with free movement inside, those with most hosts first: at most `MAX_GROUPS`. */
+  /** Groups with free movement inside, those with most hosts first: at most 20. */
   groups: { classes: number[]; hosts: number }[]
   divides: Divide[]
   upgrades: Upgrade[]

@@ -32,7 +32,7 @@ export interface Fleet {
   classes: HostClass[]
   /** Reports read. */
   hosts: number
-  /** What could not be read as a report, at most `MAX_ERRORS`; nothing of it is in the classes. */
+  /** What could not be read as a report, or is of yet another class after 1000: the first 100. Nothing of it is in the classes. */
   errors: FormatError[]
   /** How many of those there were. */
   faulty: number
@@ -60,7 +60,7 @@ const named = v.strictObject({ name: text, report: v.unknown() })
  *
  * What is no report is told in `errors` and left out.
  *
- * @throws FormatError where there is nothing to read, or more than `MAX_CLASSES` classes
+ * @throws FormatError where there is nothing to read, and for a file that cannot be read
  */
 export function readFleet(source: string): Fleet {
   const reader = new FleetReader()

@@ -30,7 +30,10 @@ const fingerprintShape = v.object({
   guest_cpu_config: v.unknown(),
 })
 
-/** Registers the helper leaves out of every dump, because they differ each time, each with one that a host has only beside it. */
+/**
+ * Registers the helper leaves out of every dump, because their values change all the time. By each stands a register that hosts list
+ * if, and only if, they list it: so a dump tells whether its host has the one it lacks.
+ */
 const leftOut: ReadonlyMap<bigint, bigint> = new Map(
   [
     ['pc', 'pstate'],

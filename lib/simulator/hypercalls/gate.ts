@@ -3,8 +3,10 @@ import { gateOf } from '../../hypercalls/index.js'
 import type { VcpuState } from '../state.js'
 
 /**
- * `kvm_smccc_test_fw_bmap` and `kvm_smccc_default_allowed`. A bitmap the host does not have hides nothing. That the seed keeps
- * PSCI's ids from a vCPU of PSCI 0.1, and 0.1's from all others, no guest can tell: the handler refuses them likewise.
+ * Whether the bitmaps let a call through (`arch/arm64/kvm/hypercalls.c:kvm_smccc_test_fw_bmap`, `kvm_smccc_default_allowed`). A bitmap
+ * the host does not have hides nothing. Version 6 of the series that made the bitmaps ("KVM: arm64: Add support for hypercall services
+ * selection") also keeps PSCI's ids from a vCPU of PSCI 0.1, and 0.1's from all others; that is left out, because no guest can tell:
+ * the handler refuses the same ids.
  */
 export function isAllowed(vcpu: VcpuState, functionId: number): boolean {
   const gate = gateOf(functionId)
