@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { statfsSync } from 'node:fs'
+import { existsSync, statfsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 import { cacheDirectory } from './cache.js'
 import { LabError } from './errors.js'
 
@@ -64,6 +65,12 @@ function cacheSpace(): number {
   } catch {
     return Infinity
   }
+}
+
+/** Whether a program is in one of PATH's directories. */
+export function isInstalled(program: string): boolean {
+  const directories = (process.env['PATH'] ?? '').split(delimiter)
+  return directories.some((directory) => existsSync(join(directory, program)))
 }
 
 /** Like {@link execute}, and a status other than 0 is a LabError `ERR_LAB_TOOL`. */

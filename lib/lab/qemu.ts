@@ -1,9 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import type { Socket } from 'node:net'
 import { unfitKernel } from './agent.js'
 import { LabError } from './errors.js'
+import { isInstalled } from './execute.js'
 
 interface MachineOptions {
   image: string
@@ -20,8 +19,7 @@ const consoleKept = 64 * 1024
 
 /** @throws LabError `ERR_LAB_NO_QEMU` */
 export function requireQemu(): void {
-  const directories = (process.env['PATH'] ?? '').split(delimiter)
-  if (!directories.some((directory) => existsSync(join(directory, program)))) {
+  if (!isInstalled(program)) {
     throw new LabError('ERR_LAB_NO_QEMU', `${program} is not installed; run: kvm-arm64 lab setup`)
   }
 }
@@ -43,7 +41,6 @@ export class Machine {
   #complaints = ''
 
   constructor(options: MachineOptions) {
-    requireQemu()
     this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...machineArguments(options)], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
       // Ctrl-C is for us; we end QEMU in order.
@@ -86,6 +83,11 @@ export class Machine {
     return this.#console.replaceAll('\r', '')
   }
 
+  /** Its last 20 lines, for errors. */
+  get consoleTail(): string {
+    return this.console.trimEnd().split('\n').slice(-20).join('\n')
+  }
+
   /** Ends the machine at once; it has nothing that outlives it. Resolves when QEMU is gone. */
   async stop(): Promise<void> {
     this.#process.kill('SIGKILL')
@@ -96,7 +98,7 @@ export class Machine {
 
   #whyEnded(status: number | null): LabError {
     const log = this.console
-    const tail = log.trimEnd().split('\n').slice(-20).join('\n')
+    const tail = this.consoleTail
     const panic = /Kernel panic - .*/.exec(log)?.[0]
     if (panic)
       return new LabError('ERR_LAB_PANIC', `the machine's kernel panicked: ${panic}`, { console: tail })

@@ -1,16 +1,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import { packageRoot } from '../package-root.js'
-import { execute } from './execute.js'
+import { execute, isInstalled } from './execute.js'
 import { ensureKernel } from './kernels.js'
 import { ensureRootImage } from './root-image.js'
 
-interface Need {
-  program?: string
-  file?: string
-  package: string
-}
+type Need = { package: string } & ({ program: string } | { file: string })
 
 /** What the lab needs of the machine it runs on, beside Node, npm and what every Debian has: the file, and its package. */
 const needs: readonly Need[] = [
@@ -85,8 +80,6 @@ function installCommand(packages: readonly string[]): string {
 }
 
 function isPresent(need: Need): boolean {
-  if (need.file) return ['.gpg', '.pgp'].some((end) => existsSync(need.file + end))
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .some((directory) => existsSync(join(directory, need.program ?? '')))
+  if ('program' in need) return isInstalled(need.program)
+  return ['.gpg', '.pgp'].some((end) => existsSync(need.file + end))
 }
