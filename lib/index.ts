@@ -69,7 +69,8 @@ export {
   stateFormat,
   type VcpuCapture,
 } from './compat/state.js'
-export { type Finding, severities, type Severity, type MoveVerdict, verdict } from './compat/verdict.js'
+export { type Finding, severities, type Severity } from './compat/finding.js'
+export { type MoveVerdict, verdict } from './compat/verdict.js'
 export { vmmNames, vmmRules } from './compat/vmm/names.js'
 export type { Obstacle, Reaction, VmmRow, VmmRules } from './compat/vmm/rules.js'
 export {

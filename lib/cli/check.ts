@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../compat/state.js'
-import { type Finding, severities, type Severity, type MoveVerdict, verdict } from '../compat/verdict.js'
+import { type Finding, severities, type Severity } from '../compat/finding.js'
+import { type MoveVerdict, verdict } from '../compat/verdict.js'
 import { vmmNames, vmmRules } from '../compat/vmm/names.js'
 import type { VmmRules } from '../compat/vmm/rules.js'
 import { kernelBackend } from '../kernel/index.js'

@@ -11,7 +11,7 @@ import {
 import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { Capability } from '../uapi.js'
-import { differingFields, meaningOf } from './verdict.js'
+import { differingFields, meaningOf } from './differing-fields.js'
 
 /** One thing in which two hosts differ. */
 export interface Difference {
