@@ -99,10 +99,11 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   smcccFilter: (filter) => [
     ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
   ],
-  hypercalls: ({ services, smc, affinityMasked }) => [
+  hypercalls: ({ services, smc, affinityMasked, sameAffinity }) => [
     ['services a guest finds', services.join(' ') || 'none'],
     ['calls by smc', smc ? 'answered as those by hvc' : 'NOT_SUPPORTED'],
     ['PSCI affinity with stray bits', affinityMasked ? 'the bits are dropped' : 'INVALID_PARAMETERS'],
+    ['PSCI affinity of several vCPUs', `the ${sameAffinity} is meant`],
   ],
   devices: (types) => [
     ['devices', types.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') || 'none'],

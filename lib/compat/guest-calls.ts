@@ -1,9 +1,15 @@
 /** Experiments that need a guest: what its hypercalls are answered where no register or capability says so. */
-import type { SystemFd, VcpuFd } from '../backend.js'
-import { affinityLevels, functionIdOf, functionIds, NOT_SUPPORTED } from '../hypercalls/index.js'
+import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
+import {
+  affinityLevels,
+  functionIdOf,
+  functionIds,
+  MPIDR_HWID_BITMASK,
+  NOT_SUPPORTED,
+} from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
-import { hex } from '../registers/index.js'
+import { encodeRegister, hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
@@ -13,9 +19,13 @@ import { initialise, onVcpu, onVm, pendSError } from './scratch.js'
 export const PATIENCE = 10_000
 
 const CPU_SUSPEND = BigInt(functionIdOf('PSCI_CPU_SUSPEND'))
+const CPU_ON = BigInt(functionIdOf('PSCI_CPU_ON_64'))
 const AFFINITY_INFO = BigInt(functionIdOf('PSCI_AFFINITY_INFO'))
 /** Of no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
 const NO_AFFINITY = 1n << 31n
+
+const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
+const SUCCESS = 0n
 
 /** By service, a call that is answered if the service is there. */
 const signsOfLife: Readonly<Record<Traits['hypercalls']['services'][number], readonly bigint[]>> = {
@@ -26,13 +36,13 @@ const signsOfLife: Readonly<Record<Traits['hypercalls']['services'][number], rea
 }
 
 /** Runs an experiment on an initialised vCPU of a VM that has the guest for calls. */
-export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd) => T): T {
+export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd, vm: VmFd) => T): T {
   return onVm(kvm, type, (vm) => {
     const stub = check(mapStub(kvm, vm), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
     try {
       return onVcpu(vm, 0, (vcpu) => {
         initialise(vm, vcpu, BASE)
-        return experiment(vcpu)
+        return experiment(vcpu, vm)
       })
     } finally {
       stub.close()
@@ -42,21 +52,38 @@ export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd
 
 export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls'] {
   return onStub(kvm, type, (vcpu) => {
-    const x0 = (conduit: Conduit, ...args: bigint[]): bigint => {
-      const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
-      if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
-      if (found.returned) return found.x[0]!
-      const remedy = `A guest called ${hex(args[0]!)} by ${conduit}, and the call did not come back`
-      throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
-    }
+    const x0 = (conduit: Conduit, ...args: bigint[]): bigint => answerTo(vcpu, conduit, args)
     return {
       services: Object.keys(signsOfLife).filter(
         (service) => x0('hvc', ...signsOfLife[service]!) !== NOT_SUPPORTED,
       ),
       smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
       affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === BigInt(affinityLevels.ON),
+      sameAffinity: sameAffinity(kvm, type),
     }
   })
+}
+
+/** The first of two vCPUs, which makes the call, is given the affinity of the other, which is off. */
+function sameAffinity(kvm: SystemFd, type: bigint): 'first' | 'last' {
+  return onStub(kvm, type, (first, vm) =>
+    onVcpu(vm, 1, (last) => {
+      initialise(vm, last, [...BASE, 'power-off'])
+      const affinity = last.getOneReg(MPIDR_EL1)
+      if (typeof affinity !== 'bigint' || first.setOneReg(MPIDR_EL1, affinity) < 0) return 'first'
+      const x0 = answerTo(first, 'hvc', [CPU_ON, affinity & MPIDR_HWID_BITMASK])
+      return x0 === SUCCESS ? 'last' : 'first'
+    }),
+  )
+}
+
+/** x0 after a call that has to come back. */
+function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
+  const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
+  if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
+  if (found.returned) return found.x[0]!
+  const remedy = `A guest called ${hex(args[0]!)} by ${conduit}, and the call did not come back`
+  throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
 }
 
 /** The guest waits by a call, with SErrors masked. One that is woken is back as soon as from a call that does not wait. */

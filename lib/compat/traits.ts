@@ -297,16 +297,22 @@ function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegiste
   )
 }
 
-/** Every bit that can be changed is, and what of it an init leaves is told. Feature ID registers are the VM's, and stay. */
-function keptAcrossInit(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): string[] {
+/**
+ * Every bit that can be changed is, or one nibble where not all can, and what an init leaves of it is told. Feature ID registers are the
+ * VM's, and stay, but for CLIDR_EL1.
+ */
+function keptAcrossInit(kvm: SystemFd, type: bigint, { registers, accepts }: ProbedConfiguration): string[] {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
       initialise(vm, vcpu, BASE)
       const changed = registers.filter(({ id, name, value }) => {
-        const isVms = isFeatureIdRegister(BigInt(id))
+        const isVms = isFeatureIdRegister(BigInt(id)) && name !== 'CLIDR_EL1'
         if (value === null || name === 'pstate' || name.startsWith('KVM_REG_ARM_') || isVms) return false
-        const other = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
-        return vcpu.setOneReg(BigInt(id), other) === 0 && vcpu.getOneReg(BigInt(id)) !== BigInt(value)
+        const inverse = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
+        const others = otherValues(BigInt(value), accepts.get(id)?.nibbles ?? [])
+        return [inverse, ...others].some(
+          (other) => vcpu.setOneReg(BigInt(id), other) === 0 && vcpu.getOneReg(BigInt(id)) !== BigInt(value),
+        )
       })
       initialise(vm, vcpu, BASE)
       return changed
@@ -403,17 +409,23 @@ function changeableIdRegister({
     const value = BigInt(values.get(id)!)
     // CLIDR_EL1 is each vCPU's own and never freezes.
     if (registerName(BigInt(id)) === 'CLIDR_EL1') continue
-    for (const [nibble, set] of nibbles.entries()) {
-      const current = Number((value >> BigInt(4 * nibble)) & 0xfn)
-      const other = Array.from({ length: 16 }, (_, candidate) => candidate).find(
-        (candidate) => candidate !== current && (Number.parseInt(set, 16) >> candidate) & 1,
-      )
-      if (other !== undefined)
-        return [BigInt(id), value, value ^ (BigInt(current ^ other) << BigInt(4 * nibble))]
-    }
+    const [other] = otherValues(value, nibbles)
+    if (other !== undefined) return [BigInt(id), value, other]
   }
   const value = BigInt(values.get(hex(ID_AA64PFR0_EL1))!)
   return [ID_AA64PFR0_EL1, value, value ^ 1n]
+}
+
+/** The values that differ from one in a single nibble, of which what is there is among those accepted. */
+function otherValues(value: bigint, nibbles: readonly string[]): bigint[] {
+  return nibbles.flatMap((set, nibble) => {
+    const shift = BigInt(4 * nibble)
+    const rest = value & ~(0xfn << shift)
+    return Array.from({ length: 16 }, (_, other) => other)
+      .filter((other) => (Number.parseInt(set, 16) >> other) & 1)
+      .map((other) => rest | (BigInt(other) << shift))
+      .filter((other) => other !== value)
+  })
 }
 
 function afterRun(vcpu: VcpuFd, id: bigint, same: bigint, other: bigint): Traits['idRegisterAfterRun'] {

@@ -194,6 +194,11 @@ const traits = v.strictObject({
     smc: v.boolean(),
     /** Whether PSCI drops the bits an affinity cannot have, rather than refuse them. */
     affinityMasked: v.boolean(),
+    /**
+     * Which of several vCPUs that userspace gave one affinity PSCI means: the `first` created, or the `last` of those there were when a
+     * vCPU of the VM began its first run.
+     */
+    sameAffinity: v.picklist(['first', 'last']),
   }),
   /** Types `KVM_CREATE_DEVICE_TEST` says there are. */
   devices: v.array(v.picklist(Object.keys(deviceTypes) as DeviceType[])),

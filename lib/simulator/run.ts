@@ -4,6 +4,7 @@
  */
 import { capabilities, errnos, type ErrnoName, exitReasons, kvmRun } from '../uapi.js'
 import type { Exit } from './hypercalls/call.js'
+import { tabulateAffinities } from './affinity.js'
 import { isFinalised } from './init.js'
 import { enablePmu } from './pmu-attributes.js'
 import type { Gic, VcpuState, VmState } from './state.js'
@@ -15,6 +16,7 @@ export function prepareRun(vcpu: VcpuState): number {
   if (!isFinalised(vcpu)) return -errnos.EPERM
   if (vcpu.hasRun) return 0
   const { vm } = vcpu
+  tabulateAffinities(vm)
   const { runWithoutVgicInit } = vm.host.traits
   // A kernel that lets a VM live whose GIC is not configured counts the vCPU as run before it looks at anything.
   if (runWithoutVgicInit?.killsVm === false) vcpu.hasRun = true

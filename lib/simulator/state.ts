@@ -1,5 +1,6 @@
 import type { Traits } from '../report/report.js'
 import { mpStates } from '../uapi.js'
+import type { AffinityTable } from './affinity.js'
 import type { Host } from './host.js'
 import type { SimulatedMemory } from './memory.js'
 
@@ -97,6 +98,8 @@ export class VmState {
   readonly filteredRanges: { first: number; last: number; action: number }[] = []
   /** `KVM_CAP_ARM_SYSTEM_SUSPEND` is enabled. */
   systemSuspend = false
+  /** Where a vCPU's affinity is looked up first. */
+  affinityTable: AffinityTable | null = null
   readonly memorySlots = new Map<number, MemorySlot>()
   gic: Gic | null = null
   /** Private interrupts of the timers, where they are the VM's. */

@@ -55,6 +55,7 @@ export class SimulatedVm implements VmFd {
     if (vcpus.has(id)) return -errnos.EEXIST
     const vcpu = new VcpuState(this.#state, id)
     vcpus.set(id, vcpu)
+    this.#state.affinityTable = null
     return new SimulatedVcpu(vcpu)
   }
 

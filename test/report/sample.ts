@@ -59,7 +59,12 @@ export function sampleReport(): Report {
       vcpuEventsNeedInit: true,
       sErrorWakes: false,
       smcccFilter: { emptyRangeAtZero: 'EEXIST' },
-      hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: true, affinityMasked: false },
+      hypercalls: {
+        services: ['trng-v1.0', 'pv-time', 'features', 'ptp'],
+        smc: true,
+        affinityMasked: false,
+        sameAffinity: 'first',
+      },
       devices: [],
       timers: { interrupts: [27, 30], scope: 'vm' },
       pmu: null,

@@ -176,7 +176,12 @@ export const oldHost: Report = {
     vcpuEventsNeedInit: false,
     sErrorWakes: false,
     smcccFilter: null,
-    hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: false, affinityMasked: false },
+    hypercalls: {
+      services: ['trng-v1.0', 'pv-time', 'features', 'ptp'],
+      smc: false,
+      affinityMasked: false,
+      sameAffinity: 'first',
+    },
     devices: ['KVM_DEV_TYPE_ARM_VGIC_V3', 'KVM_DEV_TYPE_ARM_VGIC_ITS'],
     timers: { interrupts: [27, 30], scope: 'vcpu' },
     pmu: { filter: { events: 0x400, afterRun: false }, ids: [8, 9], counters: null },
@@ -310,7 +315,12 @@ export const newHost: Report = {
     pmu: null,
     runWithoutPmuInit: null,
     smcccFilter: { emptyRangeAtZero: 'EEXIST' },
-    hypercalls: { services: ['trng-v1.0', 'pv-time', 'features', 'ptp'], smc: true, affinityMasked: false },
+    hypercalls: {
+      services: ['trng-v1.0', 'pv-time', 'features', 'ptp'],
+      smc: true,
+      affinityMasked: false,
+      sameAffinity: 'last',
+    },
   },
 }
 
@@ -346,7 +356,7 @@ export const oldestHost: Report = withTraits(
     vgicAddressCheckedFirst: true,
     runWithoutVgicInit: { errno: 'ENXIO', killsVm: false },
     init: { registerWidth: 'every-vcpu' },
-    hypercalls: { services: ['pv-time'], smc: false, affinityMasked: true },
+    hypercalls: { services: ['pv-time'], smc: false, affinityMasked: true, sameAffinity: 'first' },
   },
 )
 

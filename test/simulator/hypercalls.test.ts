@@ -273,6 +273,17 @@ test('CPU_ON resets its target when it is next looked at', () => {
   assert.equal(call(target!, 'hvc', BigInt(SMCCC_VERSION)), '10001 0 0 0')
 })
 
+for (const [host, meant] of [
+  [oldHost, 'first'],
+  [newHost, 'last'],
+] as const) {
+  test(`of two vCPUs with one affinity CPU_ON means the ${meant} on the ${host.host.release} host`, () => {
+    const { vcpus } = guestOf(host, [['psci-0.2'], OFF])
+    set(vcpus[0]!, 'MPIDR_EL1', get(vcpus[1]!, 'MPIDR_EL1') as bigint)
+    assert.equal(call(vcpus[0]!, 'hvc', 0xc400_0003n, 1n), meant === 'last' ? '0 0 0 0' : '-4 0 0 0')
+  })
+}
+
 test('CPU_ON by its SMC32 id cuts the entry to 32 bits', () => {
   const { vcpus } = guestOf(newHost, [['psci-0.2'], OFF])
   assert.equal(call(vcpus[0]!, 'hvc', 0x8400_0003n, (1n << 32n) | 1n, 0x1_0000_1000n, 7n), '0 0 0 0')

@@ -127,6 +127,11 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
   ['smc is answered', oldHost, ({ traits }) => (traits.hypercalls.smc = true)],
   ['stray bits of an affinity are dropped', host, ({ traits }) => (traits.hypercalls.affinityMasked = true)],
+  [
+    'of vCPUs with one affinity the first is meant',
+    newHost,
+    ({ traits }) => (traits.hypercalls.sameAffinity = 'first'),
+  ],
   ['a register is missing from the list', host, ({ registers }) => void registers.splice(200, 1)],
   [
     'two registers are listed in the other order',

@@ -11,6 +11,7 @@ import {
 } from '../../hypercalls/index.js'
 import { encodeRegister } from '../../registers/index.js'
 import { mpStates, systemEvents } from '../../uapi.js'
+import { affinityOf, vcpuWithAffinity } from '../affinity.js'
 import { generalRegister, setGeneralRegister } from '../guest-registers.js'
 import { systemEvent } from '../run.js'
 import type { VcpuState } from '../state.js'
@@ -21,7 +22,6 @@ import { setResults } from './results.js'
 const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } = psciReturns
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const PSCI_0_1 = 1n
 const AFFINITY_LEVELS = 4
 /** `PSCI_0_2_TOS_MP`: no trusted OS, so nothing to migrate. */
@@ -135,11 +135,7 @@ function cpuOff({ vcpu }: Call): Continuation {
 
 /** The reset is left to the target: it happens at the next look at its registers, or when it runs. */
 function cpuOn({ vcpu, args: [affinity, entry, context], version }: Call): Continuation {
-  const target = isAffinity(vcpu, affinity)
-    ? [...vcpu.vm.vcpus.values()].find(
-        (candidate) => affinityOf(candidate) === (affinity & MPIDR_HWID_BITMASK),
-      )
-    : undefined
+  const target = isAffinity(vcpu, affinity) ? vcpuWithAffinity(vcpu.vm, affinity) : undefined
   if (target === undefined) return result(vcpu, INVALID_PARAMS)
   if (target.mpState !== mpStates.stopped) {
     return result(vcpu, version === PSCI_0_1 ? INVALID_PARAMS : ALREADY_ON)
@@ -163,12 +159,6 @@ function affinityInfo({ vcpu, args: [affinity, level] }: Call): number {
 
 function isAffinity({ vm }: VcpuState, affinity: bigint): boolean {
   return (affinity & ~MPIDR_HWID_BITMASK) === 0n || vm.host.traits.hypercalls.affinityMasked
-}
-
-/** That of a vCPU not yet initialised is 0. */
-function affinityOf({ file, values }: VcpuState): bigint {
-  const slot = file?.slots.get(MPIDR_EL1)
-  return slot === undefined ? 0n : values[slot]! & MPIDR_HWID_BITMASK
 }
 
 function systemReset2({ vcpu, args: [type] }: Call): Continuation {
