@@ -8,6 +8,9 @@
  * register value wider than the register, an id of no possible width).
  *
  * Every method answers `-EBADF` after `close()`. `close()` may be called twice.
+ *
+ * While a `run()` of a vCPU is in flight, every method of it but `kick()` and `close()` answers `-EBUSY`: KVM would let the
+ * caller wait until the run ends, and the caller is the thread that could end it.
  */
 export interface Backend {
   readonly name: 'kernel' | 'simulator'
@@ -104,7 +107,8 @@ export interface VcpuFd extends AttributeFd {
   setOneRegAtNull(id: bigint): number
   /**
    * `KVM_GET_ONE_REG` for each id of at most 64 bits, in one crossing: `values[i]` is the value, `errnos[i]` 0 or
-   * `-errno` (`-EINVAL`, unasked, where the id says wider than 64 bits). Returns how many failed.
+   * `-errno` (`-EINVAL`, unasked, where the id says wider than 64 bits). Returns how many failed; `-EBADF` or `-EBUSY` where
+   * the vCPU cannot be asked at all.
    */
   getRegs(ids: BigUint64Array, values: BigUint64Array, errnos: Int32Array): number
   /** `KVM_SET_ONE_REG` for each id, likewise. Goes on after a failure. */
@@ -119,10 +123,10 @@ export interface VcpuFd extends AttributeFd {
   readonly runPage: ArrayBuffer
   /**
    * `KVM_RUN` on this thread until an exit: 0, or `-errno`. A positive `timeoutMs` interrupts it after that many milliseconds
-   * (`-EINTR`); 0 waits for ever. Answers `-EBUSY` while `run()` is in flight.
+   * (`-EINTR`); 0 waits for ever.
    */
   runSync(timeoutMs: number): number
-  /** `KVM_RUN` on a thread of its own. Settles with what `runSync` would return. `-EBUSY` while one is in flight. */
+  /** `KVM_RUN` on a thread of its own. Settles with what `runSync` would return. */
   run(): Promise<number>
   /** Makes a run in flight return `-EINTR` soon, or does nothing when there is none. Safe at any time. */
   kick(): void

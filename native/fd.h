@@ -2,17 +2,18 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
-// A file descriptor with one owner; -1 when there is none.
+// A file descriptor with one owner; -EBADF when there is none, which is how KvmIoctl() then answers.
 class Fd {
  public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  explicit Fd(int fd = -EBADF) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -EBADF)) {}
   Fd& operator=(Fd&& other) noexcept {
     if (this != &other) {
       Close();
-      fd_ = std::exchange(other.fd_, -1);
+      fd_ = std::exchange(other.fd_, -EBADF);
     }
     return *this;
   }
@@ -23,7 +24,7 @@ class Fd {
   int get() const { return fd_; }
 
   void Close() {
-    const int fd = std::exchange(fd_, -1);
+    const int fd = std::exchange(fd_, -EBADF);
     if (fd >= 0) ::close(fd);
   }
 

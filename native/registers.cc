@@ -97,6 +97,8 @@ Batch ToBatch(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value AccessAll(int fd, unsigned long request, const Napi::CallbackInfo& info, const Batch& batch) {
+  // Nothing can be asked at all.
+  if (fd < 0) return Napi::Number::New(info.Env(), fd);
   double failures = 0;
   for (std::size_t i = 0; i < batch.ids.size(); i++) {
     const std::uint64_t id = batch.ids[i];

@@ -75,58 +75,58 @@ Napi::Value Vcpu::Init(const Napi::CallbackInfo& info) {
   kvm_abi::VcpuInit init{};
   init.target = ToUint32({info, 0, "target"});
   CopyUint32s({info, 1, "features"}, init.features);
-  return Napi::Number::New(info.Env(), KvmIoctl(parts_.fd.get(), kvm_abi::kArmVcpuInit, &init));
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kArmVcpuInit, &init));
 }
 
 Napi::Value Vcpu::Finalize(const Napi::CallbackInfo& info) {
   const std::uint32_t feature = ToUint32({info, 0, "feature"});
-  return Napi::Number::New(info.Env(), KvmIoctl(parts_.fd.get(), kvm_abi::kArmVcpuFinalize, &feature));
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kArmVcpuFinalize, &feature));
 }
 
 napi_value Vcpu::GetReg(napi_env env, const std::array<napi_value, 1>& arguments) {
-  return GetOneReg(env, parts_.fd.get(), arguments[0]);
+  return GetOneReg(env, descriptor(), arguments[0]);
 }
 
 napi_value Vcpu::SetReg(napi_env env, const std::array<napi_value, 2>& arguments) {
-  return SetOneReg(env, parts_.fd.get(), arguments[0], arguments[1]);
+  return SetOneReg(env, descriptor(), arguments[0], arguments[1]);
 }
 
-Napi::Value Vcpu::GetRegAtNull(const Napi::CallbackInfo& info) { return GetOneRegAtNull(parts_.fd.get(), info); }
+Napi::Value Vcpu::GetRegAtNull(const Napi::CallbackInfo& info) { return GetOneRegAtNull(descriptor(), info); }
 
-Napi::Value Vcpu::SetRegAtNull(const Napi::CallbackInfo& info) { return SetOneRegAtNull(parts_.fd.get(), info); }
+Napi::Value Vcpu::SetRegAtNull(const Napi::CallbackInfo& info) { return SetOneRegAtNull(descriptor(), info); }
 
-Napi::Value Vcpu::GetRegBatch(const Napi::CallbackInfo& info) { return GetRegs(parts_.fd.get(), info); }
+Napi::Value Vcpu::GetRegBatch(const Napi::CallbackInfo& info) { return GetRegs(descriptor(), info); }
 
-Napi::Value Vcpu::SetRegBatch(const Napi::CallbackInfo& info) { return SetRegs(parts_.fd.get(), info); }
+Napi::Value Vcpu::SetRegBatch(const Napi::CallbackInfo& info) { return SetRegs(descriptor(), info); }
 
-Napi::Value Vcpu::RegList(const Napi::CallbackInfo& info) { return GetRegList(parts_.fd.get(), info); }
+Napi::Value Vcpu::RegList(const Napi::CallbackInfo& info) { return GetRegList(descriptor(), info); }
 
 Napi::Value Vcpu::GetMpState(const Napi::CallbackInfo& info) {
   kvm_abi::MpState state{};
-  const int result = KvmIoctl(parts_.fd.get(), kvm_abi::kGetMpState, &state);
+  const int result = KvmIoctl(descriptor(), kvm_abi::kGetMpState, &state);
   return Napi::Number::New(info.Env(), result < 0 ? result : static_cast<double>(state.mp_state));
 }
 
 Napi::Value Vcpu::SetMpState(const Napi::CallbackInfo& info) {
   const kvm_abi::MpState state{.mp_state = ToUint32({info, 0, "state"})};
-  return Napi::Number::New(info.Env(), KvmIoctl(parts_.fd.get(), kvm_abi::kSetMpState, &state));
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetMpState, &state));
 }
 
 Napi::Value Vcpu::GetEvents(const Napi::CallbackInfo& info) {
   const std::span<std::uint8_t> events = ToBytes({info, 0, "events"}, sizeof(kvm_abi::VcpuEvents));
-  return Napi::Number::New(info.Env(), KvmIoctl(parts_.fd.get(), kvm_abi::kGetVcpuEvents, events.data()));
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kGetVcpuEvents, events.data()));
 }
 
 Napi::Value Vcpu::SetEvents(const Napi::CallbackInfo& info) {
   const std::span<std::uint8_t> events = ToBytes({info, 0, "events"}, sizeof(kvm_abi::VcpuEvents));
-  return Napi::Number::New(info.Env(), KvmIoctl(parts_.fd.get(), kvm_abi::kSetVcpuEvents, events.data()));
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetVcpuEvents, events.data()));
 }
 
-Napi::Value Vcpu::HasAttr(const Napi::CallbackInfo& info) { return HasDeviceAttr(parts_.fd.get(), info); }
+Napi::Value Vcpu::HasAttr(const Napi::CallbackInfo& info) { return HasDeviceAttr(descriptor(), info); }
 
-Napi::Value Vcpu::GetAttr(const Napi::CallbackInfo& info) { return GetDeviceAttr(parts_.fd.get(), info); }
+Napi::Value Vcpu::GetAttr(const Napi::CallbackInfo& info) { return GetDeviceAttr(descriptor(), info); }
 
-Napi::Value Vcpu::SetAttr(const Napi::CallbackInfo& info) { return SetDeviceAttr(parts_.fd.get(), info); }
+Napi::Value Vcpu::SetAttr(const Napi::CallbackInfo& info) { return SetDeviceAttr(descriptor(), info); }
 
 napi_value Vcpu::RunSync(napi_env env, const std::array<napi_value, 1>& arguments) {
   double timeout = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 #include <memory>
 
 #include "fd.h"
@@ -24,6 +25,10 @@ class Vcpu : public Handle<Vcpu> {
   explicit Vcpu(const Napi::CallbackInfo& info);
 
  private:
+  // What every request but a run goes to. KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that
+  // would wait here is the only one that can end it: so it is answered instead.
+  int descriptor() const { return thread_ != nullptr && thread_->in_flight() ? -EBUSY : parts_.fd.get(); }
+
   // A method called without node-addon-api's wrapper, which costs as much as a short ioctl. V8 itself refuses a `this`
   // that this class did not make.
   template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>

@@ -1,5 +1,5 @@
 import type { AttributeFd } from '../backend.js'
-import { check, kvmError } from './errors.js'
+import { check, IN_FLIGHT, kvmError, type KvmErrorDetails } from './errors.js'
 import { errnos } from '../uapi.js'
 
 /**
@@ -9,9 +9,12 @@ import { errnos } from '../uapi.js'
  */
 export class Attributes {
   readonly #fd: AttributeFd
+  readonly #inFlight: () => boolean
 
-  constructor(fd: AttributeFd) {
+  /** `inFlight` tells of a vCPU whether it runs. */
+  constructor(fd: AttributeFd, inFlight = () => false) {
     this.#fd = fd
+    this.#inFlight = inFlight
   }
 
   /**
@@ -23,7 +26,7 @@ export class Attributes {
   has(group: number, attribute: bigint): boolean {
     const outcome = this.#fd.hasDeviceAttr(group, attribute)
     if (outcome === -errnos.ENXIO || outcome === -errnos.EINVAL || outcome === -errnos.ENOTTY) return false
-    if (outcome < 0) throw kvmError(outcome, { syscall: 'KVM_HAS_DEVICE_ATTR' })
+    if (outcome < 0) throw kvmError(outcome, this.#details('KVM_HAS_DEVICE_ATTR', outcome))
     return true
   }
 
@@ -35,7 +38,8 @@ export class Attributes {
    */
   get(group: number, attribute: bigint, size: number): Uint8Array {
     const data = new Uint8Array(size)
-    check(this.#fd.getDeviceAttr(group, attribute, data), { syscall: 'KVM_GET_DEVICE_ATTR' })
+    const outcome = this.#fd.getDeviceAttr(group, attribute, data)
+    check(outcome, this.#details('KVM_GET_DEVICE_ATTR', outcome))
     return data
   }
 
@@ -47,6 +51,11 @@ export class Attributes {
    * @throws RangeError for a number wider than 32 or 64 bits
    */
   set(group: number, attribute: bigint, data?: Uint8Array): void {
-    check(this.#fd.setDeviceAttr(group, attribute, data ?? null), { syscall: 'KVM_SET_DEVICE_ATTR' })
+    const outcome = this.#fd.setDeviceAttr(group, attribute, data ?? null)
+    check(outcome, this.#details('KVM_SET_DEVICE_ATTR', outcome))
+  }
+
+  #details(syscall: string, outcome: number): KvmErrorDetails {
+    return { syscall, remedy: outcome === -errnos.EBUSY && this.#inFlight() ? IN_FLIGHT : undefined }
   }
 }

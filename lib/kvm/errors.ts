@@ -9,7 +9,7 @@ export type KvmErrorCode =
   | 'ERR_KVM_API_VERSION'
   | 'ERR_KVM_CLOSED'
 
-interface KvmErrorDetails {
+export interface KvmErrorDetails {
   /** The ioctl, `KVM_SET_ONE_REG`; or `open`. */
   syscall: string
   /** The register the ioctl was about. */
@@ -85,6 +85,9 @@ const names = new Map<number, string>(Object.entries(errnos).map(([name, errno])
 export function errnoName(errno: number): string {
   return names.get(Math.abs(errno)) ?? `ERRNO_${Math.abs(errno)}`
 }
+
+/** What to do where a vCPU answers `EBUSY` because it runs. */
+export const IN_FLIGHT = 'A run is in flight on this vCPU: await it, or kick() first'
 
 /** The error for an outcome of `-errno`. */
 export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {

@@ -8,7 +8,7 @@ import {
   registerWidth,
 } from '../registers/index.js'
 import { errnos } from '../uapi.js'
-import { check, KvmError, kvmError } from './errors.js'
+import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
 import type { FirstRun } from './ordering.js'
 
 /** A register's id, or its name: `KVM_REG_ARM_STD_BMAP`, `ID_AA64PFR0_EL1`, `x0`. */
@@ -28,11 +28,13 @@ export class Registers {
   readonly #vcpu: number
   /** Absent where the kernel's answer is wanted instead of this library's. */
   readonly #firstRun: FirstRun | undefined
+  readonly #inFlight: () => boolean
 
-  constructor(fd: VcpuFd, vcpu: number, firstRun: FirstRun | undefined) {
+  constructor(fd: VcpuFd, vcpu: number, firstRun: FirstRun | undefined, inFlight: () => boolean) {
     this.#fd = fd
     this.#vcpu = vcpu
     this.#firstRun = firstRun
+    this.#inFlight = inFlight
   }
 
   /**
@@ -101,15 +103,14 @@ export class Registers {
   /**
    * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. Failures are told, not thrown: an id
    * of a wider register is `EINVAL`, and `get` reads it.
-   * @throws KvmError `ERR_KVM_CLOSED` once the vCPU is closed
+   * @throws KvmError `ERR_KVM_CLOSED` once the vCPU is closed, `EBUSY` while a run is in flight
    */
   read(ids: BigUint64Array): BatchResult {
     const values = new BigUint64Array(ids.length)
     const errnoOf = new Int32Array(ids.length)
-    const failures = check(this.#fd.getRegs(ids, values, errnoOf), {
-      syscall: 'KVM_GET_ONE_REG',
-      vcpu: this.#vcpu,
-    })
+    const outcome = this.#fd.getRegs(ids, values, errnoOf)
+    const remedy = this.#remedy(outcome)
+    const failures = check(outcome, { syscall: 'KVM_GET_ONE_REG', vcpu: this.#vcpu, remedy })
     return { values, errnos: errnoOf, failures }
   }
 
@@ -124,7 +125,8 @@ export class Registers {
       }
     }
     const errnoOf = new Int32Array(ids.length)
-    check(this.#fd.setRegs(ids, values, errnoOf), { syscall: 'KVM_SET_ONE_REG', vcpu: this.#vcpu })
+    const outcome = this.#fd.setRegs(ids, values, errnoOf)
+    check(outcome, { syscall: 'KVM_SET_ONE_REG', vcpu: this.#vcpu, remedy: this.#remedy(outcome) })
     return errnoOf
   }
 
@@ -143,6 +145,7 @@ export class Registers {
   }
 
   #remedy(outcome: number, id?: bigint): string | undefined {
+    if (outcome === -errnos.EBUSY && this.#inFlight()) return IN_FLIGHT
     if (outcome === -errnos.ENOEXEC) return 'Call init() on this vCPU first'
     if (outcome === -errnos.EPERM)
       return 'Call finalize() on this vCPU first: its SVE vector lengths are still open'

@@ -11,7 +11,7 @@ import {
   vcpuFeatures,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
-import { check, kvmError } from './errors.js'
+import { check, IN_FLIGHT, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest, type Conduit } from './guest-call.js'
 import type { FirstRun } from './ordering.js'
@@ -48,7 +48,8 @@ export class Vcpu implements Disposable {
   readonly #firstRun: FirstRun
   readonly #preferredTarget: () => number
   readonly #mapStub: () => void
-  #inFlight = false
+  /** Calls of `run()` that have not settled: one that is refused over another among them. */
+  #unsettled = 0
   #features: readonly VcpuFeature[] = []
 
   /** Vcpus are made by `Vm.createVcpu`. */
@@ -65,8 +66,9 @@ export class Vcpu implements Disposable {
     this.#firstRun = firstRun
     this.#preferredTarget = preferredTarget
     this.#mapStub = mapStub
-    this.registers = new Registers(fd, id, enforceOrdering ? firstRun : undefined)
-    this.attributes = new Attributes(fd)
+    const inFlight = () => this.#inFlight
+    this.registers = new Registers(fd, id, enforceOrdering ? firstRun : undefined, inFlight)
+    this.attributes = new Attributes(fd, inFlight)
   }
 
   /**
@@ -81,7 +83,9 @@ export class Vcpu implements Disposable {
       throw kvmError(outcome, {
         syscall: 'KVM_ARM_VCPU_INIT',
         vcpu: this.id,
-        remedy: `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature`,
+        remedy: this.#inFlight
+          ? IN_FLIGHT
+          : `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature`,
       })
     }
     this.#features = [...features]
@@ -97,7 +101,7 @@ export class Vcpu implements Disposable {
    * @throws KvmError `EPERM` the second time, `EINVAL` for a vCPU without SVE
    */
   finalize(): void {
-    check(this.#fd.finalize(KVM_ARM_VCPU_SVE), { syscall: 'KVM_ARM_VCPU_FINALIZE', vcpu: this.id })
+    this.#check(this.#fd.finalize(KVM_ARM_VCPU_SVE), 'KVM_ARM_VCPU_FINALIZE')
   }
 
   /**
@@ -130,14 +134,7 @@ export class Vcpu implements Disposable {
     args: readonly bigint[] = [],
     { conduit = 'hvc', timeout = 1000 }: HypercallOptions = {},
   ): HypercallResult {
-    if (this.#inFlight) {
-      // KVM would keep whoever asks for a register waiting until the run ends.
-      throw kvmError(-errnos.EBUSY, {
-        syscall: 'KVM_RUN',
-        vcpu: this.id,
-        remedy: runRemedies.get(errnos.EBUSY),
-      })
-    }
+    this.#refuseInFlight()
     this.#mapStub()
     let exit: Exit | undefined
     const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], (fd) => {
@@ -158,15 +155,14 @@ export class Vcpu implements Disposable {
    * @throws KvmError as `runSync`
    */
   async run(): Promise<Exit> {
-    const wasInFlight = this.#inFlight
-    this.#inFlight = true
+    this.#unsettled++
     this.#firstRun.begin()
     let outcome = -errnos.EINVAL
     try {
       outcome = await this.#fd.run()
     } finally {
       this.#firstRun.end(outcome)
-      this.#inFlight = wasInFlight
+      this.#unsettled--
     }
     return this.#exit(outcome)
   }
@@ -206,7 +202,7 @@ export class Vcpu implements Disposable {
    * @throws KvmError `EIO` on a VM that died
    */
   get mpState(): MpState | number {
-    const state = check(this.#fd.getMpState(), { syscall: 'KVM_GET_MP_STATE', vcpu: this.id })
+    const state = this.#check(this.#fd.getMpState(), 'KVM_GET_MP_STATE')
     const known = Object.entries(mpStates).find(([, number]) => number === state)
     return known === undefined ? state : (known[0] as MpState)
   }
@@ -216,7 +212,7 @@ export class Vcpu implements Disposable {
    * @throws KvmError `EINVAL` for `suspended` on a kernel without `KVM_CAP_ARM_SYSTEM_SUSPEND`, `EIO` on a VM that died
    */
   set mpState(state: MpState) {
-    check(this.#fd.setMpState(mpStates[state]), { syscall: 'KVM_SET_MP_STATE', vcpu: this.id })
+    this.#check(this.#fd.setMpState(mpStates[state]), 'KVM_SET_MP_STATE')
   }
 
   /**
@@ -225,7 +221,7 @@ export class Vcpu implements Disposable {
    */
   getEvents(): Uint8Array {
     const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
-    check(this.#fd.getVcpuEvents(events), { syscall: 'KVM_GET_VCPU_EVENTS', vcpu: this.id })
+    this.#check(this.#fd.getVcpuEvents(events), 'KVM_GET_VCPU_EVENTS')
     return events
   }
 
@@ -237,7 +233,7 @@ export class Vcpu implements Disposable {
    * @throws RangeError for fewer bytes
    */
   setEvents(events: Uint8Array): void {
-    check(this.#fd.setVcpuEvents(events), { syscall: 'KVM_SET_VCPU_EVENTS', vcpu: this.id })
+    this.#check(this.#fd.setVcpuEvents(events), 'KVM_SET_VCPU_EVENTS')
   }
 
   /** Interrupts a run in flight, which comes back with `interrupted`, and closes the vCPU. */
@@ -247,6 +243,20 @@ export class Vcpu implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  get #inFlight(): boolean {
+    return this.#unsettled > 0
+  }
+
+  #check(outcome: number, syscall: string): number {
+    const remedy = outcome === -errnos.EBUSY && this.#inFlight ? IN_FLIGHT : undefined
+    return check(outcome, { syscall, vcpu: this.id, remedy })
+  }
+
+  #refuseInFlight(): void {
+    if (this.#inFlight)
+      throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy: IN_FLIGHT })
   }
 
   #run(timeout: number, fd = this.#fd): number {
@@ -269,7 +279,8 @@ export class Vcpu implements Disposable {
       if (run.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MEMORY_FAULT)
         return decodeExit(run)
     }
-    throw kvmError(outcome, { syscall: 'KVM_RUN', vcpu: this.id, remedy: runRemedies.get(-outcome) })
+    const remedy = this.#inFlight ? IN_FLIGHT : runRemedies.get(-outcome)
+    throw kvmError(outcome, { syscall: 'KVM_RUN', vcpu: this.id, remedy })
   }
 }
 
@@ -282,7 +293,7 @@ const runRemedies = new Map<number, string>([
   ],
   [errnos.ENXIO, 'Give the GIC its addresses and initialise it before the first run'],
   [errnos.EINVAL, 'A PMU that was asked for needs KVM_ARM_VCPU_PMU_V3_INIT before the first run'],
-  [errnos.EBUSY, 'A run is in flight on this vCPU, or the GIC was given addresses but not initialised'],
+  [errnos.EBUSY, 'The GIC was given addresses but not initialised'],
   [errnos.EFAULT, 'The guest touched memory of a slot that is no longer mapped in this process'],
 ])
 

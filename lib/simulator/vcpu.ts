@@ -117,6 +117,8 @@ export class SimulatedVcpu implements VcpuFd {
 
   getRegs(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): number {
     checkBatch(ids, values, outcomes)
+    const barrier = this.#handleBarrier()
+    if (barrier < 0) return barrier
     let failures = 0
     for (const [index, id] of ids.entries()) {
       const outcome = registerWidth(id) > 64 ? -errnos.EINVAL : this.getOneReg(id)
@@ -136,6 +138,8 @@ export class SimulatedVcpu implements VcpuFd {
       if (ids[index] !== ids[index - 1]) width = registerWidth(ids[index]!)
       if (width < 64) checkRegisterValue(ids[index]!, values[index]!, width)
     }
+    const barrier = this.#handleBarrier()
+    if (barrier < 0) return barrier
     let write: ((value: bigint) => number) | undefined
     let failures = 0
     for (let index = 0; index < ids.length; index++) {
@@ -254,10 +258,16 @@ export class SimulatedVcpu implements VcpuFd {
     detach(this.#runPage)
   }
 
+  /** Whether the vCPU can be asked at all: 0 or `-errno`. */
+  #handleBarrier(): number {
+    if (this.#closed) return -errnos.EBADF
+    return this.#flight === null ? 0 : -errnos.EBUSY
+  }
+
   /** What stands before every ioctl: 0 or `-errno`. */
   #barrier(): number {
-    if (this.#closed) return -errnos.EBADF
-    return this.#state.vm.dead ? -errnos.EIO : 0
+    const barrier = this.#handleBarrier()
+    return barrier === 0 && this.#state.vm.dead ? -errnos.EIO : barrier
   }
 
   #registerBarrier(): number {
@@ -302,7 +312,6 @@ export class SimulatedVcpu implements VcpuFd {
 
   /** null where the vCPU waits now, else what `KVM_RUN` answers at once. */
   #enter(): number | null {
-    if (this.#flight !== null) return -errnos.EBUSY
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
     const outcome = prepareRun(this.#state)

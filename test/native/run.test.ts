@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { errnos } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm, type Handles } from './handles.js'
+import type { VcpuFd } from '../../lib/backend.js'
+import { endlessHandles, hasKvm, type Handles, pc } from './handles.js'
 
 const interrupted = -errnos.EINTR
 
@@ -10,6 +11,30 @@ function timed(run: () => number): { result: number; milliseconds: number } {
   const start = performance.now()
   const result = run()
   return { result, milliseconds: performance.now() - start }
+}
+
+/** Each of them but runs. What architecture answers is none of theirs. */
+function requestsTo(vcpu: VcpuFd): (() => unknown)[] {
+  const [one, two, answers] = [new BigUint64Array(1), new BigUint64Array(2), new Int32Array(1)]
+  const bytes = new Uint8Array(64)
+  return [
+    () => vcpu.init(0xffffffff, []),
+    () => vcpu.finalize(0),
+    () => vcpu.getRegList(two),
+    () => vcpu.getOneReg(pc),
+    () => vcpu.setOneReg(pc, 0n),
+    () => vcpu.getOneRegAtNull(pc),
+    () => vcpu.setOneRegAtNull(pc),
+    () => vcpu.getRegs(one, one, answers),
+    () => vcpu.setRegs(one, one, answers),
+    () => vcpu.getMpState(),
+    () => vcpu.setMpState(0),
+    () => vcpu.getVcpuEvents(bytes),
+    () => vcpu.setVcpuEvents(bytes),
+    () => vcpu.hasDeviceAttr(1, 0n),
+    () => vcpu.getDeviceAttr(1, 0n, bytes),
+    () => vcpu.setDeviceAttr(1, 0n, null),
+  ]
 }
 
 if (hasKvm) {
@@ -104,6 +129,20 @@ if (hasKvm) {
       handles.vcpu.kick()
       assert.equal(await run, interrupted)
       assert.equal(handles.vcpu.runSync(1), interrupted)
+    })
+
+    it('lets every other request to its vCPU be answered, with EBUSY', async () => {
+      const { vcpu } = handles
+      const run = vcpu.run()
+      await setTimeout(20)
+      const requests = requestsTo(vcpu)
+      assert.deepEqual(
+        requests.map((request) => request()),
+        requests.map(() => -errnos.EBUSY),
+      )
+      vcpu.kick()
+      assert.equal(await run, interrupted)
+      for (const request of requests) assert.notEqual(request(), -errnos.EBUSY)
     })
 
     it('does not hold up the event loop', async () => {

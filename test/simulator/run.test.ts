@@ -17,6 +17,7 @@ import {
 } from './fixture.js'
 
 const GIC = 7
+const x0 = 0x6030_0000_0010_0000n
 
 function word64(value: bigint): Uint8Array {
   return new Uint8Array(BigUint64Array.of(value).buffer)
@@ -67,6 +68,44 @@ test('a run in flight lasts until the kick, and only one can be', async () => {
   assert.equal(told(vcpu.runSync(1)), 'EINTR')
 })
 
+test('a vCPU in flight answers EBUSY to everything but kick and close', async () => {
+  const { vcpu } = start(oldHost)
+  const bytes = new Uint8Array(64)
+  const [ids, values, errnos] = [BigUint64Array.of(x0), new BigUint64Array(1), new Int32Array(1)]
+  const requests: (() => bigint | number)[] = [
+    () => vcpu.init(5, [4]),
+    () => vcpu.finalize(4),
+    () => vcpu.getRegList(new BigUint64Array(1)),
+    () => vcpu.getOneReg(x0),
+    () => vcpu.setOneReg(x0, 1n),
+    () => vcpu.getOneRegAtNull(x0),
+    () => vcpu.setOneRegAtNull(x0),
+    () => vcpu.getRegs(ids, values, errnos),
+    () => vcpu.setRegs(ids, values, errnos),
+    () => vcpu.getMpState(),
+    () => vcpu.setMpState(mpStates.runnable),
+    () => vcpu.getVcpuEvents(bytes),
+    () => vcpu.setVcpuEvents(bytes),
+    () => vcpu.hasDeviceAttr(1, 0n),
+    () => vcpu.getDeviceAttr(1, 0n, bytes),
+    () => vcpu.setDeviceAttr(1, 0n, null),
+  ]
+  const flight = vcpu.run()
+  for (const [index, request] of requests.entries()) assert.equal(told(request()), 'EBUSY', `call ${index}`)
+  vcpu.kick()
+  assert.equal(told(await flight), 'EINTR')
+  for (const [index, request] of requests.entries())
+    assert.notEqual(told(request()), 'EBUSY', `call ${index}`)
+})
+
+test('a closed vCPU answers EBADF to a whole batch', () => {
+  const { vcpu } = start(oldHost)
+  vcpu.close()
+  const [ids, values, errnos] = [BigUint64Array.of(x0), new BigUint64Array(1), new Int32Array(1)]
+  assert.equal(told(vcpu.getRegs(ids, values, errnos)), 'EBADF')
+  assert.equal(told(vcpu.setRegs(ids, values, errnos)), 'EBADF')
+})
+
 test('close ends a run in flight', async () => {
   const { vcpu } = start(oldHost)
   const flight = vcpu.run()
@@ -100,7 +139,7 @@ test('a VM whose GIC has no addresses dies of its first run: everything is EIO',
   assert.equal(runOnce(vcpu), 'ENXIO')
   const bytes = new Uint8Array(64)
   const outcomes = [
-    vcpu.getOneReg(0x6030_0000_0010_0000n),
+    vcpu.getOneReg(x0),
     vcpu.init(5, [4]),
     vcpu.getMpState(),
     vcpu.hasDeviceAttr(1, 0n),
