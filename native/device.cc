@@ -18,4 +18,7 @@ Napi::Value Device::GetAttr(const Napi::CallbackInfo& info) { return GetDeviceAt
 
 Napi::Value Device::SetAttr(const Napi::CallbackInfo& info) { return SetDeviceAttr(parts_.fd.get(), info); }
 
-void Device::Close(const Napi::CallbackInfo&) { parts_.fd.Close(); }
+void Device::Close(const Napi::CallbackInfo&) {
+  parts_.fd.Close();
+  parts_.slots.Reset();
+}

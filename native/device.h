@@ -2,6 +2,7 @@
 
 #include "fd.h"
 #include "handle.h"
+#include "vm.h"
 
 // A device made by KVM_CREATE_DEVICE.
 class Device : public Handle<Device> {
@@ -9,6 +10,8 @@ class Device : public Handle<Device> {
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000004};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::device;
   struct Parts {
+    // Destroyed in reverse order: an interrupt translation service keeps its tables in guest memory.
+    Shared<MemorySlots> slots;
     Fd fd;
   };
 

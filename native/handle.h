@@ -28,6 +28,11 @@ class Handle : public Napi::ObjectWrap<T> {
     static_assert(std::is_same_v<Parts, typename T::Parts>);
     Addon* const addon = env.GetInstanceData<Addon>();
     addon->parts = &parts;
+    // However this ends, and even if the constructor is never reached: the next one must not find `parts`.
+    struct Forget {
+      Addon* addon;
+      ~Forget() { addon->parts = nullptr; }
+    } const forget{addon};
     return (addon->*T::kClass).New(std::initializer_list<napi_value>{});
   }
 

@@ -88,9 +88,12 @@ Napi::Value Vm::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
     ThrowInvalidType(env, memory.name, "memory made by createMemory() unless size is 0");
   }
 
+  if (parts_.fd.get() < 0) return Napi::Number::New(env, parts_.fd.get());
+  // Room for the owner is made before the kernel is asked: once it has the memory, nothing may fail.
+  Shared<Mapping>& owner = (*slots_)[region.slot];
   const int result = KvmIoctl(parts_.fd.get(), kvm_abi::kSetUserMemoryRegion, &region);
-  if (result == 0 && size == 0) slots_->erase(region.slot);
-  if (result == 0 && size != 0) slots_->insert_or_assign(region.slot, std::move(mapping));
+  if (result == 0) owner = size == 0 ? Shared<Mapping>() : std::move(mapping);
+  if (!owner) slots_->erase(region.slot);
   return Napi::Number::New(env, result);
 }
 
@@ -100,7 +103,7 @@ Napi::Value Vm::CreateDevice(const Napi::CallbackInfo& info) {
   request.flags = ToUint32({info, 1, "flags"});
   const int result = KvmIoctl(parts_.fd.get(), kvm_abi::kCreateDevice, &request);
   if (result < 0 || (request.flags & kvm_abi::kCreateDeviceTest) != 0) return Napi::Number::New(info.Env(), result);
-  return Device::Create(info.Env(), Device::Parts{Fd(static_cast<int>(request.fd))});
+  return Device::Create(info.Env(), Device::Parts{slots_, Fd(static_cast<int>(request.fd))});
 }
 
 Napi::Value Vm::HasAttr(const Napi::CallbackInfo& info) { return HasDeviceAttr(parts_.fd.get(), info); }

@@ -59,6 +59,7 @@ export class Vm implements Disposable {
   readonly #firstRun = new FirstRun()
   readonly #enforceOrdering: boolean
   readonly #vcpus = new Map<number, Vcpu>()
+  readonly #devices = new Set<Device>()
   readonly #system: SystemFd
   #stub: GuestMemoryFd | null = null
 
@@ -225,12 +226,15 @@ export class Vm implements Disposable {
    */
   createDevice(type: keyof typeof deviceTypes | number): Device {
     const number = typeof type === 'number' ? type : deviceTypes[type]
-    return new Device(check(this.#fd.createDevice(number, 0), { syscall: 'KVM_CREATE_DEVICE' }))
+    const device = new Device(check(this.#fd.createDevice(number, 0), { syscall: 'KVM_CREATE_DEVICE' }))
+    this.#devices.add(device)
+    return device
   }
 
-  /** Interrupts what runs and closes the VM with its vCPUs. */
+  /** Interrupts what runs and closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. */
   close(): void {
     for (const vcpu of this.#vcpus.values()) vcpu.close()
+    for (const device of this.#devices) device.close()
     this.#stub?.close()
     this.#fd.close()
   }

@@ -67,6 +67,14 @@ it('closes everything a VM has with it', async () => {
   assert.deepEqual(await running, { reason: 'interrupted' })
 })
 
+it('closes the devices of a VM with it', () => {
+  const vm = openKvm(simulator('linux-6.12-neoverse-n1')).createVm()
+  const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
+  assert.ok(gic.attributes.has(0, 2n))
+  vm.close()
+  assert.throws(() => gic.attributes.has(0, 2n), { code: 'ERR_KVM_CLOSED' })
+})
+
 it('names what is wrong with a name, a width or a value before KVM is asked', () => {
   const vcpu = openKvm(simulator('linux-6.12-neoverse-n1')).createVm().createVcpu(0)
   assert.throws(() => vcpu.registers.get('KVM_REG_ARM_STD_BMP'), {

@@ -7,6 +7,9 @@ import { endlessHandles, hasKvm, opened } from './handles.js'
 
 const gibibyte = 2 ** 30
 
+/** A type of device that a VM can be given here: KVM_DEV_TYPE_ARM_VGIC_V3, or KVM_DEV_TYPE_VFIO, which any architecture has. */
+const someDevice = process.arch === 'arm64' ? 7 : 4
+
 /** Mappings of guest memory in this process. */
 function mappings(): number {
   return readFileSync('/proc/self/maps', 'utf8').split('/memfd:kvm-arm64').length - 1
@@ -112,6 +115,21 @@ if (hasKvm) {
       assert.equal(mappings(), own + 1)
       vcpu.close()
       close()
+      assert.equal(mappings(), before)
+    })
+
+    it('stays mapped after close() until the devices of the VM are closed', () => {
+      const before = mappings()
+      const { system, vm, vcpu, close } = endlessHandles()
+      const device = opened(vm.createDevice(someDevice, 0))
+      const memory = opened(system.createMemory(65536))
+      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 0, 65536), 0)
+      memory.close()
+      vcpu.close()
+      vm.close()
+      close()
+      assert.ok(mappings() > before)
+      device.close()
       assert.equal(mappings(), before)
     })
 
