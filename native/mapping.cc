@@ -8,14 +8,19 @@ Shared<Mapping> Mapping::Map(int fd, std::size_t size) {
   return Shared<Mapping>::Make(address, size);
 }
 
-Mapping::~Mapping() { ::munmap(address_, size_); }
+Mapping::~Mapping() {
+  if (!range_.IsShared()) return;
+  ::mmap(data(), size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+Mapping::Range::~Range() { ::munmap(address, size); }
 
 void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping) {
   const napi_env env = handle.Env();
   hold_ = new Shared<Mapping>(mapping);
   napi_value buffer = nullptr;
   const napi_status status =
-      napi_create_external_arraybuffer(env, mapping->data(), mapping->size(), Finalize, hold_, &buffer);
+      napi_create_external_arraybuffer(env, mapping->data(), mapping->size(), ReleaseMapping, hold_, &buffer);
   if (status != napi_ok) {
     // For every failure but this one Node.js calls the finalizer itself.
     if (status == napi_no_external_buffers_allowed) delete hold_;
@@ -25,6 +30,9 @@ void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping
     napi_value ignored;
     if (pending) napi_get_and_clear_last_exception(env, &ignored);
     buffer = handle.Env().Null();
+  } else {
+    auto* const hold = new Shared<Mapping::Range>(mapping->range_);
+    if (napi_add_finalizer(env, buffer, hold, ReleaseRange, nullptr, nullptr) != napi_ok) delete hold;
   }
   handle.DefineProperty(
       Napi::PropertyDescriptor::Value(name, Napi::Value(env, buffer), napi_enumerable));
@@ -43,4 +51,6 @@ void MappedBuffer::Detach(Napi::Object handle, const char* name) {
   hold->Reset();
 }
 
-void MappedBuffer::Finalize(napi_env, void*, void* hint) { delete static_cast<Shared<Mapping>*>(hint); }
+void MappedBuffer::ReleaseMapping(napi_env, void*, void* hold) { delete static_cast<Shared<Mapping>*>(hold); }
+
+void MappedBuffer::ReleaseRange(napi_env, void* hold, void*) { delete static_cast<Shared<Mapping::Range>*>(hold); }

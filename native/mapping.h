@@ -6,25 +6,41 @@
 #include "napi_setup.h"
 #include "shared.h"
 
-// A shared memory mapping, unmapped when its last owner lets go. Owners are handles, ArrayBuffers over it, and the memory
+// A shared memory mapping, whose memory is released when its last owner lets go. Owners are handles, ArrayBuffers over it, and the memory
 // slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still names must not be given
 // back, or whatever the process maps there next would be the guest's to read and write.
+//
+// The addresses themselves are given back only when the ArrayBuffer object is gone too. crypto and fs work on other
+// threads with the address they were given, and hold on to that object, detached or not; what they still read and write after
+// the memory was released is empty memory of nobody's.
 class Mapping {
  public:
   // Maps `size` bytes of `fd` for reading and writing; empty, with errno set, when that fails.
   static Shared<Mapping> Map(int fd, std::size_t size);
 
-  Mapping(void* address, std::size_t size) : address_(address), size_(size) {}
+  Mapping(void* address, std::size_t size) : range_(Shared<Range>::Make(address, size)) {}
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  std::uint8_t* data() const { return static_cast<std::uint8_t*>(address_); }
-  std::size_t size() const { return size_; }
+  std::uint8_t* data() const { return static_cast<std::uint8_t*>(range_->address); }
+  std::size_t size() const { return range_->size; }
 
  private:
-  void* address_;
-  std::size_t size_;
+  friend class MappedBuffer;
+
+  // Addresses of this process, unmapped when their last owner lets go.
+  struct Range {
+    Range(void* start, std::size_t length) : address(start), size(length) {}
+    Range(const Range&) = delete;
+    Range& operator=(const Range&) = delete;
+    ~Range();
+
+    void* const address;
+    const std::size_t size;
+  };
+
+  Shared<Range> range_;
 };
 
 // An ArrayBuffer over a mapping, published as a property of a handle that can be neither written nor deleted.
@@ -39,8 +55,9 @@ class MappedBuffer {
   void Detach(Napi::Object handle, const char* name);
 
  private:
-  static void Finalize(napi_env env, void* data, void* hint);
+  static void ReleaseMapping(napi_env env, void* data, void* hold);
+  static void ReleaseRange(napi_env env, void* hold, void* hint);
 
-  // The ArrayBuffer's share of the mapping; the ArrayBuffer's finalizer frees it.
+  // The share of the mapping that what backs the ArrayBuffer has; its finalizer frees it.
   Shared<Mapping>* hold_ = nullptr;
 };

@@ -27,6 +27,8 @@ class Shared {
   }
 
   void Reset() { *this = Shared(); }
+  // Whether there are other owners.
+  bool IsShared() const { return box_ != nullptr && box_->owners > 1; }
   explicit operator bool() const { return box_ != nullptr; }
   T* operator->() const { return &box_->value; }
   T& operator*() const { return box_->value; }

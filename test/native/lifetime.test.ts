@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -21,6 +22,12 @@ async function collectUntil(done: () => boolean): Promise<boolean> {
     if (done()) return true
   }
   return false
+}
+
+/** The address ranges in use by this process. */
+function mappings(): { from: number; to: number }[] {
+  const lines = readFileSync('/proc/self/maps', 'utf8').matchAll(/^([0-9a-f]+)-([0-9a-f]+) /gm)
+  return [...lines].map(([, from, to]) => ({ from: parseInt(from!, 16), to: parseInt(to!, 16) }))
 }
 
 interface End {
@@ -97,6 +104,21 @@ if (hasKvm) {
       reference.deref()!.kick()
       assert.equal(await run, -errnos.EINTR)
       assert.ok(await collectUntil(() => reference.deref() === undefined))
+    })
+
+    it('gives its addresses back, which close() left to what Node.js may still do there', async () => {
+      const gibibyte = 2 ** 30
+      const { system, close } = endlessHandles()
+      const range = (() => {
+        const memory = opened(system.createMemory(gibibyte))
+        const mapped = mappings().find(({ from, to }) => to - from === gibibyte)!
+        memory.close()
+        return mapped
+      })()
+      const isMapped = () => mappings().some(({ from, to }) => from <= range.from && to >= range.to)
+      assert.ok(isMapped())
+      assert.ok(await collectUntil(() => !isMapped()))
+      close()
     })
 
     it('keeps its mapping for an ArrayBuffer that was moved, even after close()', () => {

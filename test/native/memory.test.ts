@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { randomFill } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { after, describe, it } from 'node:test'
+import { promisify } from 'node:util'
 import { kernelBackend } from '../../lib/kernel/index.js'
 import { errnos, KVM_MEM_READONLY } from '../../lib/uapi.js'
 import { endlessHandles, hasKvm, opened } from './handles.js'
 
+const mebibyte = 2 ** 20
 const gibibyte = 2 ** 30
 
 /** A type of device that a VM can be given here: KVM_DEV_TYPE_ARM_VGIC_V3, or KVM_DEV_TYPE_VFIO, which any architecture has. */
@@ -76,6 +79,15 @@ if (hasKvm) {
       assert.equal(memory.read(last, into), 0)
       assert.equal(into[0], 5)
       memory.close()
+    })
+
+    it('that is closed while Node.js works on it is nobody’s, and nobody is hurt', async () => {
+      const memory = opened(system.createMemory(16 * mebibyte))
+      const filled = promisify(randomFill)(new Uint8Array(memory.buffer!))
+      const before = mappings()
+      memory.close()
+      assert.equal(mappings(), before - 1)
+      await filled
     })
 
     it('that is closed is unmapped at once', () => {
