@@ -168,15 +168,15 @@ Napi::Value SetRegs(int fd, const Napi::CallbackInfo& info) {
 
 Napi::Value GetRegList(int fd, const Napi::CallbackInfo& info) {
   const std::span<std::uint64_t> list = ToUint64s({info, 0, "list"}, 1);
-  // Kernels compare the low 32 bits of n with their count, and then write so many ids. A count with more bits than that is
-  // passed on, but not with the caller's memory behind it, in case a kernel starts to believe all of them.
-  if (static_cast<std::uint32_t>(list[0]) > list.size() - 1) {
+  // The kernel reads n itself, and is given a copy: whoever shares the list's memory, a worker or a guest, could have raised
+  // n since it was looked at here. Kernels compare its low 32 bits with their count, and then write so many ids; the room is
+  // for one that starts to believe all 64.
+  std::vector<std::uint64_t> copy(std::max(list.size(), kvm_abi::kRegListRoom));
+  std::copy(list.begin(), list.end(), copy.begin());
+  if (static_cast<std::uint32_t>(copy[0]) > list.size() - 1) {
     ThrowOutOfRange(info.Env(), "list", "longer than the count in its first element");
   }
-  if (list[0] < list.size()) return Napi::Number::New(info.Env(), KvmIoctl(fd, kvm_abi::kGetRegList, list.data()));
-  std::vector<std::uint64_t> roomy(std::max(list.size(), kvm_abi::kRegListRoom));
-  roomy[0] = list[0];
-  const int result = KvmIoctl(fd, kvm_abi::kGetRegList, roomy.data());
-  std::copy_n(roomy.begin(), list.size(), list.begin());
+  const int result = KvmIoctl(fd, kvm_abi::kGetRegList, copy.data());
+  std::copy_n(copy.begin(), list.size(), list.begin());
   return Napi::Number::New(info.Env(), result);
 }

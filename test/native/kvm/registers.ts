@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import type { VcpuFd } from '../../../lib/backend.js'
 import { capabilities, errnos, KVM_ARM_VCPU_SVE, vcpuFeatures } from '../../../lib/uapi.js'
 import { arm64Handles, opened, preferredTarget, x, type Handles } from '../handles.js'
@@ -151,6 +153,25 @@ describe('The register list', () => {
     list[0] = (1n << 32n) + BigInt(ids.length)
     assert.equal(vcpu.getRegList(list), 0)
     assert.deepEqual(list.slice(1), ids)
+  })
+
+  it('is not written beyond its end, whoever changes its count meanwhile', async () => {
+    const memory = new BigUint64Array(new SharedArrayBuffer(65536))
+    const list = memory.subarray(0, 4)
+    const changeCount = `const { workerData: memory } = require('node:worker_threads'); for (;;) memory[0] = 4000n`
+    const worker = new Worker(changeCount, { eval: true, workerData: memory })
+    await once(worker, 'online')
+    const end = performance.now() + 5000
+    while (performance.now() < end && memory[4] === 0n) {
+      list[0] = 3n
+      try {
+        handles.vcpu.getRegList(list)
+      } catch {
+        // The worker was quicker.
+      }
+    }
+    await worker.terminate()
+    assert.ok(memory.subarray(4).every((word) => word === 0n))
   })
 
   it('names registers that all can be read', () => {
