@@ -138,26 +138,31 @@ napi_value Vcpu::RunSync(napi_env env, const std::array<napi_value, 1>& argument
 }
 
 int Vcpu::RunFor(double milliseconds) {
-  const int fd = parts_.fd.get();
-  if (fd < 0) return -EBADF;
-  if (thread_ != nullptr && thread_->in_flight()) return -EBUSY;
+  const int fd = descriptor();
+  if (fd < 0) return fd;
   if (milliseconds == 0) return KvmIoctl(fd, kvm_abi::kRun);
   const Deadline deadline(milliseconds, parts_.run->data());
   return deadline.error() != 0 ? deadline.error() : KvmIoctl(fd, kvm_abi::kRun);
 }
 
+// Making a thread-safe function or a promise runs the hooks of node:async_hooks, and these may run or close this very vCPU. So
+// whatever they can change is looked at after both.
 Napi::Value Vcpu::Run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto settled = [env](int result) {
-    const Napi::Promise::Deferred deferred(env);
-    deferred.Resolve(Napi::Number::New(env, result));
-    return deferred.Promise();
-  };
-  if (parts_.fd.get() < 0) return settled(-EBADF);
-  if (thread_ == nullptr) thread_ = VcpuThread::Start(env, parts_.fd.get(), parts_.run->data());
-  if (thread_ == nullptr) return settled(-EAGAIN);
-  if (thread_->in_flight()) return settled(-EBUSY);
-  return thread_->Run(info.This().As<Napi::Object>());
+  if (parts_.fd.get() >= 0 && thread_ == nullptr) {
+    std::unique_ptr<VcpuThread> thread = VcpuThread::Start(env, parts_.fd.get(), parts_.run->data());
+    if (parts_.fd.get() >= 0 && thread_ == nullptr) thread_ = std::move(thread);
+  }
+  const Napi::Promise::Deferred deferred(env);
+  const int fd = descriptor();
+  if (fd < 0) {
+    deferred.Resolve(Napi::Number::New(env, fd));
+  } else if (thread_ == nullptr) {
+    deferred.Resolve(Napi::Number::New(env, -EAGAIN));
+  } else {
+    thread_->Run(info.This().As<Napi::Object>(), deferred);
+  }
+  return deferred.Promise();
 }
 
 void Vcpu::Kick(const Napi::CallbackInfo&) {
@@ -166,10 +171,12 @@ void Vcpu::Kick(const Napi::CallbackInfo&) {
 
 void Vcpu::Close(const Napi::CallbackInfo& info) {
   if (parts_.fd.get() < 0) return;
-  if (thread_ != nullptr) thread_->Close();
-  thread_.reset();
+  const std::unique_ptr<VcpuThread> thread = std::move(thread_);
+  if (thread != nullptr) thread->Halt();
   run_page_.Detach(info.This().As<Napi::Object>(), "runPage");
   parts_.run.Reset();
   parts_.fd.Close();
   parts_.slots.Reset();
+  // Last, since it runs hooks, as Run() does: they find a closed vCPU.
+  if (thread != nullptr) thread->Close();
 }

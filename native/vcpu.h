@@ -25,7 +25,7 @@ class Vcpu : public Handle<Vcpu> {
   explicit Vcpu(const Napi::CallbackInfo& info);
 
  private:
-  // What every request but a run goes to. KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that
+  // What every request goes to. KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that
   // would wait here is the only one that can end it: so it is answered instead.
   int descriptor() const { return thread_ != nullptr && thread_->in_flight() ? -EBUSY : parts_.fd.get(); }
 

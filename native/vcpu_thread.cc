@@ -31,13 +31,12 @@ VcpuThread::VcpuThread(Napi::Env env, int fd, std::uint8_t* run) : env_(env), fd
 
 VcpuThread::~VcpuThread() { Halt(); }
 
-Napi::Promise VcpuThread::Run(Napi::Object self) {
-  deferred_.emplace(env_);
+void VcpuThread::Run(Napi::Object self, Napi::Promise::Deferred deferred) {
+  deferred_ = deferred;
   self_ = Napi::Persistent(self);
   report_.Ref(env_);
   state_.store(State::kRunning);
   state_.notify_one();
-  return deferred_->Promise();
 }
 
 void VcpuThread::Kick() {

@@ -37,10 +37,12 @@ class VcpuThread {
 
   // All of these are called on the JavaScript thread.
   bool in_flight() const { return deferred_.has_value(); }
-  // `self` is the vCPU's object. Not while a run is in flight.
-  Napi::Promise Run(Napi::Object self);
+  // `self` is the vCPU's object, and `deferred` what the run settles. Not while a run is in flight.
+  void Run(Napi::Object self, Napi::Promise::Deferred deferred);
   // Makes a run in flight return; does nothing without one.
   void Kick();
+  // Stops the thread; a run in flight is settled by Close() only.
+  void Halt();
   // Stops the thread and settles a run in flight with -EINTR.
   void Close();
 
@@ -50,7 +52,6 @@ class VcpuThread {
   VcpuThread(Napi::Env env, int fd, std::uint8_t* run);
   void Main();
   int RunOnce();
-  void Halt();
   void Settle(int result);
   static void OnReturn(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
   static void OnEnvironmentEnd(void* thread);

@@ -14,6 +14,7 @@ it('The suite runs on a real arm64 KVM', () => {
 for (const file of [
   '../arguments.test.js',
   '../handles.test.js',
+  '../hooks.test.js',
   '../lifetime.test.js',
   '../memory.test.js',
   '../run.test.js',
