@@ -6,7 +6,7 @@ import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import { probedReportOf } from './host.js'
-import { paint, print, writeOutput } from './output.js'
+import { checkOutput, paint, print, writeOutput } from './output.js'
 import { properties, table } from './table.js'
 import { count } from './text.js'
 import { parseFeatures } from './vm.js'
@@ -46,6 +46,7 @@ Examples:
 }
 
 function run(reports: string[], { output, features, json }: Flags): void {
+  checkOutput(output)
   const found = baselineOf(
     [...new Set(reports)].map((name) => ({ name, report: probedReportOf(name) })),
     features,

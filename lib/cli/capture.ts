@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { formatDocument } from '../report/write.js'
 import { hostOf, simulateOption } from './host.js'
-import { writeOutput } from './output.js'
+import { checkOutput, writeOutput } from './output.js'
 import { wholeNumber } from './text.js'
 import { freshState, type VmFlags, vmOptions } from './vm.js'
 
@@ -37,5 +37,6 @@ Examples:
 }
 
 function run({ output, simulate, vcpus, ...vm }: Flags): void {
+  checkOutput(output)
   writeOutput(output, formatDocument(freshState(hostOf(simulate), vm, vcpus)))
 }

@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { type CheckResult, conformance, junitXml, selectChecks, type Verdict } from '../conformance/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { hostOf, simulateOption } from './host.js'
-import { paint, print, printJson, withProgress, writeOutput } from './output.js'
+import { checkOutput, paint, print, printJson, withProgress, writeOutput } from './output.js'
 
 interface Flags {
   simulate?: string
@@ -45,6 +45,7 @@ function run({ simulate, only, junit, json }: Flags): void {
   if (selectChecks(options).length === 0) {
     throw new CommandError(`no check's name or group holds "${only}"`, exitStatus.usage)
   }
+  checkOutput(junit)
   const { backend, label } = hostOf(simulate)
   const results = withProgress(`Checking ${label}`, () => conformance(backend, options))
   if (junit !== undefined) writeOutput(junit, junitXml(results, label))

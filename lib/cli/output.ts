@@ -1,3 +1,5 @@
+import { accessSync, constants, realpathSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { styleText } from 'node:util'
 import { writeFileAtomically } from '../report/write.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -33,6 +35,25 @@ export function withProgress<T>(text: string, work: () => T): T {
     return work()
   } finally {
     process.stderr.write('\r\u001b[K')
+  }
+}
+
+/**
+ * Refuses a file that could not be written, before there is work to lose. What the disk has room for is known only when it is written.
+ * @throws CommandError as `writeOutput`
+ */
+export function checkOutput(file: string | undefined): void {
+  if (file === undefined) return
+  try {
+    const old = statSync(file, { throwIfNoEntry: false })
+    if (old?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
+    if (old === undefined || old.isFile()) {
+      // It is replaced, so the directory is what is written; the dot makes sure that it is one.
+      const directory = dirname(old === undefined ? file : realpathSync(file))
+      accessSync(`${directory}/.`, constants.W_OK | constants.X_OK)
+    } else accessSync(file, constants.W_OK)
+  } catch (error) {
+    throw cannotWrite(file, error)
   }
 }
 

@@ -6,7 +6,7 @@ import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import { type Host, hostOf, simulateOption } from './host.js'
-import { note, print, withProgress, writeOutput } from './output.js'
+import { checkOutput, note, print, withProgress, writeOutput } from './output.js'
 import { listRegisters, registerTable } from './register-list.js'
 import { summary } from './summary.js'
 import { parseFeatures } from './vm.js'
@@ -67,6 +67,7 @@ Examples:
 function run({ output, simulate, backend, features, census, json }: Flags): void {
   // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
   setFlagsFromString('--no-opt')
+  checkOutput(output)
   const { kvm, label } = open(simulate, backend)
   try {
     const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))

@@ -50,6 +50,19 @@ describe('kvm-arm64 baseline', () => {
     assert.match(error, /linux-7\.2-neoverse-n1 has no vCPU with the features psci-0\.2, sve/)
   })
 
+  it('refuses a file it could not write before it works', () => {
+    for (const args of [
+      ['baseline', 'none.json', '-o', join(folder, 'none', 'fleet.json')],
+      ['capture', '--simulate', 'none.json', '-o', join(folder, 'none', 'vm.json')],
+      ['conformance', '--simulate', 'none.json', '--junit', join(folder, 'none', 'results.xml')],
+      ['probe', '--simulate', 'none.json', '-o', join(folder, 'none', 'host.json')],
+    ]) {
+      const { status, error } = kvmArm64(args)
+      assert.equal(status, 2)
+      assert.match(error, /cannot be written \(ENOENT\)/, args[0])
+    }
+  })
+
   it('probes this machine where asked to, and says what is in the way', () => {
     const { status, error } = kvmArm64(['baseline', 'this', 'linux-7.2-max'], { node: onX64 })
     assert.equal(status, 3)
