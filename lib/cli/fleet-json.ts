@@ -7,10 +7,11 @@ import { psciVersion } from './summary.js'
 export type FleetJson = ReturnType<typeof fleetJson>
 
 export function fleetJson({ hosts, faulty }: Fleet, analysis: FleetAnalysis) {
-  const { vmm, classes, left, moves, obstacles, groups, divides, upgrades } = analysis
+  const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
+  const refused = errors.reduce((sum, { class: one }) => sum + one.hosts, 0)
   return {
-    hosts,
-    faulty,
+    hosts: hosts - refused,
+    faulty: faulty + refused,
     vmm,
     classes: classes.map((one) => {
       const report = one.report()

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { analyseFleet, MAX_COMPARED } from '../compat/fleet/analyse.js'
-import { readFleet } from '../compat/fleet/hosts.js'
+import { type HostClass, readFleet } from '../compat/fleet/hosts.js'
 import type { NamedReport } from '../compat/baseline/baseline.js'
 import { vmmRules } from '../compat/vmm/names.js'
 import { builtInHosts, builtInReport } from '../simulator/index.js'
@@ -8,7 +8,7 @@ import { CommandError, exitStatus } from './exit.js'
 import { type FleetJson, fleetJson } from './fleet-json.js'
 import { fleetPage } from './fleet-page.js'
 import { reportOf } from './host.js'
-import { note, paint, print, withProgress, writeOutput } from './output.js'
+import { checkOutput, note, paint, print, withProgress, writeOutput } from './output.js'
 import { table } from './table.js'
 import { count } from './text.js'
 
@@ -27,7 +27,7 @@ export function fleetCommand(): Command {
     )
     .argument(
       '<reports>',
-      'a file with one report on each line, a directory of report files (*.json), or - for standard input',
+      'a report, a file with one on each line, a directory of report files (*.json), or - for standard input',
     )
     .option('--vmm <name>', 'whose rules decide what stops a move', 'strict')
     .option(
@@ -43,19 +43,21 @@ A line is a report as \`probe --json | jq -c\` prints it, or {"name": "node-17",
 are one class; what they have in common is parsed once. Moves are predicted: a fresh VM of one class is restored on a simulation of the
 other. Of more than ${MAX_COMPARED} classes those with most hosts are compared.
 
-What is no report is told on stderr with its line and entry, and the others are analysed all the same.
+What is no report, or tells of a host that cannot be simulated, is told on stderr with its file or line, and the others are analysed all
+the same.
 
-Exit status: 2 if anything could not be read.
+Exit status: 2 if anything could not be read or simulated.
 
 Examples:
   kvm-arm64 fleet reports/ --html fleet.html
-  for h in $(cat hosts); do ssh $h kvm-arm64 probe --json | jq -c --arg n $h '{name: $n, report: .}'; done | kvm-arm64 fleet -
+  for h in $(cat hosts); do ssh $h kvm-arm64 probe --backend kernel --json | jq -c --arg n $h '{name: $n, report: .}'; done | kvm-arm64 fleet -
   kvm-arm64 fleet reports.ndjson --what-if linux-6.18`,
     )
     .action(run)
 }
 
 function run(source: string, { vmm, whatIf, html, json }: Flags): void {
+  checkOutput(html)
   const rules = rulesOf(vmm)
   const upgrades = whatIf === undefined ? [] : upgradesOf(whatIf)
   const fleet = withProgress(`Reading ${source}`, () => readFleet(source))
@@ -67,6 +69,9 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, () =>
     analyseFleet(fleet, { rules, whatIf: upgrades }),
   )
+  for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
+  if (analysis.errors.length > 0) process.exitCode = exitStatus.usage
+  if (analysis.classes.length === 0) return
   if (upgrades.length > 0 && analysis.upgrades.length === 0) {
     note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
   }
@@ -74,6 +79,13 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   if (html !== undefined) writeOutput(html, fleetPage(found, `Moves between ${count(found.hosts, 'host')}`))
   if (json) process.stdout.write(`${JSON.stringify(found)}\n`)
   else print(summary(found))
+}
+
+/** Which hosts a message about the first of a class is about beside it. */
+function alsoOn({ hosts, names: [name] }: HostClass): string {
+  const others = hosts > 1 ? [`and ${count(hosts - 1, 'host')} like it`] : []
+  const hostNames = [...(name === undefined ? [] : [name]), ...others].join(' ')
+  return hostNames === '' ? '' : `: ${hostNames}`
 }
 
 function rulesOf(name: string): ReturnType<typeof vmmRules> {

@@ -72,6 +72,41 @@ describe('kvm-arm64 fleet', () => {
     assert.match(readFileSync(page, 'utf8'), /<title>Moves between 2 hosts<\/title>/)
   })
 
+  it('tells a host that cannot be simulated by its name, analyses the others, and ends with 2', () => {
+    const file = join(folder, 'impossible.ndjson')
+    const report = { ...builtInReport('linux-6.1-max'), capabilities: {} }
+    writeFileSync(file, [lines[0], JSON.stringify({ name: 'odd', report }), lines[1]].join('\n'))
+    const { status, out, error } = kvmArm64(['fleet', file])
+    assert.equal(status, 2)
+    assert.match(out, /^2 hosts in 2 classes\n/)
+    assert.match(
+      error,
+      /impossible\.ndjson, line 2: tells of a host on which no VM .* can be made .*: odd\n$/,
+    )
+    const whatIf = join(folder, 'impossible.json')
+    writeFileSync(whatIf, JSON.stringify(report))
+    const asked = kvmArm64(['fleet', reports, '--what-if', whatIf])
+    assert.equal(asked.status, 2)
+    assert.match(asked.error, /impossible\.json: tells of a host/)
+  })
+
+  it('takes one report as `probe -o` wrote it', () => {
+    const file = join(folder, 'one.json')
+    writeFileSync(file, kvmArm64(['show', 'linux-6.1-max', '--json']).out)
+    const { status, out, error } = kvmArm64(['fleet', file])
+    assert.equal(status, 0, error)
+    assert.match(out, /^1 host in 1 class\n/)
+    const piped = shell(`cat ${file} | $kvm_arm64 fleet -`)
+    assert.equal(piped.status, 2)
+    assert.match(piped.error, /^kvm-arm64: standard input: holds reports over several lines.*jq -c.*\n$/)
+  })
+
+  it('refuses a page it could not write before it reads anything', () => {
+    const { status, error } = kvmArm64(['fleet', 'nowhere', '--html', join(folder, 'none', 'page.html')])
+    assert.equal(status, 2)
+    assert.match(error, /page\.html: cannot be written \(ENOENT\)/)
+  })
+
   it('leaves an old page where there is nothing to show', () => {
     const page = join(folder, 'old.html')
     writeFileSync(page, 'old')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -147,6 +147,30 @@ describe('the hosts of a fleet', () => {
     }
   })
 
+  it('are read from a directory in which other entries are broken, each told by its name', () => {
+    const directory = join(folder, 'with-broken-entries')
+    mkdirSync(join(directory, 'folder.json'), { recursive: true })
+    spawnSync('mkfifo', [join(directory, 'pipe.json')])
+    symlinkSync('nowhere', join(directory, 'dangling.json'))
+    writeFileSync(join(directory, 'good.json'), line('linux-6.1-max'))
+    const fleet = readFleet(directory)
+    assert.deepEqual(counts(fleet), [1])
+    assert.deepEqual(
+      fleet.errors.map(({ message }) => message),
+      [`${join(directory, 'dangling.json')}: cannot be read (ENOENT)`],
+    )
+  })
+
+  it('are one where the file is a report over several lines, and several such are to be put on lines', () => {
+    const laidOut = formatDocument(builtInReport('linux-6.1-max'))
+    const fleet = readFleet(fileOf(laidOut))
+    assert.deepEqual(counts(fleet), [1])
+    assert.deepEqual(fleet.errors, [])
+    assert.throws(() => readFleet(fileOf(laidOut + laidOut)), {
+      message: /holds reports over several lines, and each must be on one: jq -c \. puts them so$/,
+    })
+  })
+
   it('are refused where there is nothing', () => {
     assert.throws(() => readFleet(fileOf('')), { message: /is empty$/ })
     assert.throws(() => readFleet(fileOf('\n\n')), { message: /holds no report$/ })
@@ -264,6 +288,24 @@ describe('the analysis of a fleet', () => {
       analysis.upgrades.map((one) => one.class),
       [0, 2, 3],
     )
+  })
+
+  it('leaves out a report that describes no host that could be, and names it', () => {
+    const impossible = [
+      changed((report) => (report.capabilities = {})),
+      changed(({ traits }) => (traits.init.supported = [])),
+    ]
+    const good = line('linux-6.1-max')
+    const { classes, moves, errors } = analyseFleet(readFleet(fileOf([...impossible, good].join('\n'))))
+    assert.equal(classes.length, 1)
+    assert.deepEqual(moves, [[null]])
+    assert.equal(errors.length, 2)
+    for (const [index, { error }] of errors.entries()) {
+      assert.match(
+        error.message,
+        new RegExp(`line ${index + 1}: tells of a host on which no VM .* can be made`),
+      )
+    }
   })
 
   it('puts the digest of a report’s content before its order', () => {

@@ -1,6 +1,7 @@
 /** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
-import { openKvm } from '../../kvm/index.js'
+import { KvmError, openKvm } from '../../kvm/index.js'
 import { encodeRegister, timerCounters } from '../../registers/index.js'
+import { FormatError } from '../../report/document.js'
 import { reportDigest } from '../../report/digest.js'
 import { registerValue } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
@@ -67,6 +68,8 @@ export interface FleetAnalysis {
   groups: { classes: number[]; hosts: number }[]
   divides: Divide[]
   upgrades: Upgrade[]
+  /** Classes of whose report no VM can be simulated, and why, in the order of the fleet. Nothing else tells of them. */
+  errors: { class: HostClass; error: FormatError }[]
 }
 
 export interface AnalyseOptions {
@@ -83,15 +86,13 @@ export const MAX_COMPARED = 200
 const MAX_GROUPS = 20
 const MIDR_EL1 = encodeRegister('MIDR_EL1')
 
-/** @throws RangeError where no class has the CPU of a host of `whatIf` */
+/** @throws FormatError for a host of `whatIf` that cannot be simulated */
 export function analyseFleet(
   { classes: all }: Fleet,
   { rules = strict, whatIf = [], progress }: AnalyseOptions = {},
 ): FleetAnalysis {
-  const classes = all.slice(0, MAX_COMPARED)
-  const rest = all.slice(MAX_COMPARED)
+  const { classes, states, rest, errors } = simulated(all)
   const ledger = new Ledger()
-  const states = classes.map((one) => defaultState(one.report()))
   const moves: (Move | null)[][] = classes.map(() => [])
   // By destination, so that one simulation at a time is in memory.
   for (const [to, destination] of classes.entries()) {
@@ -111,12 +112,46 @@ export function analyseFleet(
     ).slice(0, MAX_GROUPS),
     divides: dividesOf(classes, moves, ledger.obstacles),
     upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, states, moves, rules, ledger)),
+    errors,
   }
 }
 
-function defaultState(report: Report): State {
+/** The first classes that can be compared, with a fresh VM's state of each. */
+function simulated(all: readonly HostClass[]): {
+  classes: HostClass[]
+  states: State[]
+  rest: readonly HostClass[]
+  errors: FleetAnalysis['errors']
+} {
+  const classes: HostClass[] = []
+  const states: State[] = []
+  const errors: FleetAnalysis['errors'] = []
+  for (const [index, one] of all.entries()) {
+    if (classes.length === MAX_COMPARED) return { classes, states, rest: all.slice(index), errors }
+    try {
+      states.push(defaultState(one.report(), one.first))
+      classes.push(one)
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      errors.push({ class: one, error })
+    }
+  }
+  return { classes, states, rest: [], errors }
+}
+
+/** @throws FormatError where the report has all its entries and they describe no host that could be */
+function defaultState(report: Report, source: string): State {
   using kvm = openKvm(simulator(report))
-  return captureHost(kvm)
+  try {
+    return captureHost(kvm)
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error
+    throw new FormatError(
+      source,
+      '$',
+      `tells of a host on which no VM with a vCPU of psci-0.2 can be made (${error.message})`,
+    )
+  }
 }
 
 /** Judges what arrives at a host. */
@@ -198,7 +233,7 @@ function upgradesTo(
 ): Upgrade[] {
   const digest = reportDigest(report)
   const midr = registerValue(report, MIDR_EL1)
-  const state = defaultState(report)
+  const state = defaultState(report, name)
   const judge = arrivalsAt(report, rules, ledger)
   const upgraded = classes.flatMap((one, index) =>
     registerValue(one.report(), MIDR_EL1) === midr && !digest.startsWith(one.digest) ? [index] : [],

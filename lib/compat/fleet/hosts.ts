@@ -47,6 +47,9 @@ const MAX_KNOWN = 512 * 1024 * 1024
 /** Bytes at the beginning in which what differs between equal hosts is looked for. */
 const HEAD = 8 * 1024
 
+/** How a document that is laid out over several lines begins. */
+const LAID_OUT = /^\s*\{\s*$/
+
 /** Begins what equal hosts have in common; a quote inside a string has a backslash before it, so only a key reads like this. */
 const COMMON = Buffer.from('"capabilities":')
 
@@ -55,8 +58,9 @@ const headSchema = v.strictObject({ format, version, probedAt, host })
 const named = v.strictObject({ name: text, report: v.unknown() })
 
 /**
- * Reads a fleet: a file or, for `-`, standard input with one report on each line; a directory of report files (`*.json`). A line may be
- * `{"name": …, "report": …}` to say which host it is; a file in a directory is named by its name.
+ * Reads a fleet: a file or, for `-`, standard input with one report on each line; a file that is one report; a directory of report files
+ * (`*.json`), of which anything but a regular file is passed over. A line may be `{"name": …, "report": …}` to say which host it is; a
+ * host with a file of its own is named by the file's name.
  *
  * What is no report is told in `errors` and left out.
  *
@@ -69,9 +73,12 @@ export function readFleet(source: string): Fleet {
     return reader.finish('standard input')
   }
   try {
-    if (statSync(source).isDirectory()) {
+    const stats = statSync(source)
+    if (stats.isDirectory()) {
       const files = readdirSync(source).filter((file) => file.endsWith('.json'))
       for (const file of files.toSorted()) readFile(join(source, file), reader)
+    } else if (stats.isFile() && stats.size <= MAX_BYTES && isOneDocument(source)) {
+      readFile(source, reader)
     } else {
       const descriptor = openSync(source, 'r')
       try {
@@ -94,18 +101,46 @@ function readStream(descriptor: number, source: string, reader: FleetReader): vo
     const where = `${source}, line ${number}`
     if (bytes === null) {
       reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+    } else if (number === 1 && bytes.length < HEAD && LAID_OUT.test(bytes.toString('latin1'))) {
+      // Else every line of it would be told to be no report.
+      throw new FormatError(
+        source,
+        '$',
+        'holds reports over several lines, and each must be on one: jq -c . puts them so',
+      )
     } else if (!isBlank(bytes)) reader.add(bytes, where)
   }
   if (isEmpty) throw new FormatError(source, '$', 'is empty')
 }
 
 function readFile(file: string, reader: FleetReader): void {
-  const { size } = statSync(file)
-  if (size > MAX_BYTES) {
-    reader.refuse(new FormatError(file, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+  let bytes: Buffer
+  try {
+    const stats = statSync(file)
+    // A pipe would be waited for without end.
+    if (!stats.isFile()) return
+    if (stats.size > MAX_BYTES) {
+      reader.refuse(new FormatError(file, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+      return
+    }
+    bytes = readFileSync(file)
+  } catch (error) {
+    reader.refuse(unreadable(file, error))
     return
   }
-  reader.add(readFileSync(file), file, basename(file, '.json'))
+  reader.add(bytes, file, basename(file, '.json'))
+}
+
+/** Whether a file is one JSON document over several lines. */
+function isOneDocument(file: string): boolean {
+  const json = readFileSync(file, 'utf8')
+  if (!LAID_OUT.test(json.slice(0, json.indexOf('\n')))) return false
+  try {
+    JSON.parse(json)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isBlank(bytes: Buffer): boolean {
