@@ -25,7 +25,7 @@ export function baselineCommand(): Command {
     .option('-o, --output <file>', 'write the baseline to a file, whole or not at all')
     .option(
       '--features <list>',
-      'vCPU features to have, separated by commas; without it, of PMU, SVE and pointer authentication those all can share',
+      'vCPU features to have beside psci-0.2, separated by commas; without it, of PMU, SVE and pointer authentication those all can share',
       parseFeatures,
     )
     .option('--json', 'print the baseline instead of a summary')

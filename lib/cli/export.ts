@@ -16,7 +16,7 @@ import { builtInHosts, simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
-import { note, printJson, writeOutput } from './output.js'
+import { checkOutput, note, printJson, writeOutput } from './output.js'
 import { parseFeatures } from './vm.js'
 
 interface Flags {
@@ -42,10 +42,10 @@ export function exportCommand(): Command {
       'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',
     )
     .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
-    .option('-o, --output <file>', 'write to a file, whole or not at all')
+    .option('-o, --output <file>', 'write to a file, whole or not at all; --json is printed all the same')
     .option(
       '--features <list>',
-      'firecracker, qemu: vCPU features of the guest, separated by commas (default: psci-0.2)',
+      'firecracker, qemu: vCPU features of the guest beside psci-0.2, separated by commas',
       parseFeatures,
     )
     .option(
@@ -74,7 +74,28 @@ Examples:
   kvm-arm64 export a.json b.json --to kubevirt
   kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
     )
-    .action(run)
+    .action((sources: string[], flags: Flags, command: Command) => {
+      refuseForeignOptions(flags.to, command)
+      run(sources, flags)
+    })
+}
+
+/** The formats each option is for; all others leave it unread. */
+const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
+  features: (to) => to === 'firecracker' || to.startsWith('qemu'),
+  namespace: (to) => to === 'nfd' || to === 'kubevirt',
+  expire: (to) => to === 'nfd',
+}
+
+function refuseForeignOptions(to: Target, command: Command): void {
+  for (const [option, isFor] of Object.entries(optionsOf)) {
+    if (command.getOptionValueSource(option) !== 'cli' || isFor(to)) continue
+    const others = targets.filter((target) => !target.includes('@') && isFor(target)).join(' and ')
+    throw new CommandError(
+      `--${option} is for --to ${others}, and --to ${to} has no use for it`,
+      exitStatus.usage,
+    )
+  }
 }
 
 function run(sources: string[], flags: Flags): void {
@@ -91,6 +112,7 @@ function run(sources: string[], flags: Flags): void {
       exitStatus.usage,
     )
   }
+  checkOutput(flags.output)
   const { text, inexpressible } =
     flags.to === 'kubevirt'
       ? kubevirtSelectors(
@@ -99,6 +121,7 @@ function run(sources: string[], flags: Flags): void {
         )
       : emitters[flags.to](source, flags)
   if (flags.json) {
+    if (flags.output !== undefined) writeOutput(flags.output, text)
     printJson({ to: flags.to, text, inexpressible })
     return
   }
@@ -131,13 +154,14 @@ function configurationOf(source: string, { features }: Flags): GuestConfiguratio
       exitStatus.usage,
     )
   }
+  const wanted: readonly VcpuFeature[] = features ?? ['psci-0.2']
   using kvm = openKvm(simulator(reportOf(source)))
   try {
-    return guestConfiguration(kvm, features)
+    return guestConfiguration(kvm, wanted)
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw new CommandError(
-      `${source} has no vCPU with the features ${features?.join(', ')} (${error.code})`,
+      `${source} has no vCPU with the features ${wanted.join(', ')} (${error.code})`,
       exitStatus.negative,
     )
   }

@@ -15,7 +15,7 @@ import { formatDocument } from '../report/write.js'
 import { builtInHosts, builtInReport } from '../simulator/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
-import { note, writeOutput } from './output.js'
+import { checkOutput, note, writeOutput } from './output.js'
 
 interface Flags {
   like?: string
@@ -50,6 +50,7 @@ Examples:
 }
 
 function run(file: string, { like, output }: Flags): void {
+  checkOutput(output)
   const data = readJson(file, 'fingerprint or CPU template')
   const document = isTemplate(data) ? importTemplate(data, file, like) : importFingerprint(data, file, like)
   writeOutput(output, formatDocument(document))

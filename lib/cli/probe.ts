@@ -39,7 +39,7 @@ export function probeCommand(): Command {
     )
     .option(
       '--features <list>',
-      'also list every register of a vCPU with these features, separated by commas',
+      'also list every register of a vCPU with these features beside psci-0.2, separated by commas',
       parseFeatures,
     )
     .option('--census', 'put what a guest of a fresh VM discovers into the report')

@@ -42,7 +42,10 @@ export function showCommand(): Command {
     )
     .addOption(view('--traits', 'traits', 'what experiments found where no register tells'))
     .addOption(
-      new Option('--features <list>', 'vCPU features the registers are of, separated by commas')
+      new Option(
+        '--features <list>',
+        'vCPU features beside psci-0.2 that the registers are of, separated by commas',
+      )
         .argParser(parseFeatures)
         .default(['psci-0.2'], 'psci-0.2')
         .conflicts(['services', 'traits']),
@@ -61,7 +64,18 @@ Examples:
   kvm-arm64 show linux-7.2-max --registers --features psci-0.2,sve
   kvm-arm64 show linux-5.10-cortex-a57 --traits --json`,
     )
-    .action(run)
+    .action((report: string, flags: Flags, command: Command) => {
+      refuseFeatures(flags, command)
+      run(report, flags)
+    })
+}
+
+function refuseFeatures({ register, registers }: Flags, command: Command): void {
+  if (register !== undefined || registers || command.getOptionValueSource('features') === 'default') return
+  throw new CommandError(
+    '--features chooses registers: --registers or --register NAME shows them',
+    exitStatus.usage,
+  )
 }
 
 function run(hostOrFile: string, { register, registers, services, traits, features, json }: Flags): void {
@@ -107,24 +121,19 @@ function showRegister(
     )
   }
   const explained = explainRegister(id, found.value === null ? undefined : BigInt(found.value))
-  const writes = writesOf(report, found, features)
+  const writes = writesOf(report, found)
   if (json) printJson({ ...explained, writes })
   else print(`${explanation(explained)}\n${properties(Object.entries(writes))}`.trimEnd())
 }
 
 /** What may be written before the first run, under the name of a field where it is told by field. */
-function writesOf(
-  report: Report,
-  { id, name }: ListedRegister,
-  features: readonly VcpuFeature[],
-): Record<string, string> {
+function writesOf(report: Report, { id, name }: ListedRegister): Record<string, string> {
   const bitmap = report.bitmaps.find((entry) => entry.id === id)
   if (bitmap) return { accepts: `any bits of ${bitmap.mask}` }
   const workaround = report.workarounds.find((entry) => entry.id === id)
   if (workaround) return { accepts: `${workaround.accepted.join(' ')}, and remembers none` }
   if (name === 'KVM_REG_ARM_PSCI_VERSION') {
-    // Without the feature a vCPU speaks PSCI 0.1 and nothing else.
-    return { accepts: features.includes('psci-0.2') ? report.traits.psciVersions.join(' ') : '0x1' }
+    return { accepts: report.traits.psciVersions.join(' ') }
   }
   const write = report.registers.find((entry) => entry.id === id)?.write
   return write === undefined ? acceptedByField(report, id) : inWords(write)

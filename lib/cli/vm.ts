@@ -16,7 +16,7 @@ export interface VmFlags {
 
 export function vmOptions(): Option[] {
   return [
-    new Option('--features <list>', 'vCPU features of the VM, separated by commas')
+    new Option('--features <list>', 'vCPU features of the VM beside psci-0.2, separated by commas')
       .argParser(parseFeatures)
       .default(['psci-0.2'], 'psci-0.2'),
     new Option('--elect <list>', 'services its guest may discover, separated by commas, or none').argParser(
@@ -50,7 +50,7 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
   }
 }
 
-/** Parses `--features`: names separated by commas. */
+/** Parses `--features`: names separated by commas, and psci-0.2, without which a vCPU speaks PSCI 0.1 and no VMM makes one. */
 export function parseFeatures(list: string): VcpuFeature[] {
   const known = Object.keys(vcpuFeatures)
   const names = list.split(',').map((name) => name.trim())
@@ -58,7 +58,7 @@ export function parseFeatures(list: string): VcpuFeature[] {
   if (unknown !== undefined) {
     throw new InvalidArgumentError(`"${unknown}" is no vCPU feature: ${known.join(', ')}.`)
   }
-  return names as VcpuFeature[]
+  return [...new Set<VcpuFeature>(['psci-0.2', ...(names as VcpuFeature[])])]
 }
 
 /** Parses `--elect`: names of services of any register, which all registers are set from. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { parseCpuTemplate } from '../../lib/compat/interchange/firecracker.js'
 import { readReport } from '../../lib/report/read.js'
+import type { Report } from '../../lib/report/report.js'
 import { gravitonFile } from '../compat/interchange/graviton.js'
 import { kvmArm64 } from './run.js'
 
@@ -74,6 +75,34 @@ describe('export', () => {
     assert.deepEqual(readdirSync(folder), ['template.json'])
   })
 
+  test('--features stands for psci-0.2 and these, as KVM must be asked for them', () => {
+    const option = kvmArm64(['export', HOST, '--to', 'qemu', '--features', 'sve'])
+    assert.match(option.out, /,sve=on,.*,kvm-psci-version=1\.1\n$/)
+    const { out } = kvmArm64(['export', HOST, '--to', 'firecracker', '--features', 'sve'])
+    const { template } = parseCpuTemplate(out, 'stdout')
+    assert.equal(template.registers.find(({ id }) => id === 0x6030000000140000n)?.value, 0x10001n)
+  })
+
+  test('--json -o writes the file too', () => {
+    const file = join(folder, 'option')
+    const { status, out } = kvmArm64(['export', HOST, '--to', 'qemu', '--json', '-o', file])
+    assert.equal(status, 0)
+    assert.equal(readFileSync(file, 'utf8'), (JSON.parse(out) as { text: string }).text)
+  })
+
+  test('says which feature a report has no vCPU with', () => {
+    const file = join(folder, 'no-psci.json')
+    const report = JSON.parse(kvmArm64(['show', HOST, '--json']).out) as Report
+    report.traits.init.supported = []
+    writeFileSync(file, JSON.stringify(report))
+    const exported = kvmArm64(['export', file, '--to', 'firecracker'])
+    assert.equal(exported.status, 1)
+    assert.match(exported.error, /no-psci\.json has no vCPU with the features psci-0\.2/)
+    const baseline = kvmArm64(['baseline', HOST, file])
+    assert.equal(baseline.status, 1)
+    assert.match(baseline.error, /no-psci\.json has no vCPU with the feature psci-0\.2/)
+  })
+
   test('--namespace and --expire are for labels', () => {
     const args = ['export', HOST, '--to', 'nfd', '--namespace', 'example.com', '--expire', '1']
     const { out } = kvmArm64(args)
@@ -99,6 +128,25 @@ describe('export', () => {
     ],
     ['a hidden feature file', [HOST, '--to', 'nfd', '-o', join(folder, '.x')], 2, /starts with a dot/],
     ['a namespace of Kubernetes', [HOST, '--to', 'nfd', '--namespace', 'k8s.io'], 2, /Kubernetes' own/],
+    [
+      'features of labels',
+      [HOST, '--to', 'nfd', '--features', 'sve'],
+      2,
+      /--features is for --to firecracker and qemu/,
+    ],
+    ['an expiry of an option', [HOST, '--to', 'qemu', '--expire', '1'], 2, /--expire is for --to nfd,/],
+    [
+      'a namespace of an option',
+      [HOST, '--to', 'qemu@10.0', '--namespace', 'a.b'],
+      2,
+      /--namespace is for --to nfd and kubevirt/,
+    ],
+    [
+      'a file in no directory',
+      [HOST, '--to', 'qemu', '-o', join(folder, 'none', 'x')],
+      2,
+      /cannot be written \(ENOENT\)/,
+    ],
     ['labels that never go', [HOST, '--to', 'nfd', '--expire', '0'], 2, /number of hours/],
     ['a fingerprint', [gravitonFile('N1', '6.1'), '--to', 'qemu'], 2, /a fingerprint.*kvm-arm64 import/],
   ]

@@ -55,7 +55,7 @@ type Settled = Omit<Baseline, 'classes'>
  * each other: a VM configured by the baseline of such a class is captured and restored between any two of them with every register
  * the same.
  *
- * @throws RangeError where no host is given, two have one name, or one has no vCPU with `features`
+ * @throws RangeError where no host is given, two have one name, or one has no vCPU with `features`, or none with psci-0.2
  */
 export function baseline(hosts: readonly NamedReport[], { features }: BaselineOptions = {}): Baseline {
   const candidates = hosts.map((host) => new Candidate(host))
@@ -106,12 +106,10 @@ class Candidate {
 function settleBest(hosts: readonly Candidate[], asked: readonly VcpuFeature[] | undefined): Settled {
   if (asked !== undefined) {
     const features: VcpuFeature[] = [...new Set<VcpuFeature>(['psci-0.2', ...asked])]
-    const lacking = hosts.find((host) => !host.has(features))
-    if (lacking !== undefined) {
-      throw new RangeError(`${lacking.name} has no vCPU with the features ${features.join(', ')}`)
-    }
+    refuseLacking(hosts, features)
     return settle(hosts, features)
   }
+  refuseLacking(hosts, ['psci-0.2'])
   let best: Settled | undefined
   for (const features of offers(hosts)) {
     const settled = settle(hosts, features)
@@ -119,6 +117,13 @@ function settleBest(hosts: readonly Candidate[], asked: readonly VcpuFeature[] |
     if (best.unreconciled.length === 0) break
   }
   return { ...best!, withoutFeatures: leftOut(hosts, best!.features) }
+}
+
+function refuseLacking(hosts: readonly Candidate[], features: readonly VcpuFeature[]): void {
+  const lacking = hosts.find((host) => !host.has(features))
+  if (lacking === undefined) return
+  const noun = features.length === 1 ? 'feature' : 'features'
+  throw new RangeError(`${lacking.name} has no vCPU with the ${noun} ${features.join(', ')}`)
 }
 
 /** Sets of features all hosts have, the larger first. */
