@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot'
 import type { FilterAction } from '../kvm/index.js'
-import { ARM64, coprocessors, idParts, registerWidth, sizes } from '../registers/index.js'
+import { ARM64, coprocessors, encodeRegister, idParts, registerWidth, sizes } from '../registers/index.js'
 import {
   checkDocument,
   type DocumentFormat,
@@ -35,6 +35,9 @@ const vcpu = v.strictObject({
   /** The 64 bytes of `struct kvm_vcpu_events`, two digits each. */
   events: v.pipe(v.string(), v.regex(/^[0-9a-f]{128}$/, 'is not 64 bytes of two hexadecimal digits each')),
 })
+
+/** What KVM lists of every vCPU, and without which no guest goes on where it was. */
+const CORE = ['pc', 'sp', 'pstate', ...Array.from({ length: 31 }, (_, number) => `x${number}`)]
 
 /** The entries of a state; see the file's head. */
 export const stateSchema = v.strictObject({
@@ -90,6 +93,11 @@ function checkMore(state: State, source: string): void {
     for (const [index, { id, value }] of registers.entries()) {
       const problem = problemWith(BigInt(id), BigInt(value))
       if (problem !== undefined) throw new FormatError(source, `${path}[${index}]`, `${id} ${problem}`)
+    }
+    const held = new Set(registers.map(({ id }) => BigInt(id)))
+    const lacking = CORE.find((name) => !held.has(encodeRegister(name)))
+    if (lacking !== undefined) {
+      throw new FormatError(source, path, `lacks the core register ${lacking}, which every vCPU has`)
     }
   }
 }

@@ -27,6 +27,19 @@ const bad: Record<string, [(state: Broken) => unknown, string, RegExp]> = {
   'an entry of a later version': [(state) => (state.vm.realm = 1), '$.vm.realm', /Expected never/],
   'no vCPU': [(state) => (state.vcpus = []), '$.vcpus', />=1/],
   'two vCPUs of one id': [(state) => (state.vcpus[1].id = 0), '$.vcpus[1].id', /stands already/],
+  'a vCPU without registers': [
+    (state) => (state.vcpus[1].registers = []),
+    '$.vcpus[1].registers',
+    /lacks the core register pc/,
+  ],
+  'a vCPU that lacks one of the general registers': [
+    (state) =>
+      (state.vcpus[0].registers = state.vcpus[0].registers.filter(
+        ({ name }: { name: string }) => name !== 'x30',
+      )),
+    '$.vcpus[0].registers',
+    /lacks the core register x30/,
+  ],
   'a register twice': [
     (state) => state.vcpus[0].registers.push(state.vcpus[0].registers[0]),
     '$.vcpus[0].registers[259].id',
