@@ -7,6 +7,8 @@ export { baseline, type BaselineOptions, type NamedReport } from './compat/basel
 export {
   type Baseline,
   type BaselineBitmap,
+  baselineFormat,
+  checkBaseline,
   type PinnedRegister,
   readBaseline,
   type Unreconciled,
@@ -113,6 +115,7 @@ export {
   type ServiceGroup,
   servicesInBitmap,
   smcccReturns,
+  trngReturns,
   UnknownServiceError,
   type Workaround,
   type WorkaroundLevel,

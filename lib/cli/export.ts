@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { type Baseline, baselineFormat } from '../compat/baseline/format.js'
+import { type Baseline, baselineFormat, checkBaseline } from '../compat/baseline/format.js'
 import { baselineConfiguration } from '../compat/interchange/baseline.js'
 import { guestConfiguration, type GuestConfiguration } from '../compat/interchange/configuration.js'
 import type { Emitted } from '../compat/interchange/emitted.js'
@@ -11,7 +11,7 @@ import { labelNamespace, nfdFeatures, refuseNamespace } from '../compat/intercha
 import { prometheusMetrics } from '../compat/interchange/prometheus.js'
 import { qemuCpuOption, type QemuVersion, qemuVersions } from '../compat/interchange/qemu.js'
 import { KvmError, openKvm } from '../kvm/index.js'
-import { checkDocument, readJson } from '../report/document.js'
+import { readJson } from '../report/document.js'
 import { builtInHosts, simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -172,9 +172,7 @@ function baselineIn(source: string): Baseline | undefined {
   if (builtInHosts().includes(source) || !existsSync(source)) return undefined
   const data = readJson(source, 'report or baseline')
   const { literal } = baselineFormat.schema.entries.format
-  return (data as { format?: unknown } | null)?.format === literal
-    ? checkDocument(data, source, baselineFormat)
-    : undefined
+  return (data as { format?: unknown } | null)?.format === literal ? checkBaseline(data, source) : undefined
 }
 
 function parseNamespace(text: string): string {

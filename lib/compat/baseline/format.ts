@@ -3,7 +3,12 @@
  * reports, `apply` writes it to a VM.
  */
 import * as v from 'valibot'
-import { type DocumentFormat, readDocument, refuseDuplicateIds } from '../../report/document.js'
+import {
+  checkDocument,
+  type DocumentFormat,
+  readDocument,
+  refuseDuplicateIds,
+} from '../../report/document.js'
 import { hex, hex64, text } from '../../report/entries.js'
 import { feature } from '../../report/report.js'
 import { capabilities, type Capability } from '../../uapi.js'
@@ -104,4 +109,12 @@ export const baselineFormat: DocumentFormat<Baseline> = {
  */
 export function readBaseline(file: string): Baseline {
   return readDocument(file, baselineFormat)
+}
+
+/**
+ * Checks data to be a baseline.
+ * @throws FormatError as `readBaseline`
+ */
+export function checkBaseline(data: unknown, source: string): Baseline {
+  return checkDocument(data, source, baselineFormat)
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { baseline } from '../../../lib/compat/baseline/baseline.js'
-import { type Baseline, baselineFormat } from '../../../lib/compat/baseline/format.js'
+import { checkBaseline } from '../../../lib/compat/baseline/format.js'
 import { baselineConfiguration, baselineOfTemplate } from '../../../lib/compat/interchange/baseline.js'
 import { guestConfiguration } from '../../../lib/compat/interchange/configuration.js'
 import {
@@ -13,7 +13,6 @@ import {
 } from '../../../lib/compat/interchange/firecracker.js'
 import { openKvm } from '../../../lib/kvm/index.js'
 import { encodeRegister, registerWidth } from '../../../lib/registers/index.js'
-import { checkDocument } from '../../../lib/report/document.js'
 import { builtInHosts, builtInReport, simulator } from '../../../lib/simulator/index.js'
 
 const read = (data: unknown) => parseCpuTemplate(JSON.stringify(data), 'template.json')
@@ -246,7 +245,7 @@ describe('a CPU template that pins a baseline', () => {
       { features: ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'] },
     )
     const { template } = firecrackerTemplate(baselineConfiguration(fleet))
-    const again = checkBaseline(JSON.parse(JSON.stringify(baselineOfTemplate(template, 'template'))))
+    const again = checkBaseline(JSON.parse(JSON.stringify(baselineOfTemplate(template, 'template'))), 'text')
     assert.deepEqual(again.features, ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'])
     assert.equal(again.psciVersion, fleet.psciVersion)
     const { registers } = firecrackerTemplate(baselineConfiguration(again)).template
@@ -278,7 +277,3 @@ describe('a CPU template that pins a baseline', () => {
     })
   }
 })
-
-function checkBaseline(data: unknown): Baseline {
-  return checkDocument(data, 'text', baselineFormat)
-}
