@@ -30,7 +30,12 @@ export function checkCommand(): Command {
     )
     .option('--from <host>', 'where the VM is: a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .requiredOption('--to <host>', 'where it is to go, likewise')
-    .option('--state <file>', 'the state of the VM; without it, that of a VM as --from makes it')
+    .addOption(
+      new Option(
+        '--state <file>',
+        'the state of the VM; without it, that of a VM as --from makes it',
+      ).conflicts(['from', 'both', 'features', 'elect', 'psci']),
+    )
     .addOption(
       new Option('--vmm <list>', `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`)
         .argParser(parseVmms)
@@ -54,7 +59,7 @@ again. What is told is what was refused, what is missing, and what reads differe
   silent default          the guest sees the destination's value, and no error says so
   notice                  different, and of no consequence
 
---features, --elect and --psci choose the VM that is moved where there is no --state.
+--features, --elect and --psci choose the VM that --from makes, and --both is about two such VMs: none of them goes with --state.
 
 Exit status: 0 if the VM can move, by every VMM and every way asked for; 1 if not; 3 if there is no arm64 KVM for \`this\`.
 
@@ -86,12 +91,6 @@ interface Way {
 function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): void {
   if (from === undefined && file === undefined) {
     throw new CommandError('--from or --state must say which VM is to move', exitStatus.usage)
-  }
-  if (both && (file !== undefined || from === undefined)) {
-    throw new CommandError(
-      '--both needs --from, and no --state: the way back is another VM’s',
-      exitStatus.usage,
-    )
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
   const state = file === undefined ? freshState(hostNamed(from!), vm) : readState(file)

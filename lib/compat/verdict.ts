@@ -8,6 +8,7 @@ import {
   hasAArch32,
   implementationIds,
   isAArch32IdRegister,
+  timerCounters,
   withField,
 } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
@@ -82,10 +83,21 @@ export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): MoveV
   }
 }
 
+/** Of what counts time, the same finding whenever one looks. */
+function withoutTime(finding: Finding): Finding {
+  const { register, source, destination } = finding
+  if (register === undefined || !timerCounters.has(BigInt(register.id))) return finding
+  return { ...finding, source: withoutCount(source), destination: withoutCount(destination) }
+}
+
+function withoutCount(value: string): string {
+  return value.startsWith('0x') ? 'counts' : value
+}
+
 /** What is the same on several vCPUs is told once. */
 function mergeVcpus(findings: readonly Finding[]): Finding[] {
   const merged = new Map<string, Finding>()
-  for (const finding of findings) {
+  for (const finding of findings.map(withoutTime)) {
     const key = JSON.stringify({ ...finding, vcpus: [] })
     const known = merged.get(key)
     if (known === undefined) merged.set(key, finding)

@@ -88,6 +88,13 @@ describe('check', () => {
     ])
   })
 
+  test('says the same whenever it is asked, though some registers count time', () => {
+    const args = ['check', '--from', 'linux-5.10-max', '--to', 'linux-7.2-max', '--both', '--json']
+    const { out } = kvmArm64(args)
+    assert.equal(kvmArm64(args).out, out)
+    assert.match(out, /"destination": "counts"/)
+  })
+
   test('moves a captured state', () => {
     const file = join(folder, 'vm.json')
     const captured = kvmArm64([
@@ -127,9 +134,24 @@ describe('check', () => {
     ['no VM', ['--to', 'linux-6.1-max'], /--from or --state must say/],
     [
       '--both with a state',
-      ['--from', 'linux-6.1-max', '--to', 'linux-6.1-max', '--both', '--state', 'x'],
-      /--both/,
+      ['--to', 'linux-6.1-max', '--both', '--state', 'x'],
+      /--state <file>' cannot be used with option '--both'/,
     ],
+    ...(
+      [
+        ['--from', 'nonsense'],
+        ['--features', 'sve'],
+        ['--elect', 'none'],
+        ['--psci', '1.0'],
+      ] as const
+    ).map(
+      ([option, value]) =>
+        [
+          `${option} with a state`,
+          ['--state', 'x', '--to', 'linux-6.1-max', option, value],
+          new RegExp(`--state <file>' cannot be used with option '${option} `),
+        ] as const,
+    ),
     [
       '--live with a simulated host',
       ['--from', 'linux-6.1-max', '--to', 'linux-6.1-max', '--live'],

@@ -1,6 +1,6 @@
 /** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
 import { KvmError, openKvm } from '../../kvm/index.js'
-import { encodeRegister, timerCounters } from '../../registers/index.js'
+import { encodeRegister } from '../../registers/index.js'
 import { FormatError } from '../../report/document.js'
 import { reportDigest } from '../../report/digest.js'
 import { registerValue } from '../../report/registers.js'
@@ -174,15 +174,13 @@ class Ledger {
   readonly #indices = new Map<string, number>()
 
   indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
-    const counts = register !== undefined && timerCounters.has(BigInt(register.id))
     const obstacle: FleetObstacle = {
       severity,
       stops,
       ...(register && { register }),
       ...(field !== undefined && { field }),
-      // Of what counts time, the same obstacle whenever one looks.
-      source: counts && source.startsWith('0x') ? 'counts' : source,
-      destination: counts && destination.startsWith('0x') ? 'counts' : destination,
+      source,
+      destination,
       meaning,
       remedy,
     }
