@@ -1,7 +1,9 @@
 import { Command } from 'commander'
 import { baseline, type NamedReport } from '../compat/baseline/baseline.js'
 import type { Baseline, Unreconciled } from '../compat/baseline/format.js'
+import { meaningOf } from '../compat/differing-fields.js'
 import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../hypercalls/index.js'
+import { type Field, registerFields } from '../registers/index.js'
 import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -118,13 +120,17 @@ function summary(found: Baseline): string {
 function conflictRows(unreconciled: readonly Unreconciled[]): string[][] {
   const lists = new Map<string, string[]>()
   const rows: string[][] = []
-  for (const { kind, name, fields, found } of unreconciled) {
+  for (const { kind, id, name, fields, found } of unreconciled) {
     if (kind !== 'absent') {
-      rows.push([
-        name,
-        fields.join(' '),
-        found.map(({ value, hosts }) => `${value}: ${names(hosts)}`).join('; '),
-      ])
+      if (kind === 'value' && fields.length > 0) {
+        for (const field of fields) rows.push([name, field, byField(BigInt(id), field, found)])
+      } else {
+        rows.push([
+          name,
+          fields.join(' '),
+          found.map(({ value, hosts }) => `${value}: ${names(hosts)}`).join('; '),
+        ])
+      }
       continue
     }
     const lacking = `absent: ${names(found.find(({ value }) => value === 'absent')?.hosts ?? [])}`
@@ -137,6 +143,22 @@ function conflictRows(unreconciled: readonly Unreconciled[]): string[][] {
     rows.push([`${registers[0]}${more}`, '', lacking])
   }
   return rows
+}
+
+/** Which hosts have what in a field, or in bits without a name, `7:4`. */
+function byField(id: bigint, name: string, found: Unreconciled['found']): string {
+  const field = registerFields(id).find((candidate) => candidate.name === name) ?? bitsNamed(name)
+  const groups = new Map<string, string[]>()
+  for (const { value, hosts } of found) {
+    const content = meaningOf(field, BigInt(value))
+    groups.set(content, [...(groups.get(content) ?? []), ...hosts])
+  }
+  return [...groups].map(([content, hosts]) => `${content}: ${names(hosts)}`).join('; ')
+}
+
+function bitsNamed(name: string): Field {
+  const [last, first] = name.split(':').map(Number) as [number, number]
+  return { name, lsb: first, width: last - first + 1, signed: false, meanings: new Map() }
 }
 
 function names(hosts: readonly string[]): string {

@@ -31,6 +31,11 @@ describe('kvm-arm64 baseline', () => {
     assert.equal(readBaseline(split).psciVersion, '0x10000')
   })
 
+  it('tells a conflict by the value of the field, not of the whole register', () => {
+    const { out } = kvmArm64(['baseline', 'linux-6.1-max', 'linux-6.1-cortex-a57'])
+    assert.match(out, /^ +MIDR_EL1 +PartNum +\d+.*: linux-6\.1-max; \d+.*: linux-6\.1-cortex-a57$/m)
+  })
+
   it('prints as JSON what it writes', () => {
     const { out } = kvmArm64(['baseline', 'linux-6.18-max', 'linux-7.2-max', '--json'])
     assert.equal(out, readFileSync(shared, 'utf8'))
