@@ -1,12 +1,13 @@
 import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../compat/census.js'
-import { functionName, type PsciVersion, psciVersions, resultText } from '../hypercalls/index.js'
-import { type Election, type Exit, KvmError, openKvm } from '../kvm/index.js'
+import { discoveries } from '../compat/probe.js'
+import { type PsciVersion, psciVersions } from '../hypercalls/index.js'
+import { type Election, KvmError, openKvm } from '../kvm/index.js'
 import { hex } from '../registers/index.js'
+import { censusTable } from './census-table.js'
 import { CommandError, exitStatus } from './exit.js'
 import { hostOf, simulateOption } from './host.js'
 import { print, printJson, withProgress } from './output.js'
-import { table } from './table.js'
 import { parseElection } from './vm.js'
 
 interface Flags {
@@ -81,34 +82,12 @@ function toJson(call: CensusCall): object {
 }
 
 function foundText(host: string, calls: readonly CensusCall[]): string {
-  const found = calls.filter((call) => call.found)
-  const rows = found.map((call) => [
-    call.conduit,
-    call.name,
-    hex(call.functionId),
-    call.argument === 0n ? '' : functionName(Number(call.argument)),
-    answerText(call),
-  ])
+  const found = discoveries(calls)
   return [
     host,
     '',
-    table(['by', 'function', 'id', 'about', 'answer'], rows),
+    censusTable(found),
     '',
     `  ${found.length} of ${calls.length} calls found something; all others are NOT_SUPPORTED.`,
   ].join('\n')
-}
-
-function answerText({ x, exit }: CensusCall): string {
-  if (exit !== undefined) return exitText(exit)
-  if (x === null) return 'the time'
-  const last = x.findLastIndex((word) => word !== 0n)
-  return x
-    .slice(0, Math.max(1, last + 1))
-    .map(resultText)
-    .join(' ')
-}
-
-function exitText(exit: Exit): string {
-  if (exit.reason === 'system-event') return `ends the run: ${exit.event}`
-  return exit.reason === 'interrupted' ? 'waits' : `ends the run: ${exit.reason}`
 }

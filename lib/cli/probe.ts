@@ -4,6 +4,7 @@ import { probe } from '../compat/probe.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
 import { formatDocument } from '../report/write.js'
 import type { VcpuFeature } from '../uapi.js'
+import { censusTable } from './census-table.js'
 import { CommandError, exitStatus } from './exit.js'
 import { type Host, hostOf, simulateOption } from './host.js'
 import { checkOutput, note, print, withProgress, writeOutput } from './output.js'
@@ -78,6 +79,7 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
       return
     }
     print(summary(report, label))
+    if (report.census && output === undefined) print(`\n${censusTable(report.census)}`)
     if (registers) print(`\n${registerTable(registers)}`)
     else
       print(
@@ -121,5 +123,5 @@ const noKvm: Readonly<Record<string, string>> = {
 function whereToLook(report: string | undefined): string {
   if (report === undefined)
     return 'Write a report with -o FILE, then see all of it: kvm-arm64 show FILE --registers'
-  return `See all of it: kvm-arm64 show ${report} --registers (or --services, --traits, --register NAME)`
+  return `See all of it: kvm-arm64 show ${report} --registers (or --services, --traits, --census, --register NAME)`
 }

@@ -6,6 +6,7 @@ import { formatDocument } from '../report/write.js'
 import { simulator } from '../simulator/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { explainRegister, explanation } from './explain.js'
+import { censusTable } from './census-table.js'
 import { CommandError, exitStatus } from './exit.js'
 import { reportOf } from './host.js'
 import { print, printJson } from './output.js'
@@ -21,13 +22,14 @@ interface Flags {
   registers?: boolean
   services?: boolean
   traits?: boolean
+  census?: boolean
   features?: VcpuFeature[]
   json?: boolean
 }
 
 /** `kvm-arm64 show`: what a report holds. */
 export function showCommand(): Command {
-  const views = ['register', 'registers', 'services', 'traits']
+  const views = ['register', 'registers', 'services', 'traits', 'census']
   const view = (flags: string, name: string, description: string) =>
     new Option(flags, description).conflicts(views.filter((other) => other !== name))
   return new Command('show')
@@ -40,6 +42,9 @@ export function showCommand(): Command {
     .addOption(
       view('--services', 'services', 'hypercall services, the bits that show them and their functions'),
     )
+    .addOption(
+      view('--census', 'census', 'what a guest of a fresh VM discovered, of a report of `probe --census`'),
+    )
     .addOption(view('--traits', 'traits', 'what experiments found where no register tells'))
     .addOption(
       new Option(
@@ -48,7 +53,7 @@ export function showCommand(): Command {
       )
         .argParser(parseFeatures)
         .default(['psci-0.2'], 'psci-0.2')
-        .conflicts(['services', 'traits']),
+        .conflicts(['services', 'traits', 'census']),
     )
     .option('--json', 'print JSON; without another option the report itself')
     .addHelpText(
@@ -56,7 +61,7 @@ export function showCommand(): Command {
       `
 NAME is a register's name, with or without KVM_REG_ARM_ in front, or its id.
 
-Exit status: 1 if the host has no such register, or no vCPU with --features.
+Exit status: 1 if the report holds no census, or the host has no such register, or no vCPU with --features.
 
 Examples:
   kvm-arm64 show host.json
@@ -78,7 +83,10 @@ function refuseFeatures({ register, registers }: Flags, command: Command): void 
   )
 }
 
-function run(hostOrFile: string, { register, registers, services, traits, features, json }: Flags): void {
+function run(
+  hostOrFile: string,
+  { register, registers, services, traits, census, features, json }: Flags,
+): void {
   const report = reportOf(hostOrFile)
   if (services) {
     if (json) printJson(offeredServices(report))
@@ -86,6 +94,10 @@ function run(hostOrFile: string, { register, registers, services, traits, featur
   } else if (traits) {
     if (json) printJson(report.traits)
     else print(traitsText(report))
+  } else if (census) {
+    const found = censusOf(hostOrFile, report)
+    if (json) printJson(found)
+    else print(censusTable(found))
   } else if (register !== undefined) {
     showRegister(hostOrFile, report, register, features!, json ?? false)
   } else if (registers) {
@@ -97,6 +109,14 @@ function run(hostOrFile: string, { register, registers, services, traits, featur
   } else {
     print(summary(report, hostOrFile))
   }
+}
+
+function censusOf(host: string, { census }: Report): NonNullable<Report['census']> {
+  if (census !== undefined) return census
+  throw new CommandError(
+    `${host} holds no census: kvm-arm64 probe --census -o FILE puts one into a report, and kvm-arm64 census --simulate ${host} predicts it`,
+    exitStatus.negative,
+  )
 }
 
 /** A simulator of the host lists them: there is one place that knows what features do to a register list. */

@@ -10,7 +10,7 @@ import {
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   type VcpuFeature,
 } from '../uapi.js'
-import { census } from './census.js'
+import { census, type CensusCall } from './census.js'
 import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
 import { onVm } from './scratch.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
@@ -50,12 +50,13 @@ export function probe(
       return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
     }),
     traits: probeTraits(fd, type, supported, base),
-    ...(withCensus && { census: discoveries(kvm) }),
+    ...(withCensus && { census: discoveries(census(kvm)) }),
   }
 }
 
-function discoveries(kvm: Kvm): Report['census'] {
-  return census(kvm)
+/** Of the calls of a census those that found something, as a report holds them. */
+export function discoveries(calls: readonly CensusCall[]): NonNullable<Report['census']> {
+  return calls
     .filter(({ found }) => found)
     .map(({ conduit, functionId, name, argument, x, exit }) => ({
       conduit,

@@ -37,6 +37,20 @@ describe('probe', () => {
     assert.equal(found('PSCI_SYSTEM_OFF2'), undefined)
   })
 
+  test('--census tells what a guest discovers, and so does show of the report', () => {
+    const file = join(folder, 'census.json')
+    const line = /^ +hvc +SMCCC_VERSION +0x80000000 /m
+    assert.match(kvmArm64(['probe', '--simulate', HOST, '--census']).out, line)
+    kvmArm64(['probe', '--simulate', HOST, '--census', '-o', file])
+    const { status, out } = kvmArm64(['show', file, '--census'])
+    assert.equal(status, 0)
+    assert.match(out, line)
+    assert.ok(kvmArm64(['census', '--simulate', HOST]).out.includes(out.trimEnd()))
+    const without = kvmArm64(['show', HOST, '--census'])
+    assert.equal(without.status, 1)
+    assert.match(without.error, /holds no census: kvm-arm64 probe --census -o FILE/)
+  })
+
   test('sums a host up: kernel, CPU, PSCI, services with their functions, mitigations', () => {
     const { status, out, error } = kvmArm64(['probe', '--simulate', HOST])
     assert.equal(status, 0)
