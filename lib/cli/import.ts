@@ -9,6 +9,7 @@ import {
   reportFromFingerprint,
   UnlikeHostError,
 } from '../compat/interchange/fingerprint.js'
+import { registerName } from '../registers/index.js'
 import { readJson } from '../report/document.js'
 import type { Report } from '../report/report.js'
 import { formatDocument } from '../report/write.js'
@@ -87,7 +88,21 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
     )
   }
   try {
-    const report = reportFromFingerprint(fingerprint, reportOf(like))
+    const host = reportOf(like)
+    const report = reportFromFingerprint(fingerprint, host)
+    const offered = alike(fingerprint)
+    const { missing, added } = compareLists(fingerprint, host)
+    // Another kernel may pass for this one by its firmware registers alone.
+    if (!offered.includes(like) && missing.length + added.length > 0) {
+      const unlike = [
+        ...missing.map((id) => `only ${like} has ${registerName(id)}`),
+        ...added.map((id) => `${like} lacks ${registerName(id)}`),
+      ]
+      const more = unlike.length > 3 ? `, and ${unlike.length - 3} more` : ''
+      note(
+        `${like} may have another kernel than the fingerprint's host: ${unlike.slice(0, 3).join(', ')}${more}; nearest are: ${offered.join(', ')}`,
+      )
+    }
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
     return report
   } catch (error) {

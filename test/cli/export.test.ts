@@ -194,6 +194,17 @@ describe('import', () => {
     assert.doesNotMatch(error, /linux-6/)
   })
 
+  test('takes a host of another kernel that has the same firmware registers, and says what differs', () => {
+    const args = ['import', gravitonFile('N1', '6.1'), '--like']
+    const other = kvmArm64([...args, 'linux-6.12-max'])
+    assert.equal(other.status, 0)
+    assert.match(
+      other.error,
+      /may have another kernel.*only linux-6\.12-max has TCR2_EL1.*nearest are: linux-6\.1-/,
+    )
+    assert.doesNotMatch(kvmArm64([...args, 'linux-6.1-max']).error, /another kernel/)
+  })
+
   test('refuses a host with other firmware registers, and names those that would do', () => {
     const { status, error } = kvmArm64(['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.1-max'])
     assert.equal(status, 2)
