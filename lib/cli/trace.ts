@@ -1,10 +1,12 @@
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { Command, Option } from 'commander'
 import type { Backend } from '../backend.js'
 import { probe } from '../compat/probe.js'
 import { type Kvm, openKvm } from '../kvm/index.js'
+import { FormatError } from '../report/document.js'
 import { simulator } from '../simulator/index.js'
 import {
   describeAnswers,
@@ -20,11 +22,11 @@ import {
   recordingBackend,
   replay,
   type TraceEntry,
-  TraceWriter,
 } from '../trace/index.js'
-import { CommandError, exitStatus } from './exit.js'
+import { CommandError, exitStatus, statusOf } from './exit.js'
 import { hostOf, reportOf, simulateOption } from './host.js'
-import { cannotWrite, print, withProgress, writeOutput } from './output.js'
+import { cannotWrite, note, print, withProgress, writeOutput } from './output.js'
+import { Recording } from './recording.js'
 import { wholeNumber } from './text.js'
 
 /** `kvm-arm64 trace`: what was asked of KVM, and whether another one answers the same. */
@@ -53,9 +55,11 @@ The script is handed what openKvm() returns, and recorded until the promise it r
   }
 
 A trace is NDJSON: a head, then a line for each call. Of a trace given in place of a script the calls are made again and
-their new outcomes written.
+their new outcomes written. Without -o, what the script prints itself comes between the lines of the trace.
 
-Exit status: 1 if the script throws, what was recorded until then is kept; 3 without arm64 KVM or --simulate.
+Exit status: 1 if the script throws or its promise can never be settled; the script's own if it calls process.exit; 3 without
+arm64 KVM or --simulate. What was recorded until then is kept, also on Ctrl-C and SIGTERM; a script that never awaits hears
+of these only when it is done.
 
 Examples:
   kvm-arm64 trace record migrate.mjs -o migrate.ndjson
@@ -71,29 +75,31 @@ interface RecordFlags {
 
 async function record(script: string, { simulate, output: file }: RecordFlags): Promise<void> {
   const { backend } = hostOf(simulate)
-  // Nothing is written over before it is known that there is something to record.
-  const work = script.endsWith('.ndjson') ? traceWork(script) : await scriptWork(script)
-  const { write, close } = output(file)
-  try {
-    const writer = new TraceWriter({ host: backend.host.release }, write)
-    try {
-      await work(backend, (entry) => writer.add(entry))
-    } finally {
-      writer.flush()
-    }
-  } finally {
-    close()
+  const isTrace = script.endsWith('.ndjson')
+  if (file !== undefined && isSameFile(script, file)) {
+    throw new CommandError(`${file}: is what is to be recorded, and is not written over`, exitStatus.usage)
   }
+  // Nothing is written before it is known that there is something to record, and a KVM to record.
+  const work = isTrace ? traceWork(script) : await scriptWork(script)
+  openKvm(backend).close()
+  const recording = new Recording(backend.host.release, file)
+  const release = keepWhateverHappens(recording, script)
+  try {
+    await work(backend, (entry) => recording.add(entry))
+  } catch (error) {
+    // What a broken trace answered until it broke is nothing to keep in place of a whole one.
+    if (error instanceof FormatError && file !== undefined) recording.discard()
+    else recording.publish()
+    throw error
+  } finally {
+    release()
+  }
+  recording.publish()
 }
 
-function output(file: string | undefined): { write: (text: string) => void; close: () => void } {
-  if (file === undefined) return { write: (text) => process.stdout.write(text), close: () => undefined }
-  try {
-    const descriptor = openSync(file, 'w')
-    return { write: (text) => void writeSync(descriptor, text), close: () => closeSync(descriptor) }
-  } catch (error) {
-    throw cannotWrite(file, error)
-  }
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((file) => statSync(file, { throwIfNoEntry: false }))
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino
 }
 
 type Work = (backend: Backend, tell: (entry: TraceEntry) => void) => void | Promise<void>
@@ -101,10 +107,15 @@ type Work = (backend: Backend, tell: (entry: TraceEntry) => void) => void | Prom
 /** The calls of a trace, made again. */
 function traceWork(file: string): Work {
   const { entries } = readTrace(file)
-  return (backend, tell) => {
+  return async (backend, tell) => {
     using kvm = openKvm(backend)
     const player = new Player(kvm.fd)
-    for (const { call } of entries) tell({ call, outcome: player.perform(call) })
+    let count = 0
+    for (const { call } of entries) {
+      tell({ call, outcome: player.perform(call) })
+      // Signals are heard of between turns only.
+      if (++count % 1000 === 0) await setImmediate()
+    }
     player.reset()
   }
 }
@@ -116,11 +127,56 @@ async function scriptWork(file: string): Promise<Work> {
     try {
       await script(kvm)
     } catch (error) {
-      const { message, stack } = error instanceof Error ? error : new Error(String(error))
-      const told = process.env.KVM_ARM64_DEBUG ? (stack ?? message) : message
-      throw new CommandError(`${file}: ${told}`, exitStatus.negative)
+      throw scriptError(file, error)
     }
   }
+}
+
+function scriptError(file: string, error: unknown): CommandError {
+  if (error instanceof CommandError) return error
+  const { message, stack } = error instanceof Error ? error : new Error(String(error))
+  const told = process.env.KVM_ARM64_DEBUG ? (stack ?? message) : message
+  return new CommandError(`${file}: ${told}`, exitStatus.negative)
+}
+
+/**
+ * Publishes a recording also where the process ends before the script's promise is settled. What is returned ends the watch.
+ */
+function keepWhateverHappens(recording: Recording, script: string): () => void {
+  const onError = (error: unknown) => fail(scriptError(script, error))
+  // Emitted only where nothing is left that could settle the promise.
+  const onIdle = () => {
+    const problem = 'nothing is left to wait for, but the promise it returned is not settled'
+    fail(new CommandError(`${script}: ${problem}`, exitStatus.negative))
+  }
+  const onExit = () => {
+    try {
+      recording.publish()
+    } catch (error) {
+      note((error as Error).message)
+      process.exitCode = statusOf(error)
+    }
+  }
+  const onSignal = (signal: NodeJS.Signals) => {
+    // A script that listens too ends as it likes.
+    if (process.listenerCount(signal) > 1) return
+    onExit()
+    release()
+    process.kill(process.pid, signal)
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  process.on('uncaughtException', onError).on('beforeExit', onIdle).on('exit', onExit)
+  for (const signal of signals) process.on(signal, onSignal)
+  const release = () => {
+    process.off('uncaughtException', onError).off('beforeExit', onIdle).off('exit', onExit)
+    for (const signal of signals) process.off(signal, onSignal)
+  }
+  return release
+}
+
+function fail({ message, status }: CommandError): never {
+  note(message)
+  process.exit(status)
 }
 
 async function importScript(file: string): Promise<(kvm: Kvm) => unknown> {
@@ -239,7 +295,9 @@ function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): v
     }
   }
   print(`${ops} calls on ${backend.host.release} with seed ${seed}: ${count} kinds of difference`)
-  if (count > 0) process.exitCode = exitStatus.negative
+  if (count === 0) return
+  if (save === undefined) note('--save DIR keeps each difference as a trace, for kvm-arm64 trace replay')
+  process.exitCode = exitStatus.negative
 }
 
 function findingText({ trace, other }: FuzzFinding): string {

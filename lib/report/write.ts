@@ -23,27 +23,55 @@ export function formatDocument(document: object): string {
  * @throws the error of `node:fs` for a file that cannot be written
  */
 export function writeFileAtomically(file: string, content: string): void {
-  const old: Stats | undefined = statSync(file, { throwIfNoEntry: false })
-  if (old !== undefined && !old.isFile()) {
-    writeFileSync(file, content)
-    return
+  const draft = openDraft(file)
+  try {
+    draft.write(content)
+    draft.publish()
+  } catch (error) {
+    draft.discard()
+    throw error
   }
+}
+
+/** The coming content of a file, which keeps the old one until it is published. */
+export interface Draft {
+  write(text: string): void
+  /** Puts what was written in the file's place. */
+  publish(): void
+  /** Leaves the file as it was. */
+  discard(): void
+}
+
+/**
+ * Opens a file to be written as {@link writeFileAtomically} does, piece by piece.
+ * @throws the error of `node:fs` for a file that cannot be written
+ */
+export function openDraft(file: string): Draft {
+  const old: Stats | undefined = statSync(file, { throwIfNoEntry: false })
+  if (old !== undefined && !old.isFile()) return openDirectly(file)
   const target = old === undefined ? file : realpathSync(file)
   const temporary = join(dirname(target), `.${basename(target)}.${Math.random().toString(36).slice(2)}.tmp`)
   const descriptor = openSync(temporary, 'wx')
-  try {
-    try {
+  return {
+    // Unlike writeSync, it goes on where the system wrote only a part.
+    write: (text) => writeFileSync(descriptor, text),
+    publish: () => {
       if (old !== undefined) fchmodSync(descriptor, old.mode)
-      writeFileSync(descriptor, content)
       fsyncSync(descriptor)
-    } finally {
+      renameSync(temporary, target)
       closeSync(descriptor)
-    }
-    renameSync(temporary, target)
-  } catch (error) {
-    rmSync(temporary, { force: true })
-    throw error
+    },
+    discard: () => {
+      rmSync(temporary, { force: true })
+      closeSync(descriptor)
+    },
   }
+}
+
+function openDirectly(file: string): Draft {
+  const descriptor = openSync(file, 'w')
+  const close = () => closeSync(descriptor)
+  return { write: (text) => writeFileSync(descriptor, text), publish: close, discard: close }
 }
 
 /** Lists, and what holds one, go on several lines where one would be long; all else goes on one. */

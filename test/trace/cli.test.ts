@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { kvmArm64, onX64 } from '../cli/run.js'
 import { HEAD, temporaryFile } from './files.js'
@@ -47,6 +47,118 @@ describe('kvm-arm64 trace', () => {
     assert.equal(status, 1)
     assert.match(out, /"create_vm"/)
     assert.match(error, /a\.mjs: enough\n$/)
+  })
+
+  for (const [how, body, status, problem] of [
+    ['exits', 'process.exit(0)', 0, /^$/],
+    [
+      'leaves a rejection to nobody',
+      `Promise.reject(new Error('lost')); await new Promise(setImmediate)`,
+      1,
+      /a\.mjs: lost\n$/,
+    ],
+    [
+      'throws in a callback',
+      `setTimeout(() => { throw new Error('late') }); await new Promise((r) => setTimeout(r, 1000))`,
+      1,
+      /a\.mjs: late\n$/,
+    ],
+    [
+      'returns a promise that is never settled',
+      'await new Promise(() => {})',
+      1,
+      /a\.mjs: nothing is left to wait for.* not settled\n$/,
+    ],
+    [
+      'is terminated',
+      `process.kill(process.pid, 'SIGTERM'); await new Promise((r) => setTimeout(r, 60_000))`,
+      null,
+      /^$/,
+    ],
+    [
+      'is interrupted',
+      `process.kill(process.pid, 'SIGINT'); await new Promise((r) => setTimeout(r, 60_000))`,
+      null,
+      /^$/,
+    ],
+  ] as const) {
+    it(`keeps what was recorded until a script ${how}`, () => {
+      using script = temporaryFile(`export default async (kvm) => { kvm.createVm(); ${body} }`, 'a.mjs')
+      const trace = join(dirname(script.path), 'a.ndjson')
+      const outcome = kvmArm64(['trace', 'record', script.path, '--simulate', HOST, '-o', trace])
+      assert.equal(outcome.status, status, outcome.error)
+      assert.match(outcome.error, problem)
+      assert.match(readFileSync(trace, 'utf8'), /"create_vm"/)
+      assert.deepEqual(readdirSync(dirname(trace)).toSorted(), ['a.mjs', 'a.ndjson'])
+    })
+  }
+
+  it('lets a script that listens to signals end as it likes', () => {
+    using script = temporaryFile(
+      `export default async (kvm) => {
+        const heard = new Promise((resolve) => process.once('SIGTERM', resolve))
+        const timer = setTimeout(() => {}, 60_000)
+        process.kill(process.pid, 'SIGTERM')
+        await heard
+        clearTimeout(timer)
+        kvm.createVm()
+      }`,
+      'a.mjs',
+    )
+    const { status, out } = kvmArm64(['trace', 'record', script.path, '--simulate', HOST])
+    assert.equal(status, 0)
+    assert.match(out, /"create_vm"/)
+  })
+
+  it('leaves a file as it was where there is no KVM to record', () => {
+    using script = temporaryFile(SCRIPT, 'a.mjs')
+    using kept = temporaryFile('precious', 'keep.ndjson')
+    const { status } = kvmArm64(['trace', 'record', script.path, '-o', kept.path], { node: onX64 })
+    assert.equal(status, 3)
+    assert.equal(readFileSync(kept.path, 'utf8'), 'precious')
+  })
+
+  it('leaves a file as it was where the trace to be made again breaks off', () => {
+    using trace = temporaryFile(`${HEAD}{"op":"api_version","value":12}\n{"op":"x"}\n`)
+    using kept = temporaryFile('precious', 'keep.ndjson')
+    const { status } = kvmArm64(['trace', 'record', trace.path, '--simulate', HOST, '-o', kept.path])
+    assert.equal(status, 2)
+    assert.equal(readFileSync(kept.path, 'utf8'), 'precious')
+    assert.deepEqual(readdirSync(dirname(kept.path)), ['keep.ndjson'])
+  })
+
+  for (const [what, name, content] of [
+    ['trace', 'a.ndjson', HEAD],
+    ['script', 'a.mjs', SCRIPT],
+  ] as const) {
+    it(`does not write over the ${what} that it records`, () => {
+      using file = temporaryFile(content, name)
+      const other = join(dirname(file.path), '..', basename(dirname(file.path)), name)
+      const { status, error } = kvmArm64(['trace', 'record', file.path, '--simulate', HOST, '-o', other])
+      assert.equal(status, 2)
+      assert.match(error, /is what is to be recorded, and is not written over/)
+      assert.equal(readFileSync(file.path, 'utf8'), content)
+    })
+  }
+
+  it('names the file on a full disk, even if the script catches the error', () => {
+    using script = temporaryFile(
+      `export default (kvm) => {
+        for (let n = 0; n < 2000; n++) try { kvm.checkExtension(n) } catch {}
+      }`,
+      'a.mjs',
+    )
+    const full = kvmArm64(['trace', 'record', script.path, '--simulate', HOST, '-o', '/dev/full'])
+    assert.deepEqual(full, {
+      status: 2,
+      out: '',
+      error: 'kvm-arm64: /dev/full: cannot be written (ENOSPC)\n',
+    })
+  })
+
+  it('says once what keeps the differences that it finds', () => {
+    const args = ['trace', 'fuzz', '--simulate', HOST, '--against', 'linux-6.1-max', '--ops', '500']
+    assert.match(kvmArm64(args).error, /^kvm-arm64: --save DIR keeps each difference as a trace/)
   })
 
   it('finds and saves what two hosts answer differently, the same for the same seed', () => {

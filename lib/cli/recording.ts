@@ -1,0 +1,65 @@
+import { type Draft, openDraft } from '../report/write.js'
+import { type TraceEntry, TraceWriter } from '../trace/index.js'
+import { cannotWrite } from './output.js'
+
+/** A trace on its way to a file, which keeps its old content until the recording is published; or to standard output. */
+export class Recording {
+  readonly #file: string
+  readonly #draft: Draft
+  readonly #writer: TraceWriter
+  #failure: unknown
+  #isOver = false
+
+  /** @throws CommandError where the file cannot be written */
+  constructor(host: string, file: string | undefined) {
+    this.#file = file ?? 'standard output'
+    this.#draft = this.#try(() => (file === undefined ? standardOutput : openDraft(file)))
+    this.#writer = new TraceWriter({ host }, (text) => this.#draft.write(text))
+  }
+
+  /** @throws CommandError where the file cannot be written */
+  add(entry: TraceEntry): void {
+    // A script may have caught the first failure and go on.
+    if (this.#failure === undefined && !this.#isOver) this.#try(() => this.#writer.add(entry))
+  }
+
+  /**
+   * Writes what was recorded; once, whoever asks for it again.
+   * @throws CommandError where it, or anything before it, could not be written: the file is as it was
+   */
+  publish(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    try {
+      if (this.#failure !== undefined) throw this.#failure
+      this.#try(() => {
+        this.#writer.flush()
+        this.#draft.publish()
+      })
+    } catch (error) {
+      this.#draft.discard()
+      throw error
+    }
+  }
+
+  /** Leaves the file as it was. */
+  discard(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#draft.discard()
+  }
+
+  #try<T>(work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      throw (this.#failure = cannotWrite(this.#file, error))
+    }
+  }
+}
+
+const standardOutput: Draft = {
+  write: (text) => void process.stdout.write(text),
+  publish: () => undefined,
+  discard: () => undefined,
+}
