@@ -20,7 +20,7 @@ export function cachePath(...parts: string[]): string {
  * Makes `cachePath(name)` unless it is there, so that it is only ever seen whole: `make` fills a temporary directory or
  * file whose path it is given, which is then renamed. Call it under {@link withCacheLock}.
  *
- * @throws LabError `ERR_LAB_DISK_FULL`
+ * @throws LabError `ERR_LAB_DISK_FULL`, `ERR_LAB_CACHE`
  */
 export async function publish(name: string, make: (temporary: string) => Promise<void>): Promise<string> {
   const path = cachePath(name)
@@ -91,11 +91,22 @@ export async function withCacheLock<T>(work: () => Promise<T>, signal?: AbortSig
 }
 
 function explainDisk(error: unknown): unknown {
-  const { code } = error as NodeJS.ErrnoException
-  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error
+  const { code, path } = error as NodeJS.ErrnoException
+  const directory = cacheDirectory()
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new LabError(
+      'ERR_LAB_DISK_FULL',
+      `the disk that holds the lab's cache is full (${directory}); free some space or point XDG_CACHE_HOME elsewhere`,
+      { cause: error },
+    )
+  }
+  // Of other paths than the cache's, its directory would be the wrong thing to look at.
+  if (code === undefined || !unwritable.has(code) || !path?.startsWith(directory)) return error
   return new LabError(
-    'ERR_LAB_DISK_FULL',
-    `the disk that holds the lab's cache is full (${cacheDirectory()}); free some space or point XDG_CACHE_HOME elsewhere`,
+    'ERR_LAB_CACHE',
+    `the lab's cache cannot be written (${directory}: ${code}); point XDG_CACHE_HOME to a directory that can be`,
     { cause: error },
   )
 }
+
+const unwritable = new Set(['EACCES', 'EROFS', 'EPERM', 'ENOTDIR', 'ENOENT'])

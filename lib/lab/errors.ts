@@ -19,6 +19,8 @@ export type LabErrorCode =
   | 'ERR_LAB_DOWNLOAD'
   /** The disk that holds the cache is full. */
   | 'ERR_LAB_DISK_FULL'
+  /** The directory of the cache cannot be made or written. */
+  | 'ERR_LAB_CACHE'
   /** A tool of the machine the lab runs on is missing or failed. */
   | 'ERR_LAB_TOOL'
   /** A path given with `copy` cannot be read. */

@@ -53,6 +53,28 @@ describe("the lab's cache", () => {
     assert.deepEqual(await readdir(cachePath()), ['thing'])
   })
 
+  it('names itself and XDG_CACHE_HOME when it cannot be written', async () => {
+    const file = join(directory, 'file')
+    await writeFile(file, '')
+    process.env['XDG_CACHE_HOME'] = file
+    try {
+      await assert.rejects(
+        withCacheLock(async () => {}),
+        {
+          code: 'ERR_LAB_CACHE',
+          message: `the lab's cache cannot be written (${file}/kvm-arm64/lab: ENOTDIR); point XDG_CACHE_HOME to a directory that can be`,
+        },
+      )
+    } finally {
+      process.env['XDG_CACHE_HOME'] = directory
+    }
+  })
+
+  it('is not blamed for what lies elsewhere', async () => {
+    const work = withCacheLock(() => readFile('/none/of/the/cache'))
+    await assert.rejects(work, { code: 'ENOENT' })
+  })
+
   it('is free again when whoever worked on it was killed, and what was half made is gone', async () => {
     const module = new URL('../../lib/lab/cache.js', import.meta.url).href
     const script = `
