@@ -1,6 +1,12 @@
 import { Command } from 'commander'
 import { functionNamed, type HypercallFunction, nearestFunctionNames } from '../hypercalls/index.js'
-import { decodeRegister, encodeRegister, nearestNames, UnknownRegisterError } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hex,
+  nearestNames,
+  UnknownRegisterError,
+} from '../registers/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import { type Explained, explainFunction, explainRegister, explanation } from './explain.js'
 import { print, printJson } from './output.js'
@@ -15,7 +21,15 @@ export function decodeCommand(): Command {
     .addHelpText(
       'after',
       `
-Numbers of up to 32 bits are function ids of hypercalls, longer ones register ids. Exit status 2 if something is unknown.`,
+Numbers of up to 32 bits, hexadecimal with 0x or decimal, are function ids of hypercalls, longer ones register ids.
+
+Exit status: 2 for a name that is unknown. A number is taken apart also where no kernel is known to give it a meaning, and this is
+said.
+
+Examples:
+  kvm-arm64 decode 0x6030000000160000
+  kvm-arm64 decode ID_AA64PFR0_EL1 --value 0x1100000011111112
+  kvm-arm64 decode 0x84000050 TRNG_RND64 --json`,
     )
     .action((arguments_: string[], { value, json }: { value?: string; json?: boolean }) => {
       const problems: string[] = []
@@ -54,7 +68,8 @@ function explain(argument: string, value: string | undefined, count: number): Ex
 
 /** Registers as ids, functions as numbers. PSCI_VERSION and the workarounds are both. */
 function lookUp(argument: string): (bigint | number)[] {
-  const text = argument.trim()
+  const given = argument.trim()
+  const text = /^\d+$/.test(given) ? hex(BigInt(given)) : given
   if (/^0x0*[0-9a-f]{1,8}$/i.test(text)) return [Number(text)]
   const hypercall: HypercallFunction | undefined = functionNamed(text)
   try {

@@ -53,6 +53,21 @@ test('a number of 32 bits is a hypercall', () => {
   assert.match(out, /^0x82000000$/m)
 })
 
+test('a number may be decimal', () => {
+  assert.equal(decode('2214592512').out, decode('0x84000000').out)
+  assert.equal(decode('6931039826524504064').out, decode(`0x${6931039826524504064n.toString(16)}`).out)
+})
+
+test('the help tells the status of a number without a meaning', () => {
+  const { status, out } = decode('0xdeadbeefdeadbeef')
+  assert.equal(status, 0)
+  assert.match(out, /no register of any kernel/)
+  assert.match(
+    decode('--help').out,
+    /Exit status: 2 for a name that is unknown\. A number is taken apart also where/,
+  )
+})
+
 test('a name that is a register and a function is explained as both', () => {
   assert.deepEqual(
     decodeJson('PSCI_VERSION').map(({ kind, id }) => [kind, id]),
