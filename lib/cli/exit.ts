@@ -27,7 +27,14 @@ export function statusOf(error: unknown): number {
   if (error instanceof CommandError) return error.status
   const { name, code } = error as { name?: unknown; code?: unknown }
   if (code === 'ERR_KVM_FORMAT' || code === 'ERR_KVM_UNKNOWN_REGISTER') return exitStatus.usage
-  if (name === 'KvmError' || name === 'AddonError' || name === 'LabError') return exitStatus.machine
+  if (code === 'ERR_LAB_UNKNOWN_KERNEL') return exitStatus.usage
+  if (name === 'KvmError') return isAnswer(code) ? exitStatus.negative : exitStatus.machine
+  if (name === 'AddonError' || name === 'LabError') return exitStatus.machine
   if (name === 'SimulatorError') return exitStatus.usage
   return exitStatus.fault
+}
+
+/** Whether KVM, real or simulated, was asked and refused; it may also be missing, or lack memory or handles. */
+function isAnswer(code: unknown): boolean {
+  return typeof code === 'string' && !code.startsWith('ERR_') && !['ENOMEM', 'EMFILE', 'EIO'].includes(code)
 }

@@ -26,6 +26,14 @@ export function labCommand(): Command {
   const lab = new Command('lab')
     .description('boot a real arm64 kernel with KVM under QEMU, on any machine')
     .enablePositionalOptions()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  kvm-arm64 lab setup
+  kvm-arm64 lab kernels
+  kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 probe`,
+    )
   lab.addCommand(runCommand())
   lab.addCommand(kernelsCommand())
   lab.addCommand(setupCommand())
@@ -126,6 +134,13 @@ function kernelsCommand(): Command {
   return new Command('kernels')
     .description('list the kernels that can be had, and which are cached')
     .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  kvm-arm64 lab kernels
+  kvm-arm64 lab kernels --json`,
+    )
     .action(async ({ json }: { json?: boolean }) => {
       await interruptible(async (signal) => {
         const kernels = await listKernels({ signal, ...progress() })
@@ -145,15 +160,20 @@ function kernelTable(kernels: LabKernel[]): string {
 function setupCommand(): Command {
   return new Command('setup')
     .description('install what the lab needs on this machine (through apt, as root or by sudo)')
-    .option(
-      '--kernel <kernel>',
-      'also fetch this kernel and all that is needed to boot it (repeatable)',
-      append,
-      [],
+    .addOption(
+      new Option('--kernel <kernel>', 'also fetch this kernel and all that is needed to boot it (repeatable)')
+        .argParser(append)
+        .default([], 'none'),
     )
     .addHelpText(
       'after',
-      '\nExit status: 3 when something is missing that this user may not install; the command to run is printed.',
+      `
+Exit status: 2 for a kernel that cannot be had; 3 when something is missing that this user may not install, the command to run
+is printed.
+
+Examples:
+  kvm-arm64 lab setup
+  kvm-arm64 lab setup --kernel 6.12 --kernel 6.1`,
     )
     .action(async ({ kernel: kernels }: { kernel: string[] }) => {
       await interruptible(async (signal) => {

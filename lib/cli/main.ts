@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { packageRoot } from '../package-root.js'
-import { exitStatus, statusOf } from './exit.js'
+import { CommandError, exitStatus, statusOf } from './exit.js'
 import { note, paint } from './output.js'
 
 const help = `
@@ -63,6 +63,11 @@ async function program(): Promise<Command> {
   // A command that is named is all that is loaded: the others would more than double the time to start.
   const named = Object.hasOwn(commands, process.argv[2] ?? '') ? [process.argv[2]!] : Object.keys(commands)
   for (const name of named) root.addCommand(await commands[name]!())
+  // Commander answers it with its own help where there is no such command.
+  const asked = process.argv[2] === 'help' ? process.argv[3] : undefined
+  if (asked !== undefined && !asked.startsWith('-') && asked !== 'help' && !Object.hasOwn(commands, asked)) {
+    throw new CommandError(`unknown command '${asked}'; kvm-arm64 --help lists them`, exitStatus.usage)
+  }
   unite(root)
   return root
 }
@@ -82,6 +87,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   note(`standard output cannot be written (${error.code})`)
   process.exit(exitStatus.usage)
 })
+
+/** A message that cannot be told changes nothing of what the command did. */
+process.stderr.on('error', () => undefined)
 
 try {
   await (await program()).parseAsync()

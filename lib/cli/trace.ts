@@ -31,7 +31,16 @@ import { wholeNumber } from './text.js'
 
 /** `kvm-arm64 trace`: what was asked of KVM, and whether another one answers the same. */
 export function traceCommand(): Command {
-  const trace = new Command('trace').description('record, replay and invent sequences of KVM calls')
+  const trace = new Command('trace')
+    .description('record, replay and invent sequences of KVM calls')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  kvm-arm64 trace record migrate.mjs -o migrate.ndjson
+  kvm-arm64 trace replay migrate.ndjson --simulate linux-6.1-max
+  kvm-arm64 trace fuzz --ops 100000`,
+    )
   trace.addCommand(recordCommand())
   trace.addCommand(replayCommand())
   trace.addCommand(fuzzCommand())

@@ -44,7 +44,8 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
   try {
     return captureHost(kvm, options)
   } catch (error) {
-    const isNegative = error instanceof RangeError || (error instanceof KvmError && error.code === 'EINVAL')
+    const isNegative =
+      error instanceof RangeError || (error instanceof KvmError && ['EINVAL', 'ENOENT'].includes(error.code))
     if (!isNegative) throw error
     throw new CommandError(`${label}: ${error.message}`, exitStatus.negative)
   }

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
+import { statusOf } from '../../lib/cli/exit.js'
+import { KvmError, kvmError } from '../../lib/kvm/errors.js'
+import { LabError } from '../../lib/lab/errors.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { errnos } from '../../lib/uapi.js'
 import { kvmArm64, shell } from './run.js'
 
 const commands = [
@@ -45,11 +49,20 @@ describe('the command line as a whole', () => {
     assert.ok(out.split('\n').every((line) => line.length <= 120))
   })
 
-  for (const command of [...commands, 'lab run', 'trace record', 'trace replay', 'trace fuzz']) {
+  for (const command of [
+    ...commands,
+    'lab run',
+    'lab kernels',
+    'lab setup',
+    'trace record',
+    'trace replay',
+    'trace fuzz',
+  ]) {
     test(`${command} --help explains it`, () => {
       const { status, out } = kvmArm64([...command.split(' '), '--help'])
       assert.equal(status, 0)
       assert.match(out, new RegExp(`^Usage: kvm-arm64 ${command}`))
+      assert.match(out, /^Examples?:/m)
       // A default that is data has words of its own.
       assert.doesNotMatch(out, /default: [[{]/)
     })
@@ -86,6 +99,7 @@ describe('the command line as a whole', () => {
     [['show', 'linux-6.12-neoverse-n'], /did you mean linux-6\.12-neoverse-n1/],
     [['decode', 'nothing-of-that-name-at-all'], /No arm64 register or hypercall/],
     [['hosts', '--jsn'], /Did you mean --json/],
+    [['help', 'nope'], /unknown command 'nope'/],
     [['lab', 'nope'], /unknown command 'nope'/],
     [['lab', 'run', '--smp', 'two', 'true'], /must be a whole number from 1 to 512/],
     [['capture', '--vcpus', '0'], /must be a whole number from 1 to 9999/],
@@ -157,9 +171,26 @@ describe('output', () => {
     assert.equal(error, 'status 0\n')
   })
 
+  test('of messages that cannot be written changes no status', () => {
+    assert.equal(shell('$kvm_arm64 decode nothing 2> /dev/full').status, 2)
+    assert.equal(shell(`$kvm_arm64 probe --simulate ${HOST} -o /dev/null 2> /dev/full`).status, 0)
+  })
+
   test('onto a full disk is told and fails', () => {
     const { status, error } = shell(`$kvm_arm64 show ${HOST} --registers > /dev/full`)
     assert.equal(status, 2)
     assert.equal(error, 'kvm-arm64: standard output cannot be written (ENOSPC)\n')
   })
+})
+
+describe('the exit status of an error', () => {
+  for (const [what, error, status] of [
+    ['a refusal by KVM', kvmError(-errnos.ENOENT, { syscall: 'KVM_ARM_VCPU_INIT' }), 1],
+    ['want of memory', kvmError(-errnos.ENOMEM, { syscall: 'KVM_CREATE_VM' }), 3],
+    ['a missing KVM', new KvmError('ERR_KVM_NOT_AVAILABLE', undefined, 'none', { syscall: 'open' }), 3],
+    ['a kernel that cannot be had', new LabError('ERR_LAB_UNKNOWN_KERNEL', 'no kernel 9.9'), 2],
+    ['a lab that cannot be', new LabError('ERR_LAB_NO_QEMU', 'no QEMU'), 3],
+  ] as const) {
+    test(`is ${status} for ${what}`, () => assert.equal(statusOf(error), status))
+  }
 })
