@@ -172,6 +172,8 @@ const ENABLED: readonly number[] = [
 type Choice = [weight: number, call: (vcpu: GeneratedVcpu) => Call]
 
 const PSTATE = encodeRegister('pstate')
+const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
+const MPIDR_RES1 = 1n << 31n
 const DBGVCR32_EL2 = encodeRegister('DBGVCR32_EL2')
 /** Addresses of a GIC's frames. */
 const DISTRIBUTOR = 0x800_0000n
@@ -307,6 +309,11 @@ export class CallGenerator {
   /** Half of the GICs are configured as a VMM does it, or nearly. */
   #learnDevice(vm: GeneratedVm, device: number): void {
     vm.device = device
+    if (vm.vcpus.length > 0 && this.#random.oneIn(3)) {
+      const { vcpu } = this.#random.pick(vm.vcpus)
+      const timer = { group: KVM_ARM_VCPU_TIMER_CTRL, attr: hex(this.#random.below(2)) }
+      this.#next.push({ op: 'set_device_attr', vcpu, ...timer, data: littleEndian(20n, 4) })
+    }
     if (this.#random.oneIn(2)) return
     const set = { op: 'set_device_attr', device } as const
     const address = { ...set, group: KVM_DEV_ARM_VGIC_GRP_ADDR }
@@ -389,6 +396,12 @@ export class CallGenerator {
     const hasSve = (vm.features & bit('sve')) !== 0
     if (hasSve ? !this.#random.oneIn(4) : isRefusedFirst) this.#next.push(this.#finalizeSve(vcpu))
     if (vm.vcpus.length === 1) this.#next.push(this.#list(vcpu))
+    // Which vCPU is meant shows where several have one affinity, of which not all are on.
+    if (this.#random.oneIn(6)) {
+      const value = hex(MPIDR_RES1 | this.#random.pick([0n, 1n]))
+      this.#next.push({ op: 'set_one_reg', vcpu, id: hex(MPIDR_EL1), value })
+      if (this.#random.oneIn(2)) this.#next.push({ op: 'set_mp_state', vcpu, state: mpStates.stopped })
+    }
   }
 
   #createVm(): Call {
