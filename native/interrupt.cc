@@ -17,9 +17,12 @@
 
 namespace {
 
-// One in the middle of the real-time range: the C library takes the first ones, other runtimes count up from there, and
-// valgrind takes the last.
-int Signal() { return SIGRTMIN + 10; }
+// Nothing on arm64 or x64 sends this one. A real-time signal is not sent at all (EAGAIN) while more signals than
+// RLIMIT_SIGPENDING wait for the user's processes: a kick would be lost, and close() would wait for ever.
+constexpr int kSignal = SIGSTKFLT;
+
+// That of the KVM_RUN of this thread.
+thread_local std::atomic<Deadline*> current{nullptr};
 
 // struct sigevent as the kernel knows it; neither C library names the thread id.
 struct KernelSigevent {
@@ -33,7 +36,10 @@ static_assert(sizeof(KernelSigevent) == 64);
 constexpr int kSigevThreadId = 4;
 
 void OnSignal(int, siginfo_t* info, void*) {
-  if (info->si_code == SI_TIMER) static_cast<Deadline*>(info->si_value.sival_ptr)->Expire();
+  if (info->si_code != SI_TIMER) return;
+  // Any process of this user can send a signal that looks like a timer's.
+  Deadline* const deadline = current.load();
+  if (deadline != nullptr && deadline == info->si_value.sival_ptr) deadline->Expire();
 }
 
 }  // namespace
@@ -45,7 +51,7 @@ void PrepareInterrupts() {
     // Without SA_RESTART: the ioctl has to return.
     action.sa_flags = SA_SIGINFO;
     sigemptyset(&action.sa_mask);
-    return ::sigaction(Signal(), &action, nullptr);
+    return ::sigaction(kSignal, &action, nullptr);
   }();
   static_cast<void>(result);
 }
@@ -53,13 +59,13 @@ void PrepareInterrupts() {
 void BlockOtherSignals() {
   sigset_t set;
   sigfillset(&set);
-  sigdelset(&set, Signal());
+  sigdelset(&set, kSignal);
   ::sigprocmask(SIG_SETMASK, &set, nullptr);
 }
 
 pid_t ThreadId() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 
-void Interrupt(pid_t thread) { ::syscall(SYS_tgkill, ::getpid(), thread, Signal()); }
+void Interrupt(pid_t thread) { ::syscall(SYS_tgkill, ::getpid(), thread, kSignal); }
 
 bool ImmediateExit(std::uint8_t* run) {
   return std::atomic_ref<std::uint8_t>(run[kvm_abi::kRunImmediateExitOffset]).load() != 0;
@@ -73,12 +79,13 @@ Deadline::Deadline(double milliseconds, std::uint8_t* run) : run_(run) {
   // The mask may have been inherited from a parent that blocks everything.
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, Signal());
+  sigaddset(&set, kSignal);
   ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
 
+  current.store(this);
   KernelSigevent event{};
   event.value.sival_ptr = this;
-  event.signo = Signal();
+  event.signo = kSignal;
   event.notify = kSigevThreadId;
   event.thread = ThreadId();
   if (::syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_) != 0) {
@@ -94,13 +101,14 @@ Deadline::Deadline(double milliseconds, std::uint8_t* run) : run_(run) {
 }
 
 Deadline::~Deadline() {
-  if (timer_ < 0) return;
-  // A signal already queued is handled before this call returns, so the handler never sees a Deadline that is gone.
-  ::syscall(SYS_timer_delete, timer_);
+  if (timer_ >= 0) ::syscall(SYS_timer_delete, timer_);
+  current.store(nullptr);
   if (expired_.load()) SetImmediateExit(run_, false);
 }
 
 void Deadline::Expire() {
+  // A flag that JavaScript has set is not ours to clear.
+  if (ImmediateExit(run_)) return;
   expired_.store(true);
   SetImmediateExit(run_, true);
 }

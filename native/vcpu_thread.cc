@@ -42,7 +42,8 @@ void VcpuThread::Run(Napi::Object self, Napi::Promise::Deferred deferred) {
 void VcpuThread::Kick() {
   const std::lock_guard lock(mutex_);
   if (state_.load() != State::kRunning) return;
-  kicked_ = true;
+  // A flag that JavaScript has set is not ours to clear.
+  if (!ImmediateExit(run_)) kicked_ = true;
   SetImmediateExit(run_, true);
   Interrupt(thread_id_.load());
 }

@@ -121,6 +121,17 @@ if (hasKvm) {
       assert.ok(timed(() => handles.vcpu.runSync(30)).milliseconds >= 29)
     })
 
+    it('leaves immediate_exit set where the script has, whatever else interrupts it', async () => {
+      immediateExit(1)
+      for (let i = 0; i < 500; i++) {
+        assert.equal(handles.vcpu.runSync(0.001 + (i % 50) / 1e4), interrupted)
+        const run = handles.vcpu.run()
+        handles.vcpu.kick()
+        assert.equal(await run, interrupted)
+        assert.equal(immediateExit(), 1)
+      }
+    })
+
     it('keeps every other run of its vCPU away, which answers EBUSY', async () => {
       const run = handles.vcpu.run()
       assert.equal(await handles.vcpu.run(), -errnos.EBUSY)

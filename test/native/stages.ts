@@ -2,7 +2,9 @@
  * Ends of a process or a worker with handles in one state or another. Started by `lifetime.test.ts` with the name of a stage; what
  * counts is how the process ends.
  */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -45,6 +47,26 @@ const stages: Record<string, () => void | Promise<void>> = {
     handles.close()
     process.exit(0)
   },
+  'a run that was kicked and one that was closed': async () => {
+    const handles = endlessHandles()
+    const { vcpu } = handles
+    const kicked = vcpu.run()
+    await sleep(20)
+    vcpu.kick()
+    await kicked
+    const closed = vcpu.run()
+    await sleep(20)
+    handles.close()
+    await closed
+  },
+  'a signal that claims to be of a timer': async () => {
+    const others = caughtSignals()
+    endlessHandles().vcpu.runSync(1)
+    const ours = caughtSignals().filter((signal) => !others.includes(signal))
+    if (ours.length === 0) throw new Error('the addon catches no signal')
+    for (const signal of ours) forgeTimerSignal(signal)
+    await sleep(20)
+  },
   'process.exit() with runs in workers': async () => {
     for (let i = 0; i < 2; i++) await inWorker('endless')
     process.exit(0)
@@ -69,6 +91,22 @@ const stages: Record<string, () => void | Promise<void>> = {
     const { worker } = await inWorker('blocking')
     await worker.terminate()
   },
+}
+
+function caughtSignals(): number[] {
+  const [, mask] = /^SigCgt:\s+(\w+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))!
+  return Array.from({ length: 64 }, (_, bit) => bit + 1).filter(
+    (signal) => ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n,
+  )
+}
+
+/** Has a child send this process a signal whose `siginfo_t` says SI_TIMER, as any process of the same user can. */
+function forgeTimerSignal(signal: number): void {
+  const rtSigqueueinfo = process.arch === 'arm64' ? 138 : 129
+  // si_signo, si_errno, si_code, padding, si_timerid, si_overrun, si_value
+  const siginfo = `my $siginfo = pack('l6 q x96', ${signal}, 0, -2, 0, 1, 0, 0x1234)`
+  const send = `${siginfo}; syscall(${rtSigqueueinfo}, ${process.pid}, ${signal}, $siginfo) == 0 or die $!`
+  execFileSync('perl', ['-e', send])
 }
 
 const workerStages: Record<string, (ready: () => void) => void> = {
