@@ -66,6 +66,7 @@ const entries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STU
 const registers = BigUint64Array.from([...Array.from({ length: 8 }, (_, n) => `x${n}`), 'pc'], encodeRegister)
 const PSTATE = encodeRegister('pstate')
 const AARCH32 = 0x10n
+const EXCEPTION_LEVEL = 0xcn
 
 /** Maps the stub guest's code into a VM: its memory, to be closed with the VM, or `-errno`. */
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
@@ -100,8 +101,8 @@ export function callFromGuest(
   }
   const pstate = vcpu.getOneReg(PSTATE)
   if (typeof pstate === 'number') return pstate
-  // The stub is A64 code.
-  if ((pstate & AARCH32) !== 0n) return -errnos.EOPNOTSUPP
+  // The stub is A64 code, in which hvc and smc are undefined at EL0.
+  if ((pstate & AARCH32) !== 0n || (pstate & EXCEPTION_LEVEL) === 0n) return -errnos.EOPNOTSUPP
   const before = new BigUint64Array(registers.length)
   const errnoOf = new Int32Array(registers.length)
   vcpu.getRegs(registers, before, errnoOf)

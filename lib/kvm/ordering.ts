@@ -1,6 +1,23 @@
 import { errnos } from '../uapi.js'
 
 /**
+ * Outcomes of `KVM_RUN` that come after the freeze. EINTR does even when `immediate_exit` was set; the others are about what the
+ * guest did: EFAULT and EHWPOISON about its memory, ENOSYS about an access outside of it without a syndrome. Every other errno
+ * is given by the preparation before it.
+ */
+const entered: ReadonlySet<number> = new Set([
+  -errnos.EINTR,
+  -errnos.EFAULT,
+  -errnos.EHWPOISON,
+  -errnos.ENOSYS,
+])
+
+/** Whether a run got as far as the guest, by what `KVM_RUN` answered: 0 or `-errno`. */
+export function hasEntered(outcome: number): boolean {
+  return outcome >= 0 || entered.has(outcome)
+}
+
+/**
  * Whether a VM has started. KVM freezes the bitmap firmware registers, the feature ID registers and the SMCCC filter at the
  * first `KVM_RUN` of any vCPU (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`); the flag is the VM's and is
  * never cleared. KVM does not wait for configuration that is under way on other vCPUs: the review of the series that made the bitmap
@@ -26,8 +43,6 @@ export class FirstRun {
   /** `outcome` is what `KVM_RUN` answered: 0 or `-errno`. */
   end(outcome: number): void {
     this.#inFlight--
-    // EINTR comes after the freeze even when `immediate_exit` was set, and EFAULT is a guest's memory fault. Every other
-    // errno is given by the preparation before it.
-    if (outcome >= 0 || outcome === -errnos.EINTR || outcome === -errnos.EFAULT) this.#ran = true
+    if (hasEntered(outcome)) this.#ran = true
   }
 }

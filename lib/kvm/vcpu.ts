@@ -14,7 +14,7 @@ import { Attributes } from './attributes.js'
 import { check, IN_FLIGHT, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest, type Conduit } from './guest-call.js'
-import type { FirstRun } from './ordering.js'
+import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
 
 export interface VcpuInit {
@@ -50,6 +50,8 @@ export class Vcpu implements Disposable {
   readonly #mapStub: () => void
   /** Calls of `run()` that have not settled: one that is refused over another among them. */
   #unsettled = 0
+  /** The last run ended with an access of the guest that KVM finishes at the next one. */
+  #accessPending = false
   #features: readonly VcpuFeature[] = []
 
   /** Vcpus are made by `Vm.createVcpu`. */
@@ -85,7 +87,8 @@ export class Vcpu implements Disposable {
         vcpu: this.id,
         remedy: this.#inFlight
           ? IN_FLIGHT
-          : `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature`,
+          : `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature.` +
+            ` The id is not free again: KVM keeps the vCPU with its VM`,
       })
     }
     this.#features = [...features]
@@ -127,7 +130,8 @@ export class Vcpu implements Disposable {
    *
    * @param functionId w0 of the call; as a `bigint`, x0 with its upper half
    * @param args x1 to x6, what is missing 0
-   * @throws KvmError as `runSync`; `EEXIST` where the VM has other memory or another slot there; `EOPNOTSUPP` in AArch32 state
+   * @throws KvmError as `runSync`; `EEXIST` where the VM has other memory or another slot there; `EOPNOTSUPP` in AArch32 state or at
+   * EL0; `EBUSY` after an exit `mmio` that no run has gone on from
    */
   hypercall(
     functionId: number | bigint,
@@ -135,6 +139,13 @@ export class Vcpu implements Disposable {
     { conduit = 'hvc', timeout = 1000 }: HypercallOptions = {},
   ): HypercallResult {
     this.#refuseInFlight()
+    this.#openPage('KVM_RUN')
+    if (this.#accessPending) {
+      // The next run would finish that access, and with it skip the stub's call.
+      const remedy =
+        'KVM has yet to finish the access of the last exit: respond() to a read, then freeze() or run, then call'
+      throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy })
+    }
     this.#mapStub()
     let exit: Exit | undefined
     const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], (fd) => {
@@ -143,9 +154,11 @@ export class Vcpu implements Disposable {
       return outcome
     })
     if (typeof found === 'number') {
-      const remedy = 'A guest can make calls from AArch64 state, on an initialised vCPU'
+      const remedy = 'A guest can make calls from AArch64 state above EL0, on an initialised vCPU'
       throw kvmError(found, { syscall: 'KVM_GET_ONE_REG', vcpu: this.id, remedy })
     }
+    // That of the stub is finished.
+    if (found.returned) this.#accessPending = false
     const x = found.x as [bigint, bigint, bigint, bigint]
     return found.returned ? { x } : { x, exit: exit! }
   }
@@ -178,18 +191,29 @@ export class Vcpu implements Disposable {
    * @throws KvmError as `runSync`
    */
   freeze(): void {
-    const page = new Uint8Array(this.#fd.runPage)
+    // Of a run in flight the flag is what kick() ends it by.
+    this.#refuseInFlight()
+    const page = new Uint8Array(this.#openPage('KVM_RUN'))
+    const before = page[kvmRun.immediate_exit]!
     page[kvmRun.immediate_exit] = 1
     try {
       this.runSync()
     } finally {
-      page[kvmRun.immediate_exit] = 0
+      page[kvmRun.immediate_exit] = before
     }
   }
 
-  /** Answers an MMIO read: the next run goes on with `value` in the register the guest loads, cut to the access's size. */
+  /**
+   * Answers an MMIO read: the next run goes on with `value` in the register the guest loads, cut to the access's size.
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
   respond(value: bigint): void {
-    new DataView(this.#fd.runPage).setBigUint64(kvmRun.mmio.data, value, true)
+    new DataView(this.#openPage('mmap')).setBigUint64(kvmRun.mmio.data, value, true)
+  }
+
+  /** Whether it can be asked now: it is open, and no run is in flight. */
+  get idle(): boolean {
+    return !this.#inFlight && this.#fd.runPage.byteLength > 0
   }
 
   /** The mapping of `struct kvm_run`, for what `Exit` does not tell. Length 0 after `close()`. */
@@ -249,6 +273,13 @@ export class Vcpu implements Disposable {
     return this.#unsettled > 0
   }
 
+  /** The mapping of `struct kvm_run`, of an open vCPU. */
+  #openPage(syscall: string): ArrayBuffer {
+    const { runPage } = this.#fd
+    if (runPage.byteLength === 0) throw kvmError(-errnos.EBADF, { syscall, vcpu: this.id })
+    return runPage
+  }
+
   #check(outcome: number, syscall: string): number {
     const remedy = outcome === -errnos.EBUSY && this.#inFlight ? IN_FLIGHT : undefined
     return check(outcome, { syscall, vcpu: this.id, remedy })
@@ -271,8 +302,14 @@ export class Vcpu implements Disposable {
   }
 
   #exit(outcome: number): Exit {
+    // A run that was refused, over one in flight or over the vCPU's state, has finished nothing.
+    if (hasEntered(outcome)) this.#accessPending = false
     if (outcome === -errnos.EINTR) return { reason: 'interrupted' }
-    if (outcome >= 0) return decodeExit(new DataView(this.#fd.runPage))
+    if (outcome >= 0) {
+      const exit = decodeExit(new DataView(this.#fd.runPage))
+      this.#accessPending = exit.reason === 'mmio'
+      return exit
+    }
     if (outcome === -errnos.EFAULT || outcome === -errnos.EHWPOISON) {
       // EFAULT and EHWPOISON with this reason are an exit; EFAULT without it is a host mapping that went away.
       const run = new DataView(this.#fd.runPage)
@@ -294,6 +331,11 @@ const runRemedies = new Map<number, string>([
   [errnos.ENXIO, 'Give the GIC its addresses and initialise it before the first run'],
   [errnos.EINVAL, 'A PMU that was asked for needs KVM_ARM_VCPU_PMU_V3_INIT before the first run'],
   [errnos.EBUSY, 'The GIC was given addresses but not initialised'],
+  [
+    errnos.ENOSYS,
+    'The guest accessed memory outside every slot by an instruction that KVM does not take apart (a pair, a vector, with writeback):' +
+      ' enable KVM_CAP_ARM_NISV_TO_USER to have it as an exit',
+  ],
   [errnos.EFAULT, 'The guest touched memory of a slot that is no longer mapped in this process'],
 ])
 

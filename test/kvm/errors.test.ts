@@ -50,7 +50,16 @@ it('says so when a handle is used after close', () => {
   vcpu.close()
   vcpu.close()
   assert.throws(() => vcpu.registers.get('x0'), { code: 'ERR_KVM_CLOSED', syscall: 'KVM_GET_ONE_REG' })
-  assert.throws(() => vcpu.runSync(), { code: 'ERR_KVM_CLOSED' })
+  for (const use of [
+    () => vcpu.runSync(),
+    () => vcpu.freeze(),
+    () => vcpu.respond(1n),
+    () => vcpu.hypercall(0x8400_0000),
+    () => vcpu.registers.read(BigUint64Array.of(0x6030000000100000n)),
+    () => vcpu.registers.write(BigUint64Array.of(0x6030000000100000n), new BigUint64Array(1)),
+  ]) {
+    assert.throws(use, { code: 'ERR_KVM_CLOSED', vcpu: 0 })
+  }
   vm.close()
   assert.throws(() => vm.createVcpu(1), { code: 'ERR_KVM_CLOSED' })
   kvm.close()

@@ -63,6 +63,36 @@ describe('Vcpu.hypercall', () => {
     assert.deepEqual(off, { x: [0n, 0n, 0n, 0n], exit: { reason: 'interrupted' } })
   })
 
+  it('waits for an access of the guest that KVM has yet to finish', () => {
+    const kvm = openKvm(simulator('linux-6.18-cortex-a57'))
+    const vm = kvm.createVm()
+    const vcpu = vm.createVcpu(0)
+    const memory = kvm.createMemory(0x10000)
+    memory.write(0, Uint8Array.of(0x22, 0, 0, 0xf9)) // str x2, [x1]
+    vm.mapMemory(0, { address: 0x10000n, memory })
+    vcpu.registers.set('pc', 0x10000n)
+    vcpu.registers.set('x1', 0x9000000n)
+    assert.equal(vcpu.runSync().reason, 'mmio')
+    assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), {
+      code: 'EBUSY',
+      message: /access of the last exit: respond\(\) to a read, then freeze\(\)/,
+    })
+    vcpu.freeze()
+    assert.equal(vcpu.hypercall(functionIds.SMCCC_VERSION).x[0], 0x10001n)
+    assert.equal(vcpu.hypercall(functionIds.SMCCC_VERSION).x[0], 0x10001n)
+    assert.equal(vcpu.registers.get('pc'), 0x10004n)
+  })
+
+  it('is refused at EL0, where the instructions are undefined', () => {
+    const { vm, vcpu } = guest()
+    vcpu.registers.set('pstate', 0x3c0n)
+    assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), {
+      code: 'EOPNOTSUPP',
+      message: /above EL0/,
+    })
+    assert.equal(vm.started, false)
+  })
+
   it('needs AArch64 state', () => {
     const { vcpu } = guest('linux-6.18-cortex-a57', ['psci-0.2', 'el1-32bit'])
     assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), { code: 'EOPNOTSUPP', message: /AArch64/ })

@@ -31,6 +31,7 @@ const requests: Record<string, (vm: Vm, vcpu: Vcpu) => unknown> = {
   'attributes.get()': (_, { attributes }) => attributes.get(1, 0n, 4),
   'attributes.set()': (_, { attributes }) => attributes.set(1, 0n),
   'runSync()': (_, vcpu) => vcpu.runSync({ timeout: 5 }),
+  'freeze()': (_, vcpu) => vcpu.freeze(),
   'hypercall()': (_, vcpu) => vcpu.hypercall(0x8400_0000),
 }
 

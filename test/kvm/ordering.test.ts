@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { type Kvm, KvmError, openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
+import { errnoName, type Kvm, KvmError, openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
+import { FirstRun } from '../../lib/kvm/ordering.js'
 import { simulator } from '../../lib/simulator/index.js'
+import { errnos, kvmRun } from '../../lib/uapi.js'
 
 function twoVcpus(host = 'linux-6.12-neoverse-n1'): { kvm: Kvm; vm: Vm; first: Vcpu; second: Vcpu } {
   const kvm = openKvm(simulator(host))
@@ -136,4 +138,33 @@ it('needs a vCPU to reach the services', () => {
   const vm = openKvm(simulator('linux-6.12-max')).createVm()
   assert.throws(() => vm.services.elected, KvmError)
   assert.throws(() => vm.services.elect({ std: [] }), /has no vCPU.*Create a vCPU first/)
+})
+
+for (const [outcome, started] of [
+  [0, true],
+  [-errnos.EINTR, true],
+  [-errnos.EFAULT, true],
+  [-errnos.EHWPOISON, true],
+  [-errnos.ENOSYS, true],
+  [-errnos.ENOEXEC, false],
+  [-errnos.EPERM, false],
+  [-errnos.EBUSY, false],
+] as const) {
+  it(`takes a first run that answers ${errnoName(outcome)} for ${started ? 'a start' : 'none'}`, () => {
+    const firstRun = new FirstRun()
+    firstRun.begin()
+    assert.equal(firstRun.started, true)
+    firstRun.end(outcome)
+    assert.equal(firstRun.started, started)
+  })
+}
+
+it('leaves immediate_exit as it was after freeze()', () => {
+  const { first } = twoVcpus()
+  const page = new Uint8Array(first.runPage)
+  for (const flag of [0, 1]) {
+    page[kvmRun.immediate_exit] = flag
+    first.freeze()
+    assert.equal(page[kvmRun.immediate_exit], flag)
+  }
 })
