@@ -3,6 +3,7 @@ import {
   capabilities,
   type Capability,
   deviceTypes,
+  errnos,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
@@ -13,7 +14,7 @@ import {
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
-import { check, kvmError } from './errors.js'
+import { check, KvmError, kvmError } from './errors.js'
 import { mapStub, STUB_ADDRESS, STUB_SLOT } from './guest-call.js'
 import type { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
@@ -76,7 +77,7 @@ export class Vm implements Disposable {
     this.#system = system
     this.#enforceOrdering = enforceOrdering
     this.attributes = new Attributes(fd)
-    this.services = new Services(() => this.vcpus[0], supportedBitmaps)
+    this.services = new Services(() => this.#anyVcpu(), supportedBitmaps)
   }
 
   /** Whether any vCPU has run or is running: what the first run freezes is frozen. */
@@ -96,7 +97,12 @@ export class Vm implements Disposable {
    * @throws KvmError `EEXIST` for an id in use, `EINVAL` beyond `KVM_CAP_MAX_VCPUS`, and as `Vcpu.init`
    */
   createVcpu(id: number, { init = true, ...how }: VcpuInit & { init?: boolean } = {}): Vcpu {
-    const fd = check(this.#fd.createVcpu(id), { syscall: 'KVM_CREATE_VCPU', vcpu: id })
+    const outcome = this.#fd.createVcpu(id)
+    const remedy =
+      outcome === -errnos.EEXIST
+        ? 'KVM keeps a vCPU with its VM, also one that was closed or whose init failed: take another id, or a new VM'
+        : undefined
+    const fd = check(outcome, { syscall: 'KVM_CREATE_VCPU', vcpu: id, remedy })
     const vcpu = new Vcpu(
       fd,
       id,
@@ -164,13 +170,25 @@ export class Vm implements Disposable {
     if (!Object.hasOwn(smcccFilterActions, action)) {
       throw new RangeError(`action is one of ${Object.keys(smcccFilterActions).join(', ')}, not ${action}`)
     }
+    if (this.#enforceOrdering && this.#firstRun.started) {
+      throw new KvmError('EBUSY', undefined, 'the VM has started, which froze its SMCCC filter', {
+        syscall: 'KVM_SET_DEVICE_ATTR',
+        remedy:
+          `Asked to ${action} ${count} functions from ${hex(base)}. Filter calls on a new VM before the first run of any vCPU` +
+          ` (or open KVM with { ordering: 'kernel' } to have the kernel answer)`,
+      })
+    }
     const outcome = this.#fd.setDeviceAttr(
       KVM_ARM_VM_SMCCC_CTRL,
       KVM_ARM_VM_SMCCC_FILTER,
       packSmcccFilter({ base, nr: count, action: smcccFilterActions[action] }),
     )
     if (outcome < 0) {
-      const remedy = `Asked to ${action} ${count} functions from ${hex(base)}; the filter is there from Linux 6.4 on`
+      const why =
+        outcome === -errnos.EBUSY
+          ? 'the first run of any vCPU froze the filter'
+          : 'the filter is there from Linux 6.4 on'
+      const remedy = `Asked to ${action} ${count} functions from ${hex(base)}; ${why}`
       throw kvmError(outcome, { syscall: 'KVM_SET_DEVICE_ATTR', remedy })
     }
     this.#smcccFilter.push({ base, count, action })
@@ -239,11 +257,22 @@ export class Vm implements Disposable {
     this.#fd.close()
   }
 
+  /** A vCPU to reach what is the whole VM's through: one that can be asked now, if there is any. */
+  #anyVcpu(): Vcpu | undefined {
+    return this.vcpus.find(({ idle }) => idle) ?? this.vcpus[0]
+  }
+
   /** The stub guest's memory, on the first call that needs it. */
   #mapStub(): void {
     if (this.#stub !== null) return
+    const stub = mapStub(this.#system, this.#fd)
+    if (stub === -errnos.EBADF) {
+      const remedy =
+        'The Kvm that made this VM is closed, and the first call needs memory from it: close it after the VM'
+      throw kvmError(stub, { syscall: 'memfd_create', remedy })
+    }
     const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
-    this.#stub = check(mapStub(this.#system, this.#fd), { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
+    this.#stub = check(stub, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
   }
 
   [Symbol.dispose](): void {

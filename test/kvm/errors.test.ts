@@ -110,3 +110,13 @@ it('tells what was asked for when memory, a slot or an address space is refused'
   })
   assert.throws(() => memory.read(0xfff0, 32), { code: 'EFAULT', message: /32 bytes at 65520 of 65536/ })
 })
+
+it('tells that the id of a vCPU is used up, by an init that failed too', () => {
+  const vm = openKvm(simulator('linux-6.12-neoverse-n1')).createVm()
+  assert.throws(() => vm.createVcpu(0, { features: ['psci-0.2', 'sve'] }), {
+    code: 'EINVAL',
+    message: /psci-0\.2, sve.*The id is not free again/,
+  })
+  assert.throws(() => vm.createVcpu(0), { code: 'EEXIST', message: /whose init failed: take another id/ })
+  assert.equal(vm.createVcpu(1).id, 1)
+})

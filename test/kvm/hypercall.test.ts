@@ -93,6 +93,16 @@ describe('Vcpu.hypercall', () => {
     assert.equal(vm.started, false)
   })
 
+  it('says so where the Kvm is closed that its memory would come from', () => {
+    const kvm = openKvm(simulator('linux-6.18-cortex-a57'))
+    const vcpu = kvm.createVm().createVcpu(0)
+    kvm.close()
+    assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), {
+      code: 'ERR_KVM_CLOSED',
+      message: /The Kvm that made this VM is closed/,
+    })
+  })
+
   it('needs AArch64 state', () => {
     const { vcpu } = guest('linux-6.18-cortex-a57', ['psci-0.2', 'el1-32bit'])
     assert.throws(() => vcpu.hypercall(functionIds.SMCCC_VERSION), { code: 'EOPNOTSUPP', message: /AArch64/ })

@@ -159,6 +159,18 @@ for (const [outcome, started] of [
   })
 }
 
+it('reaches the services through a vCPU that can be asked', async () => {
+  const { vm, first, second } = twoVcpus()
+  const before = vm.services.elected
+  const flight = first.run()
+  assert.deepEqual(vm.services.elected, before)
+  first.close()
+  await flight
+  assert.deepEqual(vm.services.elected, before)
+  second.close()
+  assert.throws(() => vm.services.elected, { code: 'ERR_KVM_CLOSED' })
+})
+
 it('leaves immediate_exit as it was after freeze()', () => {
   const { first } = twoVcpus()
   const page = new Uint8Array(first.runPage)

@@ -30,3 +30,24 @@ it('leaves a range that no kernel takes to the kernel', () => {
     assert.throws(() => vm.filterCalls({ ...calls, action: 'deny' }), { code: 'EINVAL' })
   }
 })
+
+it('refuses to filter calls once the VM has started, before KVM is asked', () => {
+  const calls: FilteredCalls = { base: 0xc600_0040, count: 2, action: 'deny' }
+  using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+  using vm = kvm.createVm()
+  vm.createVcpu(0).freeze()
+  assert.throws(() => vm.filterCalls(calls), {
+    code: 'EBUSY',
+    errno: undefined,
+    message: /has started.*deny 2 functions from 0xc6000040.*new VM before the first run/,
+  })
+  using asking = openKvm(simulator('linux-6.12-neoverse-n1'), { ordering: 'kernel' })
+  using other = asking.createVm()
+  other.createVcpu(0).freeze()
+  assert.throws(() => other.filterCalls(calls), {
+    code: 'EBUSY',
+    errno: -16,
+    message: /first run.*froze the filter/,
+  })
+  assert.deepEqual([...vm.smcccFilter, ...other.smcccFilter], [])
+})
