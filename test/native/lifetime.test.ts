@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { errnos } from '../../lib/uapi.js'
 import { endlessHandles, hasKvm, opened, openDescriptors } from './handles.js'
+import { endOf } from './stage-end.js'
 
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
@@ -30,32 +29,6 @@ function mappings(): { from: number; to: number }[] {
   return [...lines].map(([, from, to]) => ({ from: parseInt(from!, 16), to: parseInt(to!, 16) }))
 }
 
-/** Skips a test on a machine without a program. */
-function needs(program: string): { skip: string | false } {
-  return { skip: spawnSync(program, ['--version']).error !== undefined && `there is no ${program} here` }
-}
-
-interface End {
-  code: unknown
-  signal: unknown
-  stdout: string
-  stderr: string
-}
-
-/** `wrapper` is a command that starts the command that follows it. */
-function endOf(stage: string, ...wrapper: string[]): Promise<End> {
-  const file = fileURLToPath(new URL('./stages.js', import.meta.url))
-  return new Promise((resolve) => {
-    execFile(
-      'env',
-      [...wrapper, process.execPath, file, stage],
-      { timeout: 120_000, killSignal: 'SIGKILL' },
-      (error, stdout, stderr) =>
-        resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, stdout, stderr }),
-    )
-  })
-}
-
 if (hasKvm) {
   describe('A process ends as it should', () => {
     const stages = [
@@ -74,17 +47,6 @@ if (hasKvm) {
         assert.deepEqual(await endOf(stage), { code: 0, signal: null, stdout: '', stderr: '' })
       })
     }
-
-    const clean: End = { code: 0, signal: null, stdout: '', stderr: '' }
-
-    it('with runs that end where the user has no room for queued signals', needs('prlimit'), async () => {
-      const stage = 'a run that was kicked and one that was closed'
-      assert.deepEqual(await endOf(stage, 'prlimit', '--sigpending=0'), clean)
-    })
-
-    it('with a signal of somebody else that looks like a deadline', needs('perl'), async () => {
-      assert.deepEqual(await endOf('a signal that claims to be of a timer'), clean)
-    })
 
     it('but not before a run has ended that somebody waits for', async () => {
       const stage = 'a run that is still wanted'
