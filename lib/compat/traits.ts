@@ -4,6 +4,7 @@ import { errnoName } from '../kvm/errors.js'
 import {
   arm64Id,
   encodeRegister,
+  decodeRegister,
   fieldMask,
   hex,
   isFeatureIdRegister,
@@ -11,6 +12,7 @@ import {
   registerName,
   registerWidth,
   sizes,
+  timerControls,
   withSize,
 } from '../registers/index.js'
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
@@ -307,7 +309,10 @@ function keptAcrossInit(kvm: SystemFd, type: bigint, { registers, accepts }: Pro
       initialise(vm, vcpu, BASE)
       const changed = registers.filter(({ id, name, value }) => {
         const isVms = isFeatureIdRegister(BigInt(id)) && name !== 'CLIDR_EL1'
-        if (value === null || name === 'pstate' || name.startsWith('KVM_REG_ARM_') || isVms) return false
+        const isFirmware = ['firmware', 'bitmap'].includes(decodeRegister(BigInt(id)).space)
+        // Whether a timer has fired, which its control tells, hangs on the time.
+        const isTimed = value === null || timerControls.has(BigInt(id))
+        if (name === 'pstate' || isFirmware || isTimed || isVms) return false
         const inverse = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
         const others = otherValues(BigInt(value), accepts.get(id)?.nibbles ?? [])
         return [inverse, ...others].some(
