@@ -106,7 +106,8 @@ function forgeTimerSignal(signal: number): void {
   // si_signo, si_errno, si_code, padding, si_timerid, si_overrun, si_value
   const siginfo = `my $siginfo = pack('l6 q x96', ${signal}, 0, -2, 0, 1, 0, 0x1234)`
   const send = `${siginfo}; syscall(${rtSigqueueinfo}, ${process.pid}, ${signal}, $siginfo) == 0 or die $!`
-  execFileSync('perl', ['-e', send])
+  // Without what the sanitizers preload into this process.
+  execFileSync('perl', ['-e', send], { env: { ...process.env, LD_PRELOAD: '' } })
 }
 
 const workerStages: Record<string, (ready: () => void) => void> = {
