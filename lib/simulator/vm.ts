@@ -52,10 +52,11 @@ export class SimulatedVm implements VmFd {
     const most = host.capability('KVM_CAP_MAX_VCPUS')
     if (id >= most || vcpus.size >= most) return -errnos.EINVAL
     if (gic?.initialised) return -errnos.EBUSY
+    // KVM has made a vCPU before it finds that there is one of the same id.
+    this.#state.affinityTable = null
     if (vcpus.has(id)) return -errnos.EEXIST
     const vcpu = new VcpuState(this.#state, id)
     vcpus.set(id, vcpu)
-    this.#state.affinityTable = null
     return new SimulatedVcpu(vcpu)
   }
 

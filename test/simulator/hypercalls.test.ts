@@ -284,6 +284,14 @@ for (const [host, meant] of [
   })
 }
 
+test('a vCPU that is refused for its id, too, lets the first of two with one affinity be meant', () => {
+  const { vm, vcpus } = guestOf(newHost, [['psci-0.2'], OFF])
+  set(vcpus[0]!, 'MPIDR_EL1', get(vcpus[1]!, 'MPIDR_EL1') as bigint)
+  call(vcpus[0]!, 'hvc', BigInt(SMCCC_VERSION))
+  assert.equal(told(vm.createVcpu(1)), 'EEXIST')
+  assert.equal(call(vcpus[0]!, 'hvc', 0xc400_0003n, 1n), '-4 0 0 0')
+})
+
 test('CPU_ON by its SMC32 id cuts the entry to 32 bits', () => {
   const { vcpus } = guestOf(newHost, [['psci-0.2'], OFF])
   assert.equal(call(vcpus[0]!, 'hvc', 0x8400_0003n, (1n << 32n) | 1n, 0x1_0000_1000n, 7n), '0 0 0 0')
