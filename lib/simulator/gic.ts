@@ -104,8 +104,10 @@ export class SimulatedGic implements DeviceFd {
   #setAddress(frame: 'distributor' | 'redistributor', address: bigint): number {
     const isCheckedFirst = this.#vm.host.traits.vgicAddressCheckedFirst === true
     const refusal = isCheckedFirst ? this.#oldRefusal(frame, address) : this.#refusal(frame, address)
-    if (refusal === 0) this.#gic[frame] = address
-    return refusal
+    if (refusal < 0) return refusal
+    this.#gic[frame] = address
+    if (frame === 'redistributor') for (const vcpu of this.#vm.vcpus.values()) vcpu.hasRedistributor = true
+    return 0
   }
 
   #refusal(frame: 'distributor' | 'redistributor', address: bigint): number {

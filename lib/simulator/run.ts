@@ -21,7 +21,7 @@ export function prepareRun(vcpu: VcpuState): number {
   // A kernel that lets a VM live whose GIC is not configured counts the vCPU as run before it looks at anything.
   if (runWithoutVgicInit?.killsVm === false) vcpu.hasRun = true
   if (vm.gic !== null && runWithoutVgicInit !== null) {
-    const refusal = gicRefusal(vm.gic, runWithoutVgicInit.errno)
+    const refusal = gicRefusal(vm, vm.gic, runWithoutVgicInit.errno)
     if (refusal < 0) {
       if (runWithoutVgicInit.killsVm) vm.dead = true
       else vm.gic.destroy()
@@ -36,8 +36,11 @@ export function prepareRun(vcpu: VcpuState): number {
   return 0
 }
 
-function gicRefusal(gic: Gic, withoutAddress: ErrnoName): number {
-  if (gic.distributor === null || gic.redistributor === null) return -errnos[withoutAddress]
+function gicRefusal(vm: VmState, gic: Gic, withoutAddress: ErrnoName): number {
+  const vcpus = [...vm.vcpus.values()]
+  if (gic.distributor === null || !vcpus.every(({ hasRedistributor }) => hasRedistributor)) {
+    return -errnos[withoutAddress]
+  }
   return gic.initialised ? 0 : -errnos.EBUSY
 }
 

@@ -142,6 +142,8 @@ export class VcpuState {
   file: RegisterFile | null = null
   values: bigint[] = []
   sveFinalised = false
+  /** A region of the GIC's redistributors had room for its own, which it keeps when KVM destroys the GIC. */
+  hasRedistributor: boolean
   /** The checks before a vCPU's first run are behind it. */
   hasRun = false
   mpState: number = mpStates.runnable
@@ -166,6 +168,7 @@ export class VcpuState {
   constructor(vm: VmState, id: number) {
     this.vm = vm
     this.id = id
+    this.hasRedistributor = vm.gic !== null && vm.gic.redistributor !== null
     const { scope, interrupts } = vm.host.traits.timers
     this.timerInterrupts = scope === 'vm' ? vm.timerInterrupts : interrupts
   }

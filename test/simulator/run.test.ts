@@ -210,6 +210,17 @@ test('a first run refused over the GIC leaves an old VM a GIC to begin anew with
   assert.equal(told(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
 })
 
+test('vCPUs keep their redistributors when an old VM loses its GIC, and a new one has none', () => {
+  const { vm, vcpu } = start(oldestHost)
+  const gic = made(vm.createDevice(GIC, 0))
+  gic.setDeviceAttr(0, 2n, word64(0x800_0000n))
+  gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))
+  const second = vcpuOf(vm, 1)
+  assert.equal(runOnce(vcpu), 'EBUSY')
+  assert.equal(runOnce(second), 'EBUSY')
+  assert.equal(runOnce(vcpuOf(vm, 2)), 'ENXIO')
+})
+
 test('a device that the host has and the simulator has not can be asked for, and is an error of the simulator’s', () => {
   const vm = vmOf(newHost)
   assert.equal(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 1), 0)
@@ -232,7 +243,7 @@ test('a run that would have to wait loads it too where KVM loads before it looks
     ['load', 0x55n],
     ['guest', 0x5555n],
   ] as const) {
-    const lossyRegisters = { ...oldHost.traits.lossyRegisters!, by }
+    const lossyRegisters = oldHost.traits.lossyRegisters.map((register) => ({ ...register, by }))
     const { vcpu } = start(withTraits(oldHost, { lossyRegisters }))
     set(vcpu, 'AFSR0_EL1', 0x5555n)
     assert.equal(runOnce(vcpu), 'EINTR')
