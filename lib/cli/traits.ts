@@ -26,7 +26,7 @@ const afterRun: Readonly<Record<Traits['idRegisterAfterRun'], string>> = {
   unguarded: 'accepted as before',
 }
 
-const stages: Readonly<Record<NonNullable<Traits['lossyRegisters']>['by'], string>> = {
+const stages: Readonly<Record<Traits['lossyRegisters'][number]['by'], string>> = {
   run: 'a KVM_RUN',
   load: 'a KVM_RUN without immediate_exit',
   guest: 'guest code has run',
@@ -50,8 +50,8 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   changedByVgic: (changes = []) =>
     changes.map(({ name, mask, value }) => [`${name} when a GIC is created`, `bits ${mask} become ${value}`]),
   lossyRegisters: (lossy) =>
-    (lossy?.registers ?? []).map(({ name, kept }) => [
-      `${name} after ${stages[lossy!.by]}`,
+    lossy.map(({ name, by, kept }) => [
+      `${name} after ${stages[by]}`,
       kept === '0x0' ? 'reads 0' : `keeps bits ${kept}`,
     ]),
   workaround2WithoutSsbs: (found) => [

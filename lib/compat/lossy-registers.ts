@@ -2,42 +2,65 @@
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { functionIds } from '../hypercalls/index.js'
 import { callFromGuest } from '../kvm/guest-call.js'
-import { decodeRegister, hex, isFeatureIdRegister, registerWidth } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hex,
+  isFeatureIdRegister,
+  TIMER_ISTATUS,
+  timerControls,
+  U64,
+} from '../registers/index.js'
 import type { ReportedRegister, Traits } from '../report/report.js'
 import type { ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
 import { exitReasons, kvmRun, mpStates } from '../uapi.js'
 import { freeze } from './scratch.js'
 
-type Found = Pick<Traits, 'lossyRegisters'>
-type Stage = NonNullable<Traits['lossyRegisters']>['by']
+const SCTLR_EL1 = encodeRegister('SCTLR_EL1')
+const MMU_ON = 1n
 
-/** Runs a vCPU and reads what has changed. Only to registers that did are all ones written: in others these can hang a guest. */
-export function probeLossyRegisters(kvm: SystemFd, type: bigint, { registers }: ProbedConfiguration): Found {
-  const candidates = registers.filter(({ id, value }) => value !== null && isPlainSystemRegister(BigInt(id)))
-  for (const by of ['run', 'load', 'guest'] as const) {
-    const changed = onStub(kvm, type, (vcpu) => {
-      run(vcpu, by)
-      return candidates.filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
-    })
-    if (changed.length > 0) {
-      return { lossyRegisters: { by, registers: changed.map((register) => kept(kvm, type, register, by)) } }
-    }
-  }
-  return {}
-}
+type LossyRegisters = Traits['lossyRegisters']
+type Stage = LossyRegisters[number]['by']
 
-function kept(
+/** Writes ones to all of them, runs a vCPU and reads what has become of them; then again one by one, as some change others. */
+export function probeLossyRegisters(
   kvm: SystemFd,
   type: bigint,
-  { id, name }: ReportedRegister,
-  by: Stage,
-): { id: string; name: string; kept: string } {
-  return onStub(kvm, type, (vcpu) => {
-    vcpu.setOneReg(BigInt(id), (1n << BigInt(registerWidth(BigInt(id)))) - 1n)
-    run(vcpu, by)
-    return { id, name, kept: hex(vcpu.getOneReg(BigInt(id))) }
+  { registers }: ProbedConfiguration,
+): LossyRegisters {
+  let candidates = registers.filter(({ id, value }) => value !== null && isCandidate(BigInt(id)))
+  return (['run', 'load', 'guest'] as const).flatMap((by) => {
+    const suspects = losses(kvm, type, candidates, by).map(({ register }) => register)
+    const found = suspects.flatMap((register) => losses(kvm, type, [register], by))
+    candidates = candidates.filter((candidate) => !found.some(({ register }) => register === candidate))
+    return found.map(({ register: { id, name }, lost }) => ({ id, name, by, kept: hex(U64 & ~lost) }))
   })
+}
+
+/** Those that a run does not leave as they were written, with the bits that became 0. */
+function losses(
+  kvm: SystemFd,
+  type: bigint,
+  registers: readonly ReportedRegister[],
+  by: Stage,
+): { register: ReportedRegister; lost: bigint }[] {
+  return onStub(kvm, type, (vcpu) => {
+    const get = ({ id }: ReportedRegister): bigint => vcpu.getOneReg(BigInt(id)) as bigint
+    for (const { id } of registers) vcpu.setOneReg(BigInt(id), onesFor(BigInt(id)))
+    const written = registers.map(get)
+    run(vcpu, by)
+    return registers.flatMap((register, index) => {
+      const lost =
+        written[index]! & ~get(register) & ~(timerControls.has(BigInt(register.id)) ? TIMER_ISTATUS : 0n)
+      return lost === 0n ? [] : [{ register, lost }]
+    })
+  })
+}
+
+/** All bits but `SCTLR_EL1.M`: a guest whose MMU is on does not get as far as its call. */
+function onesFor(id: bigint): bigint {
+  return id === SCTLR_EL1 ? U64 & ~MMU_ON : U64
 }
 
 function run(vcpu: VcpuFd, by: Stage): void {
@@ -65,8 +88,7 @@ function runStopped(vcpu: VcpuFd): void {
   vcpu.setMpState(mpStates.runnable)
 }
 
-/** System registers but for the timers', which change by themselves, and feature ID registers, of which other traits tell. */
-function isPlainSystemRegister(id: bigint): boolean {
-  const { space, name } = decodeRegister(id)
-  return space === 'sysreg' && !name.startsWith('KVM_REG_ARM_') && !isFeatureIdRegister(id)
+/** System registers but for feature ID registers, of which other traits tell, and timers' controls; what counts time changes by itself. */
+function isCandidate(id: bigint): boolean {
+  return timerControls.has(id) || (decodeRegister(id).space === 'sysreg' && !isFeatureIdRegister(id))
 }

@@ -141,7 +141,7 @@ export function probeTraits(
     idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
     changedByFirstRun: changedByFirstRun(kvm, type, base),
     changedByVgic: changedByVgic(kvm, type),
-    ...probeLossyRegisters(kvm, type, base),
+    lossyRegisters: probeLossyRegisters(kvm, type, base),
     workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
       // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.

@@ -159,13 +159,10 @@ const traits = v.strictObject({
   /**
    * System registers that come back from the CPU changed, though the guest left them alone: the bits kept of what userspace wrote. `by`
    * tells what loads them into the CPU: every `KVM_RUN` (`run`), one without `immediate_exit`, also of a stopped vCPU (`load`), or one
-   * that executes guest code (`guest`). Absent where all are kept.
+   * that executes guest code (`guest`).
    */
-  lossyRegisters: v.optional(
-    v.strictObject({
-      by: v.picklist(['run', 'load', 'guest']),
-      registers: v.array(v.strictObject({ id: hex64, name: text, kept: hex64 })),
-    }),
+  lossyRegisters: v.array(
+    v.strictObject({ id: hex64, name: text, by: v.picklist(['run', 'load', 'guest']), kept: hex64 }),
   ),
   /** `WORKAROUND_2` of a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared; null where that cannot be or changes nothing. */
   workaround2WithoutSsbs: v.nullable(v.strictObject({ value: hex64, accepted: v.array(hex64) })),

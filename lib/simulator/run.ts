@@ -52,10 +52,8 @@ function narrowIdRegisters(vm: VmState): void {
 
 /** What becomes of registers that are loaded into the CPU, at one of the stages of a run. */
 export function loadRegisters({ vm, values, file }: VcpuState, stage: 'run' | 'load' | 'guest'): void {
-  const lossy = vm.host.traits.lossyRegisters
-  if (lossy?.by !== stage) return
-  for (const { id, kept } of lossy.registers) {
-    const slot = file!.slots.get(BigInt(id))
+  for (const { id, by, kept } of vm.host.traits.lossyRegisters) {
+    const slot = by === stage ? file!.slots.get(BigInt(id)) : undefined
     if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)
   }
 }

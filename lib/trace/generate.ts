@@ -58,6 +58,8 @@ interface GeneratedVm {
   ids: Set<number>
   device: number | null
   features: number
+  /** None of its vCPUs is let run, so that everything can be written to the end. */
+  isOnlyConfigured: boolean
   /** One of its vCPUs has run, or tried to. */
   hasRun: boolean
   /** A run was refused. */
@@ -174,6 +176,10 @@ type Choice = [weight: number, call: (vcpu: GeneratedVcpu) => Call]
 const PSTATE = encodeRegister('pstate')
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const MPIDR_RES1 = 1n << 31n
+/** System registers that do nothing to a guest that does not look at them. */
+const UNUSED_BY_GUEST: ReadonlySet<bigint> = new Set(
+  ['AFSR0_EL1', 'AFSR1_EL1', 'AMAIR_EL1', 'MAIR_EL1', 'PAR_EL1', 'TPIDR_EL1'].map(encodeRegister),
+)
 const DBGVCR32_EL2 = encodeRegister('DBGVCR32_EL2')
 /** Addresses of a GIC's frames. */
 const DISTRIBUTOR = 0x800_0000n
@@ -336,7 +342,7 @@ export class CallGenerator {
         ({ vcpu, ...how }) => ({ op: 'get_one_reg', vcpu, id: hex(this.#id(how)), addr: 'bad' }),
       ],
       [40 * registers, (vcpu) => this.#setAtNull(vcpu)],
-      [12, ({ vcpu }) => ({ op: 'run', vcpu, immediate_exit: true })],
+      [12, (vcpu) => this.#run(vcpu)],
       [4, ({ vcpu }) => this.#list(vcpu)],
       [profile === 'hypercalls' ? 800 : 50 * others, (vcpu) => this.#guestCall(vcpu)],
       [3 * others, () => this.#createVm()],
@@ -347,13 +353,13 @@ export class CallGenerator {
       [8 * others, ({ vm }) => this.#enableCapability(vm)],
       [2 * others, ({ vm: { vm } }) => ({ op: 'writable_masks', vm, range: this.#random.oneIn(4) ? 1 : 0 })],
       [2 * others, ({ vm: { vm } }) => ({ op: 'preferred_target', vm })],
-      [25 * others, (vcpu) => this.#attribute(vcpu)],
+      [35 * others, (vcpu) => this.#attribute(vcpu)],
       [15 * others, ({ vm }) => this.#filter(vm)],
-      [3 * others, ({ vm }) => this.#createDevice(vm)],
+      [5 * others, ({ vm }) => this.#createDevice(vm)],
       [6 * others, ({ vcpu }) => ({ op: 'get_mp_state', vcpu })],
-      [6 * others, ({ vcpu }) => this.#setMpState(vcpu)],
+      [8 * others, ({ vcpu }) => this.#setMpState(vcpu)],
       [5 * others, ({ vcpu }) => ({ op: 'get_vcpu_events', vcpu })],
-      [5 * others, ({ vcpu }) => this.#setEvents(vcpu)],
+      [8 * others, (vcpu) => this.#setEvents(vcpu)],
       [3 * others, ({ vm }) => this.#memory(vm)],
       [1 * others, (vcpu) => this.#close(vcpu)],
     ]
@@ -375,6 +381,7 @@ export class CallGenerator {
       ids: new Set(),
       device: null,
       features: this.#features(),
+      isOnlyConfigured: this.#random.oneIn(4),
       hasRun: false,
       hasFailed: false,
     })
@@ -396,12 +403,20 @@ export class CallGenerator {
     const hasSve = (vm.features & bit('sve')) !== 0
     if (hasSve ? !this.#random.oneIn(4) : isRefusedFirst) this.#next.push(this.#finalizeSve(vcpu))
     if (vm.vcpus.length === 1) this.#next.push(this.#list(vcpu))
-    // Which vCPU is meant shows where several have one affinity, of which not all are on.
-    if (this.#random.oneIn(6)) {
-      const value = hex(MPIDR_RES1 | this.#random.pick([0n, 1n]))
-      this.#next.push({ op: 'set_one_reg', vcpu, id: hex(MPIDR_EL1), value })
-      if (this.#random.oneIn(2)) this.#next.push({ op: 'set_mp_state', vcpu, state: mpStates.stopped })
-    }
+    if (this.#random.oneIn(6)) this.#shareAffinity(added)
+  }
+
+  /** Which vCPU is meant shows where several have one affinity, of which not all are on. */
+  #shareAffinity({ vcpu, vm }: GeneratedVcpu): void {
+    const affinity = this.#random.pick([0n, 1n])
+    this.#next.push({ op: 'set_one_reg', vcpu, id: hex(MPIDR_EL1), value: hex(MPIDR_RES1 | affinity) })
+    const first = vm.vcpus[0]!
+    if (first.vcpu === vcpu || first.isOdd || this.#random.oneIn(3)) return
+    const [off, caller] = this.#random.oneIn(2) ? [vcpu, first.vcpu] : [first.vcpu, vcpu]
+    this.#next.push({ op: 'set_mp_state', vcpu: off, state: mpStates.stopped })
+    if (vm.isOnlyConfigured || this.#random.oneIn(3)) return
+    const args = [BigInt(this.#random.pick(CPU_ON)), affinity]
+    this.#next.push({ op: 'hvc', vcpu: caller, args: args.map(hex) })
   }
 
   #createVm(): Call {
@@ -514,6 +529,16 @@ export class CallGenerator {
     if (ID_REGISTERS.has(id) && this.#random.oneIn(3)) {
       this.#next.push({ op: 'get_one_reg', vcpu: number, id: hex(this.#random.pick(FIRMWARE)) })
     }
+    // The CPU may not hold all of it. Not on a VM that has yet to start, which would then refuse much.
+    if (isHeldByCpu(id) && id !== DBGVCR32_EL2 && vcpu.vm.hasRun && this.#random.oneIn(3)) {
+      const isLoaded = UNUSED_BY_GUEST.has(id) && !vcpu.isOdd
+      this.#next.push(
+        isLoaded
+          ? { op: 'hvc', vcpu: number, args: [hex(BigInt(functionIds.SMCCC_VERSION))] }
+          : { op: 'run', vcpu: number, immediate_exit: true },
+        { op: 'get_one_reg', vcpu: number, id: hex(id) },
+      )
+    }
     return call
   }
 
@@ -617,7 +642,13 @@ export class CallGenerator {
     return { op: 'smccc_filter', vm, base, nr, action: this.#random.below(this.#random.oneIn(6) ? 256 : 3) }
   }
 
-  #guestCall({ vcpu, vm, isOdd }: GeneratedVcpu): Call {
+  #run(on: GeneratedVcpu): Call {
+    return on.vm.isOnlyConfigured ? this.#set(on) : { op: 'run', vcpu: on.vcpu, immediate_exit: true }
+  }
+
+  #guestCall(on: GeneratedVcpu): Call {
+    const { vcpu, vm, isOdd } = on
+    if (vm.isOnlyConfigured) return this.#set(on)
     const args = this.#callArguments()
     const op = this.#random.oneIn(4) ? 'smc' : 'hvc'
     const call: Call = { op, vcpu, args: args.map(hex) }
@@ -656,7 +687,7 @@ export class CallGenerator {
     return { op: 'set_mp_state', vcpu, state: this.#random.pick([...Object.values(mpStates), 0, 1, 7]) }
   }
 
-  #setEvents(vcpu: number): Call {
+  #setEvents({ vcpu, vm, isOdd }: GeneratedVcpu): Call {
     const data = new Uint8Array(64)
     data[0] = this.#random.below(2)
     data[1] = this.#random.below(2)
@@ -664,6 +695,10 @@ export class CallGenerator {
     if (this.#random.oneIn(6)) data[this.#random.below(64)] = 1
     // An external abort makes of the guest what reports do not tell.
     data[2] = 0
+    // Whether a pending SError ends a wait shows in one.
+    if (!isOdd && !vm.isOnlyConfigured && this.#random.oneIn(3)) {
+      this.#next.push({ op: 'hvc', vcpu, args: [hex(BigInt(functionIdOf('PSCI_CPU_SUSPEND')))] })
+    }
     return { op: 'set_vcpu_events', vcpu, data: Buffer.from(data).toString('hex') }
   }
 
@@ -764,9 +799,9 @@ function freeId(taken: ReadonlySet<number>): number {
   for (let id = 0; ; id++) if (!taken.has(id)) return id
 }
 
-/** What a guest runs by, or may be interrupted by: its mode, system registers that are no ID registers, timers. */
+/** What a guest runs by, or may be interrupted by: its mode, most system registers that are no ID registers, timers. */
 function isOddToWrite(id: bigint): boolean {
-  return id === PSTATE || isHeldByCpu(id)
+  return id === PSTATE || (isHeldByCpu(id) && !UNUSED_BY_GUEST.has(id))
 }
 
 /** A system register other than a feature ID register. */

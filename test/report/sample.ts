@@ -52,6 +52,7 @@ export function sampleReport(): Report {
       psciVersions: ['0x2', '0x10000', '0x10001'],
       bitmapAfterRun: 'busy-if-changed',
       idRegisterAfterRun: 'busy-if-changed',
+      lossyRegisters: [],
       workaround2WithoutSsbs: null,
       firmwareWidthChecked: true,
       setReadsValueFirst: { systemRegister: true, unknownSpace: true },
