@@ -11,6 +11,9 @@ import {
   registerField,
   registerWidth,
   sizes,
+  TIMER_ISTATUS,
+  timerControls,
+  timerCounters,
   U64,
   withSize,
 } from '../registers/index.js'
@@ -259,8 +262,7 @@ export class CallGenerator {
         break
       case 'get_one_reg':
         if (typeof outcome.value === 'string') {
-          this.#vcpu(call.vcpu).values.set(BigInt(call.id), BigInt(outcome.value))
-          this.#seen.set(BigInt(call.id), BigInt(outcome.value))
+          this.#learnValue(this.#vcpu(call.vcpu), BigInt(call.id), BigInt(outcome.value))
         }
         break
       case 'set_one_reg':
@@ -285,6 +287,14 @@ export class CallGenerator {
         if (outcome.ret === 0 && call.flags === 0) this.#learnDevice(this.#vm(call.vm), call.device)
         break
     }
+  }
+
+  /** Not what tells the time, which would make other calls of the same seed. */
+  #learnValue({ values }: GeneratedVcpu, id: bigint, value: bigint): void {
+    if (timerCounters.has(id)) return
+    const timeless = timerControls.has(id) ? value & ~TIMER_ISTATUS : value
+    values.set(id, timeless)
+    this.#seen.set(id, timeless)
   }
 
   #learnRun(vm: GeneratedVm, { errno }: Outcome): void {

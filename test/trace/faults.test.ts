@@ -9,7 +9,7 @@ import { errnos, exitReasons } from '../../lib/uapi.js'
 import { fuzz } from '../../lib/trace/index.js'
 import { altered, open } from './backends.js'
 
-/** Calls within which every fault must show: several times what the rarest takes. What timers show makes no two runs the same. */
+/** Calls within which every fault must show: several times what the rarest takes, as other calls may come to be made. */
 const OPERATIONS = 300_000
 
 const hex = (name: string): string => `0x${encodeRegister(name).toString(16)}`
