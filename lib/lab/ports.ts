@@ -99,7 +99,8 @@ export class Feed {
     for (let start = 0; start < bytes.length; start += largestFrame) {
       const frame = bytes.subarray(start, start + largestFrame)
       this.#port.write(`${frame.length}\n`)
-      if (!this.#port.write(frame)) {
+      const isRoomLeft = this.#port.write(frame)
+      if (!isRoomLeft && !this.#source.isPaused()) {
         this.#source.pause()
         this.#port.once('drain', this.#resume)
       }

@@ -75,6 +75,19 @@ describe('a command in the lab', () => {
     assert.equal(String(none.stdout), '0\n')
   })
 
+  it('gets megabytes of input that were given at once, and Node.js warns of nothing', async () => {
+    const warnings: Error[] = []
+    const warned = (warning: Error): unknown => warnings.push(warning)
+    process.on('warning', warned)
+    try {
+      const { stdout } = await lab.run(['wc', '-c'], { stdin: Buffer.alloc(16 << 20) })
+      assert.equal(String(stdout), `${16 << 20}\n`)
+      assert.deepEqual(warnings, [])
+    } finally {
+      process.off('warning', warned)
+    }
+  })
+
   it('may write megabytes, quickly or to a slow reader', async () => {
     const script =
       'process.stdout.write(Array.from({ length: 40000 }, (_, index) => `${index}\\n`.padStart(64)).join(""))'
