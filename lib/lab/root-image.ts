@@ -31,7 +31,8 @@ export async function ensureRootImage(
   for (const content of contents) hash.update(content)
   const name = join('roots', `${hash.digest('hex').slice(0, 16)}.cpio`)
   if (existsSync(cachePath(name))) {
-    await utimes(cachePath(name), new Date(), new Date())
+    // A filled cache serves even where it cannot be written; only that it was used is then not noted.
+    await utimes(cachePath(name), new Date(), new Date()).catch(() => {})
     return cachePath(name)
   }
   return await withCacheLock(async () => {
