@@ -5,8 +5,7 @@ import {
   hasAArch32,
   isAArch32IdRegister,
   registerFields,
-  TIMER_ISTATUS,
-  timerControls,
+  withoutIstatus,
 } from '../registers/index.js'
 import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
@@ -83,7 +82,7 @@ function diffRegisters(a: Report, b: Report): Difference[] {
     }
     if (inA.value === inB.value || inA.value === null || inB.value === null) return []
     const [valueA, valueB] = [BigInt(inA.value), BigInt(inB.value)]
-    if (timerControls.has(id) && (valueA ^ valueB) === TIMER_ISTATUS) return []
+    if (withoutIstatus(id, valueA) === withoutIstatus(id, valueB)) return []
     if (!hasFieldsOfItsOwn(id)) return [{ kind: 'register', name, a: inA.value, b: inB.value }]
     const fields = differingFields(id, valueA, valueB)
     return fields.map((field) => ({

@@ -7,9 +7,9 @@ import {
   encodeRegister,
   hex,
   isFeatureIdRegister,
-  TIMER_ISTATUS,
   timerControls,
   U64,
+  withoutIstatus,
 } from '../registers/index.js'
 import type { ReportedRegister, Traits } from '../report/report.js'
 import type { ProbedConfiguration } from './configurations.js'
@@ -51,8 +51,7 @@ function losses(
     const written = registers.map(get)
     run(vcpu, by)
     return registers.flatMap((register, index) => {
-      const lost =
-        written[index]! & ~get(register) & ~(timerControls.has(BigInt(register.id)) ? TIMER_ISTATUS : 0n)
+      const lost = withoutIstatus(BigInt(register.id), written[index]! & ~get(register))
       return lost === 0n ? [] : [{ register, lost }]
     })
   })

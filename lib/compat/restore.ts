@@ -8,9 +8,8 @@ import {
   registerName,
   registerWidth,
   setClearPairs,
-  TIMER_ISTATUS,
-  timerControls,
   timerCounters,
+  withoutIstatus,
 } from '../registers/index.js'
 import { capabilities } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
@@ -386,6 +385,5 @@ const PATIENCE = 1n << 42n
 
 function isSame(id: bigint, value: bigint, reads: bigint): boolean {
   if (timerCounters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
-  if (timerControls.has(id)) return (value & ~TIMER_ISTATUS) === (reads & ~TIMER_ISTATUS)
-  return value === reads
+  return withoutIstatus(id, value) === withoutIstatus(id, reads)
 }

@@ -43,4 +43,4 @@ export {
   UnknownRegisterError,
 } from './register.js'
 export { systemRegisterId, type SystemRegisterParts } from './sysregs.js'
-export { TIMER_ISTATUS, timerControls, timerCounters } from './timers.js'
+export { TIMER_ISTATUS, timerControls, timerCounters, withoutIstatus } from './timers.js'

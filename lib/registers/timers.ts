@@ -43,6 +43,11 @@ export const timerControls = idsOf('_CTL')
 /** The bit of a timer's control that only tells whether the time has come. */
 export const TIMER_ISTATUS = 4n
 
+/** A register's value but for that bit, where the register is a timer's control. */
+export function withoutIstatus(id: bigint, value: bigint): bigint {
+  return timerControls.has(id) ? value & ~TIMER_ISTATUS : value
+}
+
 export function timerDescription({ content, encoding }: { content: string; encoding: string }): string {
   return content === encoding
     ? `holds ${content}`

@@ -11,10 +11,9 @@ import {
   registerField,
   registerWidth,
   sizes,
-  TIMER_ISTATUS,
-  timerControls,
   timerCounters,
   U64,
+  withoutIstatus,
   withSize,
 } from '../registers/index.js'
 import {
@@ -292,7 +291,7 @@ export class CallGenerator {
   /** Not what tells the time, which would make other calls of the same seed. */
   #learnValue({ values }: GeneratedVcpu, id: bigint, value: bigint): void {
     if (timerCounters.has(id)) return
-    const timeless = timerControls.has(id) ? value & ~TIMER_ISTATUS : value
+    const timeless = withoutIstatus(id, value)
     values.set(id, timeless)
     this.#seen.set(id, timeless)
   }

@@ -46,10 +46,10 @@ async function ratiosToC(): Promise<void> {
     for (let round = 0; round < ROUNDS; round++) {
       runs.push({ library: await measure('node', 'dist/test/bench/kvm.js'), c: await measure('./kvm') })
     }
-    const least = (whose: 'library' | 'c', what: keyof Costs): number =>
+    const best = (whose: 'library' | 'c', what: keyof Costs): number =>
       Math.min(...runs.map((costs) => costs[whose][what]))
-    const ratio = (what: keyof Costs): number => least('library', what) / least('c', what)
-    const cost = (what: keyof Costs): string => `${least('library', what)} ns, C ${least('c', what)} ns`
+    const ratio = (what: keyof Costs): number => best('library', what) / best('c', what)
+    const cost = (what: keyof Costs): string => `${best('library', what)} ns, C ${best('c', what)} ns`
     const [batch, get, exits] = [ratio('batch'), ratio('get'), 1 / ratio('exit')]
     print(
       `batch read of the register list (${cost('batch')})`,
@@ -89,9 +89,8 @@ function processorTime(...what: string[]): number {
   return (user! + system!) * 1000
 }
 
-/** Of several rounds the best, since a neighbour on the same core adds to it. */
-function best(measure: () => number): number {
-  return Math.min(...Array.from({ length: ROUNDS }, measure))
+function rounds(measure: () => number): number {
+  return median(Array.from({ length: ROUNDS }, measure))
 }
 
 await ratiosToC()
@@ -103,8 +102,8 @@ for (let round = 0; round < 3; round++) {
 const boot = median(boots) / 1000
 print('lab run to the first line of node inside', `${boot.toFixed(1)} s`, '≤ 8 s', boot <= 8)
 
-const bare = best(() => processorTime('-e', '0'))
-const probe = best(() => processorTime(command, 'probe', '--simulate', 'linux-6.12-neoverse-n1')) - bare
+const bare = rounds(() => processorTime('-e', '0'))
+const probe = rounds(() => processorTime(command, 'probe', '--simulate', 'linux-6.12-neoverse-n1')) - bare
 print(
   'probe of a simulated host, processor time over node -e 0',
   `${probe.toFixed(0)} ms`,
@@ -114,7 +113,7 @@ print(
 
 const entry = new URL('dist/bundle/index.js', packageRoot).href
 const imported =
-  best(() => processorTime('--input-type=module', '-e', `import ${JSON.stringify(entry)}`)) - bare
+  rounds(() => processorTime('--input-type=module', '-e', `import ${JSON.stringify(entry)}`)) - bare
 print(
   'import of the library, processor time over node -e 0',
   `${imported.toFixed(0)} ms`,
