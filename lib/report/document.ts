@@ -110,15 +110,15 @@ export function parseDocument<T>(json: string, source: string, format: DocumentF
 export function parseDocumentJson(json: string, source: string, noun: string): unknown {
   if (json.length > MAX_BYTES)
     throw new FormatError(source, '$', `is larger than any ${noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`)
-  if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
   return parseJson(json, source)
 }
 
 /**
  * `JSON.parse` of text of a known length; `source` is what its errors call it.
- * @throws FormatError for what is no JSON
+ * @throws FormatError for what is empty or no JSON
  */
 export function parseJson(json: string, source: string): unknown {
+  if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
   try {
     return JSON.parse(json) as unknown
   } catch (error) {

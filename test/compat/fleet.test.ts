@@ -152,12 +152,16 @@ describe('the hosts of a fleet', () => {
     mkdirSync(join(directory, 'folder.json'), { recursive: true })
     spawnSync('mkfifo', [join(directory, 'pipe.json')])
     symlinkSync('nowhere', join(directory, 'dangling.json'))
+    writeFileSync(join(directory, 'empty.json'), '')
     writeFileSync(join(directory, 'good.json'), line('linux-6.1-max'))
     const fleet = readFleet(directory)
     assert.deepEqual(counts(fleet), [1])
     assert.deepEqual(
       fleet.errors.map(({ message }) => message),
-      [`${join(directory, 'dangling.json')}: cannot be read (ENOENT)`],
+      [
+        `${join(directory, 'dangling.json')}: cannot be read (ENOENT)`,
+        `${join(directory, 'empty.json')}: is empty`,
+      ],
     )
   })
 

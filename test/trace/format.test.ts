@@ -19,7 +19,7 @@ import { HEAD, temporaryFile } from './files.js'
 
 describe('a trace’s head', () => {
   for (const [text, path, problem] of [
-    ['', '$', /is not JSON/],
+    ['', '$', /is empty$/],
     ['[]', '$.trace', /is not a trace/],
     ['null', '$.trace', /is not a trace/],
     ['{"trace":"strace"}', '$.trace', /is not a trace/],
