@@ -118,11 +118,11 @@ export function parseDocumentJson(json: string, source: string, noun: string): u
  * @throws FormatError for what is empty or no JSON
  */
 export function parseJson(json: string, source: string): unknown {
-  if (json.trim() === '') throw new FormatError(source, '$', 'is empty')
   try {
     return JSON.parse(json) as unknown
   } catch (error) {
-    throw new FormatError(source, '$', `is not JSON: ${(error as Error).message}`)
+    const problem = json.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`
+    throw new FormatError(source, '$', problem)
   }
 }
 
