@@ -216,6 +216,14 @@ export class CallGenerator {
 
   /** The next call. */
   call(): Call {
+    for (;;) {
+      const call = this.#choose()
+      const isRun = call.op === 'run' || call.op === 'hvc' || call.op === 'smc'
+      if (!isRun || !this.#vcpu(call.vcpu).vm.isOnlyConfigured) return call
+    }
+  }
+
+  #choose(): Call {
     const decided = this.#next.shift()
     if (decided !== undefined) return decided
     if (this.#vms.length === 0) return this.#createVm()
@@ -351,7 +359,7 @@ export class CallGenerator {
         ({ vcpu, ...how }) => ({ op: 'get_one_reg', vcpu, id: hex(this.#id(how)), addr: 'bad' }),
       ],
       [40 * registers, (vcpu) => this.#setAtNull(vcpu)],
-      [12, (vcpu) => this.#run(vcpu)],
+      [12, ({ vcpu }) => ({ op: 'run', vcpu, immediate_exit: true })],
       [4, ({ vcpu }) => this.#list(vcpu)],
       [profile === 'hypercalls' ? 800 : 50 * others, (vcpu) => this.#guestCall(vcpu)],
       [3 * others, () => this.#createVm()],
@@ -423,7 +431,7 @@ export class CallGenerator {
     if (first.vcpu === vcpu || first.isOdd || this.#random.oneIn(3)) return
     const [off, caller] = this.#random.oneIn(2) ? [vcpu, first.vcpu] : [first.vcpu, vcpu]
     this.#next.push({ op: 'set_mp_state', vcpu: off, state: mpStates.stopped })
-    if (vm.isOnlyConfigured || this.#random.oneIn(3)) return
+    if (this.#random.oneIn(3)) return
     const args = [BigInt(this.#random.pick(CPU_ON)), affinity]
     this.#next.push({ op: 'hvc', vcpu: caller, args: args.map(hex) })
   }
@@ -651,13 +659,7 @@ export class CallGenerator {
     return { op: 'smccc_filter', vm, base, nr, action: this.#random.below(this.#random.oneIn(6) ? 256 : 3) }
   }
 
-  #run(on: GeneratedVcpu): Call {
-    return on.vm.isOnlyConfigured ? this.#set(on) : { op: 'run', vcpu: on.vcpu, immediate_exit: true }
-  }
-
-  #guestCall(on: GeneratedVcpu): Call {
-    const { vcpu, vm, isOdd } = on
-    if (vm.isOnlyConfigured) return this.#set(on)
+  #guestCall({ vcpu, vm, isOdd }: GeneratedVcpu): Call {
     const args = this.#callArguments()
     const op = this.#random.oneIn(4) ? 'smc' : 'hvc'
     const call: Call = { op, vcpu, args: args.map(hex) }
@@ -696,7 +698,7 @@ export class CallGenerator {
     return { op: 'set_mp_state', vcpu, state: this.#random.pick([...Object.values(mpStates), 0, 1, 7]) }
   }
 
-  #setEvents({ vcpu, vm, isOdd }: GeneratedVcpu): Call {
+  #setEvents({ vcpu, isOdd }: GeneratedVcpu): Call {
     const data = new Uint8Array(64)
     data[0] = this.#random.below(2)
     data[1] = this.#random.below(2)
@@ -705,7 +707,7 @@ export class CallGenerator {
     // An external abort makes of the guest what reports do not tell.
     data[2] = 0
     // Whether a pending SError ends a wait shows in one.
-    if (!isOdd && !vm.isOnlyConfigured && this.#random.oneIn(3)) {
+    if (!isOdd && this.#random.oneIn(3)) {
       this.#next.push({ op: 'hvc', vcpu, args: [hex(BigInt(functionIdOf('PSCI_CPU_SUSPEND')))] })
     }
     return { op: 'set_vcpu_events', vcpu, data: Buffer.from(data).toString('hex') }
