@@ -1,7 +1,7 @@
-# The native addon. Built by `node native/build.mjs`; not part of the published package, which carries prebuilds.
+# The native addon. Built by `node tools/build-addon.mjs`; not part of the published package, which carries prebuilds.
 {
   'variables': {
-    # Warnings fail our own builds (native/build.mjs passes -Dwarnings_as_errors=1). They do not fail others': a newer
+    # Warnings fail our own builds (tools/build-addon.mjs passes -Dwarnings_as_errors=1). They do not fail others': a newer
     # compiler than ours finds new ones.
     'warnings_as_errors%': 0,
   },

@@ -1,5 +1,5 @@
 /**
- * Runs the compiled tests of folders, `node dist/test/run.js cli compat`; without any all but those of real/. Options go to Node.
+ * Runs the compiled tests of folders, `node dist/test/run.js cli compat`; without any all but those of lab-kernels/. Options go to Node.
  * Node itself takes patterns of files only from version 21 on, and of a folder named test it runs every file.
  */
 import { spawnSync } from 'node:child_process'
@@ -11,7 +11,9 @@ const folders = words.filter((word) => !word.startsWith('--'))
 
 function isWanted(file: string): boolean {
   const [folder] = file.split('/') as [string]
-  return file.endsWith('.test.js') && (folders.length === 0 ? folder !== 'real' : folders.includes(folder))
+  return (
+    file.endsWith('.test.js') && (folders.length === 0 ? folder !== 'lab-kernels' : folders.includes(folder))
+  )
 }
 
 const files = readdirSync(import.meta.dirname, { recursive: true, encoding: 'utf8' }).filter(isWanted)

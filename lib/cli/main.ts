@@ -31,22 +31,22 @@ Environment:
 
 /** In the order of the help. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  probe: async () => (await import('./probe.js')).probeCommand(),
-  show: async () => (await import('./show.js')).showCommand(),
-  decode: async () => (await import('./decode.js')).decodeCommand(),
-  hosts: async () => (await import('./hosts.js')).hostsCommand(),
-  baseline: async () => (await import('./baseline.js')).baselineCommand(),
-  apply: async () => (await import('./apply.js')).applyCommand(),
-  fleet: async () => (await import('./fleet.js')).fleetCommand(),
-  trace: async () => (await import('./trace.js')).traceCommand(),
-  capture: async () => (await import('./capture.js')).captureCommand(),
-  check: async () => (await import('./check.js')).checkCommand(),
-  diff: async () => (await import('./diff.js')).diffCommand(),
-  census: async () => (await import('./census.js')).censusCommand(),
-  conformance: async () => (await import('./conformance.js')).conformanceCommand(),
-  export: async () => (await import('./export.js')).exportCommand(),
-  import: async () => (await import('./import.js')).importCommand(),
-  lab: async () => (await import('./lab.js')).labCommand(),
+  probe: async () => (await import('./commands/probe.js')).probeCommand(),
+  show: async () => (await import('./commands/show.js')).showCommand(),
+  decode: async () => (await import('./commands/decode.js')).decodeCommand(),
+  hosts: async () => (await import('./commands/hosts.js')).hostsCommand(),
+  baseline: async () => (await import('./commands/baseline.js')).baselineCommand(),
+  apply: async () => (await import('./commands/apply.js')).applyCommand(),
+  fleet: async () => (await import('./commands/fleet.js')).fleetCommand(),
+  trace: async () => (await import('./commands/trace.js')).traceCommand(),
+  capture: async () => (await import('./commands/capture.js')).captureCommand(),
+  check: async () => (await import('./commands/check.js')).checkCommand(),
+  diff: async () => (await import('./commands/diff.js')).diffCommand(),
+  census: async () => (await import('./commands/census.js')).censusCommand(),
+  conformance: async () => (await import('./commands/conformance.js')).conformanceCommand(),
+  export: async () => (await import('./commands/export.js')).exportCommand(),
+  import: async () => (await import('./commands/import.js')).importCommand(),
+  lab: async () => (await import('./commands/lab.js')).labCommand(),
 }
 
 async function program(): Promise<Command> {

@@ -1,7 +1,7 @@
 import { accessSync, constants, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
-import { writeFileAtomically } from '../report/write.js'
+import { writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]

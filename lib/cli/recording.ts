@@ -1,4 +1,4 @@
-import { type Draft, openDraft } from '../report/write.js'
+import { type Draft, openDraft } from '../documents/write.js'
 import { type TraceEntry, TraceWriter } from '../trace/index.js'
 import { cannotWrite } from './output.js'
 

@@ -1,7 +1,7 @@
 /** What a VM is made with: the options that say so, and the VM that `capture` writes down and `check` moves. */
 import { InvalidArgumentError, Option } from 'commander'
-import { captureHost, type CaptureHostOptions } from '../compat/capture.js'
-import type { State } from '../compat/state.js'
+import { captureHost, type CaptureHostOptions } from '../migration/capture.js'
+import type { State } from '../migration/state.js'
 import { type PsciVersion, psciVersions, type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
 import { type Election, KvmError, openKvm } from '../kvm/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../uapi.js'

@@ -4,7 +4,7 @@ import {
   parseDocument,
   readDocument,
   refuseDuplicateIds,
-} from './document.js'
+} from '../documents/document.js'
 import { reportSchema, type Report } from './report.js'
 
 /** The format `kvm-arm64/report`. */

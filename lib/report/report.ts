@@ -18,7 +18,7 @@ import {
   type ErrnoName,
   type VcpuFeature,
 } from '../uapi.js'
-import { hex, hex64, host, int32, text } from './entries.js'
+import { hex, hex64, host, int32, text } from '../documents/entries.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself answers, as `vm.services` names them. */

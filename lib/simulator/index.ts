@@ -1,4 +1,3 @@
 /** KVM answered in TypeScript from a recorded report. */
 export { simulatorBackend } from './backend.js'
 export { SimulatorError, type SimulatorErrorCode } from './errors.js'
-export { builtInHosts, builtInReport, simulator } from './hosts.js'

@@ -5,8 +5,8 @@
  * VMs, vCPUs, devices and memories are numbered by the trace, each kind from 0, and no number is used again before a `reset`.
  */
 import * as v from 'valibot'
-import { checkShape, FormatError, parseJson } from '../report/document.js'
-import { hex, hex64, int32, uint32 } from '../report/entries.js'
+import { checkShape, FormatError, parseJson } from '../documents/document.js'
+import { hex, hex64, int32, uint32 } from '../documents/entries.js'
 import { registerWidth } from '../registers/index.js'
 
 const bytes = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))

@@ -1,8 +1,6 @@
-/** Sequences of ioctls: recorded, replayed, and invented to tell two backends apart. */
+/** Sequences of ioctls, recorded and replayed. */
 export { describeAnswers, describeCall } from './describe.js'
 export type { Call, CallOf, Op, Outcome, TraceEntry, TraceHead } from './format.js'
-export { type FuzzFinding, fuzz, type FuzzOptions } from './fuzz.js'
-export { type Profile, profiles } from './generate.js'
 export { Player } from './player.js'
 export { readTrace, type Trace } from './read.js'
 export { recordingBackend } from './record.js'

@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs'
-import { FormatError, unreadable } from '../report/document.js'
-import { readLines } from '../report/lines.js'
+import { FormatError, unreadable } from '../documents/document.js'
+import { readLines } from '../documents/lines.js'
 import { parseEntry, parseHead, type TraceEntry, type TraceHead } from './format.js'
 
 /** Bytes of the longest line a trace may have: a list of 65536 registers is shorter. */

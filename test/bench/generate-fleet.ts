@@ -5,8 +5,8 @@
  */
 import { writeSync } from 'node:fs'
 import type { Report } from '../../lib/report/report.js'
-import { builtInReport } from '../../lib/simulator/index.js'
-import { recordedHosts } from '../real/lab-hosts.js'
+import { builtInReport } from '../../lib/hosts/index.js'
+import { recordedHosts } from '../lab-kernels/lab-hosts.js'
 
 const models = recordedHosts.filter(({ cpu }) => cpu === 'neoverse-n1').map(({ name }) => builtInReport(name))
 

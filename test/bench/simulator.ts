@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Kvm, openKvm } from '../../lib/kvm/index.js'
 import { encodeRegister } from '../../lib/registers/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 import { formatTrace, readTrace, replay, type TraceEntry } from '../../lib/trace/index.js'
 
 const HOST = 'linux-6.12-max'

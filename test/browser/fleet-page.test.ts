@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64 } from '../cli/run.js'
 import { Page } from './chromium.js'
 

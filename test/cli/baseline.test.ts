@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { readBaseline } from '../../lib/compat/baseline/format.js'
+import { readBaseline } from '../../lib/fleet/baseline/format.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-baseline-'))

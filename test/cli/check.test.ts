@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { readState } from '../../lib/compat/state.js'
-import type { MoveVerdict } from '../../lib/compat/verdict.js'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { readState } from '../../lib/migration/state.js'
+import type { MoveVerdict } from '../../lib/migration/verdict.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-check-'))

@@ -3,10 +3,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { parseCpuTemplate } from '../../lib/compat/interchange/firecracker.js'
+import { parseCpuTemplate } from '../../lib/interchange/firecracker.js'
 import { readReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
-import { gravitonFile } from '../compat/interchange/graviton.js'
+import { gravitonFile } from '../interchange/graviton.js'
 import { kvmArm64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-'))

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, shell } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-fleet-cli-'))
@@ -16,7 +16,7 @@ const lines = ['linux-7.2-max', 'linux-6.18-max', 'linux-7.2-max', 'linux-5.10-m
   JSON.stringify({ name: `node-${index}`, report: builtInReport(host) }),
 )
 writeFileSync(reports, `${lines.join('\n')}\n`)
-const recorded = fileURLToPath(new URL('lib/simulator/hosts', packageRoot))
+const recorded = fileURLToPath(new URL('lib/hosts/recorded', packageRoot))
 
 interface Found {
   hosts: number

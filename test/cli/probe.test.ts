@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { parseReport, readReport } from '../../lib/report/read.js'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const HOST = 'linux-6.12-neoverse-n1'

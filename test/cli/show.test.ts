@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { parseReport } from '../../lib/report/read.js'
-import { builtInHosts, builtInReport } from '../../lib/simulator/index.js'
+import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
 import { badReports } from '../report/bad-input.js'
 import { kvmArm64 } from './run.js'
 

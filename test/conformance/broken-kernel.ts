@@ -1,6 +1,6 @@
 /** Kernels with a fault each: a simulated host some of whose calls are answered otherwise. */
 import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
-import { altered } from '../trace/backends.js'
+import { altered } from '../fuzz/backends.js'
 
 type Method = (...args: never[]) => unknown
 /** By method, what answers in its place: `real` is the method itself, `this` what it belongs to. */

@@ -7,7 +7,7 @@ import {
   selectChecks,
   type Verdict,
 } from '../../lib/conformance/index.js'
-import { builtInHosts, builtInReport, simulator } from '../../lib/simulator/index.js'
+import { builtInHosts, builtInReport, simulator } from '../../lib/hosts/index.js'
 
 const all = checkGroups.flatMap(({ title, checks }) => checks.map((check) => ({ title, ...check })))
 

@@ -5,7 +5,7 @@ import type { VcpuFd } from '../../lib/backend.js'
 import { checkGroups, conformance } from '../../lib/conformance/index.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
-import { builtInReport, simulator } from '../../lib/simulator/index.js'
+import { builtInReport, simulator } from '../../lib/hosts/index.js'
 import { errnos, exitReasons, type ErrnoName } from '../../lib/uapi.js'
 import { breakBackend, type Fault, type Faults, wrap } from './broken-kernel.js'
 

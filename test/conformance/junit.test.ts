@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { type CheckResult, conformance, junitXml } from '../../lib/conformance/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 import { parseXml } from './xml.js'
 
 function resultWith(properties: Partial<CheckResult>): CheckResult {

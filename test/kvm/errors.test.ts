@@ -3,7 +3,7 @@ import { it } from 'node:test'
 import type { Backend, SystemFd } from '../../lib/backend.js'
 import { kernelBackend } from '../../lib/kernel/index.js'
 import { openKvm } from '../../lib/kvm/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 
 /** A backend whose `open` answers as told. */
 function opening(outcome: SystemFd | number): Backend {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { functionIds } from '../../lib/hypercalls/index.js'
 import { openKvm, STUB_ADDRESS, STUB_SLOT, type Vcpu, type Vm } from '../../lib/kvm/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
 
 function guest(

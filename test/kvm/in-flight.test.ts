@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 
 const refusal = { code: 'EBUSY', message: /A run is in flight on this vCPU: await it, or kick\(\) first/ }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { errnoName, type Kvm, KvmError, openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
 import { FirstRun } from '../../lib/kvm/ordering.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 import { errnos, kvmRun } from '../../lib/uapi.js'
 
 function twoVcpus(host = 'linux-6.12-neoverse-n1'): { kvm: Kvm; vm: Vm; first: Vcpu; second: Vcpu } {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
-import { builtInHosts, simulator } from '../../lib/simulator/index.js'
+import { builtInHosts, simulator } from '../../lib/hosts/index.js'
 
 const hosts = builtInHosts()
 const hostsWithBitmaps = hosts.filter((host) => !host.startsWith('linux-5.10'))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { type FilteredCalls, openKvm } from '../../lib/kvm/index.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 
 for (const [what, calls, message] of [
   ['an action there is not', { action: 'drop' }, 'action is one of handle, deny, forward, not drop'],

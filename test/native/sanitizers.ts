@@ -1,5 +1,5 @@
 /**
- * Runs the addon's tests with AddressSanitizer and UBSan: here, with what `native/build.mjs --sanitize` built, or with `--lab`
+ * Runs the addon's tests with AddressSanitizer and UBSan: here, with what `tools/build-addon.mjs --sanitize` built, or with `--lab`
  * in a real arm64 kernel, with what `--sanitize-arm64` built. The process that loads such an addon has to have the sanitizers'
  * libraries from the start, since the executable is Node's own.
  */

@@ -52,7 +52,7 @@ describe('the packed package', () => {
       'dist/bundle/fleet-page.js',
       'dist/bundle/fleet-page.css',
       ...schemas.map(([, file]) => file),
-      'lib/simulator/hosts/linux-6.12-neoverse-n1.json',
+      'lib/hosts/recorded/linux-6.12-neoverse-n1.json',
     ]) {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }

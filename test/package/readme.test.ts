@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { exitStatus } from '../../lib/cli/exit.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { builtInHosts } from '../../lib/simulator/index.js'
+import { builtInHosts } from '../../lib/hosts/index.js'
 import { kvmArm64 } from '../cli/run.js'
 import { manifest } from './pack.js'
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { packageRoot } from '../../lib/package-root.js'
-import { jsonSchemas } from './json-schema.js'
+import { jsonSchemas } from '../../tools/json-schema.js'
 
 for (const { file, text } of jsonSchemas) {
   test(`${file} is the schema the readers use (npm run schema writes it)`, () => {

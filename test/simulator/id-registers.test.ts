@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { capabilities } from '../../lib/uapi.js'
 import {
   get,

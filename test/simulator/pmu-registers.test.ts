@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { builtInReport } from '../../lib/simulator/index.js'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { get, runOnce, set, start, vcpuOf, vmOf } from './fixture.js'
 
 const withPmu = ['psci-0.2', 'pmu-v3'] as const

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { probe } from '../../lib/compat/probe.js'
+import { probe } from '../../lib/probe/probe.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { checkReport, parseReport } from '../../lib/report/read.js'
-import { builtInHosts, builtInReport, simulatorBackend } from '../../lib/simulator/index.js'
+import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
+import { simulatorBackend } from '../../lib/simulator/index.js'
 import { newHost, oldestHost, oldHost } from './fixture.js'
-import { seedV6 } from './seed-v6.js'
+import { seedV6 } from '../hosts/seed-v6.js'
 
 test('fixtures are reports', () => {
   for (const report of [oldestHost, oldHost, newHost]) checkReport(report, report.host.release)

@@ -1,20 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { FormatError } from '../../lib/report/document.js'
+import { FormatError } from '../../lib/documents/document.js'
 import { formatEntry, parseEntry, parseHead } from '../../lib/trace/format.js'
-import {
-  type Call,
-  fuzz,
-  Player,
-  readTrace,
-  recordingBackend,
-  type TraceEntry,
-} from '../../lib/trace/index.js'
-import { CallGenerator } from '../../lib/trace/generate.js'
-import { Random } from '../../lib/trace/random.js'
-import { simulator } from '../../lib/simulator/index.js'
-import { open } from './backends.js'
+import { type Call, Player, readTrace, recordingBackend, type TraceEntry } from '../../lib/trace/index.js'
+import { fuzz } from '../../lib/fuzz/index.js'
+import { CallGenerator } from '../../lib/fuzz/generate.js'
+import { Random } from '../../lib/fuzz/random.js'
+import { simulator } from '../../lib/hosts/index.js'
+import { open } from '../fuzz/backends.js'
 import { HEAD, temporaryFile } from './files.js'
 
 describe('a trace’s head', () => {

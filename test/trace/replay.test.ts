@@ -7,7 +7,7 @@ import type { SystemFd } from '../../lib/backend.js'
 import { callFromGuest, type Conduit, mapStub } from '../../lib/kvm/guest-call.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { simulator } from '../../lib/simulator/index.js'
+import { simulator } from '../../lib/hosts/index.js'
 import {
   type Call,
   describeAnswers,
@@ -20,7 +20,7 @@ import {
   replay,
   type TraceEntry,
 } from '../../lib/trace/index.js'
-import { open } from './backends.js'
+import { open } from '../fuzz/backends.js'
 import { HEAD, temporaryFile } from './files.js'
 
 const HOST = 'linux-6.12-max'

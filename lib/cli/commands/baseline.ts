@@ -1,0 +1,171 @@
+import { Command } from 'commander'
+import { baseline, type NamedReport } from '../../fleet/baseline/baseline.js'
+import type { Baseline, Unreconciled } from '../../fleet/baseline/format.js'
+import { meaningOf } from '../../registers/differing-fields.js'
+import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../../hypercalls/index.js'
+import { type Field, registerFields } from '../../registers/index.js'
+import { formatDocument } from '../../documents/write.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { probedReportOf } from '../host.js'
+import { checkOutput, paint, print, writeOutput } from '../output.js'
+import { properties, table } from '../view/table.js'
+import { count } from '../view/text.js'
+import { parseFeatures } from '../vm.js'
+
+interface Flags {
+  output?: string
+  features?: VcpuFeature[]
+  json?: boolean
+}
+
+/** `kvm-arm64 baseline`: the greatest configuration that all of some hosts can show a guest. */
+export function baselineCommand(): Command {
+  return new Command('baseline')
+    .description('work out the greatest guest-visible configuration that every one of some hosts can provide')
+    .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or this: the machine it runs on')
+    .option('-o, --output <file>', 'write the baseline to a file, whole or not at all')
+    .option(
+      '--features <list>',
+      'vCPU features to have beside psci-0.2, separated by commas; without it, of PMU, SVE and pointer authentication those all can share',
+      parseFeatures,
+    )
+    .option('--json', 'print the baseline instead of a summary')
+    .addHelpText(
+      'after',
+      `
+Services, the version of PSCI, the fields of the ID registers, SVE vector lengths and features: of each the most that no host has to
+make up, within what KVM lets be written there. What cannot be reconciled is told with the hosts that cause it, and so are the groups
+of hosts that can. A VM configured by the baseline of such a group (kvm-arm64 apply) can be restored on every host of it.
+
+Exit status: 1 if something cannot be reconciled; the baseline is printed and written all the same.
+
+Examples:
+  kvm-arm64 baseline a.json b.json -o fleet.json
+  kvm-arm64 baseline linux-6.18-max linux-7.2-max --json`,
+    )
+    .action(run)
+}
+
+function run(reports: string[], { output, features, json }: Flags): void {
+  checkOutput(output)
+  const found = baselineOf(
+    [...new Set(reports)].map((name) => ({ name, report: probedReportOf(name) })),
+    features,
+  )
+  const text = formatDocument(found)
+  if (output !== undefined) writeOutput(output, text)
+  if (json) process.stdout.write(text)
+  else print(summary(found))
+  if (found.unreconciled.length > 0) process.exitCode = exitStatus.negative
+}
+
+function baselineOf(hosts: readonly NamedReport[], features: VcpuFeature[] | undefined): Baseline {
+  try {
+    return baseline(hosts, features === undefined ? {} : { features })
+  } catch (error) {
+    if (error instanceof RangeError) throw new CommandError(error.message, exitStatus.negative)
+    throw error
+  }
+}
+
+function summary(found: Baseline): string {
+  const { hosts, unreconciled, classes } = found
+  const shared = unreconciled.length === 0
+  return [
+    paint('bold', `Baseline of ${count(hosts.length, 'host')}`),
+    properties([
+      ['vCPU features', found.features.join(' ')],
+      ...found.withoutFeatures.map(({ feature, reason, hosts: lacking }): [string, string] => [
+        `without ${feature}`,
+        lacking.length === 0 ? reason : `${reason}: ${names(lacking)}`,
+      ]),
+      ...optional('to enable', found.capabilities.join(' ')),
+      ['PSCI', found.psciVersion === null ? 'none in common' : decodePsciVersion(BigInt(found.psciVersion))],
+      ...optional('vector lengths', found.vectorLengths ?? ''),
+      ['address space', `${found.ipaSize} bits`],
+      ['ID registers', `${found.idRegisters.length}; others: ${found.registers.length}`],
+    ]),
+    ...(found.bitmaps.length === 0
+      ? ['', '  None of these hosts has bitmap firmware registers: no service can be hidden.']
+      : [
+          '',
+          table(
+            ['register', 'value', 'services', 'without the register'],
+            found.bitmaps.map(({ id, name, value, absentOn }) => [
+              name,
+              value,
+              servicesInBitmap(serviceBitmapOf(BigInt(id))!.group, BigInt(value)).join(' ') || 'none',
+              names(absentOn),
+            ]),
+          ),
+        ]),
+    '',
+    shared
+      ? paint('green', 'All reconciled: a VM so configured goes from any of these hosts to any other.')
+      : paint('bold', `Not reconciled: ${unreconciled.length}`),
+    ...(shared ? [] : [table(['register', 'field', 'on hosts'], conflictRows(unreconciled))]),
+    ...(shared
+      ? []
+      : [
+          '',
+          paint('bold', 'Can be reconciled among themselves'),
+          ...classes.filter((group) => group.length > 1).map((group) => `  ${group.join(' ')}`),
+          `  each with itself alone: ${classes.filter((group) => group.length === 1).join(' ') || 'none'}`,
+        ]),
+  ].join('\n')
+}
+
+/** Registers that the same hosts lack go in one row. */
+function conflictRows(unreconciled: readonly Unreconciled[]): string[][] {
+  const lists = new Map<string, string[]>()
+  const rows: string[][] = []
+  for (const { kind, id, name, fields, found } of unreconciled) {
+    if (kind !== 'absent') {
+      if (kind === 'value' && fields.length > 0) {
+        for (const field of fields) rows.push([name, field, byField(BigInt(id), field, found)])
+      } else {
+        rows.push([
+          name,
+          fields.join(' '),
+          found.map(({ value, hosts }) => `${value}: ${names(hosts)}`).join('; '),
+        ])
+      }
+      continue
+    }
+    const lacking = `absent: ${names(found.find(({ value }) => value === 'absent')?.hosts ?? [])}`
+    const list = lists.get(lacking)
+    if (list === undefined) lists.set(lacking, [name])
+    else list.push(name)
+  }
+  for (const [lacking, registers] of lists) {
+    const more = registers.length > 1 ? ` and ${registers.length - 1} more` : ''
+    rows.push([`${registers[0]}${more}`, '', lacking])
+  }
+  return rows
+}
+
+/** Which hosts have what in a field, or in bits without a name, `7:4`. */
+function byField(id: bigint, name: string, found: Unreconciled['found']): string {
+  const field = registerFields(id).find((candidate) => candidate.name === name) ?? bitsNamed(name)
+  const groups = new Map<string, string[]>()
+  for (const { value, hosts } of found) {
+    const content = meaningOf(field, BigInt(value))
+    groups.set(content, [...(groups.get(content) ?? []), ...hosts])
+  }
+  return [...groups].map(([content, hosts]) => `${content}: ${names(hosts)}`).join('; ')
+}
+
+function bitsNamed(name: string): Field {
+  const [last, first] = name.split(':').map(Number) as [number, number]
+  return { name, lsb: first, width: last - first + 1, signed: false, meanings: new Map() }
+}
+
+function names(hosts: readonly string[]): string {
+  const more = hosts.length > 4 ? ` and ${hosts.length - 4} more` : ''
+  return `${hosts.slice(0, 4).join(' ')}${more}`
+}
+
+function optional(name: string, content: string): [string, string][] {
+  return content === '' ? [] : [[name, content]]
+}

@@ -1,0 +1,93 @@
+import { Command, Option } from 'commander'
+import { census, type CensusCall } from '../../probe/census.js'
+import { discoveries } from '../../probe/probe.js'
+import { type PsciVersion, psciVersions } from '../../hypercalls/index.js'
+import { type Election, KvmError, openKvm } from '../../kvm/index.js'
+import { hex } from '../../registers/index.js'
+import { censusTable } from '../view/census-table.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { hostOf, simulateOption } from '../host.js'
+import { print, printJson, withProgress } from '../output.js'
+import { parseElection } from '../vm.js'
+
+interface Flags {
+  elect?: Election
+  psci?: PsciVersion
+  simulate?: string
+  json?: boolean
+}
+
+/** `kvm-arm64 census`: what a guest can really discover. */
+export function censusCommand(): Command {
+  return new Command('census')
+    .description('call every known hypercall from inside a guest, and tell what it can really discover')
+    .option(
+      '--elect <list>',
+      'let the guest find these services alone, separated by commas, or none; without it, those a fresh VM has',
+      parseElection,
+    )
+    .addOption(
+      new Option('--psci <version>', 'version of PSCI; without it, the newest of the host').choices(
+        psciVersions,
+      ),
+    )
+    .addOption(simulateOption())
+    .option('--json', 'print every call instead of those that found something')
+    .addHelpText(
+      'after',
+      `
+A guest made for it calls every function known here and the ids beside each, by hvc and by smc, and asks with
+SMCCC_ARCH_FEATURES, TRNG_FEATURES, PV_TIME_FEATURES and PSCI_FEATURES about every function. What is answered
+NOT_SUPPORTED is not told apart from what does not exist: the guest cannot either.
+
+Exit status: 1 if the host does not offer what is to be elected, 3 if there is no arm64 KVM.
+
+Examples:
+  kvm-arm64 census                                      of this host
+  kvm-arm64 census --elect pv-time,features             of a guest that may find two services
+  kvm-arm64 census --simulate linux-6.1-max --psci 0.2  of a simulated host`,
+    )
+    .action(run)
+}
+
+function run({ elect, psci, simulate, json }: Flags): void {
+  const { backend, label } = hostOf(simulate)
+  using kvm = openKvm(backend)
+  const calls = withProgress(`Calling from a guest of ${label}`, () => {
+    try {
+      return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
+    } catch (error) {
+      const isRefused = error instanceof RangeError || (error instanceof KvmError && error.code === 'EINVAL')
+      throw isRefused ? new CommandError(error.message, exitStatus.negative) : error
+    }
+  })
+  if (json) printJson(calls.map(toJson))
+  else print(foundText(label, calls))
+}
+
+/** Function ids and values as everywhere in JSON: `0x…` strings. */
+function toJson(call: CensusCall): object {
+  const { functionId, argument, x } = call
+  return {
+    ...call,
+    functionId: hex(functionId),
+    argument: hex(argument),
+    x: x && x.map(hex),
+    exit:
+      call.exit &&
+      JSON.parse(
+        JSON.stringify(call.exit, (_, value: unknown) => (typeof value === 'bigint' ? hex(value) : value)),
+      ),
+  }
+}
+
+function foundText(host: string, calls: readonly CensusCall[]): string {
+  const found = discoveries(calls)
+  return [
+    host,
+    '',
+    censusTable(found),
+    '',
+    `  ${found.length} of ${calls.length} calls found something; all others are NOT_SUPPORTED.`,
+  ].join('\n')
+}

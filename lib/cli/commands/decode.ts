@@ -1,0 +1,91 @@
+import { Command } from 'commander'
+import { functionNamed, type HypercallFunction, nearestFunctionNames } from '../../hypercalls/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hex,
+  nearestNames,
+  UnknownRegisterError,
+} from '../../registers/index.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { type Explained, explainFunction, explainRegister, explanation } from '../view/explain.js'
+import { print, printJson } from '../output.js'
+
+/** `kvm-arm64 decode`: what a register id, a name or a hypercall's function id stands for. */
+export function decodeCommand(): Command {
+  return new Command('decode')
+    .description('explain register ids, names and hypercall function ids')
+    .argument('<what...>', 'ids (0x6030000000160000), names (ID_AA64PFR0_EL1), function ids (0x84000050)')
+    .option('--value <hex>', 'also decode this value of the register')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Numbers of up to 32 bits, hexadecimal with 0x or decimal, are function ids of hypercalls, longer ones register ids.
+
+Exit status: 2 for a name that is unknown. A number is taken apart also where no kernel is known to give it a meaning, and this is
+said.
+
+Examples:
+  kvm-arm64 decode 0x6030000000160000
+  kvm-arm64 decode ID_AA64PFR0_EL1 --value 0x1100000011111112
+  kvm-arm64 decode 0x84000050 TRNG_RND64 --json`,
+    )
+    .action((arguments_: string[], { value, json }: { value?: string; json?: boolean }) => {
+      const problems: string[] = []
+      const explained = arguments_.flatMap((argument) => {
+        try {
+          return explain(argument, value, arguments_.length)
+        } catch (error) {
+          if (!(error instanceof RangeError)) throw error
+          problems.push(error.message)
+          return []
+        }
+      })
+      if (problems.length > 0) {
+        throw new CommandError(problems.join('\n'), exitStatus.usage)
+      }
+      if (json) printJson(explained)
+      else print(explained.map(explanation).join('\n\n'))
+    })
+}
+
+/** @throws RangeError naming the argument, when it stands for nothing or the value is not one of it */
+function explain(argument: string, value: string | undefined, count: number): Explained[] {
+  const found = lookUp(argument)
+  if (value === undefined) return found.map((what) => describe(what, undefined))
+  if (count > 1) throw new RangeError(`--value belongs to a single register, not to ${count} arguments`)
+  const register = found.find((what) => typeof what === 'bigint')
+  if (register === undefined) throw new RangeError(`"${argument}" is a hypercall, which has no --value`)
+  const { name, width } = decodeRegister(register)
+  if (!/^0x[0-9a-f]+$/i.test(value))
+    throw new RangeError(`--value "${value}" is no number: 0x and hexadecimal digits`)
+  const bits = BigInt(value)
+  if (bits >> BigInt(width) !== 0n)
+    throw new RangeError(`--value ${value} does not fit the ${width} bits of ${name}`)
+  return [describe(register, bits)]
+}
+
+/** Registers as ids, functions as numbers. PSCI_VERSION and the workarounds are both. */
+function lookUp(argument: string): (bigint | number)[] {
+  const given = argument.trim()
+  const text = /^\d+$/.test(given) ? hex(BigInt(given)) : given
+  if (/^0x0*[0-9a-f]{1,8}$/i.test(text)) return [Number(text)]
+  const hypercall: HypercallFunction | undefined = functionNamed(text)
+  try {
+    const id = encodeRegister(text)
+    return hypercall === undefined ? [id] : [id, hypercall.id]
+  } catch (error) {
+    if (hypercall !== undefined) return [hypercall.id]
+    if (!(error instanceof UnknownRegisterError) || text.toLowerCase().startsWith('0x')) throw error
+    const nearest = nearestNames(text, [...error.nearest, ...nearestFunctionNames(text)], (name) =>
+      name.replace(/^KVM_REG_ARM_/, ''),
+    )
+    const hint = nearest.length === 0 ? '' : `; did you mean ${nearest.join(', ')}?`
+    throw new RangeError(`No arm64 register or hypercall is called "${argument}"${hint}`, { cause: error })
+  }
+}
+
+function describe(what: bigint | number, value: bigint | undefined): Explained {
+  return typeof what === 'bigint' ? explainRegister(what, value) : explainFunction(what)
+}

@@ -1,0 +1,38 @@
+import { Command } from 'commander'
+import { type Difference, diffReports } from '../../report/diff.js'
+import { probedReportOf } from '../host.js'
+import { print, printJson } from '../output.js'
+import { table } from '../view/table.js'
+
+/** `kvm-arm64 diff`: what differs between two hosts. */
+export function diffCommand(): Command {
+  return new Command('diff')
+    .description('tell what differs between two hosts, by field, without a verdict')
+    .argument('<a>', 'a name of `kvm-arm64 hosts`, a report, or `this` machine')
+    .argument('<b>', 'likewise')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Registers are those of a vCPU with psci-0.2 alone. AArch32 ID registers do not count where a host has no AArch32. Whether a VM can go
+from one to the other is another question: kvm-arm64 check.
+
+Exit status: 0 also where they differ; 3 if there is no arm64 KVM for \`this\`.
+
+Examples:
+  kvm-arm64 diff linux-6.1-max linux-7.2-max
+  kvm-arm64 diff host.json this --json`,
+    )
+    .action(run)
+}
+
+function run(a: string, b: string, { json }: { json?: boolean }): void {
+  const differences = diffReports(probedReportOf(a), probedReportOf(b))
+  if (json) printJson(differences)
+  else if (differences.length === 0) print(`${a} and ${b} show the same`)
+  else print(table(['what', 'name', 'field', a, b], differences.map(row)))
+}
+
+function row({ kind, name, field, a, b }: Difference): string[] {
+  return [kind, name, field ?? '', a ?? 'no such register', b ?? 'no such register']
+}

@@ -1,0 +1,192 @@
+import { existsSync } from 'node:fs'
+import { basename } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Baseline, baselineFormat, checkBaseline } from '../../fleet/baseline/format.js'
+import { baselineConfiguration } from '../../interchange/baseline.js'
+import { guestConfiguration, type GuestConfiguration } from '../../interchange/configuration.js'
+import type { Emitted } from '../../interchange/emitted.js'
+import { firecrackerTemplate } from '../../interchange/firecracker.js'
+import { kubevirtSelectors } from '../../interchange/kubevirt.js'
+import { labelNamespace, nfdFeatures, refuseNamespace } from '../../interchange/nfd.js'
+import { prometheusMetrics } from '../../interchange/prometheus.js'
+import { qemuCpuOption, type QemuVersion, qemuVersions } from '../../interchange/qemu.js'
+import { KvmError, openKvm } from '../../kvm/index.js'
+import { readJson } from '../../documents/document.js'
+import { builtInHosts, simulator } from '../../hosts/index.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { reportOf } from '../host.js'
+import { checkOutput, note, printJson, writeOutput } from '../output.js'
+import { parseFeatures } from '../vm.js'
+
+interface Flags {
+  to: Target
+  output?: string
+  features?: VcpuFeature[]
+  namespace: string
+  expire: number
+  json?: boolean
+}
+
+const ofQemus = qemuVersions.map((version) => `qemu@${version}` as const)
+const targets = ['firecracker', 'qemu', ...ofQemus, 'nfd', 'kubevirt', 'prometheus'] as const
+
+type Target = (typeof targets)[number]
+
+/** `kvm-arm64 export`: a host as other tools want it told. */
+export function exportCommand(): Command {
+  return new Command('export')
+    .description('write what other tools read: CPU templates, options, labels, metrics')
+    .argument(
+      '<report...>',
+      'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',
+    )
+    .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
+    .option('-o, --output <file>', 'write to a file, whole or not at all; --json is printed all the same')
+    .option(
+      '--features <list>',
+      'firecracker, qemu: vCPU features of the guest beside psci-0.2, separated by commas',
+      parseFeatures,
+    )
+    .option(
+      '--namespace <name>',
+      'nfd, kubevirt: DNS name in front of labels',
+      parseNamespace,
+      labelNamespace,
+    )
+    .option('--expire <hours>', 'nfd: when labels go that were not written anew', parseHours, 24)
+    .option('--json', 'print JSON: the text, and what it cannot say')
+    .addHelpText(
+      'after',
+      `
+Formats:
+  firecracker   a custom CPU template that pins features, PSCI version, services and ID registers
+  qemu          the option -cpu of the newest QEMU known; ${ofQemus.join(' and ')} of these
+  nfd           a file for features.d of Kubernetes' Node Feature Discovery
+  kubevirt      affinity and selectors, in YAML, on the labels of nfd
+  prometheus    metrics for the textfile collector of node_exporter
+
+What the format has no words for is told on stderr.
+
+Examples:
+  kvm-arm64 export baseline.json --to firecracker -o template.json
+  kvm-arm64 export host.json --to nfd -o /etc/kubernetes/node-feature-discovery/features.d/kvm-arm64
+  kvm-arm64 export a.json b.json --to kubevirt
+  kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
+    )
+    .action((sources: string[], flags: Flags, command: Command) => {
+      refuseForeignOptions(flags.to, command)
+      run(sources, flags)
+    })
+}
+
+/** The formats each option is for; all others leave it unread. */
+const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
+  features: (to) => to === 'firecracker' || to.startsWith('qemu'),
+  namespace: (to) => to === 'nfd' || to === 'kubevirt',
+  expire: (to) => to === 'nfd',
+}
+
+function refuseForeignOptions(to: Target, command: Command): void {
+  for (const [option, isFor] of Object.entries(optionsOf)) {
+    if (command.getOptionValueSource(option) !== 'cli' || isFor(to)) continue
+    const others = targets.filter((target) => !target.includes('@') && isFor(target)).join(' and ')
+    throw new CommandError(
+      `--${option} is for --to ${others}, and --to ${to} has no use for it`,
+      exitStatus.usage,
+    )
+  }
+}
+
+function run(sources: string[], flags: Flags): void {
+  const [source, ...others] = sources as [string, ...string[]]
+  if (others.length > 0 && flags.to !== 'kubevirt') {
+    throw new CommandError(
+      `--to ${flags.to} takes one report, and ${sources.length} are given`,
+      exitStatus.usage,
+    )
+  }
+  if (flags.to === 'nfd' && flags.output !== undefined && basename(flags.output).startsWith('.')) {
+    throw new CommandError(
+      `${flags.output}: Node Feature Discovery reads no file whose name starts with a dot`,
+      exitStatus.usage,
+    )
+  }
+  checkOutput(flags.output)
+  const { text, inexpressible } =
+    flags.to === 'kubevirt'
+      ? kubevirtSelectors(
+          sources.map((each) => reportOf(each)),
+          { namespace: flags.namespace },
+        )
+      : emitters[flags.to](source, flags)
+  if (flags.json) {
+    if (flags.output !== undefined) writeOutput(flags.output, text)
+    printJson({ to: flags.to, text, inexpressible })
+    return
+  }
+  writeOutput(flags.output, text)
+  for (const what of inexpressible) note(`not in it: ${what}`)
+}
+
+type Emitter = (source: string, flags: Flags) => Emitted
+
+const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, Emitter>> = {
+  firecracker: (source, flags) => firecrackerTemplate(configurationOf(source, flags)),
+  qemu: (source, flags) => qemuCpuOption(configurationOf(source, flags)),
+  ...(Object.fromEntries(
+    qemuVersions.map((version): [string, Emitter] => [
+      `qemu@${version}`,
+      (source, flags) => qemuCpuOption(configurationOf(source, flags), version),
+    ]),
+  ) as Record<`qemu@${QemuVersion}`, Emitter>),
+  nfd: (source, { namespace, expire }) =>
+    nfdFeatures(reportOf(source), { namespace, expires: new Date(Date.now() + expire * 60 * 60 * 1000) }),
+  prometheus: (source) => prometheusMetrics(reportOf(source)),
+}
+
+function configurationOf(source: string, { features }: Flags): GuestConfiguration {
+  const baseline = baselineIn(source)
+  if (baseline !== undefined) {
+    if (features === undefined) return baselineConfiguration(baseline)
+    throw new CommandError(
+      `${source} is a baseline, whose features are ${baseline.features.join(', ')}: --features is for reports`,
+      exitStatus.usage,
+    )
+  }
+  const wanted: readonly VcpuFeature[] = features ?? ['psci-0.2']
+  using kvm = openKvm(simulator(reportOf(source)))
+  try {
+    return guestConfiguration(kvm, wanted)
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error
+    throw new CommandError(
+      `${source} has no vCPU with the features ${wanted.join(', ')} (${error.code})`,
+      exitStatus.negative,
+    )
+  }
+}
+
+/** What a file holds, if it is a baseline. */
+function baselineIn(source: string): Baseline | undefined {
+  if (builtInHosts().includes(source) || !existsSync(source)) return undefined
+  const data = readJson(source, 'report or baseline')
+  const { literal } = baselineFormat.schema.entries.format
+  return (data as { format?: unknown } | null)?.format === literal ? checkBaseline(data, source) : undefined
+}
+
+function parseNamespace(text: string): string {
+  try {
+    refuseNamespace(text)
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+  return text
+}
+
+function parseHours(text: string): number {
+  const hours = Number(text)
+  if (!(hours > 0 && hours <= 24 * 366))
+    throw new InvalidArgumentError('A number of hours, up to a year, is due.')
+  return hours
+}

@@ -1,0 +1,182 @@
+import { Command } from 'commander'
+import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
+import { type HostClass, readFleet } from '../../fleet/classes.js'
+import type { NamedReport } from '../../fleet/baseline/baseline.js'
+import { vmmRules } from '../../migration/vmm/names.js'
+import { builtInHosts, builtInReport } from '../../hosts/index.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { type FleetJson, fleetJson } from '../fleet-page/fleet-json.js'
+import { fleetPage } from '../fleet-page/fleet-page.js'
+import { reportOf } from '../host.js'
+import { checkOutput, note, paint, print, withProgress, writeOutput } from '../output.js'
+import { table } from '../view/table.js'
+import { count } from '../view/text.js'
+
+interface Flags {
+  vmm: string
+  whatIf?: string
+  html?: string
+  json?: boolean
+}
+
+/** `kvm-arm64 fleet`: which hosts are alike, and who can move where. */
+export function fleetCommand(): Command {
+  return new Command('fleet')
+    .description(
+      'read the reports of a fleet: which hosts are alike, who can move where, and what keeps them apart',
+    )
+    .argument(
+      '<reports>',
+      'a report, a file with one on each line, a directory of report files (*.json), or - for standard input',
+    )
+    .option('--vmm <name>', 'whose rules decide what stops a move', 'strict')
+    .option(
+      '--what-if <host>',
+      'what another kernel would open or close: a report of a host that has it, a name of `kvm-arm64 hosts`, or what several of those begin with, as linux-6.18',
+    )
+    .option('--html <file>', 'write a page with the matrix of moves and the reasons')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+A line is a report as \`probe --json | jq -c\` prints it, or {"name": "node-17", "report": …} to have hosts told by their names. Equal hosts
+are one class; what they have in common is parsed once. Moves are predicted: a fresh VM of one class is restored on a simulation of the
+other. Of more than ${MAX_COMPARED} classes those with most hosts are compared.
+
+What is no report, or tells of a host that cannot be simulated, is told on stderr with its file or line, and the others are analysed all
+the same.
+
+Exit status: 2 if anything could not be read or simulated.
+
+Examples:
+  kvm-arm64 fleet reports/ --html fleet.html
+  for h in $(cat hosts); do ssh $h kvm-arm64 probe --backend kernel --json | jq -c --arg n $h '{name: $n, report: .}'; done | kvm-arm64 fleet -
+  kvm-arm64 fleet reports.ndjson --what-if linux-6.18`,
+    )
+    .action(run)
+}
+
+function run(source: string, { vmm, whatIf, html, json }: Flags): void {
+  checkOutput(html)
+  const rules = rulesOf(vmm)
+  const upgrades = whatIf === undefined ? [] : upgradesOf(whatIf)
+  const fleet = withProgress(`Reading ${source}`, () => readFleet(source))
+  for (const { message } of fleet.errors) note(message)
+  const untold = fleet.faulty - fleet.errors.length
+  if (untold > 0) note(`and ${untold} more that could not be read`)
+  if (fleet.faulty > 0) process.exitCode = exitStatus.usage
+  if (fleet.hosts === 0) return
+  const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, () =>
+    analyseFleet(fleet, { rules, whatIf: upgrades }),
+  )
+  for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
+  if (analysis.errors.length > 0) process.exitCode = exitStatus.usage
+  if (analysis.classes.length === 0) return
+  if (upgrades.length > 0 && analysis.upgrades.length === 0) {
+    note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
+  }
+  const found = fleetJson(fleet, analysis)
+  if (html !== undefined) writeOutput(html, fleetPage(found, `Moves between ${count(found.hosts, 'host')}`))
+  if (json) process.stdout.write(`${JSON.stringify(found)}\n`)
+  else print(summary(found))
+}
+
+/** Which hosts a message about the first of a class is about beside it. */
+function alsoOn({ hosts, names: [name] }: HostClass): string {
+  const others = hosts > 1 ? [`and ${count(hosts - 1, 'host')} like it`] : []
+  const hostNames = [...(name === undefined ? [] : [name]), ...others].join(' ')
+  return hostNames === '' ? '' : `: ${hostNames}`
+}
+
+function rulesOf(name: string): ReturnType<typeof vmmRules> {
+  try {
+    return vmmRules(name)
+  } catch (error) {
+    throw new CommandError((error as Error).message, exitStatus.usage)
+  }
+}
+
+function upgradesOf(host: string): NamedReport[] {
+  const names = builtInHosts().filter((name) => name.startsWith(`${host}-`))
+  if (names.length > 0) return names.map((name) => ({ name, report: builtInReport(name) }))
+  return [{ name: host, report: reportOf(host) }]
+}
+
+const MATRIX = 40
+
+function summary({
+  hosts,
+  classes,
+  left,
+  moves,
+  obstacles,
+  groups,
+  divides,
+  upgrades,
+  vmm,
+}: FleetJson): string {
+  const possible = new Map(moves.map((move) => [`${move.from} ${move.to}`, move]))
+  const mark = (from: number, to: number): string => {
+    const move = possible.get(`${from} ${to}`)
+    if (move === undefined) return '·'
+    if (!move.possible) return `✗${move.obstacles.filter((index) => obstacles[index]!.stops).length}`
+    return move.obstacles.length === 0 ? '✓' : '≈'
+  }
+  const shown = classes.slice(0, MATRIX)
+  const all = left.classes + classes.length
+  return [
+    paint('bold', `${count(hosts, 'host')} in ${all} ${all === 1 ? 'class' : 'classes'}`),
+    table(
+      ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'first read'],
+      shown.map((one, index) => [
+        `${index + 1}`,
+        `${one.hosts}`,
+        one.cpu,
+        one.releases.slice(0, 2).join(' ') + (one.releases.length > 2 ? ' …' : ''),
+        one.psci,
+        one.first,
+      ]),
+    ),
+    ...(shown.length < all
+      ? [`  and ${all - shown.length} more: --json tells all that were compared, --html shows them`]
+      : []),
+    '',
+    paint('bold', `Who can move where, rows to columns (${vmm})`),
+    table(
+      ['', ...shown.map((_, to) => `${to + 1}`)],
+      shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
+    ),
+    '  ✓ moves   ≈ moves, its guest sees a change   ✗ stopped by so many obstacles',
+    '',
+    paint('bold', 'Groups with free movement'),
+    ...groups
+      .slice(0, 10)
+      .map(
+        (group) => `  ${count(group.hosts, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`,
+      ),
+    '',
+    paint('bold', 'Kept apart by one register'),
+    ...(divides.length === 0 ? ['  none'] : []),
+    ...divides.slice(0, 10).map(
+      ({ register, pairs }) =>
+        `  ${register}: ${pairs
+          .slice(0, 8)
+          .map(([a, b]) => `${a + 1}-${b + 1}`)
+          .join(' ')}${pairs.length > 8 ? ' …' : ''}`,
+    ),
+    ...(upgrades.length === 0
+      ? []
+      : [
+          '',
+          paint('bold', 'What if'),
+          ...upgrades.map(
+            (upgrade) =>
+              `  class ${upgrade.class + 1} as ${upgrade.upgrade}: opens ${told(upgrade.opens)}; closes ${told(upgrade.closes)}`,
+          ),
+        ]),
+  ].join('\n')
+}
+
+function told(moves: FleetJson['upgrades'][number]['opens']): string {
+  return moves.map(({ direction, class: other }) => `${direction} ${other + 1}`).join(', ') || 'nothing'
+}

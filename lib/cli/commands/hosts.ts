@@ -1,0 +1,46 @@
+import { Command } from 'commander'
+import { builtInHosts, builtInReport } from '../../hosts/index.js'
+import { cpuName } from '../../report/cpu.js'
+import { print, printJson } from '../output.js'
+import { psciVersion } from '../view/summary.js'
+import { table } from '../view/table.js'
+
+/** `kvm-arm64 hosts`: what can be simulated out of the box. */
+export function hostsCommand(): Command {
+  return new Command('hosts')
+    .description('list the simulated hosts that come with this package, recorded from real kernels')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+The column "bitmaps" has, for each bitmap firmware register, the bits a VM may set.
+
+Example: kvm-arm64 probe --simulate linux-6.1-cortex-a57`,
+    )
+    .action(({ json }: { json?: boolean }) => {
+      const hosts = builtInHosts().map((name) => {
+        const report = builtInReport(name)
+        return {
+          name,
+          release: report.host.release,
+          cpu: cpuName(report),
+          psci: psciVersion(report),
+          bitmaps: Object.fromEntries(report.bitmaps.map((bitmap) => [bitmap.name, bitmap.mask])),
+          registers: report.registers.length,
+        }
+      })
+      if (json) {
+        printJson(hosts)
+        return
+      }
+      const rows = hosts.map(({ name, release, cpu, psci, bitmaps, registers }) => [
+        name,
+        release,
+        cpu,
+        psci,
+        `${registers}`,
+        Object.values(bitmaps).join(' ') || 'none',
+      ])
+      print(table(['host', 'kernel', 'CPU', 'PSCI', 'registers', 'bitmaps'], rows))
+    })
+}

@@ -1,0 +1,134 @@
+import { Command } from 'commander'
+import type { Baseline } from '../../fleet/baseline/format.js'
+import { baselineOfTemplate, TemplateError } from '../../interchange/baseline.js'
+import { checkCpuTemplate } from '../../interchange/firecracker.js'
+import {
+  checkFingerprint,
+  compareLists,
+  type Fingerprint,
+  reportFromFingerprint,
+  UnlikeHostError,
+} from '../../interchange/fingerprint.js'
+import { registerName } from '../../registers/index.js'
+import { readJson } from '../../documents/document.js'
+import type { Report } from '../../report/report.js'
+import { formatDocument } from '../../documents/write.js'
+import { builtInHosts, builtInReport } from '../../hosts/index.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { reportOf } from '../host.js'
+import { checkOutput, note, writeOutput } from '../output.js'
+
+interface Flags {
+  like?: string
+  output?: string
+}
+
+/** `kvm-arm64 import`: what Firecracker's tools wrote, in this package's formats. */
+export function importCommand(): Command {
+  return new Command('import')
+    .description("make a report of a fingerprint of Firecracker's, or a baseline of its CPU template")
+    .argument('<file>', 'a fingerprint of cpu-template-helper, or a custom CPU template, of arm64')
+    .option(
+      '--like <host>',
+      "whose kernel behaves as the fingerprint's: a name of `kvm-arm64 hosts`, or a report",
+    )
+    .option('-o, --output <file>', 'write to a file, whole or not at all')
+    .addHelpText(
+      'after',
+      `
+A fingerprint holds what a vCPU without optional features reads from its registers. It does not tell what a host lets be
+written, nor vCPU features and vector lengths. These come from the host --like names, which must have the same firmware
+registers; values that the hardware decides stay the fingerprint's. Without --like the hosts that would do are listed.
+
+A template becomes a baseline: kvm-arm64 apply then tells which of its bits a host refuses.
+
+Examples:
+  kvm-arm64 import fingerprint.json                             which hosts would do
+  kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o graviton2.json
+  kvm-arm64 import template.json -o baseline.json`,
+    )
+    .action(run)
+}
+
+function run(file: string, { like, output }: Flags): void {
+  checkOutput(output)
+  const data = readJson(file, 'fingerprint or CPU template')
+  const document = isTemplate(data) ? importTemplate(data, file, like) : importFingerprint(data, file, like)
+  writeOutput(output, formatDocument(document))
+}
+
+function isTemplate(data: unknown): boolean {
+  return (
+    typeof data === 'object' &&
+    data !== null &&
+    ['kvm_capabilities', 'vcpu_features', 'reg_modifiers'].some((key) => key in data)
+  )
+}
+
+function importTemplate(data: unknown, file: string, like: string | undefined): Baseline {
+  if (like !== undefined) {
+    throw new CommandError(`${file} is a CPU template, and --like is for fingerprints`, exitStatus.usage)
+  }
+  const { template, warnings } = checkCpuTemplate(data, file)
+  for (const warning of warnings) note(`${file}: ${warning}`)
+  try {
+    return baselineOfTemplate(template, file)
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error
+    throw new CommandError(`${file}: ${error.message}`, exitStatus.usage)
+  }
+}
+
+function importFingerprint(data: unknown, file: string, like: string | undefined): Report {
+  const fingerprint = checkFingerprint(data, file)
+  if (like === undefined) {
+    throw new CommandError(
+      `${file}: say with --like which host's kernel behaves as this one's; nearest first: ${alike(fingerprint).join(', ')}`,
+      exitStatus.usage,
+    )
+  }
+  try {
+    const host = reportOf(like)
+    const report = reportFromFingerprint(fingerprint, host)
+    const offered = alike(fingerprint)
+    const { missing, added } = compareLists(fingerprint, host)
+    // Another kernel may pass for this one by its firmware registers alone.
+    if (!offered.includes(like) && missing.length + added.length > 0) {
+      const unlike = [
+        ...missing.map((id) => `only ${like} has ${registerName(id)}`),
+        ...added.map((id) => `${like} lacks ${registerName(id)}`),
+      ]
+      const more = unlike.length > 3 ? `, and ${unlike.length - 3} more` : ''
+      note(
+        `${like} may have another kernel than the fingerprint's host: ${unlike.slice(0, 3).join(', ')}${more}; nearest are: ${offered.join(', ')}`,
+      )
+    }
+    note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
+    return report
+  } catch (error) {
+    if (!(error instanceof UnlikeHostError)) throw error
+    throw new CommandError(
+      `${error.message}; nearest are: ${alike(fingerprint).join(', ')}`,
+      exitStatus.usage,
+    )
+  }
+}
+
+/** Names of built-in hosts with the same firmware registers, those with the most similar register lists first. */
+function alike(fingerprint: Fingerprint): string[] {
+  return builtInHosts()
+    .flatMap((name) => {
+      const host = builtInReport(name)
+      try {
+        reportFromFingerprint(fingerprint, host)
+      } catch (error) {
+        if (error instanceof UnlikeHostError) return []
+        throw error
+      }
+      const { missing, added } = compareLists(fingerprint, host)
+      return [{ name, distance: missing.length + added.length }]
+    })
+    .toSorted((a, b) => a.distance - b.distance)
+    .slice(0, 3)
+    .map(({ name }) => name)
+}

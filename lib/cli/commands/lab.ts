@@ -1,0 +1,231 @@
+import { statSync } from 'node:fs'
+import { constants } from 'node:os'
+import { isAbsolute, relative } from 'node:path'
+import { Command, Option } from 'commander'
+import {
+  bootLab,
+  fetchKernels,
+  hasArm64Addon,
+  inspectSetup,
+  installPackages,
+  LabError,
+  listKernels,
+  type LabKernel,
+} from '../../lab/index.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { note, print, printJson } from '../output.js'
+import { table } from '../view/table.js'
+import { wholeNumber } from '../view/text.js'
+
+/** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
+const timedOut = 124
+const labFailed = 125
+
+/** `kvm-arm64 lab`: real arm64 KVM on any machine. */
+export function labCommand(): Command {
+  const lab = new Command('lab')
+    .description('boot a real arm64 kernel with KVM under QEMU, on any machine')
+    .enablePositionalOptions()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  kvm-arm64 lab setup
+  kvm-arm64 lab kernels
+  kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 probe`,
+    )
+  lab.addCommand(runCommand())
+  lab.addCommand(kernelsCommand())
+  lab.addCommand(setupCommand())
+  return lab
+}
+
+interface RunFlags {
+  kernel: string
+  image?: string
+  cpu: string
+  smp: number
+  memory: number
+  append: string
+  timeout: number
+  copy: string[]
+}
+
+function runCommand(): Command {
+  return new Command('run')
+    .description('run a command in a machine with arm64 KVM, with Node and this package inside')
+    .argument('<command...>', 'the command and its arguments')
+    .option('--kernel <kernel>', 'a Debian kernel: a series or a release of `lab kernels`', '6.12')
+    .option('--image <file>', "a kernel image to boot instead of Debian's")
+    .option('--cpu <model>', 'a CPU that QEMU knows', 'neoverse-n1')
+    .option('--smp <count>', 'number of CPUs', wholeNumber(1, 512), 2)
+    .option('--memory <MiB>', 'memory', wholeNumber(1, 1_000_000), 1024)
+    .addOption(
+      new Option('--append <arguments>', "added to the kernel's command line").default('', 'nothing'),
+    )
+    .option(
+      '--timeout <seconds>',
+      'end the machine when boot and command take longer',
+      wholeNumber(1, 1_000_000),
+      600,
+    )
+    .addOption(
+      new Option('--copy <path>', 'copy a file or directory into the machine (repeatable)')
+        .argParser(append)
+        .default([], 'none'),
+    )
+    .passThroughOptions()
+    .addHelpText(
+      'after',
+      `
+Inside, the command starts in /lab. A path given with --copy keeps its place there when it lies below the
+current directory, and goes under its own name otherwise. Arguments of the command that name files below the
+current directory are copied too. There is no network, and nothing comes back but stdout and stderr.
+
+Exit status: the command's own (128 + n when signal n ended it, 127 when there is no such command);
+${timedOut} when the time ran out, ${labFailed} when the lab itself failed, 128 + n when signal n interrupted the lab.
+
+The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of pointer authentication differs.
+On "max" QEMU 7.2 now and then fails Node in code that V8 has compiled: node --jitless compiles none.
+
+Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
+    )
+    .action(run)
+}
+
+async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
+  if (!hasArm64Addon()) {
+    note(
+      'this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon:arm64',
+    )
+  }
+  const deadline = performance.now() + timeout * 1000
+  const left = () => Math.max(1, (deadline - performance.now()) / 1000)
+  // Whoever reads our output may leave: the command line ends then, and QEMU with it, as any program does.
+  process.stdout.prependListener('error', () => (process.exitCode = 128 + constants.signals.SIGPIPE))
+  await interruptible(async (signal) => {
+    await using lab = await bootLab({
+      ...machine,
+      ...(image === undefined ? { kernel } : { image }),
+      copy: [...copy, ...command.filter(namesFileBelow)],
+      timeout,
+      signal,
+      ...progress(),
+    })
+    try {
+      const streams = { stdin: process.stdin, stdout: process.stdout, stderr: process.stderr }
+      const { status } = await lab.run(command, { ...streams, timeout: left() })
+      process.exitCode = status
+    } finally {
+      // A terminal or pipe that is still open would keep us waiting for input nobody reads.
+      process.stdin.destroy()
+    }
+  }).catch(labFault)
+}
+
+/** Keeps the lab's own failures apart from the statuses of the command. */
+function labFault(error: unknown): never {
+  if (!(error instanceof LabError)) throw error
+  const log = error.console && `\nThe last lines of its console:\n${error.console}`
+  throw new CommandError(error.message + log, error.code === 'ERR_LAB_TIMEOUT' ? timedOut : labFailed)
+}
+
+function kernelsCommand(): Command {
+  return new Command('kernels')
+    .description('list the kernels that can be had, and which are cached')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  kvm-arm64 lab kernels
+  kvm-arm64 lab kernels --json`,
+    )
+    .action(async ({ json }: { json?: boolean }) => {
+      await interruptible(async (signal) => {
+        const kernels = await listKernels({ signal, ...progress() })
+        if (json) printJson(kernels)
+        else print(kernelTable(kernels))
+      })
+    })
+}
+
+function kernelTable(kernels: LabKernel[]): string {
+  return table(
+    ['series', 'release', 'suite', ''],
+    kernels.map(({ series, release, suite, cached }) => [series, release, suite, cached ? 'cached' : '']),
+  )
+}
+
+function setupCommand(): Command {
+  return new Command('setup')
+    .description('install what the lab needs on this machine (through apt, as root or by sudo)')
+    .addOption(
+      new Option('--kernel <kernel>', 'also fetch this kernel and all that is needed to boot it (repeatable)')
+        .argParser(append)
+        .default([], 'none'),
+    )
+    .addHelpText(
+      'after',
+      `
+Exit status: 2 for a kernel that cannot be had; 3 when something is missing that this user may not install, the command to run
+is printed.
+
+Examples:
+  kvm-arm64 lab setup
+  kvm-arm64 lab setup --kernel 6.12 --kernel 6.1`,
+    )
+    .action(async ({ kernel: kernels }: { kernel: string[] }) => {
+      await interruptible(async (signal) => {
+        const { missing, command, allowed } = await inspectSetup()
+        if (command) {
+          if (!allowed) {
+            print(command)
+            throw new CommandError(
+              `missing: ${missing.join(', ')}; someone with the right to must run the command above`,
+              exitStatus.machine,
+            )
+          }
+          const status = await installPackages(command)
+          if (status !== 0) throw new LabError('ERR_LAB_TOOL', `installing failed (${status}): ${command}`)
+        }
+        await fetchKernels(kernels, { signal, ...progress() })
+        note('the lab is ready')
+      })
+    })
+}
+
+/** Runs `work`; an interruption ends it in order, and then us by the same signal. */
+async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const abort = new AbortController()
+  let interruption: NodeJS.Signals | undefined
+  const interrupt = (name: NodeJS.Signals) => {
+    interruption ??= name
+    abort.abort()
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const name of signals) process.on(name, interrupt)
+  try {
+    await work(abort.signal)
+  } catch (error) {
+    if (!interruption) throw error
+  } finally {
+    for (const name of signals) process.removeListener(name, interrupt)
+  }
+  if (interruption) process.kill(process.pid, interruption)
+}
+
+/** Long work is announced to someone who watches, and to nobody else. */
+function progress(): { progress?: (message: string) => void } {
+  if (!process.stderr.isTTY) return {}
+  return { progress: note }
+}
+
+function namesFileBelow(argument: string): boolean {
+  if (isAbsolute(argument) || relative('.', argument).startsWith('..')) return false
+  return statSync(argument, { throwIfNoEntry: false })?.isFile() ?? false
+}
+
+function append(path: string, before: string[]): string[] {
+  return [...before, path]
+}

@@ -1,0 +1,127 @@
+import { setFlagsFromString } from 'node:v8'
+import { Command, Option } from 'commander'
+import { probe } from '../../probe/probe.js'
+import { type Kvm, openKvm } from '../../kvm/index.js'
+import { formatDocument } from '../../documents/write.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { censusTable } from '../view/census-table.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { type Host, hostOf, simulateOption } from '../host.js'
+import { checkOutput, note, print, withProgress, writeOutput } from '../output.js'
+import { listRegisters, registerTable } from '../view/register-list.js'
+import { summary } from '../view/summary.js'
+import { parseFeatures } from '../vm.js'
+
+/** What is probed on a machine that has no arm64 KVM. */
+const DEFAULT_HOST = 'linux-6.12-neoverse-n1'
+
+interface Flags {
+  output?: string
+  simulate?: string
+  backend?: 'kernel' | 'simulator'
+  features?: VcpuFeature[]
+  census?: boolean
+  json?: boolean
+}
+
+/** `kvm-arm64 probe`: everything this host's KVM shows, as a report. */
+export function probeCommand(): Command {
+  return new Command('probe')
+    .description(
+      "write down everything this host's arm64 KVM shows: registers, values, firmware bitmaps, behaviour",
+    )
+    .option('-o, --output <file>', 'write the report to a file, whole or not at all')
+    .addOption(simulateOption())
+    .addOption(
+      new Option(
+        '--backend <backend>',
+        'insist on who answers; without it, KVM where there is arm64 KVM',
+      ).choices(['kernel', 'simulator']),
+    )
+    .option(
+      '--features <list>',
+      'also list every register of a vCPU with these features beside psci-0.2, separated by commas',
+      parseFeatures,
+    )
+    .option('--census', 'put what a guest of a fresh VM discovers into the report')
+    .option('--json', 'print the report instead of a summary')
+    .addHelpText(
+      'after',
+      `
+Nothing on the host is changed: what cannot be read is found out on VMs made for it, whose guests make hypercalls. Two probes
+of one host differ only in "probedAt". A report holds every set of vCPU features the host supports.
+
+On a machine without arm64 KVM a simulated host (${DEFAULT_HOST}) is probed, and stderr says so.
+
+Exit status: 1 if the host has no vCPU with --features, 3 if --backend kernel finds no arm64 KVM it may use.
+
+Examples:
+  kvm-arm64 probe -o host.json                   probe this host
+  kvm-arm64 probe --features psci-0.2,sve        also list the registers of a vCPU with SVE
+  kvm-arm64 probe --simulate linux-6.1-max       probe a simulated host
+  kvm-arm64 lab run --kernel 6.1 -- kvm-arm64 probe --json > host.json
+                                                 probe a real kernel under QEMU`,
+    )
+    .action(run)
+}
+
+function run({ output, simulate, backend, features, census, json }: Flags): void {
+  // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
+  setFlagsFromString('--no-opt')
+  checkOutput(output)
+  const { kvm, label } = open(simulate, backend)
+  try {
+    const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))
+    const registers = features && listRegisters(kvm, report, features)
+    if (output !== undefined) writeOutput(output, formatDocument(report))
+    if (json) {
+      process.stdout.write(formatDocument(report))
+      return
+    }
+    print(summary(report, label))
+    if (report.census && output === undefined) print(`\n${censusTable(report.census)}`)
+    if (registers) print(`\n${registerTable(registers)}`)
+    else
+      print(
+        `\n${whereToLook(output ?? simulate ?? (kvm.backend.name === 'simulator' ? DEFAULT_HOST : undefined))}`,
+      )
+  } finally {
+    kvm.close()
+  }
+}
+
+function open(simulate: string | undefined, backend: Flags['backend']): { kvm: Kvm; label: string } {
+  if (simulate !== undefined || backend === 'simulator') {
+    if (backend === 'kernel') {
+      throw new CommandError('--simulate and --backend kernel exclude each other', exitStatus.usage)
+    }
+    return opened(hostOf(simulate ?? DEFAULT_HOST))
+  }
+  try {
+    return opened(hostOf())
+  } catch (error) {
+    const reason = noKvm[(error as { code?: string }).code ?? '']
+    if (backend === 'kernel' || reason === undefined) throw error
+    note(`no arm64 KVM here (${reason}): probing the simulated host ${DEFAULT_HOST} instead`)
+    note('--backend kernel forbids that; kvm-arm64 lab run boots a real arm64 kernel with KVM')
+    return opened(hostOf(DEFAULT_HOST))
+  }
+}
+
+function opened({ backend, label }: Host): { kvm: Kvm; label: string } {
+  return { kvm: openKvm(backend), label }
+}
+
+/** By code, why arm64 KVM cannot be had on a machine. What another error tells of is to be mended, not worked around. */
+const noKvm: Readonly<Record<string, string>> = {
+  ERR_KVM_WRONG_ARCHITECTURE: `this machine is ${process.arch}`,
+  ERR_KVM_NOT_AVAILABLE: 'there is no /dev/kvm that can be opened',
+  ERR_KVM_UNSUPPORTED_PLATFORM: `this is ${process.platform}`,
+  ERR_KVM_ADDON_MISSING: 'the native addon is not built for this machine',
+}
+
+function whereToLook(report: string | undefined): string {
+  if (report === undefined)
+    return 'Write a report with -o FILE, then see all of it: kvm-arm64 show FILE --registers'
+  return `See all of it: kvm-arm64 show ${report} --registers (or --services, --traits, --census, --register NAME)`
+}

@@ -1,0 +1,196 @@
+import { Command, Option } from 'commander'
+import { openKvm } from '../../kvm/index.js'
+import { encodeRegister, hex, registerFields, registerName } from '../../registers/index.js'
+import type { Report, Write } from '../../report/report.js'
+import { formatDocument } from '../../documents/write.js'
+import { simulator } from '../../hosts/index.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { explainRegister, explanation } from '../view/explain.js'
+import { censusTable } from '../view/census-table.js'
+import { CommandError, exitStatus } from '../exit.js'
+import { reportOf } from '../host.js'
+import { print, printJson } from '../output.js'
+import { type ListedRegister, listRegisters, registerTable } from '../view/register-list.js'
+import { offeredServices, servicesText } from '../view/services.js'
+import { summary } from '../view/summary.js'
+import { properties } from '../view/table.js'
+import { traitsText } from '../view/traits.js'
+import { parseFeatures } from '../vm.js'
+
+interface Flags {
+  register?: string
+  registers?: boolean
+  services?: boolean
+  traits?: boolean
+  census?: boolean
+  features?: VcpuFeature[]
+  json?: boolean
+}
+
+/** `kvm-arm64 show`: what a report holds. */
+export function showCommand(): Command {
+  const views = ['register', 'registers', 'services', 'traits', 'census']
+  const view = (flags: string, name: string, description: string) =>
+    new Option(flags, description).conflicts(views.filter((other) => other !== name))
+  return new Command('show')
+    .description('show a report, or a simulated host that comes with this package')
+    .argument('<report>', 'a file written by `kvm-arm64 probe -o`, or a name of `kvm-arm64 hosts`')
+    .addOption(
+      view('--register <name>', 'register', 'one register: its value, fields and what may be written'),
+    )
+    .addOption(view('--registers', 'registers', 'every register and its value'))
+    .addOption(
+      view('--services', 'services', 'hypercall services, the bits that show them and their functions'),
+    )
+    .addOption(
+      view('--census', 'census', 'what a guest of a fresh VM discovered, of a report of `probe --census`'),
+    )
+    .addOption(view('--traits', 'traits', 'what experiments found where no register tells'))
+    .addOption(
+      new Option(
+        '--features <list>',
+        'vCPU features beside psci-0.2 that the registers are of, separated by commas',
+      )
+        .argParser(parseFeatures)
+        .default(['psci-0.2'], 'psci-0.2')
+        .conflicts(['services', 'traits', 'census']),
+    )
+    .option('--json', 'print JSON; without another option the report itself')
+    .addHelpText(
+      'after',
+      `
+NAME is a register's name, with or without KVM_REG_ARM_ in front, or its id.
+
+Exit status: 1 if the report holds no census, or the host has no such register, or no vCPU with --features.
+
+Examples:
+  kvm-arm64 show host.json
+  kvm-arm64 show host.json --register STD_BMAP
+  kvm-arm64 show linux-7.2-max --registers --features psci-0.2,sve
+  kvm-arm64 show linux-5.10-cortex-a57 --traits --json`,
+    )
+    .action((report: string, flags: Flags, command: Command) => {
+      refuseFeatures(flags, command)
+      run(report, flags)
+    })
+}
+
+function refuseFeatures({ register, registers }: Flags, command: Command): void {
+  if (register !== undefined || registers || command.getOptionValueSource('features') === 'default') return
+  throw new CommandError(
+    '--features chooses registers: --registers or --register NAME shows them',
+    exitStatus.usage,
+  )
+}
+
+function run(
+  hostOrFile: string,
+  { register, registers, services, traits, census, features, json }: Flags,
+): void {
+  const report = reportOf(hostOrFile)
+  if (services) {
+    if (json) printJson(offeredServices(report))
+    else print(servicesText(report))
+  } else if (traits) {
+    if (json) printJson(report.traits)
+    else print(traitsText(report))
+  } else if (census) {
+    const found = censusOf(hostOrFile, report)
+    if (json) printJson(found)
+    else print(censusTable(found))
+  } else if (register !== undefined) {
+    showRegister(hostOrFile, report, register, features!, json ?? false)
+  } else if (registers) {
+    const listed = registersOf(report, features!)
+    if (json) printJson(listed)
+    else print(registerTable(listed))
+  } else if (json) {
+    process.stdout.write(formatDocument(report))
+  } else {
+    print(summary(report, hostOrFile))
+  }
+}
+
+function censusOf(host: string, { census }: Report): NonNullable<Report['census']> {
+  if (census !== undefined) return census
+  throw new CommandError(
+    `${host} holds no census: kvm-arm64 probe --census -o FILE puts one into a report, and kvm-arm64 census --simulate ${host} predicts it`,
+    exitStatus.negative,
+  )
+}
+
+/** A simulator of the host lists them: there is one place that knows what features do to a register list. */
+function registersOf(report: Report, features: readonly VcpuFeature[]): ListedRegister[] {
+  using kvm = openKvm(simulator(report))
+  return listRegisters(kvm, report, features)
+}
+
+function showRegister(
+  host: string,
+  report: Report,
+  nameOrId: string,
+  features: readonly VcpuFeature[],
+  json: boolean,
+): void {
+  const id = encodeRegister(nameOrId)
+  const found = registersOf(report, features).find((register) => BigInt(register.id) === id)
+  if (found === undefined) {
+    throw new CommandError(
+      `${host}: a vCPU with ${features.join(', ')} has no register ${registerName(id)} (${hex(id)})`,
+      exitStatus.negative,
+    )
+  }
+  const explained = explainRegister(id, found.value === null ? undefined : BigInt(found.value))
+  const writes = writesOf(report, found)
+  if (json) printJson({ ...explained, writes })
+  else print(`${explanation(explained)}\n${properties(Object.entries(writes))}`.trimEnd())
+}
+
+/** What may be written before the first run, under the name of a field where it is told by field. */
+function writesOf(report: Report, { id, name }: ListedRegister): Record<string, string> {
+  const bitmap = report.bitmaps.find((entry) => entry.id === id)
+  if (bitmap) return { accepts: `any bits of ${bitmap.mask}` }
+  const workaround = report.workarounds.find((entry) => entry.id === id)
+  if (workaround) return { accepts: `${workaround.accepted.join(' ')}, and remembers none` }
+  if (name === 'KVM_REG_ARM_PSCI_VERSION') {
+    return { accepts: report.traits.psciVersions.join(' ') }
+  }
+  const write = report.registers.find((entry) => entry.id === id)?.write
+  return write === undefined ? acceptedByField(report, id) : inWords(write)
+}
+
+function inWords(write: Write): Record<string, string> {
+  if ('refused' in write) return { 'any other value': write.refused }
+  if ('sticky' in write) {
+    return write.sticky === '0x0'
+      ? { 'any value': 'is accepted and ignored' }
+      : { keeps: `bits ${write.sticky}` }
+  }
+  if ('sets' in write) return { 'bits written as 1': `are set, of ${write.sets}` }
+  if ('clears' in write) return { 'bits written as 1': `are cleared, of ${write.clears}` }
+  return Object.fromEntries(
+    write.accepted.map((set, nibble) => [
+      `bits ${4 * nibble + 3}:${4 * nibble} accept`,
+      valuesOf(set).join(' '),
+    ]),
+  )
+}
+
+function acceptedByField(report: Report, id: string): Record<string, string> {
+  const nibbles = report.accepts.find((entry) => entry.id === id)?.nibbles
+  if (nibbles === undefined) return {}
+  const fields = registerFields(BigInt(id)).filter(({ lsb, width }) => width === 4 && lsb % 4 === 0)
+  const accepted = fields.map(({ name, lsb, signed }): [string, number[]] => [
+    `${name} accepts`,
+    valuesOf(nibbles[lsb / 4]!).map((value) => (signed && value > 7 ? value - 16 : value)),
+  ])
+  return Object.fromEntries(
+    accepted.filter(([, values]) => values.length > 1).map(([field, values]) => [field, values.join(' ')]),
+  )
+}
+
+/** The numbers whose bits are set in a nibble's set of accepted values. */
+function valuesOf(set: string): number[] {
+  const bits = Number.parseInt(set, 16)
+  return Array.from({ length: 16 }, (_, value) => value).filter((value) => (bits >> value) & 1)
+}

@@ -1,0 +1,72 @@
+import { functionName, serviceBitmapOf } from '../../hypercalls/index.js'
+import { hex } from '../../registers/index.js'
+import type { Report } from '../../report/report.js'
+import { paint } from '../output.js'
+import { table } from './table.js'
+
+interface OfferedService {
+  register: string
+  id: string
+  bit: number
+  service: string
+  /** Whether a guest finds it where userspace elects nothing. */
+  shownByDefault: boolean
+  /** What becomes of the functions where the bit is clear: KVM refuses them, or they were never KVM's to answer. */
+  kind: 'gates' | 'advertises' | 'unknown'
+  functions: { id: string; name: string }[]
+}
+
+/** Every service a host's bitmap registers have a bit for, in order. */
+export function offeredServices(report: Report): OfferedService[] {
+  return report.bitmaps.flatMap(({ id, name, mask, reset }) => {
+    const known = serviceBitmapOf(BigInt(id))?.services ?? []
+    const bits = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => isSet(mask, bit))
+    return bits.map((bit): OfferedService => {
+      const service = known[bit]
+      return {
+        register: name,
+        id,
+        bit,
+        service: service?.name ?? `bit-${bit}`,
+        shownByDefault: isSet(reset, bit),
+        kind: service === undefined ? 'unknown' : service.gated ? 'gates' : 'advertises',
+        functions: (service?.functions ?? []).map((functionId) => ({
+          id: hex(functionId),
+          name: functionName(functionId),
+        })),
+      }
+    })
+  })
+}
+
+export function servicesText(report: Report): string {
+  if (report.bitmaps.length === 0) {
+    return '  This host has no bitmap firmware registers: a guest finds every service, and nothing can be elected.'
+  }
+  const rows = offeredServices(report).map(({ register, bit, service, shownByDefault, kind, functions }) => [
+    register,
+    `${bit}`,
+    service,
+    shownByDefault ? 'shown' : 'hidden',
+    kind,
+    functions.map(({ name }) => name).join(' '),
+  ])
+  const registers = report.bitmaps.map(({ name, id, mask, reset }) => [name, id, mask, reset])
+  return [
+    table(['register', 'id', 'supported', 'reset'], registers),
+    '',
+    table(['register', 'bit', 'service', 'by default', 'the bit', 'functions'], rows),
+    rows.some((row) => row[4] === 'advertises')
+      ? paint(
+          'dim',
+          '  advertises: the bit tells the guest, but userspace must answer the calls (SMCCC filter).',
+        )
+      : '',
+  ]
+    .join('\n')
+    .trimEnd()
+}
+
+function isSet(mask: string, bit: number): boolean {
+  return ((BigInt(mask) >> BigInt(bit)) & 1n) === 1n
+}

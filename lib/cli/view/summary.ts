@@ -1,0 +1,97 @@
+import { decodePsciVersion, workarounds } from '../../hypercalls/index.js'
+import { decodeRegister, encodeRegister } from '../../registers/index.js'
+import { registerValue } from '../../report/registers.js'
+import type { Report } from '../../report/report.js'
+import type { Capability } from '../../uapi.js'
+import { cpuName } from '../../report/cpu.js'
+import { paint } from '../output.js'
+import { servicesText } from './services.js'
+import { properties, table } from './table.js'
+import { psciVersions } from './traits.js'
+
+/** A host on one screen: what decides whether guests can run on it, and on which others. */
+export function summary(report: Report, title: string): string {
+  return [
+    paint('bold', title),
+    properties([
+      ['kernel', `${report.host.release} (${report.host.build})`],
+      ['CPU', cpuName(report)],
+      ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report.traits.psciVersions)}`],
+      ['vCPU features', report.traits.init.supported.join(' ')],
+      ['has', capabilityNames(report, true)],
+      ['has not', capabilityNames(report, false)],
+      ['limits', limits(report)],
+      ['registers', registerCounts(report)],
+    ]),
+    '',
+    paint('bold', 'Hypercall services'),
+    servicesText(report),
+    '',
+    paint('bold', 'Mitigations the guest is told of'),
+    workaroundTable(report),
+  ].join('\n')
+}
+
+/** The version a guest is told where userspace chooses none. */
+export function psciVersion(report: Report): string {
+  const value = registerValue(report, encodeRegister('KVM_REG_ARM_PSCI_VERSION'))
+  return value === undefined ? 'unknown' : decodePsciVersion(value)
+}
+
+const notable: readonly (readonly [Capability, string])[] = [
+  ['KVM_CAP_ARM_SVE', 'SVE'],
+  ['KVM_CAP_ARM_PMU_V3', 'PMUv3'],
+  ['KVM_CAP_ARM_PTRAUTH_ADDRESS', 'pointer authentication'],
+  ['KVM_CAP_ARM_EL1_32BIT', '32-bit EL1'],
+  ['KVM_CAP_ARM_EL2', 'nested virtualisation'],
+  ['KVM_CAP_ARM_MTE', 'MTE'],
+  ['KVM_CAP_STEAL_TIME', 'steal time'],
+  ['KVM_CAP_ARM_SYSTEM_SUSPEND', 'system suspend'],
+  ['KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES', 'writable ID registers'],
+  ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS', 'writable MIDR'],
+]
+
+function capabilityNames(report: Report, present: boolean): string {
+  return notable
+    .filter(([capability]) => (report.capabilities[capability]?.[1] ?? 0) > 0 === present)
+    .map(([, name]) => name)
+    .join(', ')
+}
+
+function limits({ capabilities }: Report): string {
+  const limit = (capability: Capability) => capabilities[capability]?.[1]
+  return [
+    [limit('KVM_CAP_ARM_VM_IPA_SIZE'), 'bits of guest physical address'],
+    [limit('KVM_CAP_MAX_VCPUS'), 'vCPUs'],
+    [limit('KVM_CAP_NR_MEMSLOTS'), 'memory slots'],
+  ]
+    .filter(([number]) => number !== undefined)
+    .map(([number, what]) => `${number} ${what}`)
+    .join(', ')
+}
+
+function registerCounts({ registers, configurations }: Report): string {
+  const counts = new Map<string, number>()
+  for (const { id } of registers) {
+    const { space } = decodeRegister(BigInt(id))
+    counts.set(space, (counts.get(space) ?? 0) + 1)
+  }
+  const spaces = [...counts].map(([space, count]) => `${count} ${space}`).join(', ')
+  const others = configurations.filter((configuration) => !('refused' in configuration)).length
+  return `${registers.length} with psci-0.2 alone (${spaces}); other sets of features: ${others}`
+}
+
+const mitigates: Readonly<Record<string, string>> = {
+  KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1: 'Spectre variant 2',
+  KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2: 'Spectre variant 4',
+  KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3: 'Spectre-BHB',
+}
+
+function workaroundTable(report: Report): string {
+  const rows = report.workarounds.map(({ id, name, value, accepted }) => {
+    const levels = workarounds.find(({ register }) => register === BigInt(id))?.levels
+    const level = levels?.find((candidate) => candidate.value === BigInt(value))?.name ?? ''
+    return [name, mitigates[name] ?? '', `${value} ${level}`.trim(), accepted.join(' ')]
+  })
+  return table(['register', 'against', 'level', 'accepts'], rows)
+}

@@ -1,0 +1,22 @@
+/** `kvm-arm64/fleet`: many hosts at once: classes, moves, baselines, and applying a baseline to a VM. */
+export {
+  analyseFleet,
+  type AnalyseOptions,
+  type Divide,
+  type FleetAnalysis,
+  type FleetObstacle,
+  type Move,
+  type Upgrade,
+  type UpgradedMove,
+} from '../fleet/analyse.js'
+export { apply, type Applied, type AppliedRegister } from '../fleet/baseline/apply.js'
+export { baseline, type BaselineOptions, type NamedReport } from '../fleet/baseline/baseline.js'
+export {
+  type Baseline,
+  type BaselineBitmap,
+  checkBaseline,
+  type PinnedRegister,
+  readBaseline,
+  type Unreconciled,
+} from '../fleet/baseline/format.js'
+export { type Fleet, type HostClass, readFleet } from '../fleet/classes.js'

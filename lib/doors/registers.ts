@@ -1,0 +1,21 @@
+/** `kvm-arm64/registers`: ids of arm64 KVM's registers to names and back, and the fields of ID registers. */
+export {
+  decodeFields,
+  decodeRegister,
+  encodeRegister,
+  type Field,
+  type FieldValue,
+  fieldValue,
+  idFromParts,
+  type IdParts,
+  idParts,
+  type Register,
+  registerFields,
+  registerName,
+  type RegisterSpace,
+  registerWidth,
+  type SafeRule,
+  systemRegisterId,
+  type SystemRegisterParts,
+  UnknownRegisterError,
+} from '../registers/index.js'

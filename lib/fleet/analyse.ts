@@ -1,0 +1,258 @@
+/** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
+import { KvmError, openKvm } from '../kvm/index.js'
+import { encodeRegister } from '../registers/index.js'
+import { FormatError } from '../documents/document.js'
+import { reportDigest } from '../report/digest.js'
+import { registerValue } from '../report/registers.js'
+import type { Report } from '../report/report.js'
+import { simulator } from '../hosts/index.js'
+import type { NamedReport } from './baseline/baseline.js'
+import { captureHost } from '../migration/capture.js'
+import type { State } from '../migration/state.js'
+import type { Finding } from '../migration/finding.js'
+import { verdict } from '../migration/verdict.js'
+import { strict, type VmmRules } from '../migration/vmm/rules.js'
+import { groupsOf } from './groups.js'
+import type { Fleet, HostClass } from './classes.js'
+
+/** What stops a VM, or what its guest would see change: a finding of the verdict that is no mere notice. */
+export type FleetObstacle = Pick<
+  Finding,
+  'severity' | 'stops' | 'register' | 'field' | 'source' | 'destination' | 'meaning' | 'remedy'
+>
+
+/** From one class to another. */
+export interface Move {
+  possible: boolean
+  /** Indices into `obstacles` of the analysis, the gravest first. */
+  obstacles: number[]
+}
+
+/** A register without which two classes could exchange VMs. */
+export interface Divide {
+  /** Its name, or what else it is. */
+  register: string
+  pairs: [one: number, other: number][]
+  /** Hosts of all classes in these pairs. */
+  hosts: number
+}
+
+/** What becomes of a class whose hosts get another kernel. */
+export interface Upgrade {
+  class: number
+  /** What the report of such a host is called. */
+  upgrade: string
+  /** Moves that are possible afterwards and were not; and the other way round. */
+  opens: UpgradedMove[]
+  closes: UpgradedMove[]
+}
+
+export interface UpgradedMove {
+  /** `to` another class, or `from` it. */
+  direction: 'to' | 'from'
+  class: number
+  obstacles: number[]
+}
+
+export interface FleetAnalysis {
+  /** The rules moves were judged by. */
+  vmm: string
+  /** Those compared, with most hosts first; moves and groups tell of them by their index. */
+  classes: HostClass[]
+  /** Classes, and hosts in them, that were not compared because there are too many. */
+  left: { classes: number; hosts: number }
+  /** `moves[from][to]`; null from a class to itself. */
+  moves: (Move | null)[][]
+  obstacles: FleetObstacle[]
+  /** Groups with free movement inside, those with most hosts first: at most 20. */
+  groups: { classes: number[]; hosts: number }[]
+  divides: Divide[]
+  upgrades: Upgrade[]
+  /** Classes of whose report no VM can be simulated, and why, in the order of the fleet. Nothing else tells of them. */
+  errors: { class: HostClass; error: FormatError }[]
+}
+
+export interface AnalyseOptions {
+  /** Default: `strict`. */
+  rules?: VmmRules
+  /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
+  whatIf?: readonly NamedReport[]
+  /** Called now and then with the share done, 0 to 1. */
+  progress?: (share: number) => void
+}
+
+/** Every one is compared with every other, which takes some milliseconds. */
+export const MAX_COMPARED = 200
+const MAX_GROUPS = 20
+const MIDR_EL1 = encodeRegister('MIDR_EL1')
+
+/** @throws FormatError for a host of `whatIf` that cannot be simulated */
+export function analyseFleet(
+  { classes: all }: Fleet,
+  { rules = strict, whatIf = [], progress }: AnalyseOptions = {},
+): FleetAnalysis {
+  const { classes, states, rest, errors } = simulated(all)
+  const ledger = new Ledger()
+  const moves: (Move | null)[][] = classes.map(() => [])
+  // By destination, so that one simulation at a time is in memory.
+  for (const [to, destination] of classes.entries()) {
+    const judge = arrivalsAt(destination.report(), rules, ledger)
+    for (const [from, state] of states.entries()) moves[from]![to] = from === to ? null : judge(state)
+    progress?.((to + 1) / classes.length)
+  }
+  return {
+    vmm: rules.name,
+    classes,
+    left: { classes: rest.length, hosts: rest.reduce((sum, { hosts }) => sum + hosts, 0) },
+    moves,
+    obstacles: ledger.obstacles,
+    groups: groupsOf(
+      classes.map(({ hosts }) => hosts),
+      (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
+    ).slice(0, MAX_GROUPS),
+    divides: dividesOf(classes, moves, ledger.obstacles),
+    upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, states, moves, rules, ledger)),
+    errors,
+  }
+}
+
+/** The first classes that can be compared, with a fresh VM's state of each. */
+function simulated(all: readonly HostClass[]): {
+  classes: HostClass[]
+  states: State[]
+  rest: readonly HostClass[]
+  errors: FleetAnalysis['errors']
+} {
+  const classes: HostClass[] = []
+  const states: State[] = []
+  const errors: FleetAnalysis['errors'] = []
+  for (const [index, one] of all.entries()) {
+    if (classes.length === MAX_COMPARED) return { classes, states, rest: all.slice(index), errors }
+    try {
+      states.push(defaultState(one.report(), one.first))
+      classes.push(one)
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      errors.push({ class: one, error })
+    }
+  }
+  return { classes, states, rest: [], errors }
+}
+
+/** @throws FormatError where the report has all its entries and they describe no host that could be */
+function defaultState(report: Report, source: string): State {
+  using kvm = openKvm(simulator(report))
+  try {
+    return captureHost(kvm)
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error
+    throw new FormatError(
+      source,
+      '$',
+      `tells of a host on which no VM with a vCPU of psci-0.2 can be made (${error.message})`,
+    )
+  }
+}
+
+/** Judges what arrives at a host. */
+function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: State) => Move {
+  const kvm = openKvm(simulator(report))
+  return (state) => {
+    const { possible, findings } = verdict(state, kvm, rules)
+    return {
+      possible,
+      obstacles: findings
+        .filter(({ severity, stops }) => stops || severity !== 'notice')
+        .map((finding) => ledger.indexOf(finding)),
+    }
+  }
+}
+
+/** Obstacles told once, however many moves meet them. */
+class Ledger {
+  readonly obstacles: FleetObstacle[] = []
+  readonly #indices = new Map<string, number>()
+
+  indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
+    const obstacle: FleetObstacle = {
+      severity,
+      stops,
+      ...(register && { register }),
+      ...(field !== undefined && { field }),
+      source,
+      destination,
+      meaning,
+      remedy,
+    }
+    const key = JSON.stringify(obstacle)
+    const known = this.#indices.get(key)
+    if (known !== undefined) return known
+    this.#indices.set(key, this.obstacles.length)
+    return this.obstacles.push(obstacle) - 1
+  }
+}
+
+/** Pairs in whose way, both directions taken together, one register stands and nothing else. */
+function dividesOf(
+  classes: readonly HostClass[],
+  moves: FleetAnalysis['moves'],
+  obstacles: readonly FleetObstacle[],
+): Divide[] {
+  const divides = new Map<string, Divide['pairs']>()
+  for (let one = 0; one < classes.length; one++) {
+    for (let other = one + 1; other < classes.length; other++) {
+      const stopping = [moves[one]![other]!, moves[other]![one]!]
+        .flatMap((move) => move.obstacles.map((index) => obstacles[index]!))
+        .filter(({ stops }) => stops)
+      const registers = new Set(stopping.map(({ register, source }) => register?.name ?? source))
+      if (registers.size !== 1) continue
+      const [register] = registers
+      const pairs = divides.get(register!)
+      if (pairs === undefined) divides.set(register!, [[one, other]])
+      else pairs.push([one, other])
+    }
+  }
+  return [...divides]
+    .map(([register, pairs]) => ({
+      register,
+      pairs,
+      hosts: [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hosts, 0),
+    }))
+    .toSorted((a, b) => b.hosts - a.hosts)
+}
+
+function upgradesTo(
+  { name, report }: NamedReport,
+  classes: readonly HostClass[],
+  states: readonly State[],
+  moves: FleetAnalysis['moves'],
+  rules: VmmRules,
+  ledger: Ledger,
+): Upgrade[] {
+  const digest = reportDigest(report)
+  const midr = registerValue(report, MIDR_EL1)
+  const state = defaultState(report, name)
+  const judge = arrivalsAt(report, rules, ledger)
+  const upgraded = classes.flatMap((one, index) =>
+    registerValue(one.report(), MIDR_EL1) === midr && !digest.startsWith(one.digest) ? [index] : [],
+  )
+  if (upgraded.length === 0) return []
+  const after = classes.map((one, index) => ({
+    to: arrivalsAt(one.report(), rules, ledger)(state),
+    from: judge(states[index]!),
+  }))
+  return upgraded.map((index) => {
+    const upgrade: Upgrade = { class: index, upgrade: name, opens: [], closes: [] }
+    for (const other of classes.keys()) {
+      if (other === index) continue
+      for (const direction of ['to', 'from'] as const) {
+        const before = direction === 'to' ? moves[index]![other]! : moves[other]![index]!
+        const { possible, obstacles } = after[other]![direction]
+        if (possible === before.possible) continue
+        const move = { direction, class: other, obstacles: possible ? before.obstacles : obstacles }
+        ;(possible ? upgrade.opens : upgrade.closes).push(move)
+      }
+    }
+    return upgrade
+  })
+}

@@ -1,0 +1,120 @@
+/**
+ * The baseline: the greatest configuration that every one of a set of hosts can show its guests, as data. `baseline` works it out from
+ * reports, `apply` writes it to a VM.
+ */
+import * as v from 'valibot'
+import {
+  checkDocument,
+  type DocumentFormat,
+  readDocument,
+  refuseDuplicateIds,
+} from '../../documents/document.js'
+import { hex, hex64, text } from '../../documents/entries.js'
+import { feature } from '../../report/report.js'
+import { capabilities, type Capability } from '../../uapi.js'
+
+const names = v.array(text)
+
+/** A register and what it is to hold. */
+const pinned = v.strictObject({
+  id: hex64,
+  /** For readers; the id decides. */
+  name: text,
+  value: hex64,
+  /** Bits that are settled; the others keep what a fresh VM has. */
+  mask: hex64,
+})
+
+const bitmap = v.strictObject({
+  id: hex64,
+  name: text,
+  /** What to write: services KVM answers and every host can offer, and no advertisement of what userspace would have to answer. */
+  value: hex64,
+  /** Bits that every host which has the register accepts. */
+  mask: hex64,
+  /** Hosts without the register, on which nothing can be hidden. */
+  absentOn: names,
+})
+
+const unreconciled = v.strictObject({
+  kind: v.picklist([
+    /** Some hosts list the register and others do not. */
+    'absent',
+    /** There is no value that every host can be brought to. */
+    'value',
+    /** Hosts without the bitmap register answer the service always, or never, and others do otherwise. */
+    'service',
+    /** No version of PSCI is accepted by all. */
+    'psci',
+    /** No set of vector lengths is accepted by all. */
+    'vector-lengths',
+  ]),
+  id: hex64,
+  name: text,
+  /** The fields at fault, or the service. */
+  fields: v.array(text),
+  /** Which hosts have what: their fresh VM's value, `absent`, or `always` and `never` for a service. */
+  found: v.array(v.strictObject({ value: text, hosts: names })),
+})
+
+/** The entries of a baseline; see the file's head. */
+export const baselineSchema = v.strictObject({
+  format: v.literal('kvm-arm64/baseline'),
+  version: v.literal(1),
+  /** What the reports were called. */
+  hosts: v.pipe(names, v.minLength(1)),
+  /** Features to initialise every vCPU with. */
+  features: v.array(feature),
+  /** Features some hosts have that are not among them, and why. */
+  withoutFeatures: v.array(v.strictObject({ feature, reason: text, hosts: names })),
+  /** Capabilities to enable on the VM before its first vCPU. */
+  capabilities: v.array(v.picklist(Object.keys(capabilities) as Capability[])),
+  /** Bits of guest physical address space to create the VM with. */
+  ipaSize: v.pipe(v.number(), v.integer(), v.minValue(32), v.maxValue(64)),
+  /** For `KVM_REG_ARM_PSCI_VERSION`: the newest that all accept; null where there is none. */
+  psciVersion: v.nullable(hex64),
+  /** For `KVM_REG_ARM64_SVE_VLS`, before `KVM_ARM_VCPU_FINALIZE`; null for vCPUs without SVE. */
+  vectorLengths: v.nullable(hex),
+  /** Bitmap firmware registers, of all hosts that have one. */
+  bitmaps: v.array(bitmap),
+  /** Registers that tell the guest what it runs on, in the order to write them. */
+  idRegisters: v.array(pinned),
+  /** Other registers in which fresh VMs differ and that do not take every value. */
+  registers: v.array(pinned),
+  /** What differs between the hosts all the same. Nothing here, and a VM so configured goes from any of them to any other. */
+  unreconciled: v.array(unreconciled),
+  /** The hosts in groups of which each can be reconciled, the largest first. */
+  classes: v.array(names),
+})
+
+export type Baseline = v.InferOutput<typeof baselineSchema>
+export type Unreconciled = v.InferOutput<typeof unreconciled>
+export type PinnedRegister = v.InferOutput<typeof pinned>
+export type BaselineBitmap = v.InferOutput<typeof bitmap>
+
+/** The format `kvm-arm64/baseline`. */
+export const baselineFormat: DocumentFormat<Baseline> = {
+  noun: 'baseline',
+  schema: baselineSchema,
+  checkMore(document, source) {
+    refuseDuplicateIds(document.bitmaps, '$.bitmaps', source)
+    refuseDuplicateIds(document.idRegisters, '$.idRegisters', source)
+    refuseDuplicateIds(document.registers, '$.registers', source)
+  },
+}
+
+/**
+ * Reads a baseline from a file.
+ * @throws FormatError for a file that is missing, empty, truncated, of another format or version, or hostile
+ */
+export function readBaseline(file: string): Baseline {
+  return readDocument(file, baselineFormat)
+}
+
+/**
+ * Checks data to be a baseline.
+ * @throws FormatError as `readBaseline`
+ */
+export function checkBaseline(data: unknown, source: string): Baseline {
+  return checkDocument(data, source, baselineFormat)
+}

@@ -1,0 +1,278 @@
+/** Reads the reports of a fleet and puts equal hosts together, without parsing what it has seen before. */
+import { isUtf8 } from 'node:buffer'
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { crc32 } from 'node:zlib'
+import * as v from 'valibot'
+import { checkShape, FormatError, MAX_BYTES, parseJson, unreadable } from '../documents/document.js'
+import { reportDigest } from '../report/digest.js'
+import { readLines } from '../documents/lines.js'
+import { checkReport } from '../report/read.js'
+import { text } from '../documents/entries.js'
+import { reportSchema, type Report } from '../report/report.js'
+
+/** Hosts whose reports say the same but for when and of which build of the kernel they were made. */
+export interface HostClass {
+  /** The first twelve digits of the SHA-256 of what they have in common. */
+  readonly digest: string
+  /** How many. */
+  hosts: number
+  /** Where the first was read: a file, or a line of one. */
+  readonly first: string
+  /** Of those that have a name, in the order read. */
+  readonly names: string[]
+  /** What `uname -r` says on them, the first few. */
+  readonly releases: Set<string>
+  /** Of the first. */
+  report(): Report
+}
+
+export interface Fleet {
+  /** Those with most hosts first. */
+  classes: HostClass[]
+  /** Reports read. */
+  hosts: number
+  /** What could not be read as a report, or is of yet another class after 1000: the first 100. Nothing of it is in the classes. */
+  errors: FormatError[]
+  /** How many of those there were. */
+  faulty: number
+}
+
+const MAX_ERRORS = 100
+const MAX_RELEASES = 8
+/** How many classes are told apart: beyond, it is no fleet but noise, and every class is kept in memory. */
+const MAX_CLASSES = 1000
+/** Bytes of texts kept to recognise the next one by. */
+const MAX_KNOWN = 512 * 1024 * 1024
+/** Bytes at the beginning in which what differs between equal hosts is looked for. */
+const HEAD = 8 * 1024
+
+/** How a document that is laid out over several lines begins. */
+const LAID_OUT = /^\s*\{\s*$/
+
+/** Begins what equal hosts have in common; a quote inside a string has a backslash before it, so only a key reads like this. */
+const COMMON = Buffer.from('"capabilities":')
+
+const { format, version, probedAt, host } = reportSchema.entries
+const headSchema = v.strictObject({ format, version, probedAt, host })
+const named = v.strictObject({ name: text, report: v.unknown() })
+
+/**
+ * Reads a fleet: a file or, for `-`, standard input with one report on each line; a file that is one report; a directory of report files
+ * (`*.json`), of which anything but a regular file is passed over. A line may be `{"name": …, "report": …}` to say which host it is; a
+ * host with a file of its own is named by the file's name.
+ *
+ * What is no report is told in `errors` and left out.
+ *
+ * @throws FormatError where there is nothing to read, and for a file that cannot be read
+ */
+export function readFleet(source: string): Fleet {
+  const reader = new FleetReader()
+  if (source === '-') {
+    readStream(0, 'standard input', reader)
+    return reader.finish('standard input')
+  }
+  try {
+    const stats = statSync(source)
+    if (stats.isDirectory()) {
+      const files = readdirSync(source).filter((file) => file.endsWith('.json'))
+      for (const file of files.toSorted()) readFile(join(source, file), reader)
+    } else if (stats.isFile() && stats.size <= MAX_BYTES && isOneDocument(source)) {
+      readFile(source, reader)
+    } else {
+      const descriptor = openSync(source, 'r')
+      try {
+        readStream(descriptor, source, reader)
+      } finally {
+        closeSync(descriptor)
+      }
+    }
+  } catch (error) {
+    if (error instanceof FormatError || (error as NodeJS.ErrnoException).code === undefined) throw error
+    throw unreadable(source, error)
+  }
+  return reader.finish(source)
+}
+
+function readStream(descriptor: number, source: string, reader: FleetReader): void {
+  let isEmpty = true
+  for (const { number, bytes } of readLines(descriptor, MAX_BYTES)) {
+    isEmpty = false
+    const where = `${source}, line ${number}`
+    if (bytes === null) {
+      reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+    } else if (number === 1 && bytes.length < HEAD && LAID_OUT.test(bytes.toString('latin1'))) {
+      // Else every line of it would be told to be no report.
+      throw new FormatError(
+        source,
+        '$',
+        'holds reports over several lines, and each must be on one: jq -c . puts them so',
+      )
+    } else if (!isBlank(bytes)) reader.add(bytes, where)
+  }
+  if (isEmpty) throw new FormatError(source, '$', 'is empty')
+}
+
+function readFile(file: string, reader: FleetReader): void {
+  let bytes: Buffer
+  try {
+    const stats = statSync(file)
+    // A pipe would be waited for without end.
+    if (!stats.isFile()) return
+    if (stats.size > MAX_BYTES) {
+      reader.refuse(new FormatError(file, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+      return
+    }
+    bytes = readFileSync(file)
+  } catch (error) {
+    reader.refuse(unreadable(file, error))
+    return
+  }
+  reader.add(bytes, file, basename(file, '.json'))
+}
+
+/** Whether a file is one JSON document over several lines. */
+function isOneDocument(file: string): boolean {
+  const json = readFileSync(file, 'utf8')
+  if (!LAID_OUT.test(json.slice(0, json.indexOf('\n')))) return false
+  try {
+    JSON.parse(json)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function isBlank(bytes: Buffer): boolean {
+  return bytes.length < HEAD && bytes.toString('latin1').trim() === ''
+}
+
+/** The text of a class from `"capabilities"` on. */
+interface KnownText {
+  bytes: Buffer
+  isNamed: boolean
+  of: HostClass
+}
+
+interface Head {
+  name: string | undefined
+  release: string
+}
+
+class FleetReader {
+  readonly #classes = new Map<string, HostClass>()
+  /** By length and checksum. */
+  readonly #known = new Map<string, KnownText[]>()
+  readonly #errors: FormatError[] = []
+  #knownBytes = 0
+  #hosts = 0
+  #faulty = 0
+
+  /** `name`, where the text itself holds none. */
+  add(bytes: Buffer, where: string, name?: string): void {
+    const at = bytes.subarray(0, HEAD).indexOf(COMMON)
+    const common = at < 0 ? undefined : bytes.subarray(at)
+    const key = common && `${common.length} ${crc32(common)}`
+    const known = key && this.#known.get(key)?.find((entry) => entry.bytes.equals(common))
+    if (known) {
+      const head = readHead(bytes.subarray(0, at), known.isNamed)
+      if (head !== undefined) {
+        this.#count(known.of, head.release, head.name ?? name)
+        return
+      }
+    }
+    try {
+      const { report, name: own, isNamed } = parseLine(bytes, where)
+      const found = this.#classOf(report, where)
+      this.#count(found, report.host.release, own ?? name)
+      const isUsual = at >= 0 && readHead(bytes.subarray(0, at), isNamed) !== undefined
+      if (isUsual && !known) this.#remember(key!, { bytes: Buffer.from(common!), isNamed, of: found })
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      this.refuse(error)
+    }
+  }
+
+  refuse(error: FormatError): void {
+    this.#faulty++
+    if (this.#errors.length < MAX_ERRORS) this.#errors.push(error)
+  }
+
+  finish(source: string): Fleet {
+    if (this.#hosts === 0 && this.#faulty === 0) throw new FormatError(source, '$', 'holds no report')
+    return {
+      classes: [...this.#classes.values()].toSorted((a, b) => b.hosts - a.hosts),
+      hosts: this.#hosts,
+      errors: this.#errors,
+      faulty: this.#faulty,
+    }
+  }
+
+  #count(found: HostClass, release: string, name: string | undefined): void {
+    this.#hosts++
+    found.hosts++
+    if (name !== undefined) found.names.push(name)
+    if (found.releases.size < MAX_RELEASES) found.releases.add(release)
+  }
+
+  #classOf(report: Report, where: string): HostClass {
+    const digest = reportDigest(report)
+    const found = this.#classes.get(digest)
+    if (found !== undefined) return found
+    if (this.#classes.size === MAX_CLASSES) {
+      throw new FormatError(
+        where,
+        '$',
+        `is a different host again, after ${MAX_CLASSES} others: so many cannot be compared with each other`,
+      )
+    }
+    const json = Buffer.from(JSON.stringify(report))
+    const made: HostClass = {
+      digest: digest.slice(0, 12),
+      hosts: 0,
+      first: where,
+      names: [],
+      releases: new Set(),
+      // Kept as text: as objects, a thousand of them would not fit.
+      report: () => JSON.parse(json.toString()) as Report,
+    }
+    this.#classes.set(digest, made)
+    return made
+  }
+
+  #remember(key: string, entry: KnownText): void {
+    this.#knownBytes += entry.bytes.length
+    if (this.#knownBytes > MAX_KNOWN) return
+    const others = this.#known.get(key)
+    if (others === undefined) this.#known.set(key, [entry])
+    else others.push(entry)
+  }
+}
+
+/** What stands before `"capabilities"`, if it is all that differs between equal hosts and nothing else. */
+function readHead(bytes: Buffer, isNamed: boolean): Head | undefined {
+  const json = bytes.toString('utf8').trimEnd()
+  if (!json.endsWith(',') || !isUtf8(bytes)) return undefined
+  let data: unknown
+  try {
+    data = JSON.parse(`${json.slice(0, -1)}${isNamed ? '}}' : '}'}`)
+  } catch {
+    return undefined
+  }
+  if (!isNamed) return v.is(headSchema, data) ? { name: undefined, release: data.host.release } : undefined
+  if (!v.is(named, data) || !v.is(headSchema, data.report)) return undefined
+  return { name: data.name, release: data.report.host.release }
+}
+
+function parseLine(
+  bytes: Buffer,
+  where: string,
+): { report: Report; name: string | undefined; isNamed: boolean } {
+  if (!isUtf8(bytes)) throw new FormatError(where, '$', 'is not UTF-8 text')
+  const data = parseJson(bytes.toString('utf8'), where)
+  if (data === null || typeof data !== 'object' || !('report' in data)) {
+    return { report: checkReport(data, where), name: undefined, isNamed: false }
+  }
+  const { report, name } = checkShape(named, data, where)
+  return { report: checkReport(report, `${where}, in "report"`), name, isNamed: true }
+}

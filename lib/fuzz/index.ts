@@ -1,0 +1,3 @@
+/** Invents calls on which two backends may differ, and shrinks those on which they do. */
+export { type FuzzFinding, fuzz, type FuzzOptions } from './fuzz.js'
+export { type Profile, profiles } from './generate.js'

@@ -1,0 +1,72 @@
+import type { Kvm } from '../kvm/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hasAArch32,
+  isAArch32IdRegister,
+  isIdRegister,
+  registerWidth,
+} from '../registers/index.js'
+import type { VcpuFeature } from '../uapi.js'
+
+export interface ConfiguredRegister {
+  id: bigint
+  value: bigint
+  /** Bits that are settled; the others are left to the host. */
+  mask: bigint
+}
+
+/** What userspace can decide of a guest's view of its CPU before the first run: what the exporters speak of. */
+export interface GuestConfiguration {
+  features: readonly VcpuFeature[]
+  /** Value of `KVM_REG_ARM_PSCI_VERSION`; absent where it is left to the host. */
+  psciVersion?: bigint
+  /** Bitmap firmware registers, by id. */
+  bitmaps: readonly ConfiguredRegister[]
+  /** Feature ID registers and CTR_EL0, by id; no AArch32 ones where the guest has no AArch32. */
+  idRegisters: readonly ConfiguredRegister[]
+  /** SVE vector lengths in bits, ascending; none without the feature `sve`, or where they are left to the host. */
+  vectorLengths: readonly number[]
+  /** Names of registers that cannot be pinned, because some of the hosts lack them. */
+  leftToHosts: readonly string[]
+}
+
+const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const vectorLengthsId = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+const ctrId = encodeRegister('CTR_EL0')
+const pfr0Id = encodeRegister('ID_AA64PFR0_EL1')
+
+/** Vector lengths in bits of a value of `KVM_REG_ARM64_SVE_VLS`, whose bit n stands for (n + 1) × 128. */
+export function vectorLengthsOf(value: bigint): number[] {
+  return Array.from({ length: 512 }, (_, bit) => bit)
+    .filter((bit) => (value >> BigInt(bit)) & 1n)
+    .map((bit) => (bit + 1) * 128)
+}
+
+/**
+ * What a guest of this host is shown where userspace decides nothing but the features of its vCPUs.
+ * @throws KvmError where the host has no vCPU with these features
+ */
+export function guestConfiguration(
+  kvm: Kvm,
+  features: readonly VcpuFeature[] = ['psci-0.2'],
+): GuestConfiguration {
+  using vm = kvm.createVm()
+  using vcpu = vm.createVcpu(0, { features })
+  const { registers } = vcpu
+  const listed = [...registers.list()]
+  const aarch32 = hasAArch32(registers.get(pfr0Id))
+  const valued = (wanted: (id: bigint) => boolean): ConfiguredRegister[] =>
+    listed
+      .filter(wanted)
+      .map((id) => ({ id, value: registers.get(id), mask: (1n << BigInt(registerWidth(id))) - 1n }))
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  return {
+    features,
+    psciVersion: registers.get(psciVersionId),
+    bitmaps: valued((id) => decodeRegister(id).space === 'bitmap'),
+    idRegisters: valued((id) => id === ctrId || (isIdRegister(id) && (aarch32 || !isAArch32IdRegister(id)))),
+    vectorLengths: features.includes('sve') ? vectorLengthsOf(registers.get(vectorLengthsId)) : [],
+    leftToHosts: [],
+  }
+}

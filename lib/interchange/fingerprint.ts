@@ -1,0 +1,320 @@
+/**
+ * Fingerprints of Firecracker's cpu-template-helper (`src/cpu-template-helper/src/fingerprint`): what a vCPU with `psci-0.2` alone
+ * reads from its registers. That is a part of a report: nothing in it tells what a host lets be written.
+ */
+import * as v from 'valibot'
+import { decodeRegister, encodeRegister, hex, registerName } from '../registers/index.js'
+import { checkShape, FormatError, parseDocumentJson } from '../documents/document.js'
+import type { Accepts, Report, ReportedRegister, Write } from '../report/report.js'
+import type { Capability } from '../uapi.js'
+import { checkCpuTemplate } from './firecracker.js'
+
+export interface Fingerprint {
+  firecrackerVersion: string
+  /** `uname -r` */
+  kernelVersion: string
+  /** On arm64 the text of `revidr_el1` in sysfs. */
+  microcodeVersion: string
+  biosVersion: string
+  biosRevision: string
+  /** In the order of the file. */
+  registers: { id: bigint; value: bigint }[]
+}
+
+const fingerprintShape = v.object({
+  firecracker_version: v.string(),
+  kernel_version: v.string(),
+  microcode_version: v.string(),
+  bios_version: v.string(),
+  bios_revision: v.string(),
+  guest_cpu_config: v.unknown(),
+})
+
+/**
+ * Registers the helper leaves out of every dump, because their values change all the time. By each stands a register that hosts list
+ * if, and only if, they list it: so a dump tells whether its host has the one it lacks.
+ */
+const leftOut: ReadonlyMap<bigint, bigint> = new Map(
+  [
+    ['pc', 'pstate'],
+    ['KVM_REG_ARM_TIMER_CNT', 'KVM_REG_ARM_TIMER_CTL'],
+    ['KVM_REG_ARM_PTIMER_CNT', 'KVM_REG_ARM_PTIMER_CTL'],
+  ].map(([name, companion]) => [encodeRegister(name!), encodeRegister(companion!)]),
+)
+
+/**
+ * Reads a fingerprint from JSON text; `source` is what its errors call it.
+ * @throws FormatError for what is no fingerprint of an arm64 host, naming the entry
+ */
+export function parseFingerprint(json: string, source: string): Fingerprint {
+  return checkFingerprint(parseDocumentJson(json, source, 'fingerprint'), source)
+}
+
+/** Whether data looks like a fingerprint: `checkFingerprint` tells whether it is one. */
+export function isFingerprint(data: unknown): boolean {
+  return typeof data === 'object' && data !== null && 'guest_cpu_config' in data
+}
+
+/**
+ * Checks data to be a fingerprint.
+ * @throws FormatError as `parseFingerprint`
+ */
+export function checkFingerprint(data: unknown, source: string): Fingerprint {
+  if (!isFingerprint(data)) {
+    throw new FormatError(source, '$', 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config')
+  }
+  const output = checkShape(fingerprintShape, data, source)
+  const path = '$.guest_cpu_config'
+  const { template } = checkCpuTemplate(output.guest_cpu_config, source, path)
+  const registers = template.registers.map(({ id, filter, value }, index) => {
+    const { width } = decodeRegister(id)
+    if (filter !== (1n << BigInt(width)) - 1n) {
+      throw new FormatError(
+        source,
+        `${path}.reg_modifiers[${index}].bitmap`,
+        `leaves bits of ${registerName(id)} open, so this is a template and no dump of a host`,
+      )
+    }
+    return { id, value }
+  })
+  const seen = new Set<bigint>()
+  for (const [index, { id }] of registers.entries()) {
+    if (seen.has(id)) {
+      const at = `${path}.reg_modifiers[${index}].addr`
+      throw new FormatError(source, at, `${registerName(id)} stands there already`)
+    }
+    seen.add(id)
+  }
+  const lacking = ['ID_AA64PFR0_EL1', 'MIDR_EL1', 'KVM_REG_ARM_PSCI_VERSION'].find(
+    (name) => !seen.has(encodeRegister(name)),
+  )
+  if (lacking !== undefined) {
+    throw new FormatError(source, path, `holds no ${lacking}, which the dump of every arm64 host has`)
+  }
+  return {
+    firecrackerVersion: output.firecracker_version,
+    kernelVersion: output.kernel_version,
+    microcodeVersion: output.microcode_version,
+    biosVersion: output.bios_version,
+    biosRevision: output.bios_revision,
+    registers,
+  }
+}
+
+/** How the register list of a fingerprint differs from a host's, but for what the helper leaves out. */
+export function compareLists(fingerprint: Fingerprint, host: Report): { missing: bigint[]; added: bigint[] } {
+  const listed = new Set(host.registers.map(({ id }) => BigInt(id)))
+  const dumped = new Set(fingerprint.registers.map(({ id }) => id))
+  return {
+    missing: [...listed].filter((id) => !dumped.has(id) && !leftOut.has(id)),
+    added: [...dumped].filter((id) => !listed.has(id)),
+  }
+}
+
+/** A fingerprint cannot be taken for a host that behaves like this one. */
+export class UnlikeHostError extends Error {
+  override readonly name = 'UnlikeHostError'
+  readonly code = 'ERR_KVM_UNLIKE_HOST'
+}
+
+const version = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+
+/**
+ * A report with the values of a fingerprint and the behaviour of another host, whose kernel must be alike: same firmware registers and
+ * PSCI. So a host that was only fingerprinted can be compared and simulated.
+ *
+ * Taken from `like`: what may be written, capabilities and traits. Ranges of accepted values end at the fingerprint's own value. Only
+ * vCPUs without optional features are known, so the report has no other configuration and none of their capabilities.
+ *
+ * @throws UnlikeHostError where the kernels cannot be alike
+ */
+export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): Report {
+  refuseUnlike(fingerprint, like)
+  const values = new Map(fingerprint.registers.map(({ id, value }) => [id, value]))
+  const likeById = new Map(like.registers.map((register) => [BigInt(register.id), register]))
+  const registers = like.registers.flatMap((register): ReportedRegister[] => {
+    const id = BigInt(register.id)
+    const value = values.get(id)
+    if (value !== undefined) return [withValue(register, value)]
+    const companion = leftOut.get(id)
+    return companion !== undefined && values.has(companion) ? [register] : []
+  })
+  for (const [id, value] of values) {
+    if (!likeById.has(id)) registers.push({ id: hex(id), name: registerName(id), value: hex(value) })
+  }
+  for (const [id, companion] of leftOut) {
+    if (!likeById.has(id) && values.has(companion)) {
+      registers.push({ id: hex(id), name: registerName(id), value: null })
+    }
+  }
+  const present = new Set(registers.map(({ id }) => id))
+  const masks = new Map((like.writableMasks ?? []).map(({ id, mask }) => [id, BigInt(mask)]))
+  return {
+    ...like,
+    host: {
+      release: fingerprint.kernelVersion,
+      build: `values of a fingerprint by Firecracker ${fingerprint.firecrackerVersion}, behaviour of ${like.host.release}`,
+    },
+    capabilities: Object.fromEntries(
+      Object.entries(like.capabilities).map(([name, answer]) => [
+        name,
+        ofOptionalFeatures.has(name as Capability) ? [0, 0] : answer,
+      ]),
+    ),
+    writableMasks: like.writableMasks && like.writableMasks.filter(({ id }) => present.has(id)),
+    registers,
+    accepts: like.accepts
+      .filter(({ id }) => present.has(id))
+      .map((accepts) =>
+        withLimit(accepts, likeById.get(BigInt(accepts.id)), values.get(BigInt(accepts.id)), masks),
+      )
+      .map((accepts) => tolerant(accepts, values, masks)),
+    bitmaps: like.bitmaps.map((bitmap) => ({ ...bitmap, reset: hex(values.get(BigInt(bitmap.id))!) })),
+    workarounds: like.workarounds.map((workaround) => {
+      const value = values.get(BigInt(workaround.id))!
+      const accepted =
+        hex(value) === workaround.value ? workaround.accepted : acceptedLevels(workaround.name, value)
+      return { ...workaround, value: hex(value), accepted }
+    }),
+    configurations: [],
+    traits: {
+      ...like.traits,
+      init: {
+        ...like.traits.init,
+        supported: like.traits.init.supported.filter((name) => name === 'psci-0.2' || name === 'power-off'),
+      },
+    },
+  }
+}
+
+/** Capabilities of vCPU features a fingerprint says nothing about. */
+const ofOptionalFeatures: ReadonlySet<Capability> = new Set([
+  'KVM_CAP_ARM_EL1_32BIT',
+  'KVM_CAP_ARM_PMU_V3',
+  'KVM_CAP_ARM_PMU_V3_STRICT',
+  'KVM_CAP_ARM_SVE',
+  'KVM_CAP_ARM_PTRAUTH_ADDRESS',
+  'KVM_CAP_ARM_PTRAUTH_GENERIC',
+  'KVM_CAP_ARM_EL2',
+  'KVM_CAP_ARM_EL2_E2H0',
+])
+
+function isFirmware(id: bigint): boolean {
+  return ['firmware', 'bitmap'].includes(decodeRegister(id).space)
+}
+
+function refuseUnlike(fingerprint: Fingerprint, like: Report): void {
+  const { missing, added } = compareLists(fingerprint, like)
+  const unlike = [...missing, ...added].find(isFirmware)
+  if (unlike !== undefined) {
+    const host = `the host ${like.host.release}`
+    const dump = `the fingerprint of ${fingerprint.kernelVersion}`
+    const [has, lacks] = missing.includes(unlike) ? [host, dump] : [dump, host]
+    throw new UnlikeHostError(
+      `${has} has ${registerName(unlike)}, which ${lacks} lacks: take a host whose kernel has the same firmware registers`,
+    )
+  }
+  const psci = hex(fingerprint.registers.find(({ id }) => id === version)!.value)
+  if (!like.traits.psciVersions.includes(psci)) {
+    throw new UnlikeHostError(
+      `the fingerprint has PSCI_VERSION ${psci}, which the host ${like.host.release} does not accept`,
+    )
+  }
+}
+
+function withValue(register: ReportedRegister, value: bigint): ReportedRegister {
+  const old = register.value === null ? undefined : BigInt(register.value)
+  const changed = { ...register, value: hex(value) }
+  const write: Write | undefined = register.write
+  if (old === undefined || write === undefined || !('accepted' in write)) return changed
+  return { ...changed, write: { accepted: write.accepted.map((set, n) => limited(set, n, old, value, 0n)) } }
+}
+
+function withLimit(
+  accepts: Accepts,
+  like: ReportedRegister | undefined,
+  value: bigint | undefined,
+  masks: ReadonlyMap<string, bigint>,
+): Accepts {
+  if (value === undefined || like === undefined || like.value === null) return accepts
+  const old = BigInt(like.value)
+  const mask = masks.get(accepts.id) ?? 0n
+  const same = (nibble: number) => nibbleOf(old, nibble) === nibbleOf(value, nibble)
+  const limitedAccepts: Accepts = {
+    ...accepts,
+    nibbles: accepts.nibbles.map((set, n) => limited(set, n, old, value, mask)),
+  }
+  if (accepts.storedAs) limitedAccepts.storedAs = accepts.storedAs.filter(({ nibble }) => same(nibble))
+  return limitedAccepts
+}
+
+function nibbleOf(value: bigint, nibble: number): number {
+  return Number((value >> BigInt(4 * nibble)) & 0xfn)
+}
+
+/** The values a nibble accepts where the host's own is not the recorded one: a range that ended at the old value ends at the new. */
+function limited(set: string, nibble: number, old: bigint, value: bigint, mask: bigint): string {
+  const [from, to] = [nibbleOf(old, nibble), nibbleOf(value, nibble)]
+  if (from === to) return set
+  const bits = Number.parseInt(set, 16)
+  const lowest = bits & -bits
+  const isRange = bits === upTo(from) - (lowest - 1)
+  // All a field of value 0 can show of being writable is its mask.
+  const writable = bits !== lowest || (from === 0 && nibbleOf(mask, nibble) === 0xf)
+  const answer = !isRange ? bits | (1 << to) : writable ? (upTo(to) & ~(lowest - 1)) | (1 << to) : 1 << to
+  return answer.toString(16).padStart(4, '0')
+}
+
+/** The set of 0 to `value`. */
+function upTo(value: number): number {
+  return (2 << value) - 1
+}
+
+function acceptedLevels(name: string, level: bigint): string[] {
+  if (name.endsWith('WORKAROUND_2'))
+    return level === 3n ? ['0x0', '0x1', '0x2', '0x3', '0x12'] : ['0x0', '0x1']
+  return Array.from({ length: Number(level) + 1 }, (_, accepted) => hex(BigInt(accepted)))
+}
+
+/**
+ * Fields KVM showed by mistake and has hidden since, with what CPUs have there: the value is still accepted, and 0 stored, so that VMs
+ * of the older kernels can be restored (`set_id_aa64pfr0_el1` and `set_id_aa64mmfr2_el1` in `arch/arm64/kvm/sys_regs.c`, Linux 6.18).
+ * A fingerprint of the newer kernel shows 0. The CPUs are those of which fingerprints with older kernels show the value.
+ */
+const hiddenAgain: readonly { register: string; nibble: number; value: number; parts: readonly bigint[] }[] =
+  [
+    // MPAM of Neoverse V1 and V2
+    { register: 'ID_AA64PFR0_EL1', nibble: 10, value: 1, parts: [0xd40n, 0xd4fn] },
+    // NV of Neoverse V1 and V2
+    { register: 'ID_AA64MMFR2_EL1', nibble: 6, value: 2, parts: [0xd40n, 0xd4fn] },
+  ]
+
+function tolerant(
+  accepts: Accepts,
+  values: ReadonlyMap<bigint, bigint>,
+  masks: ReadonlyMap<string, bigint>,
+): Accepts {
+  const id = BigInt(accepts.id)
+  const midr = values.get(encodeRegister('MIDR_EL1')) ?? 0n
+  const fields = hiddenAgain.filter(
+    ({ register, nibble, parts }) =>
+      encodeRegister(register) === id &&
+      parts.includes((midr >> 4n) & 0xfffn) &&
+      midr >> 24n === 0x41n &&
+      nibbleOf(values.get(id) ?? 0n, nibble) === 0 &&
+      masks.has(accepts.id),
+  )
+  if (fields.length === 0) return accepts
+  return {
+    ...accepts,
+    nibbles: accepts.nibbles.map((set, nibble) => {
+      const field = fields.find((candidate) => candidate.nibble === nibble)
+      if (!field) return set
+      return (Number.parseInt(set, 16) | (1 << field.value)).toString(16).padStart(4, '0')
+    }),
+    storedAs: [
+      ...(accepts.storedAs ?? []),
+      ...fields.map(({ nibble, value }) => ({ nibble, written: value, stored: 0 })),
+    ],
+  }
+}

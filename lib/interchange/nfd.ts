@@ -1,0 +1,86 @@
+/**
+ * Feature files of Kubernetes' Node Feature Discovery, source `local` (`docs/usage/customization-guide.md` there; what is accepted is
+ * decided by `source/local/local.go`). One belongs into `/etc/kubernetes/node-feature-discovery/features.d/`.
+ */
+import type { Report } from '../report/report.js'
+import type { Emitted } from './emitted.js'
+import { nodeFacts } from './node-facts.js'
+
+/** Prefix of all labels, unless another is chosen. */
+export const labelNamespace = 'kvm-arm64.io'
+
+/** Larger files are ignored whole. */
+const MOST_BYTES = 65_536
+
+interface NfdOptions {
+  /** DNS name in front of the labels. Default `kvm-arm64.io`. */
+  namespace?: string
+  /** When labels that were not written anew shall go. */
+  expires: Date
+}
+
+/**
+ * The file for a node with this report: labels for what schedulers choose by, and raw features, for NodeFeatureRules, for the rest.
+ * @throws RangeError for a namespace that is no DNS name, and for a file larger than is read
+ */
+export function nfdFeatures(report: Report, { namespace = labelNamespace, expires }: NfdOptions): Emitted {
+  refuseNamespace(namespace)
+  const facts = nodeFacts(report)
+  const labels: [name: string, value: string][] = [
+    ['class', facts.compatibilityClass],
+    ['psci', facts.psci],
+    ['midr', facts.midr],
+    ...facts.bitmaps.map(({ name, mask }): [string, string] => [name, mask]),
+    ...facts.workarounds.map(({ name, value }): [string, string] => [name, value]),
+    ...facts.vcpuFeatures
+      .filter((feature) => feature !== 'power-off')
+      .map((feature): [string, string] => [`vcpu-feature.${feature}`, 'true']),
+  ]
+  const raw = facts.idRegisters.map(({ name, value }): [string, string] => [name, value])
+  const inexpressible: string[] = []
+  const line = ([name, value]: [string, string]) => {
+    if (isLabelName(name) && isLabelValue(value)) return [`${namespace}/${name}=${value}`]
+    inexpressible.push(`${name}=${value}: Kubernetes allows no such label`)
+    return []
+  }
+  const text = `${[
+    `# KVM of ${report.host.release.replaceAll(/[^\w.+~-]/g, '?')}, written by kvm-arm64`,
+    `# +expiry-time=${expires.toISOString().replace(/\.\d+Z$/, 'Z')}`,
+    ...labels.flatMap(line),
+    ...raw.flatMap((entry) => line(entry).flatMap((feature) => ['# +no-label', feature])),
+  ].join('\n')}\n`
+  const size = Buffer.byteLength(text)
+  if (size > MOST_BYTES) {
+    throw new RangeError(
+      `The feature file would have ${size} bytes, and Node Feature Discovery ignores files of more than ${MOST_BYTES}`,
+    )
+  }
+  inexpressible.push(
+    'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others',
+  )
+  return { text, inexpressible }
+}
+
+/** @throws RangeError for what Kubernetes does not take for the prefix of a label */
+export function refuseNamespace(namespace: string): void {
+  const isDnsName =
+    namespace.length <= 253 &&
+    namespace.split('.').every((part) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(part))
+  if (!isDnsName)
+    throw new RangeError(`${JSON.stringify(namespace)} is no DNS name in lower case, as labels begin with`)
+  if (
+    /(^|\.)(kubernetes|k8s)\.io$/.test(namespace) &&
+    !/(^|\.)feature\.node\.kubernetes\.io$/.test(namespace)
+  ) {
+    throw new RangeError(`Node Feature Discovery makes no labels in ${namespace}, which is Kubernetes' own`)
+  }
+}
+
+/** What follows the slash. */
+function isLabelName(name: string): boolean {
+  return name !== '' && isLabelValue(name)
+}
+
+export function isLabelValue(value: string): boolean {
+  return value === '' || /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(value)
+}

@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto'
+import { decodePsciVersion } from '../hypercalls/index.js'
+import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../registers/index.js'
+import { registerValue } from '../report/registers.js'
+import type { Report } from '../report/report.js'
+import type { VcpuFeature } from '../uapi.js'
+
+/** What is told about a node of a cluster to those who place VMs on it. */
+interface NodeFacts {
+  /**
+   * 16 hexadecimal digits, the same for hosts between which every VM can move: all their guests can see, and all that KVM accepts from
+   * userspace, is equal.
+   */
+  compatibilityClass: string
+  release: string
+  /** A version like `1.1`, the newest. */
+  psci: string
+  /** MIDR_EL1 */
+  midr: string
+  vcpuFeatures: readonly VcpuFeature[]
+  /** Bits a VM may elect: name without `KVM_REG_ARM_`, and mask. */
+  bitmaps: readonly { name: string; mask: string }[]
+  /** Name without `KVM_REG_ARM_`, and value. */
+  workarounds: readonly { name: string; value: string }[]
+  /** Feature ID registers; no AArch32 ones where guests have no AArch32. */
+  idRegisters: readonly { name: string; value: string }[]
+}
+
+const withoutPrefix = (name: string): string => name.replace(/^KVM_REG_ARM_/, '')
+
+export function nodeFacts(report: Report): NodeFacts {
+  const valueOf = (name: string) => registerValue(report, encodeRegister(name)) ?? 0n
+  const aarch32 = hasAArch32(valueOf('ID_AA64PFR0_EL1'))
+  return {
+    compatibilityClass: compatibilityClass(report),
+    release: report.host.release,
+    psci: decodePsciVersion(valueOf('KVM_REG_ARM_PSCI_VERSION')),
+    midr: hex(valueOf('MIDR_EL1')),
+    vcpuFeatures: report.traits.init.supported,
+    bitmaps: report.bitmaps.map(({ name, mask }) => ({ name: withoutPrefix(name), mask })),
+    workarounds: report.workarounds.map(({ name, value }) => ({ name: withoutPrefix(name), value })),
+    idRegisters: report.registers.flatMap(({ id, name, value }) => {
+      const isShown = isIdRegister(BigInt(id)) && (aarch32 || !isAArch32IdRegister(BigInt(id)))
+      return isShown && value !== null ? [{ name, value }] : []
+    }),
+  }
+}
+
+/** Of everything in a report that decides over a restore; not its date, nor the kernel's name, nor limits like the number of vCPUs. */
+function compatibilityClass({
+  registers,
+  accepts,
+  bitmaps,
+  workarounds,
+  configurations,
+  traits,
+}: Report): string {
+  const decisive = { registers, accepts, bitmaps, workarounds, configurations, traits }
+  return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)
+}

@@ -1,0 +1,90 @@
+/** Metrics for the textfile collector of Prometheus' node_exporter, in the text exposition format. */
+import type { Report } from '../report/report.js'
+import { capabilities } from '../uapi.js'
+import type { Emitted } from './emitted.js'
+import { nodeFacts } from './node-facts.js'
+
+type Labels = Readonly<Record<string, string>>
+
+interface Metric {
+  name: string
+  help: string
+  samples: readonly (readonly [labels: Labels, value: number])[]
+}
+
+/** A node's metrics: every value that needs 64 bits stands in a label, since samples are floating-point numbers. */
+export function prometheusMetrics(report: Report): Emitted {
+  const facts = nodeFacts(report)
+  const metrics: Metric[] = [
+    {
+      name: 'kvm_arm64_info',
+      help: 'What guests of this host are shown, and its compatibility class.',
+      samples: [
+        [{ release: facts.release, class: facts.compatibilityClass, midr: facts.midr, psci: facts.psci }, 1],
+      ],
+    },
+    {
+      name: 'kvm_arm64_probe_timestamp_seconds',
+      help: 'When the host was probed.',
+      samples: [[{}, Date.parse(report.probedAt) / 1000]],
+    },
+    {
+      name: 'kvm_arm64_registers',
+      help: 'Registers of a vCPU without optional features.',
+      samples: [[{}, report.registers.length]],
+    },
+    {
+      name: 'kvm_arm64_vcpu_feature',
+      help: 'Whether vCPUs can have the feature.',
+      samples: facts.vcpuFeatures
+        .filter((feature) => feature !== 'power-off')
+        .map((feature) => [{ feature }, 1] as const),
+    },
+    {
+      name: 'kvm_arm64_capability',
+      help: 'KVM_CHECK_EXTENSION on a VM.',
+      samples: Object.entries(report.capabilities)
+        .filter(([name]) => name in capabilities)
+        .map(([capability, [, value]]) => [{ capability }, value] as const),
+    },
+    {
+      name: 'kvm_arm64_services_mask',
+      help: 'Bits a VM may elect in a bitmap of hypercall services.',
+      samples: facts.bitmaps.map(({ name, mask }) => [{ register: name }, Number(BigInt(mask))] as const),
+    },
+    {
+      name: 'kvm_arm64_workaround_level',
+      help: 'State of a mitigation the guest is told of.',
+      samples: facts.workarounds.map(
+        ({ name, value }) => [{ register: name }, Number(BigInt(value))] as const,
+      ),
+    },
+    {
+      name: 'kvm_arm64_id_register_info',
+      help: 'Value of a feature ID register of guests.',
+      samples: facts.idRegisters.map(({ name, value }) => [{ register: name, value }, 1] as const),
+    },
+  ]
+  const text = metrics
+    .filter(({ samples }) => samples.length > 0)
+    .map(({ name, help, samples }) =>
+      [
+        `# HELP ${name} ${help}`,
+        `# TYPE ${name} gauge`,
+        ...samples.map(([labels, value]) => `${name}${labelText(labels)} ${value}`),
+      ].join('\n'),
+    )
+    .join('\n')
+  return {
+    text: `${text}\n`,
+    inexpressible: ['what may be written, register by register: it only shows in the class'],
+  }
+}
+
+function labelText(labels: Labels): string {
+  const pairs = Object.entries(labels).map(
+    ([name, value]) =>
+      `${name}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`,
+  )
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+}

@@ -1,0 +1,106 @@
+import { decodePsciVersion } from '../hypercalls/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  hasAArch32,
+  isAArch32IdRegister,
+  registerFields,
+  withoutIstatus,
+} from '../registers/index.js'
+import { registerValue } from './registers.js'
+import type { Report } from './report.js'
+import type { Capability } from '../uapi.js'
+import { differingFields, meaningOf } from '../registers/differing-fields.js'
+
+/** One thing in which two hosts differ. */
+export interface Difference {
+  kind: 'capability' | 'feature' | 'psci' | 'register' | 'accepts'
+  /** The capability, the vCPU feature, the version of PSCI, the register. */
+  name: string
+  /** The field or the bits of a register; absent where it is about the whole of it. */
+  field?: string
+  /** What each host has; null where it has no such register. */
+  a: string | null
+  b: string | null
+}
+
+/**
+ * What differs between two hosts, by field, without a word on what follows from it: capabilities, vCPU features, versions of PSCI,
+ * registers of a vCPU with `psci-0.2` alone, services that may be elected. AArch32 ID registers do not count where a host has no
+ * AArch32: they are UNKNOWN there.
+ */
+export function diffReports(a: Report, b: Report): Difference[] {
+  return [
+    ...diffCapabilities(a, b),
+    ...diffSets('feature', a.traits.init.supported, b.traits.init.supported),
+    ...diffSets('psci', versions(a), versions(b)),
+    ...diffRegisters(a, b),
+    ...diffBitmaps(a, b),
+  ]
+}
+
+function diffCapabilities(a: Report, b: Report): Difference[] {
+  const names = new Set([...Object.keys(a.capabilities), ...Object.keys(b.capabilities)] as Capability[])
+  return [...names].flatMap((name) => {
+    // On a VM, which knows better than /dev/kvm.
+    const [left, right] = [a, b].map(({ capabilities }) => String(capabilities[name]?.[1] ?? 0))
+    return left === right ? [] : [{ kind: 'capability', name, a: left!, b: right! }]
+  })
+}
+
+function versions({ traits }: Report): string[] {
+  return traits.psciVersions.map((version) => decodePsciVersion(BigInt(version)))
+}
+
+function diffSets(kind: 'feature' | 'psci', a: readonly string[], b: readonly string[]): Difference[] {
+  return [...new Set([...a, ...b])]
+    .filter((name) => a.includes(name) !== b.includes(name))
+    .map((name) => ({ kind, name, a: a.includes(name) ? 'yes' : 'no', b: b.includes(name) ? 'yes' : 'no' }))
+}
+
+const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
+
+function isAArch32Host(report: Report): boolean {
+  return hasAArch32(registerValue(report, ID_AA64PFR0_EL1) ?? 0n)
+}
+
+/** Whether a register is made of features of the CPU, rather than one number. */
+function hasFieldsOfItsOwn(id: bigint): boolean {
+  return decodeRegister(id).space === 'sysreg' && registerFields(id).length > 0
+}
+
+function diffRegisters(a: Report, b: Report): Difference[] {
+  const both = isAArch32Host(a) && isAArch32Host(b)
+  const [left, right] = [a, b].map(({ registers }) => new Map(registers.map((entry) => [entry.id, entry])))
+  return [...new Map([...left!, ...right!]).values()].flatMap(({ id: text, name }): Difference[] => {
+    const id = BigInt(text)
+    const [inA, inB] = [left!.get(text), right!.get(text)]
+    if (!both && isAArch32IdRegister(id)) return []
+    if (inA === undefined || inB === undefined) {
+      const has = (entry: typeof inA) => (entry === undefined ? null : (entry.value ?? 'counts time'))
+      return [{ kind: 'register', name, a: has(inA), b: has(inB) }]
+    }
+    if (inA.value === inB.value || inA.value === null || inB.value === null) return []
+    const [valueA, valueB] = [BigInt(inA.value), BigInt(inB.value)]
+    if (withoutIstatus(id, valueA) === withoutIstatus(id, valueB)) return []
+    if (!hasFieldsOfItsOwn(id)) return [{ kind: 'register', name, a: inA.value, b: inB.value }]
+    const fields = differingFields(id, valueA, valueB)
+    return fields.map((field) => ({
+      kind: 'register',
+      name,
+      field: field.name,
+      a: meaningOf(field, valueA),
+      b: meaningOf(field, valueB),
+    }))
+  })
+}
+
+/** Bits a bitmap may hold that no register shows: where one starts at 0. */
+function diffBitmaps(a: Report, b: Report): Difference[] {
+  return a.bitmaps.flatMap(({ id, name, mask }) => {
+    const other = b.bitmaps.find((entry) => entry.id === id)
+    return other === undefined || other.mask === mask
+      ? []
+      : [{ kind: 'accepts', name, a: mask, b: other.mask }]
+  })
+}

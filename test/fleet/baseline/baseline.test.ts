@@ -1,0 +1,325 @@
+import assert from 'node:assert/strict'
+import { describe, it, test } from 'node:test'
+import { apply } from '../../../lib/fleet/baseline/apply.js'
+import { baseline, type NamedReport } from '../../../lib/fleet/baseline/baseline.js'
+import type { Baseline } from '../../../lib/fleet/baseline/format.js'
+import { openKvm } from '../../../lib/kvm/index.js'
+import { decodeFields, encodeRegister, fieldValue, registerFields } from '../../../lib/registers/index.js'
+import type { Report } from '../../../lib/report/report.js'
+import { builtInReport, simulator } from '../../../lib/hosts/index.js'
+import { cpus, kernels, recordedHosts } from '../../lab-kernels/lab-hosts.js'
+import { watchVms } from '../../migration/open-vms.js'
+
+const hosts: readonly NamedReport[] = recordedHosts.map(({ name }) => ({ name, report: builtInReport(name) }))
+
+function named(...names: string[]): NamedReport[] {
+  return names.map((name) => ({ name, report: builtInReport(name) }))
+}
+
+/** All hosts, those of each kernel and those of each CPU. */
+const subsets: readonly { what: string; members: readonly NamedReport[] }[] = [
+  { what: 'all fifteen hosts', members: hosts },
+  ...kernels.map((kernel) => ({
+    what: `the hosts of Linux ${kernel}`,
+    members: hosts.filter(({ name }) => name.startsWith(`linux-${kernel}-`)),
+  })),
+  ...cpus.map((cpu) => ({
+    what: `the hosts on ${cpu}`,
+    members: hosts.filter(({ name }) => name.endsWith(`-${cpu}`)),
+  })),
+]
+
+function pinned(found: Baseline, name: string): bigint {
+  const entry = [...found.idRegisters, ...found.registers].find((register) => register.name === name)
+  assert.ok(entry, name)
+  return BigInt(entry.value)
+}
+
+function bitmaps(found: Baseline): string[] {
+  return found.bitmaps.map(({ name, value }) => `${name.replace('KVM_REG_ARM_', '')} ${value}`)
+}
+
+function changed(report: Report, change: (copy: Report) => void): Report {
+  const copy = structuredClone(report)
+  change(copy)
+  return copy
+}
+
+describe('a baseline', () => {
+  for (const { what, members } of subsets) {
+    it(`of ${what} is accepted by each of them`, () => {
+      const found = baseline(members)
+      for (const { name, report } of members) {
+        const { vm, registers, refused } = apply(openKvm(simulator(report)), found, { vcpus: 2 })
+        vm.close()
+        assert.deepEqual(refused, [], name)
+        assert.ok(registers.length > 100, name)
+      }
+    })
+  }
+
+  it('of one host is what its fresh VM has', () => {
+    for (const host of hosts) {
+      const found = baseline([host])
+      assert.deepEqual(found.unreconciled, [], host.name)
+      assert.deepEqual(found.classes, [[host.name]])
+      for (const { id, value } of found.bitmaps) {
+        assert.equal(value, host.report.bitmaps.find((entry) => entry.id === id)?.reset)
+      }
+    }
+  })
+
+  it('hides what one host does not have, and leaves on what one cannot hide', () => {
+    const everything = ['STD_BMAP 0x1', 'STD_HYP_BMAP 0x1', 'VENDOR_HYP_BMAP 0x3']
+    // VENDOR_HYP_BMAP_2 tells of calls that userspace answers: KVM shows none unless asked.
+    const cases: [string[], string[], string | null][] = [
+      [['linux-6.1-max', 'linux-6.12-max'], everything, '0x10001'],
+      [['linux-6.18-max', 'linux-7.2-max'], [...everything, 'VENDOR_HYP_BMAP_2 0x0'], '0x10003'],
+      [
+        ['linux-5.10-max', 'linux-6.1-max'],
+        ['STD_BMAP 0x0', 'STD_HYP_BMAP 0x1', 'VENDOR_HYP_BMAP 0x0'],
+        '0x10000',
+      ],
+      [['linux-5.10-max', 'linux-5.10-cortex-a57'], [], '0x10000'],
+    ]
+    for (const [names, expected, psci] of cases) {
+      const found = baseline(named(...names))
+      assert.deepEqual(bitmaps(found), expected, names.join())
+      assert.equal(found.psciVersion, psci)
+    }
+  })
+
+  it('says that a service which one host always answers is not to be had on another', () => {
+    const old = builtInReport('linux-5.10-max')
+    const without = changed(old, ({ traits }) => {
+      traits.hypercalls.services = []
+    })
+    const newer = changed(builtInReport('linux-6.1-max'), (copy) => {
+      for (const bitmap of copy.bitmaps) bitmap.mask = '0x0'
+    })
+    for (const other of [without, newer]) {
+      const found = baseline([
+        { name: 'old', report: old },
+        { name: 'other', report: other },
+      ])
+      assert.deepEqual(
+        found.unreconciled
+          .filter(({ kind }) => kind === 'service')
+          .map(({ fields, found: ways }) => [fields, ways]),
+        [
+          [
+            ['pv-time'],
+            [
+              { value: 'always', hosts: ['old'] },
+              { value: 'never', hosts: ['other'] },
+            ],
+          ],
+        ],
+      )
+    }
+  })
+
+  it('of hosts with one kernel and one CPU leaves nothing unreconciled', () => {
+    const found = baseline(named('linux-6.18-max', 'linux-7.2-max'))
+    assert.deepEqual(found.unreconciled, [])
+    assert.deepEqual(found.features, ['psci-0.2', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic'])
+    assert.equal(found.vectorLengths, '0xffff')
+  })
+
+  it('puts hosts that can be reconciled into one class, the largest first', () => {
+    const found = baseline(hosts).classes
+    assert.deepEqual(
+      found.map((group) => group.length),
+      [2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    )
+    assert.deepEqual(
+      new Set(found.slice(0, 3).map((group) => group.join(' '))),
+      new Set(cpus.map((cpu) => `linux-6.18-${cpu} linux-7.2-${cpu}`)),
+    )
+  })
+
+  it('takes equal hosts for one', () => {
+    const report = builtInReport('linux-6.1-max')
+    const many = Array.from({ length: 300 }, (_, index) => ({ name: `max-${index}`, report }))
+    const { classes } = baseline([...many, ...named('linux-6.1-neoverse-n1')])
+    assert.deepEqual(
+      classes.map((group) => group.length),
+      [300, 1],
+    )
+  })
+
+  it('names the hosts that cause what stays unreconciled', () => {
+    const found = baseline(named('linux-6.12-neoverse-n1', 'linux-7.2-neoverse-n1'))
+    const absent = found.unreconciled.find(({ name }) => name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2')
+    assert.deepEqual(absent, {
+      kind: 'absent',
+      id: '0x6030000000160003',
+      name: 'KVM_REG_ARM_VENDOR_HYP_BMAP_2',
+      fields: [],
+      found: [
+        { value: 'absent', hosts: ['linux-6.12-neoverse-n1'] },
+        { value: 'present', hosts: ['linux-7.2-neoverse-n1'] },
+      ],
+    })
+    const midr = baseline(named('linux-6.12-max', 'linux-6.12-neoverse-n1')).unreconciled.find(
+      ({ name }) => name === 'MIDR_EL1',
+    )
+    assert.equal(midr?.kind, 'value')
+    assert.ok(midr?.fields.includes('PartNum'))
+  })
+
+  it('lets a VM have another MIDR_EL1 where every host allows it', () => {
+    const found = baseline(named('linux-7.2-max', 'linux-7.2-neoverse-n1'))
+    assert.deepEqual(found.capabilities, ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'])
+    assert.ok(!found.unreconciled.some(({ name }) => name === 'MIDR_EL1'))
+    assert.deepEqual(baseline(named('linux-7.2-max', 'linux-6.18-max')).capabilities, [])
+  })
+
+  it('shows in each field no more than any host has, by the order of the field', () => {
+    const members = named('linux-7.2-max', 'linux-7.2-neoverse-n1', 'linux-7.2-cortex-a57')
+    const found = baseline(members, { features: ['psci-0.2'] })
+    let compared = 0
+    for (const { id, value, mask } of found.idRegisters) {
+      for (const field of registerFields(BigInt(id))) {
+        const bits = ((1n << BigInt(field.width)) - 1n) << BigInt(field.lsb)
+        if ((BigInt(mask) & bits) !== bits) continue
+        const chosen = fieldValue(field, BigInt(value))
+        const limits = members.map((host) => fieldValue(field, initial(host, id)))
+        if (field.safe === 'lower')
+          assert.ok(
+            limits.every((limit) => chosen <= limit),
+            field.name,
+          )
+        if (field.safe === 'higher')
+          assert.ok(
+            limits.every((limit) => chosen >= limit),
+            field.name,
+          )
+        if (new Set(limits).size === 1) assert.equal(chosen, limits[0], field.name)
+        compared++
+      }
+    }
+    assert.ok(compared > 200, `${compared}`)
+    // A signed field: -1 is less than 0.
+    assert.equal(
+      decodeFields(encodeRegister('ID_AA64MMFR0_EL1'), pinned(found, 'ID_AA64MMFR0_EL1')).find(
+        ({ field }) => field.name === 'TGRAN4',
+      )?.value,
+      0n,
+    )
+    assert.equal(pinned(found, 'ID_AA64ISAR0_EL1') & 0xf000n, 0x1000n)
+  })
+
+  it('takes the vector lengths up to which all hosts have the same', () => {
+    const cases: [string, string, string | null][] = [
+      ['0xffff', '0xf', '0xf'],
+      ['0xffff', '0xb', '0x3'],
+      ['0xb', '0xb', '0xb'],
+      ['0x3', '0x2', null],
+    ]
+    for (const [one, other, common] of cases) {
+      const members = [one, other].map((lengths, index) => ({
+        name: `${index}`,
+        report: withLengths(lengths),
+      }))
+      const found = baseline(members)
+      assert.equal(found.vectorLengths, common, `${one} ${other}`)
+      assert.equal(found.features.includes('sve'), common !== null)
+      if (common === null) {
+        assert.deepEqual(found.withoutFeatures, [
+          { feature: 'sve', reason: 'with it more would stay unreconciled', hosts: [] },
+        ])
+      }
+      const [vm, outcome] = applyOn(members[1]!.report, found)
+      assert.deepEqual(outcome, [])
+      vm.close()
+    }
+  })
+
+  it('keeps a feature out that one host lacks, and says which', () => {
+    const found = baseline(named('linux-6.1-max', 'linux-6.1-neoverse-n1'))
+    assert.ok(!found.features.includes('sve'))
+    assert.deepEqual(
+      found.withoutFeatures.find(({ feature }) => feature === 'sve'),
+      { feature: 'sve', reason: 'some hosts lack it', hosts: ['linux-6.1-neoverse-n1'] },
+    )
+  })
+
+  it('leaves the AArch32 registers alone where a host has no AArch32', () => {
+    const without = changed(builtInReport('linux-7.2-max'), (copy) => {
+      const id = '0x603000000013c008'
+      const entry = copy.accepts.find((accepts) => accepts.id === id)!
+      entry.nibbles = entry.nibbles.map(() => 'ffff')
+      delete entry.storedAs
+      delete entry.invalidAfterRun
+      copy.registers.find((register) => register.id === id)!.value = '0x0'
+    })
+    const found = baseline([{ name: 'without', report: without }, ...named('linux-7.2-max')])
+    assert.deepEqual(found.unreconciled, [])
+    assert.ok(!found.idRegisters.some(({ name }) => name === 'ID_PFR0_EL1'))
+  })
+
+  it('is refused to hosts that have no vCPU with the features asked for', () => {
+    assert.throws(() => baseline(named('linux-6.1-max', 'linux-6.1-cortex-a57'), { features: ['sve'] }), {
+      name: 'RangeError',
+      message: 'linux-6.1-cortex-a57 has no vCPU with the features psci-0.2, sve',
+    })
+    assert.throws(() => baseline([]), RangeError)
+    assert.throws(
+      () => baseline(named('linux-6.1-max', 'linux-6.1-max')),
+      /two hosts are called linux-6.1-max/,
+    )
+  })
+})
+
+function applyOn(report: Report, found: Baseline): [vm: { close(): void }, refused: string[]] {
+  const { vm, refused } = apply(openKvm(simulator(report)), found)
+  return [vm, refused.map(({ name }) => name)]
+}
+
+/** Of a fresh VM. */
+function initial({ report }: NamedReport, id: string): bigint {
+  return BigInt(report.registers.find((register) => register.id === id)!.value!)
+}
+
+function withLengths(lengths: string): Report {
+  return changed(builtInReport('linux-7.2-max'), ({ configurations }) => {
+    for (const configuration of configurations) {
+      if (!('added' in configuration)) continue
+      for (const register of configuration.added) {
+        if (register.name === 'KVM_REG_ARM64_SVE_VLS') register.value = lengths
+      }
+    }
+  })
+}
+
+test('applying tells every bit that is refused, by its field', () => {
+  const found = baseline(named('linux-6.18-neoverse-n1', 'linux-7.2-neoverse-n1'))
+  const { vm, refused } = apply(openKvm(simulator('linux-6.1-max')), found)
+  vm.close()
+  const isar0 = refused.find(({ name }) => name === 'ID_AA64ISAR0_EL1')
+  assert.equal(isar0?.errno, 'EINVAL')
+  assert.equal(isar0?.refused, isar0.reads! ^ isar0.value)
+  assert.deepEqual(isar0?.fields.slice(0, 2), ['RNDR', 'TLB'])
+  const second = refused.find(({ name }) => name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2')
+  assert.equal(second?.reads, null)
+  assert.ok(refused.some(({ name }) => name === 'KVM_REG_ARM_PSCI_VERSION'))
+})
+
+test('applying takes of a refused value what is accepted', () => {
+  const found = baseline(named('linux-7.2-neoverse-n1'))
+  const isar0 = found.idRegisters.find(({ name }) => name === 'ID_AA64ISAR0_EL1')!
+  // DP is bits 47:44: 1 and less are accepted; AES, bits 7:4, cannot be more than 2.
+  isar0.value = '0x11130'
+  const { vm, registers } = apply(openKvm(simulator('linux-7.2-neoverse-n1')), found)
+  vm.close()
+  const applied = registers.find(({ name }) => name === 'ID_AA64ISAR0_EL1')!
+  assert.deepEqual(applied.fields, ['AES'])
+})
+
+test('no VM is left behind where the baseline’s vCPUs cannot be', () => {
+  const { backend, open } = watchVms(simulator('linux-7.2-neoverse-n1'))
+  const found = { ...baseline(named('linux-7.2-max')), ipaSize: 40 }
+  assert.throws(() => apply(openKvm(backend), found), { code: 'EINVAL', syscall: 'KVM_ARM_VCPU_INIT' })
+  assert.deepEqual([...open], [])
+})

@@ -1,0 +1,356 @@
+/** Plants faults in the simulator, one at a time, and lets the fuzzer find each. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
+import { encodeRegister } from '../../lib/registers/index.js'
+import type { Report } from '../../lib/report/report.js'
+import { builtInReport, simulator } from '../../lib/hosts/index.js'
+import { errnos, exitReasons } from '../../lib/uapi.js'
+import { fuzz } from '../../lib/fuzz/index.js'
+import { altered, open } from './backends.js'
+
+/** Calls within which every fault must show. */
+const OPERATIONS = 100_000
+
+const hex = (name: string): string => `0x${encodeRegister(name).toString(16)}`
+const STD_BMAP = encodeRegister('KVM_REG_ARM_STD_BMAP')
+const VENDOR_HYP_BMAP = encodeRegister('KVM_REG_ARM_VENDOR_HYP_BMAP')
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+
+/** A report in which something is not as it was. */
+function mutated(report: Report, mutate: (copy: Report) => void): Backend {
+  const copy = structuredClone(report)
+  mutate(copy)
+  assert.notDeepEqual(copy, report)
+  return simulator(copy)
+}
+
+const host = builtInReport('linux-6.12-max')
+const oldHost = builtInReport('linux-5.10-max')
+const newHost = builtInReport('linux-7.2-max')
+/** One whose KVM loads registers with the guest. */
+const hostAtEl1 = builtInReport('linux-6.12-cortex-a57')
+
+const keepsWhole =
+  (registers: RegExp) =>
+  ({ traits }: Report): void => {
+    traits.lossyRegisters = traits.lossyRegisters.filter(({ name }) => !registers.test(name))
+  }
+
+/** Faults in what the simulator is told: the gate, the order of checks, scope and time of a rule. */
+const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void][] = [
+  ['a bitmap allows one bit more', host, ({ bitmaps }) => (bitmaps[0]!.mask = '0x3')],
+  ['a bitmap allows one bit less', host, ({ bitmaps }) => (bitmaps[2]!.mask = '0x1')],
+  ['a bitmap resets to another value', newHost, ({ bitmaps }) => (bitmaps[3]!.reset = '0x3')],
+  ['a bitmap is frozen even for the same value', host, ({ traits }) => (traits.bitmapAfterRun = 'busy')],
+  ['a bitmap is never frozen', host, ({ traits }) => (traits.bitmapAfterRun = 'unguarded')],
+  ['ID registers are never frozen', host, ({ traits }) => (traits.idRegisterAfterRun = 'unguarded')],
+  ['a version of PSCI is missing', host, ({ traits }) => void traits.psciVersions.pop()],
+  ['a version of PSCI is too many', host, ({ traits }) => void traits.psciVersions.push('0x10004')],
+  ['a workaround reads another level', host, ({ workarounds }) => (workarounds[0]!.value = '0x1')],
+  ['a workaround accepts one level less', host, ({ workarounds }) => void workarounds[2]!.accepted.pop()],
+  ['WORKAROUND_2 does not follow SSBS', host, ({ traits }) => (traits.workaround2WithoutSsbs = null)],
+  [
+    'a wrong width is told after the value is read',
+    host,
+    ({ traits }) => (traits.firmwareWidthChecked = false),
+  ],
+  [
+    'a system register is looked up before the value is read',
+    host,
+    ({ traits }) => (traits.setReadsValueFirst.systemRegister = false),
+  ],
+  [
+    'an unknown space is looked up before the value is read',
+    host,
+    ({ traits }) => (traits.setReadsValueFirst.unknownSpace = false),
+  ],
+  [
+    'a faulting write leaves the register alone',
+    oldHost,
+    ({ traits }) => (traits.faultingSetZeroes = !traits.faultingSetZeroes),
+  ],
+  [
+    'vCPU events ask for an init',
+    host,
+    ({ traits }) => (traits.vcpuEventsNeedInit = !traits.vcpuEventsNeedInit),
+  ],
+  [
+    'an empty filter range at 0 has another errno',
+    host,
+    ({ traits }) => (traits.smcccFilter = { emptyRangeAtZero: 'EEXIST' }),
+  ],
+  ['there is no SMCCC filter', host, ({ traits }) => (traits.smcccFilter = null)],
+  ['features are each vCPU’s own', host, ({ traits }) => (traits.init.scope = 'vcpu')],
+  ['features are the whole VM’s', oldHost, ({ traits }) => (traits.init.scope = 'vm')],
+  ['power-off must be repeated', host, ({ traits }) => (traits.init.powerOff = 'sticky')],
+  [
+    'a refused init leaves nothing behind',
+    oldHost,
+    ({ traits }) => (traits.init.leaksRefusedFeatures = false),
+  ],
+  ['one more feature bit is known', host, ({ traits }) => traits.init.knownFeatures++],
+  ['one more target is known', host, ({ traits }) => void traits.init.targets.push(1)],
+  ['a PMU need not be initialised', host, ({ traits }) => (traits.runWithoutPmuInit = null)],
+  [
+    'a GIC without addresses leaves the VM alive',
+    host,
+    ({ traits }) => (traits.runWithoutVgicInit = { errno: 'ENXIO', killsVm: false }),
+  ],
+  [
+    'a GIC has its address before a second one is looked at',
+    oldHost,
+    ({ traits }) => delete traits.vgicAddressCheckedFirst,
+  ],
+  [
+    'a vCPU has AArch32 of an init that was refused, and no other is compared with it',
+    builtInReport('linux-5.10-neoverse-n1'),
+    ({ traits }) => delete traits.init.registerWidth,
+  ],
+  [
+    'the host’s own registers are in their space alone',
+    host,
+    ({ registers }) => {
+      const place = registers.findIndex(({ name }) => name === 'DBGBVR0_EL1')
+      registers.unshift(...registers.splice(place, 1))
+    },
+  ],
+  ['the first run changes no ID register', newHost, ({ traits }) => delete traits.changedByFirstRun],
+  ['a GIC changes no ID register', newHost, ({ traits }) => delete traits.changedByVgic],
+  ['an init takes a pending SError back', host, ({ traits }) => (traits.init.keepsSError = false)],
+  ['a pending SError outlives an init', oldHost, ({ traits }) => (traits.init.keepsSError = true)],
+  ['a pending SError wakes no vCPU', newHost, ({ traits }) => (traits.sErrorWakes = false)],
+  [
+    'a stopped vCPU loads no register',
+    oldHost,
+    ({ traits }) => traits.lossyRegisters.forEach((register) => (register.by = 'guest')),
+  ],
+  ['a register comes back whole from a run', host, keepsWhole(/^AMAIR_EL1$/)],
+  ['a register comes back whole from the guest', hostAtEl1, keepsWhole(/^AMAIR_EL1$/)],
+  ['a timer’s control comes back whole from a run', newHost, keepsWhole(/_CTL$/)],
+  ['a device is missing', host, ({ traits }) => void traits.devices.pop()],
+  ['a timer has another interrupt', host, ({ traits }) => (traits.timers.interrupts[2] = 27)],
+  ['a timer less has an interrupt', host, ({ traits }) => void traits.timers.interrupts.pop()],
+  ['timers’ interrupts are the VM’s', oldHost, ({ traits }) => (traits.timers.scope = 'vm')],
+  ['timers’ interrupts are each vCPU’s own', host, ({ traits }) => (traits.timers.scope = 'vcpu')],
+  ['fewer events can be filtered', host, ({ traits }) => (traits.pmu!.filter!.events = 0x400)],
+  ['events cannot be filtered', oldHost, ({ traits }) => (traits.pmu!.filter = null)],
+  ['a PMU cannot be chosen', host, ({ traits }) => (traits.pmu!.ids = null)],
+  ['another PMU can be chosen', host, ({ traits }) => void traits.pmu!.ids!.push(6)],
+  ['a PMU has a counter more', newHost, ({ traits }) => traits.pmu!.counters!++],
+  ['a guest finds a service less', host, ({ traits }) => void traits.hypercalls.services.pop()],
+  ['smc is not answered', host, ({ traits }) => (traits.hypercalls.smc = false)],
+  ['smc is answered', oldHost, ({ traits }) => (traits.hypercalls.smc = true)],
+  ['stray bits of an affinity are dropped', host, ({ traits }) => (traits.hypercalls.affinityMasked = true)],
+  [
+    'of vCPUs with one affinity the first is meant',
+    newHost,
+    ({ traits }) => (traits.hypercalls.sameAffinity = 'first'),
+  ],
+  ['a register is missing from the list', host, ({ registers }) => void registers.splice(200, 1)],
+  [
+    'two registers are listed in the other order',
+    host,
+    ({ registers }) => void registers.splice(100, 2, registers[101]!, registers[100]!),
+  ],
+  [
+    'a register resets to another value',
+    host,
+    ({ registers }) => (registers.find(({ id }) => id === hex('MIDR_EL1'))!.value = '0x0'),
+  ],
+  [
+    'an ID register accepts one value more',
+    host,
+    ({ accepts }) => (accepts.find(({ id }) => id === hex('ID_AA64PFR0_EL1'))!.nibbles[0] = 'ffff'),
+  ],
+  ['a writable mask lacks a bit', host, ({ writableMasks }) => (writableMasks![3]!.mask = '0x7fffffff')],
+  [
+    'a capability answers one more',
+    host,
+    ({ capabilities }) => (capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS![1] += 1),
+  ],
+]
+
+/** Faults in how the simulator works, planted in what its handles answer. */
+const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
+  [
+    'ENOENT and EINVAL are swapped',
+    (fd) => ({
+      setOneReg: (id, value) => {
+        const outcome = fd.setOneReg(id, value)
+        return outcome === -errnos.ENOENT ? -errnos.EINVAL : outcome
+      },
+    }),
+  ],
+  [
+    'EBUSY is told before an illegal bit',
+    (fd) => ({
+      setOneReg: (id, value) => {
+        const outcome = fd.setOneReg(id, value)
+        if (id !== VENDOR_HYP_BMAP || outcome !== -errnos.EINVAL) return outcome
+        const before = fd.getOneReg(id)
+        return fd.setOneReg(id, typeof before === 'bigint' ? before ^ 1n : 0n) === -errnos.EBUSY
+          ? -errnos.EBUSY
+          : outcome
+      },
+    }),
+  ],
+  ['a bad pointer is never looked at', (fd) => ({ setOneRegAtNull: (id) => fd.setOneReg(id, 0n) })],
+  [
+    'ENOEXEC comes after EFAULT',
+    (fd) => ({
+      getOneRegAtNull: (id) => {
+        const outcome = fd.getOneRegAtNull(id)
+        return outcome === -errnos.ENOEXEC ? -errnos.EFAULT : outcome
+      },
+    }),
+  ],
+  ['a bitmap is each vCPU’s own', (fd) => perVcpu(fd, STD_BMAP)],
+  ['the PSCI version is each vCPU’s own', (fd) => perVcpu(fd, PSCI_VERSION)],
+  [
+    'only the vCPU that ran is frozen',
+    (fd) => {
+      let hasRun = false
+      return {
+        runSync: (timeout) => {
+          hasRun = true
+          return fd.runSync(timeout)
+        },
+        setOneReg: (id, value) => {
+          const outcome = fd.setOneReg(id, value)
+          return outcome === -errnos.EBUSY && !hasRun ? 0 : outcome
+        },
+      }
+    },
+  ],
+  [
+    'a second finalize succeeds',
+    (fd) => ({ finalize: (feature) => (feature === 4 ? Math.max(0, fd.finalize(4)) : fd.finalize(feature)) }),
+  ],
+  [
+    'the count is not told with E2BIG',
+    (fd) => ({
+      getRegList: (list) => {
+        const room = list[0]!
+        const outcome = fd.getRegList(list)
+        if (outcome === -errnos.E2BIG) list[0] = room
+        return outcome
+      },
+    }),
+  ],
+  [
+    'a write is one bit off',
+    (fd) => ({
+      setOneReg: (id, value) => fd.setOneReg(id, id === 0x6030_0000_0010_0002n ? value ^ 1n : value),
+    }),
+  ],
+  [
+    'the power state is not kept',
+    (fd) => ({ setMpState: (state) => (state === 5 ? fd.setMpState(0) : fd.setMpState(state)) }),
+  ],
+  [
+    'a call of the guest leaves its power state',
+    (fd) => ({
+      runSync: (timeout) => {
+        const before = fd.getMpState()
+        const outcome = fd.runSync(timeout)
+        if (before === 0) fd.setMpState(0)
+        return outcome
+      },
+    }),
+  ],
+  ['x1 of a call is left', (fd) => afterCall(fd, 'x1', () => 7n)],
+  ['a result code is cut to 32 bits', (fd) => afterCall(fd, 'x0', (x0) => BigInt.asUintN(32, x0))],
+  ['random bits are one too many', (fd) => afterCall(fd, 'x3', (x3) => x3 << 1n)],
+  [
+    'a run with immediate_exit ends like any other',
+    (fd) => ({ runSync: (timeout) => (fd.runSync(timeout) === -errnos.EINTR ? 0 : fd.runSync(timeout)) }),
+  ],
+]
+
+/** A register that is read otherwise after a run that ended with the stub's store. */
+function afterCall(fd: VcpuFd, name: string, change: (value: bigint) => bigint): Partial<VcpuFd> {
+  const id = encodeRegister(name)
+  const getOneReg = (wanted: bigint): bigint | number => {
+    const value = fd.getOneReg(wanted)
+    const exit = new DataView(fd.runPage).getUint32(8, true)
+    return wanted === id && exit === exitReasons.KVM_EXIT_MMIO && typeof value === 'bigint'
+      ? change(value)
+      : value
+  }
+  return {
+    getOneReg,
+    getRegs: (ids, values, outcomes) => {
+      const failures = fd.getRegs(ids, values, outcomes)
+      const place = ids.indexOf(id)
+      if (place >= 0) values[place] = BigInt.asUintN(64, getOneReg(id) as bigint)
+      return failures
+    },
+  }
+}
+
+/** A register whose writes the vCPU's siblings do not see. */
+function perVcpu(fd: VcpuFd, own: bigint): Partial<VcpuFd> {
+  let kept: bigint | undefined
+  return {
+    getOneReg: (id) => {
+      const value = fd.getOneReg(id)
+      return id === own && typeof value === 'bigint' ? (kept ?? value) : value
+    },
+    setOneReg: (id, value) => {
+      const outcome = fd.setOneReg(id, value)
+      if (id === own && outcome === 0) kept = value
+      return outcome
+    },
+  }
+}
+
+/** A backend whose vCPUs answer otherwise. */
+function withVcpus(backend: Backend, change: (fd: VcpuFd) => Partial<VcpuFd>): Backend {
+  const vmChange = (vm: VmFd): Partial<VmFd> => ({
+    createVcpu: (id) => {
+      const vcpu = vm.createVcpu(id)
+      return typeof vcpu === 'number' ? vcpu : altered(vcpu, change(vcpu))
+    },
+  })
+  return {
+    ...backend,
+    open: () => {
+      const kvm = open(backend)
+      return altered(kvm, {
+        createVm: (type) => {
+          const vm = kvm.createVm(type)
+          return typeof vm === 'number' ? vm : altered(vm, vmChange(vm))
+        },
+      })
+    },
+  }
+}
+
+/** Whether there is a difference, be it only where the calls are mostly about VMs, vCPUs and devices. */
+function differs(real: Report, faulty: Backend): boolean {
+  return (['everything', 'lifecycle'] as const).some((profile) => {
+    const options = { seed: 1, operations: OPERATIONS, profile }
+    return fuzz(open(simulator(real)), open(faulty), options).next().done !== true
+  })
+}
+
+describe('the fuzzer', () => {
+  for (const report of [host, oldHost, newHost]) {
+    it(`finds nothing where nothing is wrong, ${report.host.release}`, () => {
+      assert.equal(differs(report, simulator(report)), false)
+    })
+  }
+
+  for (const [what, report, mutate] of inTheReport) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(report, mutated(report, mutate)))
+    })
+  }
+
+  for (const [what, change] of inTheCode) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(host, withVcpus(simulator(host), change)))
+    })
+  }
+})

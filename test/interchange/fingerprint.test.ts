@@ -1,0 +1,306 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { captureHost } from '../../lib/migration/capture.js'
+import { parseFingerprint, reportFromFingerprint } from '../../lib/interchange/fingerprint.js'
+import { attemptRestore, reactionTo } from '../../lib/migration/restore.js'
+import { verdict } from '../../lib/migration/verdict.js'
+import { vmmRules } from '../../lib/migration/vmm/names.js'
+import { openKvm } from '../../lib/kvm/index.js'
+import { decodeFields, encodeRegister, registerName } from '../../lib/registers/index.js'
+import { checkReport } from '../../lib/report/read.js'
+import type { Report } from '../../lib/report/report.js'
+import { builtInReport, simulator } from '../../lib/hosts/index.js'
+import {
+  graviton,
+  type GravitonCpu,
+  gravitonCpus,
+  gravitonFile,
+  type GravitonKernel,
+  gravitonKernels,
+} from './graviton.js'
+
+function values(cpu: GravitonCpu, kernel: GravitonKernel): Map<string, bigint> {
+  return new Map(graviton(cpu, kernel).registers.map(({ id, value }) => [registerName(id), value]))
+}
+
+function drift(old: Map<string, bigint>, later: Map<string, bigint>) {
+  return {
+    gone: [...old.keys()].filter((name) => !later.has(name)),
+    added: [...later.keys()].filter((name) => !old.has(name)),
+    changed: [...old.keys()]
+      .filter((name) => later.has(name) && later.get(name) !== old.get(name))
+      .toSorted(),
+  }
+}
+
+/** A field of an ID register, before and after. */
+function fieldChange(name: string, field: string, ...hosts: Map<string, bigint>[]): bigint[] {
+  const id = encodeRegister(name)
+  return hosts.map(
+    (host) => decodeFields(id, host.get(name)!).find((entry) => entry.field.name === field)!.value,
+  )
+}
+
+describe('the drift of Graviton hosts, from their fingerprints', () => {
+  const firmware = {
+    '5.10': { registers: 312, psci: 0x10000n, bitmaps: [undefined, undefined, undefined, undefined] },
+    '6.1': { registers: 242, psci: 0x10001n, bitmaps: [1n, 1n, 3n, undefined] },
+    '6.18': { registers: 254, psci: 0x10003n, bitmaps: [1n, 1n, 3n, 0n] },
+  }
+  for (const kernel of gravitonKernels) {
+    for (const cpu of gravitonCpus) {
+      test(`Neoverse ${cpu} under ${kernel} has the firmware registers of its kernel`, () => {
+        const host = values(cpu, kernel)
+        const { registers, psci, bitmaps } = firmware[kernel]
+        assert.equal(host.size, registers)
+        assert.equal(host.get('KVM_REG_ARM_PSCI_VERSION'), psci)
+        assert.deepEqual(
+          ['STD', 'STD_HYP', 'VENDOR_HYP'].map((name) => host.get(`KVM_REG_ARM_${name}_BMAP`)),
+          bitmaps.slice(0, 3),
+        )
+        assert.equal(host.get('KVM_REG_ARM_VENDOR_HYP_BMAP_2'), bitmaps[3])
+        assert.deepEqual(
+          [1, 2, 3].map((number) => host.get(`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_${number}`)),
+          [2n, 0n, 1n],
+        )
+      })
+    }
+  }
+
+  const changedTo61: Record<GravitonCpu, string[]> = {
+    N1: ['ID_AA64DFR0_EL1', 'ID_DFR0_EL1', 'KVM_REG_ARM_PSCI_VERSION'],
+    V1: [
+      'ID_AA64DFR0_EL1',
+      'ID_AA64MMFR2_EL1',
+      'ID_AA64PFR0_EL1',
+      'ID_DFR0_EL1',
+      'ID_MMFR4_EL1',
+      'KVM_REG_ARM_PSCI_VERSION',
+    ],
+    V2: [
+      'ID_AA64DFR0_EL1',
+      'ID_AA64MMFR1_EL1',
+      'ID_AA64MMFR2_EL1',
+      'ID_AA64PFR0_EL1',
+      'KVM_REG_ARM_PSCI_VERSION',
+    ],
+  }
+  const alwaysChangedTo618 = [
+    'CCSIDR_EL1[0]',
+    'CCSIDR_EL1[1]',
+    'CCSIDR_EL1[2]',
+    'CLIDR_EL1',
+    'ID_AA64DFR0_EL1',
+    'KVM_REG_ARM_PSCI_VERSION',
+    'KVM_REG_ARM_PTIMER_CTL',
+    'KVM_REG_ARM_TIMER_CTL',
+  ]
+  for (const cpu of gravitonCpus) {
+    test(`Neoverse ${cpu} from 5.10 to 6.1 loses 74 registers of a PMU nobody asked for`, () => {
+      const { gone, added, changed } = drift(values(cpu, '5.10'), values(cpu, '6.1'))
+      assert.equal(gone.length, 74)
+      for (const name of gone) assert.match(name, /^PM/)
+      assert.deepEqual(added, [
+        'OSLSR_EL1',
+        'KVM_REG_ARM_STD_BMAP',
+        'KVM_REG_ARM_STD_HYP_BMAP',
+        'KVM_REG_ARM_VENDOR_HYP_BMAP',
+      ])
+      assert.deepEqual(changed, changedTo61[cpu])
+    })
+
+    test(`Neoverse ${cpu} from 6.1 to 6.18 loses none and gets twelve`, () => {
+      const { gone, added, changed } = drift(values(cpu, '6.1'), values(cpu, '6.18'))
+      assert.deepEqual(gone, [])
+      const caches = Array.from({ length: 11 }, (_, index) => `CCSIDR_EL1[${index + 3}]`)
+      assert.deepEqual(added, [...caches, 'KVM_REG_ARM_VENDOR_HYP_BMAP_2'])
+      const hidden = cpu === 'N1' ? [] : ['ID_AA64MMFR2_EL1', 'ID_AA64PFR0_EL1']
+      assert.deepEqual(changed, [...alwaysChangedTo618, ...hidden].toSorted())
+    })
+  }
+
+  const fields: [cpu: GravitonCpu, register: string, field: string, values: bigint[]][] = [
+    ['V1', 'ID_AA64PFR0_EL1', 'GIC', [3n, 1n, 1n]],
+    ['V2', 'ID_AA64PFR0_EL1', 'GIC', [3n, 1n, 1n]],
+    ['V1', 'ID_AA64MMFR2_EL1', 'CCIDX', [1n, 0n, 0n]],
+    ['V2', 'ID_AA64MMFR1_EL1', 'ECBHB', [0n, 1n, 1n]],
+    ['V1', 'ID_AA64PFR0_EL1', 'MPAM', [1n, 1n, 0n]],
+    ['V2', 'ID_AA64MMFR2_EL1', 'NV', [2n, 2n, 0n]],
+  ]
+  for (const [cpu, name, field, expected] of fields) {
+    test(`${name}.${field} of Neoverse ${cpu} is ${expected.join(', ')} under ${gravitonKernels.join(', ')}`, () => {
+      assert.deepEqual(
+        fieldChange(name, field, ...gravitonKernels.map((kernel) => values(cpu, kernel))),
+        expected,
+      )
+    })
+  }
+
+  const models: [a: GravitonCpu, b: GravitonCpu, changed: number][] = [
+    ['N1', 'V1', 11],
+    ['V1', 'V2', 28],
+  ]
+  for (const [a, b, count] of models) {
+    test(`under 6.18 Neoverse ${a} and ${b} have the same registers and differ in ${count} values`, () => {
+      const { gone, added, changed } = drift(values(a, '6.18'), values(b, '6.18'))
+      assert.deepEqual([gone, added], [[], []])
+      assert.equal(changed.length, count)
+    })
+  }
+})
+
+/** A report of a Graviton host that behaves as the recorded kernel of its series does. */
+function imported(cpu: GravitonCpu, kernel: GravitonKernel): Report {
+  return reportFromFingerprint(graviton(cpu, kernel), builtInReport(`linux-${kernel}-neoverse-n1`))
+}
+
+/** The verdict on the move of a fresh VM between two of them under Firecracker, and the registers that stop it. */
+function judged(cpu: GravitonCpu, from: GravitonKernel, to: GravitonKernel) {
+  using source = openKvm(simulator(imported(cpu, from)))
+  using destination = openKvm(simulator(imported(cpu, to)))
+  const state = captureHost(source)
+  const rules = vmmRules('firecracker')
+  using attempt = attemptRestore(destination, state)
+  const failing = attempt.outcomes.filter((outcome) => reactionTo(outcome, rules) === 'fails')
+  const names = (kind: string) => failing.filter(({ outcome }) => outcome === kind).map(({ name }) => name)
+  return {
+    possible: verdict(state, destination, rules).possible,
+    absent: names('absent'),
+    refused: names('refused'),
+  }
+}
+
+describe('moving between Graviton hosts of one model', () => {
+  for (const cpu of gravitonCpus) {
+    test(`Neoverse ${cpu} 5.10 → 6.1 meets the PMU’s registers, which are gone`, () => {
+      const { possible, absent, refused } = judged(cpu, '5.10', '6.1')
+      assert.ok(!possible)
+      assert.equal(absent.length, 74)
+      assert.ok(refused.includes('ID_AA64DFR0_EL1'))
+    })
+
+    test(`Neoverse ${cpu} 6.1 → 6.18 meets nothing`, () => {
+      assert.deepEqual(judged(cpu, '6.1', '6.18'), { possible: true, absent: [], refused: [] })
+    })
+
+    test(`Neoverse ${cpu} 6.18 → 6.1 meets twelve unknown ids and PSCI 1.3`, () => {
+      const { possible, absent, refused } = judged(cpu, '6.18', '6.1')
+      assert.ok(!possible)
+      assert.equal(absent.length, 12)
+      assert.ok(absent.includes('KVM_REG_ARM_VENDOR_HYP_BMAP_2'))
+      assert.ok(refused.includes('KVM_REG_ARM_PSCI_VERSION'))
+    })
+  }
+
+  test('a field that was hidden again reads 0 after the move', () => {
+    using source = openKvm(simulator(imported('V1', '6.1')))
+    using destination = openKvm(simulator(imported('V1', '6.18')))
+    using attempt = attemptRestore(destination, captureHost(source))
+    const differing = attempt.outcomes.filter(({ outcome }) => outcome === 'differs')
+    assert.deepEqual(differing.map(({ name }) => name).toSorted(), ['ID_AA64MMFR2_EL1', 'ID_AA64PFR0_EL1'])
+  })
+})
+
+describe('a report made of a fingerprint', () => {
+  for (const cpu of gravitonCpus) {
+    for (const kernel of gravitonKernels) {
+      test(`of Neoverse ${cpu} under ${kernel} is a valid one, and simulated it reads as the fingerprint says`, () => {
+        const report = imported(cpu, kernel)
+        assert.deepEqual(checkReport(JSON.parse(JSON.stringify(report)), 'text'), report)
+        using kvm = openKvm(simulator(report))
+        using vm = kvm.createVm()
+        using vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+        for (const { id, value } of graviton(cpu, kernel).registers) {
+          assert.equal(vcpu.registers.get(id), value, registerName(id))
+          vcpu.registers.set(id, value)
+        }
+      })
+    }
+  }
+
+  test('accepts what is lower than the hardware’s, and nothing higher', () => {
+    using kvm = openKvm(simulator(imported('V1', '6.18')))
+    using vm = kvm.createVm()
+    using vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+    const name = 'ID_AA64ISAR0_EL1'
+    const sha3 = 0xfn << 32n
+    const value = vcpu.registers.get(name)
+    assert.equal((value & sha3) >> 32n, 1n)
+    assert.throws(() => vcpu.registers.set(name, (value & ~sha3) | (2n << 32n)), { code: 'EINVAL' })
+    vcpu.registers.set(name, value & ~sha3)
+    assert.equal(vcpu.registers.get(name), value & ~sha3)
+  })
+
+  test('is refused for a host with other firmware registers, and for one with an older PSCI', () => {
+    assert.throws(
+      () => reportFromFingerprint(graviton('N1', '6.18'), builtInReport('linux-6.1-neoverse-n1')),
+      {
+        name: 'UnlikeHostError',
+        message: /KVM_REG_ARM_VENDOR_HYP_BMAP_2.* lacks/,
+      },
+    )
+    const older = structuredClone(builtInReport('linux-6.18-neoverse-n1'))
+    older.traits.psciVersions = ['0x10000']
+    assert.throws(() => reportFromFingerprint(graviton('N1', '6.18'), older), /PSCI_VERSION 0x10003/)
+  })
+})
+
+describe('reading a fingerprint', () => {
+  test('keeps what it says of the host', () => {
+    const { firecrackerVersion, kernelVersion, microcodeVersion, biosVersion, biosRevision } = graviton(
+      'V1',
+      '6.18',
+    )
+    assert.deepEqual(
+      { firecrackerVersion, kernelVersion, microcodeVersion, biosVersion, biosRevision },
+      {
+        firecrackerVersion: '1.16.0-dev',
+        kernelVersion: '6.18.30-61.116.amzn2023.aarch64',
+        microcodeVersion: '0x0000000000000001',
+        biosVersion: '1.0',
+        biosRevision: '1.0',
+      },
+    )
+  })
+
+  const good = JSON.parse(readFileSync(gravitonFile('N1', '6.1'), 'utf8')) as Record<string, unknown>
+  const config = good['guest_cpu_config'] as { reg_modifiers: unknown[] }
+  const wrong: [what: string, data: unknown, path: string, problem: RegExp][] = [
+    ['a template', config, '$', /no guest_cpu_config/],
+    ['one that lacks a key', { ...good, bios_version: undefined }, '$.bios_version', /string|undefined/i],
+    [
+      'one of an x86 host',
+      { ...good, guest_cpu_config: { kvm_capabilities: [], cpuid_modifiers: [], msr_modifiers: [] } },
+      '$.guest_cpu_config.cpuid_modifiers',
+      /is no key of a CPU template for aarch64/,
+    ],
+    [
+      'one without registers',
+      { ...good, guest_cpu_config: {} },
+      '$.guest_cpu_config',
+      /holds no ID_AA64PFR0_EL1/,
+    ],
+    [
+      'one with open bits',
+      { ...good, guest_cpu_config: { reg_modifiers: [{ addr: '0x603000000013c020', bitmap: '0bx' }] } },
+      '$.guest_cpu_config.reg_modifiers[0].bitmap',
+      /leaves bits of ID_AA64PFR0_EL1 open/,
+    ],
+    [
+      'one with a register twice',
+      { ...good, guest_cpu_config: { reg_modifiers: [...config.reg_modifiers, config.reg_modifiers[0]] } },
+      '$.guest_cpu_config.reg_modifiers[242].addr',
+      /stands there already/,
+    ],
+  ]
+  for (const [what, data, path, problem] of wrong) {
+    test(`refuses ${what}, naming the entry`, () => {
+      assert.throws(() => parseFingerprint(JSON.stringify(data), 'file'), {
+        name: 'FormatError',
+        path,
+        message: problem,
+      })
+    })
+  }
+})

@@ -1,0 +1,194 @@
+/** Boots every lab host and holds the recorded report, the simulator and the addon against the real kernel. */
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { type CheckResult, conformance } from '../../lib/conformance/index.js'
+import { captureHost } from '../../lib/migration/capture.js'
+import { type MoveVerdict, verdict as judge } from '../../lib/migration/verdict.js'
+import { vmmNames, vmmRules } from '../../lib/migration/vmm/names.js'
+import { openKvm } from '../../lib/kvm/index.js'
+import type { Lab } from '../../lib/lab/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { parseReport, readReport } from '../../lib/report/read.js'
+import type { Report } from '../../lib/report/report.js'
+import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
+import { simulator } from '../../lib/hosts/index.js'
+import { baselineWork, doBaselineWork } from './baselines.js'
+import { askGuestCalls } from './guest-calls.js'
+import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
+import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
+import { ask, type Answer } from './scenarios.js'
+
+const FUZZED = 20_000
+
+describe('real kernels', { concurrency: 2 }, () => {
+  for (const { name, kernel, cpu } of recordedHosts) {
+    describe(`Linux ${kernel} on ${cpu}`, { concurrency: 1 }, () => {
+      let lab: Lab
+      let probed: Report
+
+      before(async () => {
+        lab = await bootWithTests(kernel, cpu)
+      })
+      after(() => lab.close())
+
+      it('shows what its recorded report says', async () => {
+        const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
+        probed = parseReport(stdout.toString(), name)
+        const recorded = readReport(fileURLToPath(new URL(`lib/hosts/recorded/${name}.json`, packageRoot)))
+        // A stable update of the kernel's package is no difference; what it shows would be.
+        assert.deepEqual({ ...probed, probedAt: '', host: {} }, { ...recorded, probedAt: '', host: {} })
+      })
+
+      // Once for each kernel, as others below: what it is about does not hang on the CPU.
+      if (cpu === 'neoverse-n1')
+        it('is probed twice with the same result but for the time', async () => {
+          const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
+          const again = parseReport(stdout.toString(), name)
+          assert.deepEqual({ ...again, probedAt: '' }, { ...probed, probedAt: '' })
+        })
+
+      it('lists only registers that decode to a name of the architecture or of KVM', () => {
+        const entries = probed.configurations.flatMap((configuration) =>
+          'added' in configuration ? configuration.added : [],
+        )
+        for (const { id } of [...probed.registers, ...entries]) {
+          const register = decodeRegister(BigInt(id))
+          assert.notEqual(register.space, 'unknown', id)
+          assert.equal(encodeRegister(register.name), BigInt(id), register.name)
+          assert.ok(
+            !/^S\d_/.test(register.name) || isReservedIdSpace(BigInt(id)),
+            `${id} is ${register.name}`,
+          )
+        }
+      })
+
+      it('answers every question as the simulator of its report does', async () => {
+        const { stdout } = await runInside(lab, 'node', 'dist/test/lab-kernels/ask.js')
+        const real = JSON.parse(stdout.toString()) as Answer[]
+        const simulated = ask(simulator(probed))
+        const writes = real.filter(
+          ({ question }) => question.includes(' = ') || question.includes('written back'),
+        )
+        assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
+        assert.deepEqual(divergences(real, simulated), [])
+      })
+
+      it('restores the states of every host, register by register, as was predicted', async () => {
+        const states = sourceStates()
+        const stdin = JSON.stringify(states.map(({ state }) => state))
+        const { status, stdout, stderr } = await lab.run(['node', 'dist/test/lab-kernels/ask-restores.js'], {
+          stdin,
+        })
+        assert.equal(status, 0, stderr.toString())
+        const real = JSON.parse(stdout.toString()) as RestoreAnswer[]
+        const predicted = restoreAll(
+          simulator(probed),
+          states.map(({ state }) => state),
+        )
+        const compared = real.reduce((sum, { same, lines }) => sum + same + lines.length, 0)
+        assert.ok(compared >= 25_000, `only ${compared} registers were compared`)
+        const differences = states.flatMap(({ source, what }, index) =>
+          mispredictions(real[index]!, predicted[index]!).map((line) => `${source}, ${what}: ${line}`),
+        )
+        assert.deepEqual(differences.slice(0, 50), [])
+      })
+
+      if (cpu === 'neoverse-n1')
+        it('gives a live verdict, explanations and all, as was predicted', async () => {
+          using source = openKvm(simulator('linux-7.2-max'))
+          using destination = openKvm(simulator(probed))
+          const state = captureHost(source)
+          const { stdout } = await lab.run(
+            [
+              'sh',
+              '-c',
+              'cat > vm.json && kvm-arm64 check --state vm.json --to this --live --vmm all --json',
+            ],
+            { stdin: JSON.stringify(state) },
+          )
+          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: MoveVerdict[] }]
+          const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
+          const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
+          assert.ok(predicted[0]!.findings.length >= 20)
+          assert.deepEqual(live.verdicts, JSON.parse(JSON.stringify(predicted)))
+        })
+
+      if (cpu === 'neoverse-n1')
+        it('answers every call of a guest as the simulator of its report does', async () => {
+          const { stdout } = await runInside(lab, 'node', 'dist/test/lab-kernels/ask-guest-calls.js')
+          const real = JSON.parse(stdout.toString()) as Answer[]
+          assert.ok(real.length >= 5000, `only ${real.length} answers were compared`)
+          assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
+        })
+
+      it(`answers ${FUZZED} invented calls as the simulator of its report does`, async () => {
+        const { stdout } = await runInside(lab, ...fuzzCommand(name, FUZZED, 1))
+        assert.match(stdout.toString(), / 0 kinds of difference\n$/)
+      })
+
+      it('takes the baselines of the fleets it is part of, and what was configured by them elsewhere', async () => {
+        const work = baselineWork(name)
+        const command = ['node', 'dist/test/lab-kernels/apply-baselines.js']
+        const { status, stdout, stderr } = await lab.run(command, { stdin: JSON.stringify(work) })
+        assert.equal(status, 0, stderr.toString())
+        const real = JSON.parse(stdout.toString()) as Answer[]
+        assert.ok(real.length >= 1000, `only ${real.length} answers were compared`)
+        assert.deepEqual(divergences(real, doBaselineWork(simulator(probed), work)), [])
+        const amiss = real.filter(
+          ({ question, answer }) =>
+            (question.startsWith('baseline of') && !/refused 0x0 $|^absent, as declared$/.test(answer)) ||
+            (question.startsWith('from ') && !/^(same|\[\[\],\[\]\])$/.test(answer)),
+        )
+        assert.deepEqual(amiss, [])
+      })
+
+      it('keeps the contract of userspace, verdict for verdict as the simulator of its report', async () => {
+        const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--json')
+        const real = JSON.parse(stdout.toString()) as CheckResult[]
+        assert.deepEqual(
+          real.filter(({ verdict }) => verdict === 'fails').map((result) => `${result.name}: ${result.did}`),
+          [],
+        )
+        assert.deepEqual(real, conformance(simulator(probed)))
+      })
+
+      // The CPU with registers of every width.
+      if (cpu === 'max')
+        it('passes the addon’s own suite', async () => {
+          const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/native/kvm/suite.js')
+          assert.match(stdout.toString(), /# fail 0\n/)
+          assert.match(stdout.toString(), /# skipped 0\n/)
+        })
+    })
+  }
+})
+
+/** Unallocated encodings of the feature ID space have no name but their own; they read as zero and are listed. */
+function isReservedIdSpace(id: bigint): boolean {
+  const register = decodeRegister(id)
+  if (register.space !== 'sysreg') return false
+  const { op0, op1, crn, crm } = register.parts
+  return op0 === 3 && op1 === 0 && crn === 0 && crm >= 1 && crm <= 7
+}
+
+function mispredictions(real: RestoreAnswer, predicted: RestoreAnswer): string[] {
+  const [inReality, inPrediction] = [new Set(real.lines), new Set(predicted.lines)]
+  return [
+    ...(real.same === predicted.same
+      ? []
+      : [`the kernel restored ${real.same}, predicted ${predicted.same}`]),
+    ...real.lines.filter((line) => !inPrediction.has(line)).map((line) => `the kernel ${line}`),
+    ...predicted.lines.filter((line) => !inReality.has(line)).map((line) => `predicted ${line}`),
+  ]
+}
+
+function divergences(real: readonly Answer[], simulated: readonly Answer[]): string[] {
+  const lines = real.flatMap(({ question, answer }, index) => {
+    const other = simulated[index]
+    return other?.question === question && other.answer === answer
+      ? []
+      : [`${question}: the kernel ${answer}, the simulator ${other?.answer} (to ${other?.question})`]
+  })
+  return lines.slice(0, 50)
+}

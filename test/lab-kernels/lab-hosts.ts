@@ -1,0 +1,86 @@
+import { availableParallelism } from 'node:os'
+import { bootLab, type Lab, type RunResult } from '../../lib/lab/index.js'
+
+/** The real kernels everything is proven on. */
+export const kernels: readonly string[] = ['5.10', '6.1', '6.12', '6.18', '7.2']
+
+/** QEMU's CPUs they run on: with SSBS and without AArch32, an old one with AArch32, and every feature there is. */
+export const cpus: readonly string[] = ['neoverse-n1', 'cortex-a57', 'max']
+
+export interface RecordedHost {
+  name: string
+  kernel: string
+  cpu: string
+}
+
+/** The built-in hosts recorded from them. */
+export const recordedHosts: readonly RecordedHost[] = kernels.flatMap((kernel) =>
+  cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
+)
+
+/**
+ * Boots a kernel with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
+ * the same.
+ */
+export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
+  const lab = await bootLab({
+    kernel,
+    cpu,
+    smp: 2,
+    memory: 1024,
+    copy: ['dist', 'prebuilds', 'package.json', 'lib/hosts/recorded'],
+    timeout: 600,
+  })
+  if (cpu === 'max')
+    await runInside(lab, 'sh', '-c', `${withoutCompiledCode} && chmod +x /usr/local/bin/node`)
+  return lab
+}
+
+/**
+ * With every feature of an emulated CPU, V8 fails now and then in code it has compiled, and the process dies of it (QEMU 7.2; not
+ * seen on the other CPUs, nor known why). Under emulation its interpreter is as quick.
+ */
+const withoutCompiledCode = `printf '#!/bin/sh\nexec /bin/node --jitless "$@"\n' >/usr/local/bin/node`
+
+/** Does some work on each of the hosts named, or on all; as many at once as there are processors. */
+export async function onRecordedHosts(
+  names: readonly string[],
+  work: (lab: Lab, host: RecordedHost) => Promise<void>,
+): Promise<void> {
+  const unknown = names.find((name) => recordedHosts.every((host) => host.name !== name))
+  if (unknown !== undefined) throw new Error(`${unknown} is none of the recorded hosts`)
+  const waiting = recordedHosts.filter(({ name }) => names.length === 0 || names.includes(name))
+  const workOff = async (): Promise<void> => {
+    for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) {
+      await using lab = await bootWithTests(host.kernel, host.cpu)
+      await work(lab, host)
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, workOff))
+}
+
+/** Runs a compiled file of this project inside; throws with what it said when it fails. */
+export async function runInside(lab: Lab, ...command: string[]): Promise<RunResult> {
+  const result = await lab.run(command)
+  if (result.status !== 0) {
+    throw new Error(
+      `${command.join(' ')} ended with ${result.status}\n${String(result.stdout)}\n${String(result.stderr)}`,
+    )
+  }
+  return result
+}
+
+/** Puts invented calls to the kernel inside and to a built-in host. */
+export function fuzzCommand(host: string, operations: number | string, seed: number | string): string[] {
+  return [
+    'kvm-arm64',
+    'trace',
+    'fuzz',
+    '--against',
+    host,
+    '--ops',
+    String(operations),
+    '--seed',
+    String(seed),
+  ]
+}

@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { bootWithTests, runInside } from './lab-hosts.js'
+import type { Usage } from './soak.js'
+
+/** What the collector may or may not have given back; ten thousand leaks of a page would be ten times this. */
+const NOISE = 4 * 1024 * 1024
+
+it('ten thousand VMs and a million reads leave no descriptor and no memory behind', async () => {
+  await using lab = await bootWithTests('6.12', 'neoverse-n1')
+  const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/lab-kernels/soak.js')
+  const result = JSON.parse(stdout.toString()) as Record<'cycles' | 'reads', { before: Usage; after: Usage }>
+  for (const [what, { before, after }] of Object.entries(result)) {
+    assert.equal(after.descriptors, before.descriptors, `descriptors after the ${what}`)
+    assert.ok(after.memory - before.memory < NOISE, `${what}: ${before.memory} bytes, then ${after.memory}`)
+  }
+})

@@ -1,0 +1,114 @@
+// Builds the addon.
+//
+//   node tools/build-addon.mjs                   for this machine, into build/Release
+//   node tools/build-addon.mjs --arm64           for arm64 (with Debian's cross compiler elsewhere), into prebuilds/linux-arm64
+//   node tools/build-addon.mjs --sanitize        for this machine with AddressSanitizer and UBSan, into build-sanitize/build/Release
+//   node tools/build-addon.mjs --sanitize-arm64  the same for arm64, into build-sanitize-arm64/build/Release
+//   node tools/build-addon.mjs --if-possible     for this machine; where that cannot be done, says so in one line and succeeds
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const file = 'kvm-arm64.node'
+
+/** node-gyp downloads Node's headers unless told where they are; most installations of Node have them at hand. */
+function headers() {
+  const prefix = dirname(dirname(process.execPath))
+  if (process.env.npm_config_nodedir) return { npm_config_nodedir: process.env.npm_config_nodedir }
+  return existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {}
+}
+
+function run(name, command, args, options = {}) {
+  const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit', ...options })
+  if (error) throw new Error(`cannot start ${name}: ${error.message}`)
+  if (status !== 0) throw new Error(`${name} ended with ${signal ?? `status ${status}`}`)
+}
+
+function gyp(args, folder = root, env = {}, stdio = 'inherit') {
+  const nodeGyp = createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js')
+  run('node-gyp', process.execPath, [nodeGyp, 'rebuild', '--loglevel=warn', ...args], {
+    cwd: folder,
+    stdio,
+    env: { ...process.env, ...headers(), ...env },
+  })
+}
+
+/** node-gyp in a folder that looks like the package, so that what it builds does not replace this machine's build/Release. */
+function gypAside(folder, args, env) {
+  for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
+    symlinkSync(join(root, name), join(folder, name))
+  }
+  gyp(args, folder, env)
+  return join(folder, 'build/Release', file)
+}
+
+function forThisMachine() {
+  gyp(['-Dwarnings_as_errors=1'])
+}
+
+/** What the compiler's tools are called here when they are to make code for arm64. */
+function arm64Tools() {
+  const prefix = process.arch === 'arm64' && process.platform === 'linux' ? '' : 'aarch64-linux-gnu-'
+  return { CC: `${prefix}gcc`, CXX: `${prefix}g++`, strip: `${prefix}strip` }
+}
+
+function forArm64() {
+  const { strip, ...compiler } = arm64Tools()
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-build-'))
+  try {
+    // Without a compiler named, node-gyp would put this machine's code into a file called arm64.
+    const built = gypAside(folder, ['--arch=arm64', '-Dwarnings_as_errors=1'], compiler)
+    const target = join(root, 'prebuilds/linux-arm64', file)
+    mkdirSync(dirname(target), { recursive: true })
+    run('strip', strip, ['--strip-unneeded', '-o', `${target}.new`, built])
+    // Renamed into place: somebody may be loading the old one.
+    renameSync(`${target}.new`, target)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function withSanitizers(name, args = [], env = {}) {
+  const folder = join(root, name)
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+  gypAside(folder, ['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1', ...args], env)
+}
+
+function ifPossible() {
+  if (process.platform !== 'linux') {
+    console.error(`kvm-arm64: no native addon on ${process.platform}; the simulator works without it`)
+    return
+  }
+  try {
+    gyp([], root, {}, 'pipe')
+  } catch (error) {
+    console.error(
+      `kvm-arm64: the native addon was not built (${error.message}); the simulator works without it, and npm run build:addon shows why`,
+    )
+  }
+}
+
+const builds = new Map([
+  [undefined, forThisMachine],
+  ['--arm64', forArm64],
+  ['--sanitize', () => withSanitizers('build-sanitize')],
+  ['--sanitize-arm64', () => withSanitizers('build-sanitize-arm64', ['--arch=arm64'], arm64Tools())],
+  ['--if-possible', ifPossible],
+])
+const build = builds.get(process.argv[2])
+if (build === undefined) {
+  console.error(`usage: node tools/build-addon.mjs [${[...builds.keys()].filter(Boolean).join(' | ')}]`)
+  process.exitCode = 2
+} else {
+  try {
+    build()
+  } catch (error) {
+    console.error(`kvm-arm64: ${error.message}`)
+    process.exitCode = 1
+  }
+}

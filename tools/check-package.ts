@@ -1,0 +1,20 @@
+/** Packs the package and lets publint and attw judge it: `npm run check:package`, which has them on its PATH. */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pack, schemas } from '../test/package/pack.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-check-package-'))
+try {
+  const { file } = pack(folder)
+  execFileSync('publint', ['run', '--strict', file], { stdio: 'inherit' })
+  const notModules = schemas.map(([name]) => name)
+  execFileSync(
+    'attw',
+    ['--profile', 'esm-only', '--format', 'ascii', file, '--exclude-entrypoints', ...notModules],
+    { stdio: 'inherit' },
+  )
+} finally {
+  rmSync(folder, { recursive: true })
+}

@@ -1,0 +1,20 @@
+/**
+ * Takes the census of every election under every version of PSCI on each kernel, and compares it with the host recorded from
+ * it. Arguments: the kernels, if not all.
+ */
+import { kernels, onRecordedHosts } from '../test/lab-kernels/lab-hosts.js'
+
+const HOUR = 3600
+
+const wanted = process.argv.slice(2)
+
+// What a guest is answered does not hang on the CPU.
+const hosts = (wanted.length > 0 ? wanted : kernels).map((kernel) => `linux-${kernel}-neoverse-n1`)
+await onRecordedHosts(hosts, async (lab, { name }) => {
+  const { status, stdout, stderr, milliseconds } = await lab.run(
+    ['node', 'dist/test/lab-kernels/ask-census.js', name],
+    { timeout: HOUR },
+  )
+  console.log(`${name}, ${(milliseconds / 1000).toFixed(0)} s: ${String(stdout)}${String(stderr)}`)
+  if (status !== 0) process.exitCode = 1
+})

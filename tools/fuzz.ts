@@ -1,0 +1,13 @@
+/**
+ * The long run: every recorded host is booted, and its kernel and the host recorded from it are put the same invented calls.
+ * Arguments: how many calls on each host, the seed, and the hosts' names if not all.
+ */
+import { fuzzCommand, onRecordedHosts } from '../test/lab-kernels/lab-hosts.js'
+
+const [operations = '70000', seed = '1', ...wanted] = process.argv.slice(2)
+
+await onRecordedHosts(wanted, async (lab, { name }) => {
+  const { status, stdout, stderr, milliseconds } = await lab.run(fuzzCommand(name, operations, seed))
+  console.log(`${name}, ${(milliseconds / 1000).toFixed(0)} s: ${String(stdout)}${String(stderr)}`)
+  if (status !== 0) process.exitCode = 1
+})

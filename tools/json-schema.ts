@@ -1,0 +1,25 @@
+import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
+import { baselineSchema } from '../lib/fleet/baseline/format.js'
+import { stateSchema } from '../lib/migration/state.js'
+import { reportSchema } from '../lib/report/report.js'
+
+type Override = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0]
+type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
+
+/** The published JSON Schemas, from the schemas their readers use. */
+export const jsonSchemas: readonly { file: string; text: string }[] = [
+  { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
+  { file: 'lib/migration/state.schema.json', text: jsonSchema('state', stateSchema) },
+  { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
+]
+
+// The converter gets a record's picklist of keys right (`propertyNames`) and reports it as an error all the same.
+function overrideSchema({ valibotSchema, jsonSchema: converted }: Override): Converted {
+  return valibotSchema.type === 'record' ? converted : undefined
+}
+
+function jsonSchema(noun: string, documents: Parameters<typeof toJsonSchema>[0]): string {
+  const schema = toJsonSchema(documents, { overrideSchema })
+  const head = { $schema: 'http://json-schema.org/draft-07/schema#', title: `kvm-arm64 ${noun}, version 1` }
+  return `${JSON.stringify({ ...head, ...schema }, null, 2)}\n`
+}
