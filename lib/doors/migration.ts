@@ -20,5 +20,5 @@ export {
   type VcpuCapture,
 } from '../migration/state.js'
 export { type MoveVerdict, verdict } from '../migration/verdict.js'
-export { vmmNames, vmmRules } from '../migration/vmm/names.js'
+export { isVmmName, type VmmName, vmmNames, vmmRules } from '../migration/vmm/names.js'
 export type { Obstacle, Reaction, VmmRow, VmmRules } from '../migration/vmm/rules.js'

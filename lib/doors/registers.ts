@@ -12,6 +12,7 @@ export {
   type Register,
   registerFields,
   registerName,
+  type RegisterName,
   type RegisterSpace,
   registerWidth,
   type SafeRule,

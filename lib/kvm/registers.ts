@@ -5,6 +5,7 @@ import {
   hex,
   implementationIds,
   isFeatureIdRegister,
+  type RegisterName,
   registerWidth,
 } from '../registers/index.js'
 import { errnos } from '../uapi.js'
@@ -12,7 +13,7 @@ import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
 import type { FirstRun } from './ordering.js'
 
 /** A register's id, or its name: `KVM_REG_ARM_STD_BMAP`, `ID_AA64PFR0_EL1`, `x0`. */
-export type RegisterReference = bigint | string
+export type RegisterReference = bigint | RegisterName
 
 /** What `Registers.read` found: one value for each id, and 0 or `-errno` for each. */
 export interface BatchResult {

@@ -2,6 +2,7 @@
  * Core registers: fields of `struct kvm_regs`, whose index in the id is their offset in the struct divided by four. An offset inside
  * a field, or a size that is not the field's, is no register (KVM answers `EINVAL`).
  */
+import type { Below } from './below.js'
 import { arm64Id, coprocessors, sizes } from './id.js'
 
 interface CoreEntry {
@@ -12,9 +13,8 @@ interface CoreEntry {
   description?: string
 }
 
-/** `user_pt_regs` and what follows it, 8 bytes each. */
-const general: [name: string, description?: string][] = [
-  ...Array.from({ length: 31 }, (_, n): [string] => [`x${n}`]),
+/** Of `user_pt_regs`, 8 bytes each like x0 to x30 before them, and of what follows it. */
+const special = [
   ['sp', 'SP_EL0, the stack pointer of EL0'],
   ['pc', 'program counter'],
   ['pstate', 'process state, in the layout of SPSR'],
@@ -25,6 +25,11 @@ const general: [name: string, description?: string][] = [
   ['spsr_und', 'SPSR_und, saved process state of AArch32 Undefined mode'],
   ['spsr_irq', 'SPSR_irq, saved process state of AArch32 IRQ mode'],
   ['spsr_fiq', 'SPSR_fiq, saved process state of AArch32 FIQ mode'],
+] as const
+
+const general: readonly (readonly [name: string, description?: string])[] = [
+  ...Array.from({ length: 31 }, (_, n) => [`x${n}`] as const),
+  ...special,
 ]
 
 /** `user_fpsimd_state` is aligned to 16 bytes. */
@@ -43,4 +48,7 @@ export const coreRegisters: readonly CoreEntry[] = [
 ]
 
 /** Architectural names that mean a core register and are not its name in KVM but for the case of letters. */
-export const coreAliases: Readonly<Record<string, string>> = { sp_el0: 'sp', spsr_svc: 'spsr_el1' }
+export const coreAliases = { sp_el0: 'sp', spsr_svc: 'spsr_el1' } as const
+
+export type CoreRegisterName =
+  `x${Below<31>}` | `v${Below<32>}` | (typeof special)[number][0] | 'fpsr' | 'fpcr' | keyof typeof coreAliases

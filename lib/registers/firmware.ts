@@ -4,14 +4,17 @@
  */
 import { arm64Id, coprocessors, sizes } from './id.js'
 
-interface FirmwareEntry {
+interface FirmwareEntry<Name extends string = string> {
   id: bigint
-  name: string
+  name: Name
   index: number
   description: string
 }
 
-function entries(coproc: number, list: [name: string, description: string][]): FirmwareEntry[] {
+function entries<const Name extends string>(
+  coproc: number,
+  list: readonly (readonly [name: Name, description: string])[],
+): readonly FirmwareEntry<Name>[] {
   return list.map(([name, description], index) => ({
     id: arm64Id(sizes.U64, coproc, index),
     name,
@@ -20,7 +23,7 @@ function entries(coproc: number, list: [name: string, description: string][]): F
   }))
 }
 
-export const firmwareRegisters: readonly FirmwareEntry[] = entries(coprocessors.FW, [
+export const firmwareRegisters = entries(coprocessors.FW, [
   ['KVM_REG_ARM_PSCI_VERSION', 'version of PSCI the guest is told, of the whole VM'],
   [
     'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1',
@@ -36,9 +39,11 @@ export const firmwareRegisters: readonly FirmwareEntry[] = entries(coprocessors.
   ],
 ])
 
-export const bitmapRegisters: readonly FirmwareEntry[] = entries(coprocessors.FW_FEAT_BMAP, [
+export const bitmapRegisters = entries(coprocessors.FW_FEAT_BMAP, [
   ['KVM_REG_ARM_STD_BMAP', 'standard secure services the guest may discover'],
   ['KVM_REG_ARM_STD_HYP_BMAP', 'standard hypervisor services the guest may discover'],
   ['KVM_REG_ARM_VENDOR_HYP_BMAP', 'vendor hypervisor services the guest may discover, functions 0 to 63'],
   ['KVM_REG_ARM_VENDOR_HYP_BMAP_2', 'vendor hypervisor services the guest may discover, functions 64 to 127'],
 ])
+
+export type FirmwareRegisterName = (typeof firmwareRegisters | typeof bitmapRegisters)[number]['name']

@@ -39,6 +39,7 @@ export {
   encodeRegister,
   type Register,
   registerName,
+  type RegisterName,
   type RegisterSpace,
   UnknownRegisterError,
 } from './register.js'

@@ -1,20 +1,41 @@
 /** Register ids to names and parts, and back. */
-import { coreAliases, coreRegisters } from './core.js'
-import { bitmapRegisters, firmwareRegisters } from './firmware.js'
+import { coreAliases, type CoreRegisterName, coreRegisters } from './core.js'
+import { bitmapRegisters, type FirmwareRegisterName, firmwareRegisters } from './firmware.js'
 import { ARM64, arm64Id, coprocessors, hex, type IdParts, idParts, registerWidth, sizes } from './id.js'
 import { nearestNames } from './nearest.js'
-import { type SveParts, sveDescription, sveId, sveName, sveParts } from './sve.js'
+import { type SveParts, sveDescription, sveId, sveName, sveParts, type SveRegisterName } from './sve.js'
 import {
   genericName,
   parseGenericName,
   systemRegisterAliases,
   systemRegisterId,
   systemRegisterIndex,
+  type SystemRegisterName,
   systemRegisterNames,
   type SystemRegisterParts,
   systemRegisterParts,
 } from './sysregs.js'
-import { timerDescription, timerRegisters } from './timers.js'
+import { timerDescription, type TimerRegisterName, timerRegisters } from './timers.js'
+
+type WithoutPrefix<Name extends string> = Name extends `KVM_REG_ARM_${infer Rest}`
+  ? Rest
+  : Name extends `KVM_REG_ARM64_${infer Rest}`
+    ? Rest
+    : Name
+type NamedRegister =
+  CoreRegisterName | SystemRegisterName | TimerRegisterName | FirmwareRegisterName | SveRegisterName
+
+/**
+ * Every name of a register, for editors to complete and for the compiler to refuse a misspelt one. At run time names are accepted in
+ * any case; what is known only then goes through {@link encodeRegister}.
+ */
+export type RegisterName =
+  | NamedRegister
+  | WithoutPrefix<NamedRegister>
+  | `CCSIDR_EL1[${number}]`
+  | `S${number}_${number}_C${number}_C${number}_${number}`
+  | `${typeof FIRMWARE_GENERIC | typeof BITMAP_GENERIC}(${number})`
+  | `0x${string}`
 
 interface RegisterOf<Space extends string, Parts> {
   space: Space
@@ -269,7 +290,7 @@ function nearestRegisterNames(text: string): string[] {
  *
  * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) naming what was asked for and names spelled alike
  */
-export function encodeRegister(nameOrHex: string): bigint {
+export function encodeRegister(nameOrHex: RegisterName | (string & {})): bigint {
   const text = nameOrHex.trim().toLowerCase()
   if (text.startsWith('0x')) {
     if (/^0x0*[0-9a-f]{1,16}$/.test(text)) return BigInt(text)

@@ -2,6 +2,7 @@
  * Registers of the Scalable Vector Extension, coprocessor 0x15. Z, P and FFR come in slices of 2048 (Z) or 256 (P, FFR) bits, of which
  * KVM has only slice 0; `z0[1]` is the name of slice 1.
  */
+import type { Below } from './below.js'
 import { arm64Id, coprocessors, sizes } from './id.js'
 
 export type SveKind = 'z' | 'p' | 'ffr' | 'vls'
@@ -19,6 +20,9 @@ const VLS_INDEX = 0xffff
 const P_BASE = 0x400
 const FFR_BASE = 0x600
 const FFR_END = 0x620
+
+type SveBaseName = `z${Below<32>}` | `p${Below<16>}` | 'ffr'
+export type SveRegisterName = SveBaseName | `${SveBaseName}[${Below<32>}]` | typeof VLS_NAME
 
 /** The parts of an id of the SVE space, or undefined for an index or size that is none. */
 export function sveParts(size: number, index: number): SveParts | undefined {

@@ -5,6 +5,7 @@
  * Not here, though they have encodings: registers that KVM gives under an id of their own (the timers, and SPSR_EL1, ELR_EL1, SP_EL0, SP_EL1,
  * FPCR, FPSR and the banked SPSRs as core registers). One name means one id.
  */
+import type { Below } from './below.js'
 import { arm64Id, coprocessors, sizes } from './id.js'
 
 /** How MRS and MSR name a system register. */
@@ -213,57 +214,87 @@ const table = `
 3 6  4  1  SP_EL2
 `
 
-/** Registers whose number is spread over CRm and op2. */
-const families: [count: number, name: (n: number) => string, parts: (n: number) => SystemRegisterParts][] = [
-  [16, (n) => `DBGBVR${n}_EL1`, (n) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 4 })],
-  [16, (n) => `DBGBCR${n}_EL1`, (n) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 5 })],
-  [16, (n) => `DBGWVR${n}_EL1`, (n) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 6 })],
-  [16, (n) => `DBGWCR${n}_EL1`, (n) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 7 })],
-  [31, (n) => `PMEVCNTSVR${n}_EL1`, (n) => ({ op0: 2, op1: 0, crn: 14, crm: 8 | (n >> 3), op2: n & 7 })],
-  [31, (n) => `PMEVCNTR${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 14, crm: 8 | (n >> 3), op2: n & 7 })],
-  [31, (n) => `PMEVTYPER${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 14, crm: 12 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `SPMEVCNTR${n}_EL0`, (n) => ({ op0: 2, op1: 3, crn: 14, crm: n >> 3, op2: n & 7 })],
-  [16, (n) => `SPMEVTYPER${n}_EL0`, (n) => ({ op0: 2, op1: 3, crn: 14, crm: 2 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `SPMEVFILTR${n}_EL0`, (n) => ({ op0: 2, op1: 3, crn: 14, crm: 4 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `SPMEVFILT2R${n}_EL0`, (n) => ({ op0: 2, op1: 3, crn: 14, crm: 6 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVCNTR0${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 13, crm: 4 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVTYPER0${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 13, crm: 6 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVCNTR1${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 13, crm: 12 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVTYPER1${n}_EL0`, (n) => ({ op0: 3, op1: 3, crn: 13, crm: 14 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVCNTVOFF0${n}_EL2`, (n) => ({ op0: 3, op1: 4, crn: 13, crm: 8 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `AMEVCNTVOFF1${n}_EL2`, (n) => ({ op0: 3, op1: 4, crn: 13, crm: 10 | (n >> 3), op2: n & 7 })],
-  [16, (n) => `ICH_LR${n}_EL2`, (n) => ({ op0: 3, op1: 4, crn: 12, crm: 12 | (n >> 3), op2: n & 7 })],
+/** Registers whose number is spread over CRm and op2: how many there are, the name before and after the number, the encoding. */
+const families = [
+  [16, 'DBGBVR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 4 })],
+  [16, 'DBGBCR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 5 })],
+  [16, 'DBGWVR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 6 })],
+  [16, 'DBGWCR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 7 })],
+  [31, 'PMEVCNTSVR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 14, crm: 8 | (n >> 3), op2: n & 7 })],
+  [31, 'PMEVCNTR', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 14, crm: 8 | (n >> 3), op2: n & 7 })],
+  [31, 'PMEVTYPER', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 14, crm: 12 | (n >> 3), op2: n & 7 })],
+  [16, 'SPMEVCNTR', '_EL0', (n: number) => ({ op0: 2, op1: 3, crn: 14, crm: n >> 3, op2: n & 7 })],
+  [16, 'SPMEVTYPER', '_EL0', (n: number) => ({ op0: 2, op1: 3, crn: 14, crm: 2 | (n >> 3), op2: n & 7 })],
+  [16, 'SPMEVFILTR', '_EL0', (n: number) => ({ op0: 2, op1: 3, crn: 14, crm: 4 | (n >> 3), op2: n & 7 })],
+  [16, 'SPMEVFILT2R', '_EL0', (n: number) => ({ op0: 2, op1: 3, crn: 14, crm: 6 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVCNTR0', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 13, crm: 4 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVTYPER0', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 13, crm: 6 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVCNTR1', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 13, crm: 12 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVTYPER1', '_EL0', (n: number) => ({ op0: 3, op1: 3, crn: 13, crm: 14 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVCNTVOFF0', '_EL2', (n: number) => ({ op0: 3, op1: 4, crn: 13, crm: 8 | (n >> 3), op2: n & 7 })],
+  [16, 'AMEVCNTVOFF1', '_EL2', (n: number) => ({ op0: 3, op1: 4, crn: 13, crm: 10 | (n >> 3), op2: n & 7 })],
+  [16, 'ICH_LR', '_EL2', (n: number) => ({ op0: 3, op1: 4, crn: 12, crm: 12 | (n >> 3), op2: n & 7 })],
   [
     16,
-    (n) => `ICC_PPI_PRIORITYR${n}_EL1`,
-    (n) => ({ op0: 3, op1: 0, crn: 12, crm: 14 | (n >> 3), op2: n & 7 }),
+    'ICC_PPI_PRIORITYR',
+    '_EL1',
+    (n: number) => ({ op0: 3, op1: 0, crn: 12, crm: 14 | (n >> 3), op2: n & 7 }),
   ],
   [
     16,
-    (n) => `ICH_PPI_PRIORITYR${n}_EL2`,
-    (n) => ({ op0: 3, op1: 4, crn: 12, crm: 14 | (n >> 3), op2: n & 7 }),
+    'ICH_PPI_PRIORITYR',
+    '_EL2',
+    (n: number) => ({ op0: 3, op1: 4, crn: 12, crm: 14 | (n >> 3), op2: n & 7 }),
   ],
-  [32, (n) => `BRBINF${n}_EL1`, (n) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: (n & 16) >> 2 })],
-  [32, (n) => `BRBSRC${n}_EL1`, (n) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: ((n & 16) >> 2) | 1 })],
-  [32, (n) => `BRBTGT${n}_EL1`, (n) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: ((n & 16) >> 2) | 2 })],
-  [16, (n) => `TRCACVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 2, crm: (n & 7) << 1, op2: n >> 3 })],
-  [16, (n) => `TRCACATR${n}`, (n) => ({ op0: 2, op1: 1, crn: 2, crm: (n & 7) << 1, op2: 2 | (n >> 3) })],
-  [8, (n) => `TRCCIDCVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 3, crm: n << 1, op2: 0 })],
-  [8, (n) => `TRCVMIDCVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 3, crm: n << 1, op2: 1 })],
-  [3, (n) => `TRCSEQEVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 4 })],
-  [4, (n) => `TRCEXTINSELR${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: 8 | n, op2: 4 })],
-  [4, (n) => `TRCCNTRLDVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 5 })],
-  [4, (n) => `TRCCNTCTLR${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: 4 | n, op2: 5 })],
-  [4, (n) => `TRCCNTVR${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: 8 | n, op2: 5 })],
-  [8, (n) => `TRCIMSPEC${n}`, (n) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 7 })],
-  [32, (n) => `TRCRSCTLR${n}`, (n) => ({ op0: 2, op1: 1, crn: 1, crm: n & 15, op2: n >> 4 })],
-  [8, (n) => `TRCSSCCR${n}`, (n) => ({ op0: 2, op1: 1, crn: 1, crm: n, op2: 2 })],
-  [8, (n) => `TRCSSCSR${n}`, (n) => ({ op0: 2, op1: 1, crn: 1, crm: 8 | n, op2: 2 })],
-  [8, (n) => `TRCSSPCICR${n}`, (n) => ({ op0: 2, op1: 1, crn: 1, crm: n, op2: 3 })],
-]
+  [32, 'BRBINF', '_EL1', (n: number) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: (n & 16) >> 2 })],
+  [32, 'BRBSRC', '_EL1', (n: number) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: ((n & 16) >> 2) | 1 })],
+  [32, 'BRBTGT', '_EL1', (n: number) => ({ op0: 2, op1: 1, crn: 8, crm: n & 15, op2: ((n & 16) >> 2) | 2 })],
+  [16, 'TRCACVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 2, crm: (n & 7) << 1, op2: n >> 3 })],
+  [16, 'TRCACATR', '', (n: number) => ({ op0: 2, op1: 1, crn: 2, crm: (n & 7) << 1, op2: 2 | (n >> 3) })],
+  [8, 'TRCCIDCVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 3, crm: n << 1, op2: 0 })],
+  [8, 'TRCVMIDCVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 3, crm: n << 1, op2: 1 })],
+  [3, 'TRCSEQEVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 4 })],
+  [4, 'TRCEXTINSELR', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: 8 | n, op2: 4 })],
+  [4, 'TRCCNTRLDVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 5 })],
+  [4, 'TRCCNTCTLR', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: 4 | n, op2: 5 })],
+  [4, 'TRCCNTVR', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: 8 | n, op2: 5 })],
+  [8, 'TRCIMSPEC', '', (n: number) => ({ op0: 2, op1: 1, crn: 0, crm: n, op2: 7 })],
+  [32, 'TRCRSCTLR', '', (n: number) => ({ op0: 2, op1: 1, crn: 1, crm: n & 15, op2: n >> 4 })],
+  [8, 'TRCSSCCR', '', (n: number) => ({ op0: 2, op1: 1, crn: 1, crm: n, op2: 2 })],
+  [8, 'TRCSSCSR', '', (n: number) => ({ op0: 2, op1: 1, crn: 1, crm: 8 | n, op2: 2 })],
+  [8, 'TRCSSPCICR', '', (n: number) => ({ op0: 2, op1: 1, crn: 1, crm: n, op2: 3 })],
+] as const satisfies readonly [
+  count: number,
+  before: string,
+  after: string,
+  parts: (n: number) => SystemRegisterParts,
+][]
 
 /** Second names of an encoding: one register to read, another to write. */
-export const systemRegisterAliases: Readonly<Record<string, string>> = { DBGDTRTX_EL0: 'DBGDTRRX_EL0' }
+export const systemRegisterAliases = { DBGDTRTX_EL0: 'DBGDTRRX_EL0' } as const
+
+type Words<Row extends string, Found extends string = never> = Row extends `${infer Word} ${infer Rest}`
+  ? Words<Rest, Found | Word>
+  : Found | Row
+type WordsOfRows<
+  Text extends string,
+  Found extends string = never,
+> = Text extends `${infer Row}\n${infer Rest}` ? WordsOfRows<Rest, Found | Words<Row>> : Found | Words<Text>
+type Family = (typeof families)[number]
+type FamilyName<F> = F extends readonly [
+  infer Count extends number,
+  infer Before extends string,
+  infer After extends string,
+  unknown,
+]
+  ? `${Before}${Below<Count>}${After}`
+  : never
+
+/** Every architectural name of a system register, read off the tables above by the compiler. */
+export type SystemRegisterName =
+  | Exclude<WordsOfRows<typeof table>, '' | '-' | `${number}`>
+  | FamilyName<Family>
+  | keyof typeof systemRegisterAliases
 
 /** Bits 15:0 of a system register's id. */
 export function systemRegisterIndex({ op0, op1, crn, crm, op2 }: SystemRegisterParts): number {
@@ -321,8 +352,8 @@ function readTable(): Map<number, string> {
       names.set(systemRegisterIndex(parts), name)
     })
   }
-  for (const [count, name, parts] of families) {
-    for (let n = 0; n < count; n++) names.set(systemRegisterIndex(parts(n)), name(n))
+  for (const [count, before, after, parts] of families) {
+    for (let n = 0; n < count; n++) names.set(systemRegisterIndex(parts(n)), `${before}${n}${after}`)
   }
   return names
 }

@@ -8,10 +8,10 @@
  */
 import { systemRegisterId } from './sysregs.js'
 
-interface TimerEntry {
-  name: string
+interface TimerEntry<Name extends string = string, Content extends string = string> {
+  name: Name
   /** Name of the system register whose content the id holds. */
-  content: string
+  content: Content
   /** Name of the system register whose encoding the id has. */
   encoding: string
   op0: 3
@@ -21,18 +21,26 @@ interface TimerEntry {
   op2: number
 }
 
-function timer(name: string, content: string, encoding: string, crm: number, op2: number): TimerEntry {
+function timer<const Name extends string, const Content extends string>(
+  name: Name,
+  content: Content,
+  encoding: string,
+  crm: number,
+  op2: number,
+): TimerEntry<Name, Content> {
   return { name, content, encoding, op0: 3, op1: 3, crn: 14, crm, op2 }
 }
 
-export const timerRegisters: readonly TimerEntry[] = [
+export const timerRegisters = [
   timer('KVM_REG_ARM_TIMER_CTL', 'CNTV_CTL_EL0', 'CNTV_CTL_EL0', 3, 1),
   timer('KVM_REG_ARM_TIMER_CNT', 'CNTVCT_EL0', 'CNTV_CVAL_EL0', 3, 2),
   timer('KVM_REG_ARM_TIMER_CVAL', 'CNTV_CVAL_EL0', 'CNTVCT_EL0', 0, 2),
   timer('KVM_REG_ARM_PTIMER_CTL', 'CNTP_CTL_EL0', 'CNTP_CTL_EL0', 2, 1),
   timer('KVM_REG_ARM_PTIMER_CVAL', 'CNTP_CVAL_EL0', 'CNTP_CVAL_EL0', 2, 2),
   timer('KVM_REG_ARM_PTIMER_CNT', 'CNTPCT_EL0', 'CNTPCT_EL0', 0, 1),
-]
+] as const
+
+export type TimerRegisterName = (typeof timerRegisters)[number]['name' | 'content']
 
 const idsOf = (suffix: string): ReadonlySet<bigint> =>
   new Set(timerRegisters.filter(({ name }) => name.endsWith(suffix)).map(systemRegisterId))

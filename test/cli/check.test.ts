@@ -127,7 +127,7 @@ describe('check', () => {
     )
     const { status, error } = kvmArm64([...hosts, '--vmm', 'vmware'])
     assert.equal(status, 2)
-    assert.match(error, /no VMM called "vmware" is known; there are: strict/)
+    assert.match(error, /unknown VMM "vmware"; expected one of strict/)
   })
 
   for (const [what, args, problem] of [

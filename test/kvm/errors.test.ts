@@ -86,7 +86,7 @@ it('closes the devices of a VM with it', () => {
 
 it('names what is wrong with a name, a width or a value before KVM is asked', () => {
   const vcpu = openKvm(simulator('linux-6.12-neoverse-n1')).createVm().createVcpu(0)
-  assert.throws(() => vcpu.registers.get('KVM_REG_ARM_STD_BMP'), {
+  assert.throws(() => vcpu.registers.get('KVM_REG_ARM_STD_BMP' as 'KVM_REG_ARM_STD_BMAP'), {
     code: 'ERR_KVM_UNKNOWN_REGISTER',
     message: /STD_BMAP/,
   })

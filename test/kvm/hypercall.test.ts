@@ -46,7 +46,7 @@ describe('Vcpu.hypercall', () => {
     vcpu.hypercall(functionIds.TRNG_RND64, [192n])
     assert.equal(vm.started, true)
     assert.deepEqual(
-      ['x0', 'x3', 'x7', 'pc'].map((name) => vcpu.registers.get(name)),
+      (['x0', 'x3', 'x7', 'pc'] as const).map((name) => vcpu.registers.get(name)),
       [0n, 33n, 77n, 0x4000_0000n],
     )
   })

@@ -85,7 +85,11 @@ for (const host of hostsWithBitmaps) {
 describe('on seed-v6', () => {
   it('the framework has the register for the standard secure services only', () => {
     using here = machine('seed-v6')
-    const names = ['KVM_REG_ARM_STD_HYP_BMAP', 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'KVM_REG_ARM_VENDOR_HYP_BMAP_2']
+    const names = [
+      'KVM_REG_ARM_STD_HYP_BMAP',
+      'KVM_REG_ARM_VENDOR_HYP_BMAP',
+      'KVM_REG_ARM_VENDOR_HYP_BMAP_2',
+    ] as const
     for (const name of names) assert.throws(() => here.vcpu.registers.get(name), { code: 'ENOENT' })
     assert.deepEqual(here.vm.services.supported, {
       std: ['trng-v1.0'],

@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../../migration/state.js'
 import { type Finding, severities, type Severity } from '../../migration/finding.js'
 import { type MoveVerdict, verdict } from '../../migration/verdict.js'
-import { vmmNames, vmmRules } from '../../migration/vmm/names.js'
+import { type VmmName, vmmNames, vmmRules } from '../../migration/vmm/names.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import { kernelBackend } from '../../kernel/index.js'
 import { type Kvm, openKvm } from '../../kvm/index.js'
@@ -76,7 +76,9 @@ function parseVmms(list: string): VmmRules[] {
   const names = list === 'all' ? vmmNames() : list.split(',').map((name) => name.trim())
   try {
     // One VMM may have several names.
-    return [...new Map(names.map(vmmRules).map((rules) => [rules.name, rules])).values()]
+    return [
+      ...new Map(names.map((name) => vmmRules(name as VmmName)).map((rules) => [rules.name, rules])).values(),
+    ]
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message)
   }

@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
 import { type HostClass, readFleet } from '../../fleet/classes.js'
 import type { NamedReport } from '../../fleet/baseline/baseline.js'
-import { vmmRules } from '../../migration/vmm/names.js'
+import { type VmmName, vmmRules } from '../../migration/vmm/names.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetJson, fleetJson } from '../fleet-page/fleet-json.js'
@@ -90,7 +90,7 @@ function alsoOn({ hosts, names: [name] }: HostClass): string {
 
 function rulesOf(name: string): ReturnType<typeof vmmRules> {
   try {
-    return vmmRules(name)
+    return vmmRules(name as VmmName)
   } catch (error) {
     throw new CommandError((error as Error).message, exitStatus.usage)
   }

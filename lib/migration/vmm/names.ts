@@ -3,22 +3,35 @@ import { cloudHypervisor, crosvm, firecracker } from './others.js'
 import { qemu10, qemu11 } from './qemu.js'
 import { strict, type VmmRules } from './rules.js'
 
-const rules: readonly VmmRules[] = [strict, qemu11, qemu10, firecracker, cloudHypervisor, crosvm]
+const rules = {
+  strict,
+  'qemu@11.1': qemu11,
+  'qemu@10.0': qemu10,
+  firecracker,
+  'cloud-hypervisor': cloudHypervisor,
+  crosvm,
+  /** The newest version known. */
+  qemu: qemu11,
+} as const satisfies Record<string, VmmRules>
 
-/** Names that stand for the newest version known. */
-const newest: ReadonlyMap<string, VmmRules> = new Map([['qemu', qemu11]])
+/** A name {@link vmmRules} accepts. */
+export type VmmName = keyof typeof rules
 
-/** Names `vmmRules` takes. */
-export function vmmNames(): string[] {
-  return [...rules.map(({ name }) => name), ...newest.keys()]
+/** Names {@link vmmRules} accepts; a VMM without a version is its newest one. */
+export function vmmNames(): VmmName[] {
+  return Object.keys(rules) as VmmName[]
+}
+
+/** Whether text known only at run time is a name {@link vmmRules} accepts. */
+export function isVmmName(text: string): text is VmmName {
+  return Object.hasOwn(rules, text)
 }
 
 /**
  * The rules of a VMM by its name.
  * @throws RangeError for a name that is none of `vmmNames()`
  */
-export function vmmRules(name: string): VmmRules {
-  const found = newest.get(name) ?? rules.find((candidate) => candidate.name === name)
-  if (found !== undefined) return found
-  throw new RangeError(`no VMM called ${JSON.stringify(name)} is known; there are: ${vmmNames().join(', ')}`)
+export function vmmRules(name: VmmName): VmmRules {
+  if (isVmmName(name)) return rules[name]
+  throw new RangeError(`unknown VMM ${JSON.stringify(name)}; expected one of ${vmmNames().join(', ')}`)
 }
