@@ -5,12 +5,6 @@ import type { VcpuState, VmState } from './state.js'
 
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 
-/** vCPUs by those bits of their affinities in which they differed when they were looked at. */
-export interface AffinityTable {
-  mask: bigint
-  byBits: ReadonlyMap<bigint, VcpuState>
-}
-
 /** That of a vCPU not yet initialised is 0. */
 export function affinityOf({ file, values }: VcpuState): bigint {
   const slot = file?.slots.get(MPIDR_EL1)

@@ -7,9 +7,12 @@ import {
   setClearPairs,
   U64,
 } from '../registers/index.js'
-import { registersOf } from '../report/registers.js'
+import { configurationOf, registersOf } from '../report/registers.js'
 import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
+import { SimulatorError } from './errors.js'
+import { featureNames } from './features.js'
 import { firmwareRegister } from './firmware-registers.js'
+import type { Host } from './host.js'
 import { idRegister } from './id-registers.js'
 import { describePmu, type Pmu, pmuRegister } from './pmu-registers.js'
 import {
@@ -26,8 +29,33 @@ import { timerControl } from './timer-control.js'
 const INDEX = 0xffffn
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
+/** Register files already built, by host. A file depends on nothing but the report. */
+const built = new WeakMap<Host, Map<Configuration | null, RegisterFile>>()
+
+/**
+ * The registers of a vCPU with these feature bits.
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` if the report does not record such a vCPU
+ */
+export function registerFile(host: Host, features: number): RegisterFile {
+  const { report } = host
+  const names = featureNames(features)
+  const configuration = configurationOf(report, names)
+  if (configuration === undefined || (configuration !== null && 'refused' in configuration)) {
+    throw new SimulatorError(
+      'ERR_KVM_SIMULATOR_NOT_RECORDED',
+      `The report of ${report.host.release} does not record a vCPU with the features ` +
+        `${names.join(', ')}. Probe the host again with all features.`,
+    )
+  }
+  const files = built.get(host) ?? new Map<Configuration | null, RegisterFile>()
+  built.set(host, files)
+  const file = files.get(configuration) ?? buildRegisterFile(report, configuration)
+  files.set(configuration, file)
+  return file
+}
+
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
-export function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
+function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
   const listed = registersOf(report, configuration)
   const accepts = new Map(
     [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),

@@ -5,9 +5,10 @@
 import { encodeRegister, hex } from '../registers/index.js'
 import { exitReasons, kvmRun } from '../uapi.js'
 import { SimulatorError } from './errors.js'
+import type { Continuation, RawExit } from './exits.js'
 import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-registers.js'
-import { callFromGuest, type Continuation, type Exit } from './hypercalls/call.js'
-import { readGuestMemory, writeGuestMemory } from './memory.js'
+import { callFromGuest } from './hypercalls/call.js'
+import { readGuestMemory, writeGuestMemory } from './memory-slots.js'
 import type { VcpuState } from './state.js'
 import { waitForInterrupt } from './vcpu-events.js'
 
@@ -26,7 +27,7 @@ const STAY = 0x1400_0000
  * Runs the guest until it waits for an interrupt that never comes, or for ever (`wait`), or until an exit.
  * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for code that is more than this
  */
-export function runGuest(vcpu: VcpuState): 'wait' | Exit {
+export function runGuest(vcpu: VcpuState): 'wait' | RawExit {
   for (;;) {
     const pc = guestRegister(vcpu, PC)
     const instruction = readGuestMemory(vcpu.vm, pc, 4)?.getUint32(0, true)

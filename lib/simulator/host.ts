@@ -1,11 +1,8 @@
 import { encodeRegister, hasAArch32 } from '../registers/index.js'
 import { configurationOf, registerValue } from '../report/registers.js'
-import type { Configuration, Report, Traits } from '../report/report.js'
+import type { Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos } from '../uapi.js'
-import { buildRegisterFile } from './configuration.js'
-import { SimulatorError } from './errors.js'
 import { featureBits, featureNames } from './features.js'
-import type { RegisterFile } from './state.js'
 
 /** A report, prepared for answering from it. */
 export class Host {
@@ -18,7 +15,6 @@ export class Host {
   /** Of the host, bytes. */
   readonly pageSize: bigint
   readonly #capabilities: ReadonlyMap<number, readonly [system: number, vm: number]>
-  readonly #files = new Map<Configuration | null, RegisterFile>()
 
   constructor(report: Report) {
     this.report = report
@@ -55,26 +51,5 @@ export class Host {
   refusal(features: number): number {
     const configuration = configurationOf(this.report, featureNames(features))
     return configuration && 'refused' in configuration ? -errnos[configuration.refused] : 0
-  }
-
-  /**
-   * The registers of a vCPU with these feature bits.
-   * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` if the report does not say
-   */
-  registerFile(features: number): RegisterFile {
-    const names = featureNames(features)
-    const configuration = configurationOf(this.report, names)
-    if (configuration === undefined || (configuration !== null && 'refused' in configuration)) {
-      throw new SimulatorError(
-        'ERR_KVM_SIMULATOR_NOT_RECORDED',
-        `The report of ${this.report.host.release} does not record a vCPU with the features ` +
-          `${names.join(', ')}. Probe the host again with all features.`,
-      )
-    }
-    const known = this.#files.get(configuration)
-    if (known !== undefined) return known
-    const file = buildRegisterFile(this.report, configuration)
-    this.#files.set(configuration, file)
-    return file
   }
 }

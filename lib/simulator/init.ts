@@ -1,6 +1,7 @@
 /** `KVM_ARM_VCPU_INIT` and `KVM_ARM_VCPU_FINALIZE` (`arch/arm64/kvm/arm.c`, `arch/arm64/kvm/reset.c`). */
 import { encodeRegister } from '../registers/index.js'
 import { errnos, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
+import { registerFile } from './configuration.js'
 import { featureBit } from './features.js'
 import { PC, setGeneralRegister, setGuestRegister } from './guest-registers.js'
 import type { VcpuState } from './state.js'
@@ -106,7 +107,7 @@ function agreesInWidth(vcpu: VcpuState): boolean {
 
 function reset(vcpu: VcpuState): void {
   const { host } = vcpu.vm
-  const file = host.registerFile(vcpu.leakedSve ? vcpu.features | SVE : vcpu.features)
+  const file = registerFile(host, vcpu.leakedSve ? vcpu.features | SVE : vcpu.features)
   const values = [...file.reset]
   const affinity = file.slots.get(MPIDR_EL1)
   if (affinity !== undefined) values[affinity]! |= mpidr(vcpu.id)

@@ -1,7 +1,6 @@
 import type { GuestMemoryFd } from '../backend.js'
-import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
-import { checkSize, outOfRange } from './arguments.js'
-import type { MemorySlot, VmState } from './state.js'
+import { errnos } from '../uapi.js'
+import { checkSize } from './arguments.js'
 
 /** Guest memory of a simulated VM: an ArrayBuffer like any other. A VM it is mapped into keeps what it holds after `close()`. */
 export class SimulatedMemory implements GuestMemoryFd {
@@ -64,84 +63,4 @@ export function createMemory(size: number, pageSize: bigint): SimulatedMemory | 
   } catch {
     return -errnos.ENOMEM
   }
-}
-
-export interface MemoryRegion {
-  slot: number
-  flags: number
-  /** Guest physical. */
-  address: bigint
-  memory: GuestMemoryFd | null
-  offset: number
-  size: number
-}
-
-/**
- * `KVM_SET_USER_MEMORY_REGION`: 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then
- * `arch/arm64/kvm/mmu.c:kvm_arch_prepare_memory_region`).
- */
-export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
-  const { slot, flags, address, memory, offset } = region
-  const size = BigInt(region.size)
-  if (memory instanceof SimulatedMemory) {
-    if (memory.closed) return -errnos.EBADF
-    if (offset + region.size > memory.size) throw outOfRange('size', 'within the memory, counted from offset')
-  } else if (region.size !== 0) {
-    throw new TypeError('memory must be memory made by createMemory() unless size is 0')
-  }
-  const { pageSize } = vm.host
-  const knownFlags =
-    KVM_MEM_LOG_DIRTY_PAGES | (vm.host.capability('KVM_CAP_READONLY_MEM') > 0 ? KVM_MEM_READONLY : 0)
-  const isAligned = [size, address, BigInt(offset)].every((number) => number % pageSize === 0n)
-  if ((flags & ~knownFlags) !== 0 || !isAligned) return -errnos.EINVAL
-  if (slot >= vm.host.capability('KVM_CAP_NR_MEMSLOTS')) return -errnos.EINVAL
-  if (size !== 0n && address + size >= 1n << 64n) return -errnos.EINVAL
-
-  const old = vm.memorySlots.get(slot)
-  if (size === 0n) return vm.memorySlots.delete(slot) ? 0 : -errnos.EINVAL
-  if (old !== undefined) {
-    const isSameMemory = old.memory === memory && old.offset === offset && old.size === size
-    if (!isSameMemory || ((old.flags ^ flags) & KVM_MEM_READONLY) !== 0) return -errnos.EINVAL
-  }
-  if (old?.address !== address) {
-    const overlaps = [...vm.memorySlots].some(
-      ([other, { address: start, size: length }]) =>
-        other !== slot && address < start + length && start < address + size,
-    )
-    if (overlaps) return -errnos.EEXIST
-  }
-  if (address + size > 1n << BigInt(vm.ipaBits)) return -errnos.EFAULT
-  vm.memorySlots.set(slot, { address, size, flags, memory: memory as SimulatedMemory, offset })
-  return 0
-}
-
-/** Whether a guest physical address lies in memory the guest may write. */
-export function isWritableMemory(vm: VmState, address: bigint): boolean {
-  const slot = slotAt(vm, address, 1)
-  return slot !== undefined && (slot.flags & KVM_MEM_READONLY) === 0
-}
-
-/** `length` bytes at a guest physical address, or null where there is no memory of the guest. */
-export function readGuestMemory(vm: VmState, address: bigint, length: number): DataView | null {
-  const slot = slotAt(vm, address, length)
-  return slot === undefined ? null : viewOf(slot, address, length)
-}
-
-/** Whether there was memory that the guest may write. */
-export function writeGuestMemory(vm: VmState, address: bigint, bytes: Uint8Array): boolean {
-  const slot = slotAt(vm, address, bytes.length)
-  if (slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0) return false
-  const { buffer, byteOffset } = viewOf(slot, address, bytes.length)
-  new Uint8Array(buffer).set(bytes, byteOffset)
-  return true
-}
-
-function slotAt(vm: VmState, address: bigint, length: number): MemorySlot | undefined {
-  return [...vm.memorySlots.values()].find(
-    (slot) => address >= slot.address && address + BigInt(length) <= slot.address + slot.size,
-  )
-}
-
-function viewOf({ address: start, memory, offset }: MemorySlot, address: bigint, length: number): DataView {
-  return new DataView(memory.contents, offset + Number(address - start), length)
 }

@@ -1,9 +1,8 @@
 /**
  * `KVM_RUN` up to the guest's first instruction (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_run_pid_change`): its checks, and what it
- * freezes; and what a run leaves in `struct kvm_run`.
+ * freezes.
  */
-import { capabilities, errnos, type ErrnoName, exitReasons, kvmRun } from '../uapi.js'
-import type { Exit } from './hypercalls/call.js'
+import { errnos, type ErrnoName, kvmRun } from '../uapi.js'
 import { tabulateAffinities } from './affinity.js'
 import { isFinalised } from './init.js'
 import { enablePmu } from './pmu-attributes.js'
@@ -61,35 +60,4 @@ export function loadRegisters({ vm, values, file }: VcpuState, stage: 'run' | 'l
 /** `kvm_run.immediate_exit`: userspace wants the run to end before the guest executes anything. */
 export function wantsImmediateExit(runPage: ArrayBuffer): boolean {
   return new Uint8Array(runPage)[kvmRun.immediate_exit] !== 0
-}
-
-/** `kvm_run.system_event`, with `ndata` where the kernel has it. The first of the data are flags. */
-export function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): Exit {
-  const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
-  const count = hasCount ? BigInt(data.length) : 0n
-  return {
-    reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,
-    words: [
-      // ndata is behind it in the same word.
-      [kvmRun.system_event.type, (count << 32n) | BigInt(event)],
-      [kvmRun.system_event.data, data[0] ?? 0n],
-    ],
-  }
-}
-
-/** Leaves an exit in `kvm_run`. */
-export function recordExit(runPage: ArrayBuffer, { reason, words }: Exit): void {
-  const page = new DataView(runPage)
-  page.setUint32(kvmRun.exit_reason, reason, true)
-  for (const [offset, word] of words) page.setBigUint64(offset, word, true)
-}
-
-/** Whether `kvm_run` still says that a run ended with an access to a device. */
-export function isMmioExit(runPage: ArrayBuffer): boolean {
-  return new DataView(runPage).getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MMIO
-}
-
-/** What a run interrupted by a signal leaves in `kvm_run`. */
-export function recordInterrupt(runPage: ArrayBuffer): void {
-  new DataView(runPage).setUint32(kvmRun.exit_reason, exitReasons.KVM_EXIT_INTR, true)
 }

@@ -1,6 +1,5 @@
 import type { Traits } from '../report/report.js'
 import { mpStates } from '../uapi.js'
-import type { AffinityTable } from './affinity.js'
 import type { Host } from './host.js'
 import type { SimulatedMemory } from './memory.js'
 
@@ -44,6 +43,12 @@ export interface MemorySlot {
   memory: SimulatedMemory
   /** Of the slot's first byte in `memory`. */
   offset: number
+}
+
+/** vCPUs by those bits of their affinities in which they differed when they were looked at. */
+export interface AffinityTable {
+  mask: bigint
+  byBits: ReadonlyMap<bigint, VcpuState>
 }
 
 /** A VGICv3, as far as the first run of a vCPU depends on it. */

@@ -7,7 +7,7 @@ import {
   KVM_ARM_VCPU_TIMER_CTRL,
 } from '../uapi.js'
 import { type AttributeGroup, NO_ADDRESS, readWord, writeWord } from './attributes.js'
-import { isWritableMemory } from './memory.js'
+import { isWritableMemory } from './memory-slots.js'
 import { pmuAttributes } from './pmu-attributes.js'
 import type { VcpuState } from './state.js'
 import { timerAttributes } from './timer-attributes.js'

@@ -10,19 +10,12 @@ import {
   outOfRange,
 } from './arguments.js'
 import { SimulatorError } from './errors.js'
+import { isMmioExit, recordExit, recordInterrupt, systemEvent } from './exits.js'
 import { completeStore, runGuest } from './guest.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
 import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
-import {
-  isMmioExit,
-  loadRegisters,
-  prepareRun,
-  recordExit,
-  recordInterrupt,
-  systemEvent,
-  wantsImmediateExit,
-} from './run.js'
+import { loadRegisters, prepareRun, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
 import { getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'

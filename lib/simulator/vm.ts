@@ -12,7 +12,7 @@ import { checkArray, checkSize, checkUint32, checkUint64, outOfRange } from './a
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'
-import { setMemoryRegion } from './memory.js'
+import { setMemoryRegion } from './memory-slots.js'
 import { setSmcccFilter } from './smccc-filter.js'
 import { Gic, VcpuState, type VmState } from './state.js'
 import { SimulatedVcpu } from './vcpu.js'

@@ -5,6 +5,7 @@
 import { NOT_SUPPORTED, workarounds } from '../../hypercalls/index.js'
 import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, smcccFilterActions } from '../../uapi.js'
 import { generalRegister } from '../guest-registers.js'
+import type { Continuation, RawExit } from '../exits.js'
 import type { VcpuState } from '../state.js'
 import { isAllowed } from './gate.js'
 import { callPsci } from './psci.js'
@@ -12,15 +13,6 @@ import { setResults } from './results.js'
 import { callService } from './services.js'
 
 export type Conduit = 'hvc' | 'smc'
-
-/** What becomes of the vCPU after a call: it goes on, it waits, or `KVM_RUN` returns with this in `kvm_run`. */
-export type Continuation = 'on' | 'wait' | Exit
-
-/** `kvm_run.exit_reason` and what goes to its union, as words of 64 bits by offset into the page. */
-export interface Exit {
-  reason: number
-  words: readonly (readonly [offset: number, value: bigint])[]
-}
 
 /** A call with the function id in x0; the guest's pc is past it already. `immediate` is the instruction's. */
 export function callFromGuest(vcpu: VcpuState, conduit: Conduit, immediate: number): Continuation {
@@ -61,7 +53,7 @@ function filterAction({ vm }: VcpuState, functionId: number): number | undefined
   return vm.filteredRanges.find(({ first, last }) => first <= functionId && functionId <= last)?.action
 }
 
-function hypercallExit(functionId: number, conduit: Conduit): Exit {
+function hypercallExit(functionId: number, conduit: Conduit): RawExit {
   const { nr, args, ret, flags } = kvmRun.hypercall
   return {
     reason: exitReasons.KVM_EXIT_HYPERCALL,

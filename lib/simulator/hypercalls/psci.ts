@@ -12,11 +12,10 @@ import {
 import { encodeRegister } from '../../registers/index.js'
 import { mpStates, systemEvents } from '../../uapi.js'
 import { affinityOf, vcpuWithAffinity } from '../affinity.js'
+import { type Continuation, type RawExit, systemEvent } from '../exits.js'
 import { generalRegister, setGeneralRegister } from '../guest-registers.js'
-import { systemEvent } from '../run.js'
 import type { VcpuState } from '../state.js'
 import { waitForInterrupt } from '../vcpu-events.js'
-import type { Continuation, Exit } from './call.js'
 import { setResults } from './results.js'
 
 const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } = psciReturns
@@ -177,13 +176,13 @@ function systemOff2({ vcpu, args: [type, cookie] }: Call): Continuation {
 }
 
 /** Userspace may let the guest go on, to which the call then failed. */
-function stopMachine(vcpu: VcpuState, event: number, flags: bigint): Exit {
+function stopMachine(vcpu: VcpuState, event: number, flags: bigint): RawExit {
   result(vcpu, INTERNAL_FAILURE)
   return stop(vcpu, event, flags)
 }
 
 /** Every vCPU stops until userspace lets it run. */
-function stop(vcpu: VcpuState, event: number, flags: bigint): Exit {
+function stop(vcpu: VcpuState, event: number, flags: bigint): RawExit {
   for (const each of vcpu.vm.vcpus.values()) each.mpState = mpStates.stopped
   return systemEvent(vcpu, event, [flags])
 }

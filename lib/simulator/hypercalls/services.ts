@@ -10,7 +10,7 @@ import {
   workarounds,
 } from '../../hypercalls/index.js'
 import { encodeRegister } from '../../registers/index.js'
-import { writeGuestMemory } from '../memory.js'
+import { writeGuestMemory } from '../memory-slots.js'
 import { generalRegister } from '../guest-registers.js'
 import type { VcpuState } from '../state.js'
 import { counterValue } from '../stored-registers.js'
