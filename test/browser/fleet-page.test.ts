@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64 } from '../cli/run.js'
 import { Page } from './chromium.js'
@@ -22,7 +22,7 @@ describe('the page of a fleet, in a real browser', () => {
   let folder: string
   let page: Page
 
-  before(async () => {
+  beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-page-'))
     const lines = hosts.map((host, index) => {
       const report = builtInReport(host)
@@ -36,7 +36,7 @@ describe('the page of a fleet, in a real browser', () => {
     assert.equal(status, 0, error)
     page = await Page.open(`${pathToFileURL(file).href}#1-2`)
   })
-  after(async () => {
+  afterAll(async () => {
     await page.close()
     rmSync(folder, { recursive: true })
   })

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { afterAll, describe, it } from 'vitest'
 import { readBaseline } from '../../lib/fleet/baseline/format.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-baseline-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 const shared = join(folder, 'shared.json')
 const split = join(folder, 'split.json')

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { kvmArm64, onX64 } from './run.js'
 
 const HOST = 'linux-6.12-neoverse-n1'

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { readState } from '../../lib/migration/state.js'
 import type { MoveVerdict } from '../../lib/migration/verdict.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-check-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 describe('check', () => {
   test('answers yes with status 0', () => {

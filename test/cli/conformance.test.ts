@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import type { CheckResult } from '../../lib/conformance/index.js'
 import { parseXml } from '../conformance/xml.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const HOST = 'linux-6.12-neoverse-n1'
 const directory = mkdtempSync(join(tmpdir(), 'kvm-arm64-conformance-'))
-after(() => rmSync(directory, { recursive: true }))
+afterAll(() => rmSync(directory, { recursive: true }))
 
 describe('conformance', () => {
   test('prints a line for each check and a summary', () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { kvmArm64, type Outcome } from './run.js'
 
 function decode(...args: string[]): Outcome {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { parseCpuTemplate } from '../../lib/interchange/firecracker.js'
 import { readReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
@@ -10,7 +10,7 @@ import { gravitonFile } from '../interchange/graviton.js'
 import { kvmArm64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 const HOST = 'linux-6.12-max'
 

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { afterAll, describe, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, shell } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-fleet-cli-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 const reports = join(folder, 'reports.ndjson')
 const lines = ['linux-7.2-max', 'linux-6.18-max', 'linux-7.2-max', 'linux-5.10-max'].map((host, index) =>

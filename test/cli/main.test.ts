@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { statusOf } from '../../lib/cli/exit.js'
 import { KvmError, kvmError } from '../../lib/kvm/errors.js'
 import { LabError } from '../../lib/lab/errors.js'

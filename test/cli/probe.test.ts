@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { parseReport, readReport } from '../../lib/report/read.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, onX64 } from './run.js'
@@ -10,7 +10,7 @@ import { kvmArm64, onX64 } from './run.js'
 const HOST = 'linux-6.12-neoverse-n1'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-probe-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 describe('probe', () => {
   test('prints the report of a simulated host, which is the recorded one but for its date', () => {

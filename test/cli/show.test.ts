@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { parseReport } from '../../lib/report/read.js'
 import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
 import { badReports } from '../report/bad-input.js'
@@ -11,7 +11,7 @@ import { kvmArm64 } from './run.js'
 const HOST = 'linux-6.12-neoverse-n1'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-show-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 function show(...args: string[]): string {
   const { status, out, error } = kvmArm64(['show', ...args])

@@ -1,6 +1,6 @@
 /** Each check must be able to fail: faults are planted in a kernel until every one has. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import type { VcpuFd } from '../../lib/backend.js'
 import { checkGroups, conformance } from '../../lib/conformance/index.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { type CheckResult, conformance, junitXml } from '../../lib/conformance/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { parseXml } from './xml.js'

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { afterAll, describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { readLines } from '../../lib/documents/lines.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-lines-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 function fileOf(content: string): string {
   const file = join(folder, 'lines')

@@ -16,14 +16,14 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { after, beforeEach, describe, test } from 'node:test'
+import { afterAll, beforeEach, describe, test } from 'vitest'
 import { parseReport } from '../../lib/report/read.js'
 import { formatDocument, writeFileAtomically } from '../../lib/documents/write.js'
 import { sampleReport } from '../report/sample.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-write-'))
 const file = join(folder, 'report.json')
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 beforeEach(() => writeFileSync(file, 'old'))
 
 describe('the text of a report', () => {

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { afterAll, describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { analyseFleet } from '../../lib/fleet/analyse.js'
 import { groupsOf } from '../../lib/fleet/groups.js'
@@ -15,7 +15,7 @@ import { formatDocument } from '../../lib/documents/write.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-fleet-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 let files = 0
 
@@ -183,7 +183,7 @@ describe('the hosts of a fleet', () => {
 
   it('take no more memory for garbage without a line end than for the longest report', () => {
     const script = `
-      import { readFleet } from ${JSON.stringify(new URL('dist/lib/fleet/classes.js', packageRoot).href)}
+      import { readFleet } from ${JSON.stringify(new URL('dist/bundle/fleet.js', packageRoot).href)}
       const { errors } = readFleet('-')
       console.log(errors.map(({ message }) => message).join(), process.resourceUsage().maxRSS)`
     const { stdout } = spawnSync(

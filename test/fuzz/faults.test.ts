@@ -1,6 +1,6 @@
 /** Plants faults in the simulator, one at a time, and lets the fuzzer find each. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it } from 'vitest'
 import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { checkReport } from '../../lib/report/read.js'
 import { builtInHosts, builtInReport, simulator } from '../../lib/hosts/index.js'
 import { made, oldHost } from '../simulator/fixture.js'

@@ -1,6 +1,6 @@
 /** The scenarios of the series' cover and of its second patch, on its own semantics and on those of released kernels. */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { registerName } from '../../lib/registers/index.js'
 import { checkReport } from '../../lib/report/read.js'
 import { seedV6 } from './seed-v6.js'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { captureHost } from '../../lib/migration/capture.js'
 import { parseFingerprint, reportFromFingerprint } from '../../lib/interchange/fingerprint.js'
 import { attemptRestore, reactionTo } from '../../lib/migration/restore.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import * as fc from 'fast-check'
 import { baseline } from '../../lib/fleet/baseline/baseline.js'
 import { checkBaseline } from '../../lib/fleet/baseline/format.js'

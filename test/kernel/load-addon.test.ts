@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
+import { afterEach, beforeEach, describe, it } from 'vitest'
 import { loadAddon } from '../../lib/kernel/load-addon.js'
 
 describe('Loading the addon', () => {

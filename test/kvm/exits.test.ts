@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { it } from 'node:test'
+import { it } from 'vitest'
 import { decodeExit, type Exit } from '../../lib/kvm/exits.js'
 import { exitReasons } from '../../lib/uapi.js'
 

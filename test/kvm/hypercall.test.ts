@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it } from 'vitest'
 import { functionIds } from '../../lib/hypercalls/index.js'
 import { openKvm, STUB_ADDRESS, STUB_SLOT, type Vcpu, type Vm } from '../../lib/kvm/index.js'
 import { simulator } from '../../lib/hosts/index.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { it } from 'node:test'
+import { it } from 'vitest'
 import { openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 

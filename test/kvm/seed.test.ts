@@ -1,6 +1,6 @@
 /** The patch series that brought the bitmap firmware registers, retold: what userspace could do with them and what it was answered. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it } from 'vitest'
 import { openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
 import { builtInHosts, simulator } from '../../lib/hosts/index.js'
 

@@ -18,6 +18,12 @@ export const recordedHosts: readonly RecordedHost[] = kernels.flatMap((kernel) =
   cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
 )
 
+export function recordedHost(name: string): RecordedHost {
+  const host = recordedHosts.find((one) => one.name === name)
+  if (host === undefined) throw new Error(`${name} is none of the recorded hosts`)
+  return host
+}
+
 /**
  * Boots a kernel with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
  * the same.
@@ -47,9 +53,7 @@ export async function onRecordedHosts(
   names: readonly string[],
   work: (lab: Lab, host: RecordedHost) => Promise<void>,
 ): Promise<void> {
-  const unknown = names.find((name) => recordedHosts.every((host) => host.name !== name))
-  if (unknown !== undefined) throw new Error(`${unknown} is none of the recorded hosts`)
-  const waiting = recordedHosts.filter(({ name }) => names.length === 0 || names.includes(name))
+  const waiting = names.length === 0 ? [...recordedHosts] : names.map(recordedHost)
   const workOff = async (): Promise<void> => {
     for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) {
       await using lab = await bootWithTests(host.kernel, host.cpu)

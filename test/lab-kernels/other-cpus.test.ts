@@ -1,6 +1,6 @@
 /** A CPU on which no host was recorded and to which nothing was tuned. */
 import assert from 'node:assert/strict'
-import { it } from 'node:test'
+import { it } from 'vitest'
 import { bootWithTests, runInside } from './lab-hosts.js'
 
 it('answers as the simulator of its own report on a CPU that no host was recorded on', async () => {

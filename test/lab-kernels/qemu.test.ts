@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { basename } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { baseline } from '../../lib/fleet/baseline/baseline.js'
 import { captureHost } from '../../lib/migration/capture.js'
 import { baselineConfiguration } from '../../lib/interchange/baseline.js'
@@ -121,7 +121,7 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
     return await drive(to, qemu, 'restore', '/lab/stream', cpu)
   }
 
-  before(async () => {
+  beforeAll(async () => {
     for (const qemu of qemus) directories.set(qemu, await qemuDirectory(qemu))
     for (const kernel of kernels) {
       labs.set(kernel, await bootWith(directories.values(), kernel, 'neoverse-n1'))
@@ -129,7 +129,7 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
       await save(kernel, 'qemu@11.1', pinned)
     }
   })
-  after(async () => {
+  afterAll(async () => {
     for (const lab of labs.values()) await lab.close()
   })
 

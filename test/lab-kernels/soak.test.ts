@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { it } from 'node:test'
+import { it } from 'vitest'
 import { bootWithTests, runInside } from './lab-hosts.js'
 import type { Usage } from './soak.js'
 

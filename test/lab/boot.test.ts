@@ -7,9 +7,9 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable, Writable } from 'node:stream'
-import { after, before, describe, it } from 'node:test'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { bootLab, type Lab } from '../../lib/lab/index.js'
 import { ensureKernel } from '../../lib/lab/kernels.js'
 import { main } from '../cli/run.js'
@@ -17,12 +17,12 @@ import { main } from '../cli/run.js'
 describe('a command in the lab', () => {
   let lab: Lab
   let bringingUp: number
-  before(async () => {
+  beforeAll(async () => {
     const started = performance.now()
     lab = await bootLab({ kernel: '6.12' })
     bringingUp = performance.now() - started
   })
-  after(() => lab.close())
+  afterAll(() => lab.close())
 
   const say = async (command: string[]) => String((await lab.run(command)).stdout)
 

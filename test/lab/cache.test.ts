@@ -5,17 +5,18 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { cachePath, publish, withCacheLock } from '../../lib/lab/cache.js'
+import { packageRoot } from '../../lib/package-root.js'
 
 describe("the lab's cache", () => {
   const outside = process.env['XDG_CACHE_HOME']
   let directory: string
-  before(async () => {
+  beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), 'kvm-arm64-test-'))
     process.env['XDG_CACHE_HOME'] = directory
   })
-  after(async () => {
+  afterAll(async () => {
     if (outside === undefined) delete process.env['XDG_CACHE_HOME']
     else process.env['XDG_CACHE_HOME'] = outside
     await rm(directory, { recursive: true })
@@ -76,7 +77,7 @@ describe("the lab's cache", () => {
   })
 
   it('is free again when whoever worked on it was killed, and what was half made is gone', async () => {
-    const module = new URL('../../lib/lab/cache.js', import.meta.url).href
+    const module = new URL('dist/lib/lab/cache.js', packageRoot).href
     const script = `
       import { mkdirSync } from 'node:fs'
       const { publish, withCacheLock } = await import(${JSON.stringify(module)})

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { copiedEntries, packageEntries } from '../../lib/lab/host-files.js'
 
 describe('what is copied into the machine', () => {
   const outside = process.cwd()
   let directory: string
-  before(async () => {
+  beforeAll(async () => {
     directory = await realpath(await mkdtemp(join(tmpdir(), 'kvm-arm64-test-')))
     await mkdir(join(directory, 'work/src/deep'), { recursive: true })
     await writeFile(join(directory, 'work/src/a.mjs'), 'a')
@@ -17,7 +17,7 @@ describe('what is copied into the machine', () => {
     await writeFile(join(directory, 'elsewhere'), 'c')
     process.chdir(join(directory, 'work'))
   })
-  after(async () => {
+  afterAll(async () => {
     process.chdir(outside)
     await rm(directory, { recursive: true })
   })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import * as fc from 'fast-check'
 import { capture, captureHost } from '../../lib/migration/capture.js'
 import { attemptRestore, restore, RestoreError } from '../../lib/migration/restore.js'

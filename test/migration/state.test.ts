@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { captureHost } from '../../lib/migration/capture.js'
 import { readState, type State } from '../../lib/migration/state.js'
 import { openKvm } from '../../lib/kvm/index.js'
@@ -11,7 +11,7 @@ import { formatDocument } from '../../lib/documents/write.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-state-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 function sample(): State {
   using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))

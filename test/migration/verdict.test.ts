@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { captureHost, type CaptureHostOptions } from '../../lib/migration/capture.js'
 import type { State } from '../../lib/migration/state.js'
 import type { Finding } from '../../lib/migration/finding.js'

@@ -1,6 +1,7 @@
 /** How a process of `stages.ts` ends. */
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { packageRoot } from '../../lib/package-root.js'
 
 export interface End {
   code: unknown
@@ -11,7 +12,7 @@ export interface End {
 
 /** `wrapper` is a command that starts the command that follows it. */
 export function endOf(stage: string, ...wrapper: string[]): Promise<End> {
-  const file = fileURLToPath(new URL('./stages.js', import.meta.url))
+  const file = fileURLToPath(new URL('dist/test/native/stages.js', packageRoot))
   return new Promise((resolve) => {
     execFile(
       'env',

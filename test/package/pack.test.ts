@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { afterAll, beforeAll, describe, test } from 'vitest'
 import { onX64 } from '../cli/run.js'
 import { manifest, pack, root, schemas } from './pack.js'
 
@@ -12,9 +12,9 @@ describe('the packed package', () => {
   const installed = join(folder, 'node_modules', 'kvm-arm64')
   let files: string[] = []
   let log = ''
-  after(() => rmSync(folder, { recursive: true }))
+  afterAll(() => rmSync(folder, { recursive: true }))
 
-  before(() => {
+  beforeAll(() => {
     const packed = pack(folder)
     files = packed.files
     writeFileSync(join(folder, 'package.json'), '{ "private": true }')

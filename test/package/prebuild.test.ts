@@ -1,14 +1,14 @@
 /** What the arm64 addon asks of the machine it is loaded on, read from the file itself. */
 import assert from 'node:assert/strict'
 import { readFileSync, statSync } from 'node:fs'
-import { before, describe, it } from 'node:test'
+import { beforeAll, describe, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
 
 describe('The prebuilt addon', () => {
   const file = new URL('prebuilds/linux-arm64/kvm-arm64.node', packageRoot)
   let bytes: Buffer
   let strings: string[]
-  before(() => {
+  beforeAll(() => {
     assert.ok(statSync(file, { throwIfNoEntry: false }), 'build it first: npm run build:addon:arm64')
     bytes = readFileSync(file)
     strings = bytes.toString('latin1').match(/[\x20-\x7e]{4,}/g) ?? []

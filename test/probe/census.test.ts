@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { census, type CensusCall, type CensusOptions } from '../../lib/probe/census.js'
 import { functionIds, serviceBitmaps } from '../../lib/hypercalls/index.js'
 import { openKvm } from '../../lib/kvm/index.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { diffReports } from '../../lib/report/diff.js'
 import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
 

@@ -3,14 +3,14 @@ import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, test } from 'node:test'
+import { afterAll, describe, test } from 'vitest'
 import { FormatError } from '../../lib/documents/document.js'
 import { checkReport, parseReport, readReport } from '../../lib/report/read.js'
 import { badReports } from './bad-input.js'
 import { sampleReport } from './sample.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-report-'))
-after(() => rmSync(folder, { recursive: true }))
+afterAll(() => rmSync(folder, { recursive: true }))
 
 function refusalOf(read: () => unknown): FormatError {
   try {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
 import { jsonSchemas } from '../../tools/json-schema.js'
 

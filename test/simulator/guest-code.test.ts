@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import type { VcpuFd, VmFd } from '../../lib/backend.js'
 import { decodeExit } from '../../lib/kvm/exits.js'
 import { get, made, newHost, set, systemOf, told, vcpuOf } from './fixture.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import type { Report } from '../../lib/report/report.js'
 import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import { mpStates } from '../../lib/uapi.js'

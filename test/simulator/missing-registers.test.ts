@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { newHost, oldestHost, oldHost, start, told, withTraits, type Outcome } from './fixture.js'

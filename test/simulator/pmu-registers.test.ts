@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { get, runOnce, set, start, vcpuOf, vmOf } from './fixture.js'
 

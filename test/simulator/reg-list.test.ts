@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { registerName } from '../../lib/registers/index.js'
 import { get, listOf, newHost, oldHost, start, told, vcpuOf, vmOf, type Outcome } from './fixture.js'
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { probe } from '../../lib/probe/probe.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { checkReport, parseReport } from '../../lib/report/read.js'

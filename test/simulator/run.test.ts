@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { deviceTypes, KVM_DEV_ARM_VGIC_GRP_CTRL, exitReasons, mpStates } from '../../lib/uapi.js'
 import {
   get,

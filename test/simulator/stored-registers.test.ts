@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import type { VcpuFeature } from '../../lib/uapi.js'

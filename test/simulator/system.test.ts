@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { simulatorBackend } from '../../lib/simulator/index.js'
 import { capabilities } from '../../lib/uapi.js'
 import { made, newHost, oldHost, runOnce, systemOf, told, vcpuOf, vmOf, withCapabilities } from './fixture.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import type { GuestMemoryFd } from '../../lib/backend.js'
 import type { Report } from '../../lib/report/report.js'
 import { capabilities, type Capability } from '../../lib/uapi.js'

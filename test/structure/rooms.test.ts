@@ -1,7 +1,7 @@
 /** The order of the rooms of lib/ (test/structure/rooms.ts) holds for every import, types included. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
 import { entryPoints, planned, rooms, violations } from './rooms.js'
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { FormatError } from '../../lib/documents/document.js'
 import { formatEntry, parseEntry, parseHead } from '../../lib/trace/format.js'

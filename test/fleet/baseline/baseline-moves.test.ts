@@ -1,6 +1,6 @@
 /** The property a baseline promises: what is configured by the baseline of hosts that can be reconciled goes from any of them to any other. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { apply } from '../../../lib/fleet/baseline/apply.js'
 import { baseline, type NamedReport } from '../../../lib/fleet/baseline/baseline.js'

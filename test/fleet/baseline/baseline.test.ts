@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it, test } from 'node:test'
+import { describe, it, test } from 'vitest'
 import { apply } from '../../../lib/fleet/baseline/apply.js'
 import { baseline, type NamedReport } from '../../../lib/fleet/baseline/baseline.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { before, describe, it } from 'node:test'
+import { beforeAll, describe, it } from 'vitest'
 import { journey, type Step } from './journey.js'
 
 describe('A guest that is carried from Linux 7.2 to older kernels', () => {
   const steps: Step[] = []
-  before(async () => {
+  beforeAll(async () => {
     for await (const step of journey()) steps.push(step)
   })
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, test } from 'vitest'
 import { captureHost } from '../../../lib/migration/capture.js'
 import { attemptRestore, reactionTo } from '../../../lib/migration/restore.js'
 import { type VmmName, vmmNames, vmmRules } from '../../../lib/migration/vmm/names.js'

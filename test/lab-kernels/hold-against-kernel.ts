@@ -1,7 +1,7 @@
-/** Boots every lab host and holds the recorded report, the simulator and the addon against the real kernel. */
+/** Boots a lab host and holds the recorded report, the simulator and the addon against the real kernel. */
 import assert from 'node:assert/strict'
-import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { type CheckResult, conformance } from '../../lib/conformance/index.js'
 import { captureHost } from '../../lib/migration/capture.js'
 import { type MoveVerdict, verdict as judge } from '../../lib/migration/verdict.js'
@@ -15,22 +15,24 @@ import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { baselineWork, doBaselineWork } from './baselines.js'
 import { askGuestCalls } from './guest-calls.js'
-import { bootWithTests, fuzzCommand, recordedHosts, runInside } from './lab-hosts.js'
+import { bootWithTests, fuzzCommand, recordedHost, runInside } from './lab-hosts.js'
 import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
 import { ask, type Answer } from './scenarios.js'
 
 const FUZZED = 20_000
 
-describe('real kernels', { concurrency: 2 }, () => {
-  for (const { name, kernel, cpu } of recordedHosts) {
-    describe(`Linux ${kernel} on ${cpu}`, { concurrency: 1 }, () => {
+/** The tests of one recorded host; a file in hosts/ for each lets hosts be tested side by side. */
+export function holdAgainstKernel(name: string): void {
+  const { kernel, cpu } = recordedHost(name)
+  describe('real kernels', () => {
+    describe(`Linux ${kernel} on ${cpu}`, () => {
       let lab: Lab
       let probed: Report
 
-      before(async () => {
+      beforeAll(async () => {
         lab = await bootWithTests(kernel, cpu)
       })
-      after(() => lab.close())
+      afterAll(() => lab.close())
 
       it('shows what its recorded report says', async () => {
         const { stdout } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
@@ -161,8 +163,8 @@ describe('real kernels', { concurrency: 2 }, () => {
           assert.match(stdout.toString(), /# skipped 0\n/)
         })
     })
-  }
-})
+  })
+}
 
 /** Unallocated encodings of the feature ID space have no name but their own; they read as zero and are listed. */
 function isReservedIdSpace(id: bigint): boolean {

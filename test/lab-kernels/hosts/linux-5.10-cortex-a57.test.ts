@@ -1,0 +1,3 @@
+import { holdAgainstKernel } from '../hold-against-kernel.js'
+
+holdAgainstKernel('linux-5.10-cortex-a57')
