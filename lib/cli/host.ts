@@ -1,5 +1,5 @@
 /** The host a command asks: this machine's KVM, or a simulated one. */
-import { existsSync } from 'node:fs'
+import { lstatSync } from 'node:fs'
 import { Option } from 'commander'
 import type { Backend } from '../backend.js'
 import { probe } from '../probe/probe.js'
@@ -57,7 +57,7 @@ export function probedReportOf(name: string): Report {
 export function reportOf(hostOrFile: string): Report {
   const hosts = builtInHosts()
   if (hosts.includes(hostOrFile)) return builtInReport(hostOrFile)
-  if (existsSync(hostOrFile)) return reportIn(hostOrFile)
+  if (isThere(hostOrFile)) return reportIn(hostOrFile)
   const nearest = nearestNames(hostOrFile, hosts)
   const hint =
     nearest.length === 0 ? 'kvm-arm64 hosts lists the hosts' : `did you mean ${nearest.join(', ')}?`
@@ -65,6 +65,15 @@ export function reportOf(hostOrFile: string): Report {
     `${hostOrFile}: no such report file, and no built-in host; ${hint}`,
     exitStatus.usage,
   )
+}
+
+/** Also where it cannot be looked at, or is a link to nothing: whoever reads it says so. */
+function isThere(file: string): boolean {
+  try {
+    return lstatSync(file, { throwIfNoEntry: false }) !== undefined
+  } catch {
+    return true
+  }
 }
 
 function reportIn(file: string): Report {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { printableLines } from '../documents/printable.js'
 import { packageRoot } from '../package-root.js'
 import { CommandError, exitStatus, statusOf } from './exit.js'
 import { note, paint } from './output.js'
@@ -76,7 +77,9 @@ async function program(): Promise<Command> {
 function unite(command: Command): void {
   command
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'kvm-arm64: ')) })
+    .configureOutput({
+      outputError: (text, write) => write(printableLines(text.replace(/^error: /, 'kvm-arm64: '))),
+    })
     .configureHelp({ styleTitle: (title) => paint('bold', title) })
   command.commands.forEach(unite)
 }

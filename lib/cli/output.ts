@@ -1,30 +1,47 @@
 import { accessSync, constants, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
+import { printableJson, printableLines } from '../documents/printable.js'
 import { writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
 
-/** Styled on a terminal that has colours, unless `NO_COLOR` is set; plain everywhere else. */
+/** Styles text on a terminal that has colours, and wherever `FORCE_COLOR` asks for it. What is outside text in it is shown escaped. */
 export function paint(style: Style, text: string): string {
-  // Asked of the stream, which knows NO_COLOR, NODE_DISABLE_COLORS, FORCE_COLOR and TERM=dumb.
-  return process.stdout.isTTY && process.stdout.hasColors()
-    ? styleText(style, text, { validateStream: false })
-    : text
+  const plain = printableLines(text)
+  return hasColours() ? styleText(style, plain, { validateStream: false }) : plain
 }
 
+function hasColours(): boolean {
+  const force = process.env.FORCE_COLOR
+  // As Node and chalk read it: it counts more than NO_COLOR.
+  if (force !== undefined) return ['', '1', '2', '3', 'true'].includes(force)
+  // The stream knows NO_COLOR, NODE_DISABLE_COLORS and TERM=dumb.
+  return process.stdout.isTTY && process.stdout.hasColors()
+}
+
+/** An escape sequence of `paint`. */
+const style = /(\p{Cc}\[\d+m)/u
+
+/**
+ * Prints text. Whatever is not `paint`'s work in it is shown escaped; since outside text could hold a colour as well, it goes through
+ * `printable` where a sentence is made of it, or stands in a cell of a `table`.
+ */
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`)
+  const safe = hasColours()
+    ? text.split(style).map((part, index) => (index % 2 === 0 ? printableLines(part) : part))
+    : [printableLines(text)]
+  process.stdout.write(`${safe.join('')}\n`)
 }
 
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2))
+  process.stdout.write(`${printableJson(JSON.stringify(value, null, 2))}\n`)
 }
 
 /** A line for the person at the terminal, beside whatever the output is used for. */
 export function note(text: string): void {
-  process.stderr.write(`kvm-arm64: ${text}\n`)
+  process.stderr.write(`kvm-arm64: ${printableLines(text)}\n`)
 }
 
 /** Runs `work` under a line that says so, on a terminal only: it would be noise in a log. */
@@ -43,7 +60,7 @@ export function withProgress<T>(text: string, work: () => T): T {
  * @throws CommandError as `writeOutput`
  */
 export function checkOutput(file: string | undefined): void {
-  if (file === undefined) return
+  if (file === undefined || isStandardOutput(file)) return
   try {
     const old = statSync(file, { throwIfNoEntry: false })
     if (old?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
@@ -57,12 +74,33 @@ export function checkOutput(file: string | undefined): void {
   }
 }
 
+/** Whether the FILE of an option is `-`. A file of this name is `./-`. */
+export function isStandardOutput(file: string | undefined): boolean {
+  return file === '-'
+}
+
 /**
- * Writes a file whole or not at all, and says so; standard output where none is named.
+ * Refuses to print two documents one after the other.
+ * @throws CommandError
+ */
+export function refuseTwoDocuments(
+  option: string,
+  file: string | undefined,
+  json: boolean | undefined,
+): void {
+  if (!json || !isStandardOutput(file)) return
+  throw new CommandError(
+    `${option} - and --json both print to standard output: give one of them`,
+    exitStatus.usage,
+  )
+}
+
+/**
+ * Writes a file whole or not at all, and says so; standard output where none is named, or `-`.
  * @throws CommandError where it cannot be written
  */
 export function writeOutput(file: string | undefined, text: string): void {
-  if (file === undefined) {
+  if (file === undefined || isStandardOutput(file)) {
     process.stdout.write(text)
     return
   }

@@ -1,6 +1,6 @@
 import { type Draft, openDraft } from '../documents/write.js'
 import { type TraceEntry, TraceWriter } from '../trace/index.js'
-import { cannotWrite } from './output.js'
+import { cannotWrite, isStandardOutput } from './output.js'
 
 /** A trace on its way to a file, which keeps its old content until the recording is published; or to standard output. */
 export class Recording {
@@ -13,7 +13,9 @@ export class Recording {
   /** @throws CommandError where the file cannot be written */
   constructor(host: string, file: string | undefined) {
     this.#file = file ?? 'standard output'
-    this.#draft = this.#try(() => (file === undefined ? standardOutput : openDraft(file)))
+    this.#draft = this.#try(() =>
+      file === undefined || isStandardOutput(file) ? standardOutput : openDraft(file),
+    )
     this.#writer = new TraceWriter({ host }, (text) => this.#draft.write(text))
   }
 

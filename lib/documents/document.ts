@@ -1,7 +1,8 @@
 /** Reading files of the formats this package publishes: bounded, checked against their schema, refused with the entry at fault. */
 import { isUtf8 } from 'node:buffer'
-import { closeSync, openSync, readSync } from 'node:fs'
 import * as v from 'valibot'
+import { openInput } from './input.js'
+import { printable } from './printable.js'
 
 /** A file that is not what it should be: the message names the file and, where one is at fault, the entry. */
 export class FormatError extends Error {
@@ -13,16 +14,15 @@ export class FormatError extends Error {
   readonly path: string
 
   constructor(source: string, path: string, problem: string) {
-    super(printable(`${source}: ${path === '$' ? '' : `${path}: `}${problem}`))
+    super(printable(shortened(`${source}: ${path === '$' ? '' : `${path}: `}${problem}`)))
     this.source = source
     this.path = path
   }
 }
 
-/** What is read may hold anything: a message of a length to read, which a terminal does not take for commands. */
-function printable(message: string): string {
-  const short = message.length > 1000 ? `${message.slice(0, 1000)}…` : message
-  return short.replaceAll(/\p{Cc}/gu, '?')
+/** An entry can be of any length, a message has to be read. */
+function shortened(message: string): string {
+  return message.length > 1000 ? `${message.slice(0, 1000)}…` : message
 }
 
 interface Head {
@@ -78,20 +78,20 @@ export function unreadable(file: string, error: unknown): FormatError {
 
 /** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
 function readAtMost(file: string, limit: number): Buffer {
-  const descriptor = openSync(file, 'r')
+  const input = openInput(file)
   try {
     const chunks: Buffer[] = []
     let length = 0
     while (length < limit) {
       const chunk = Buffer.allocUnsafe(Math.min(256 * 1024, limit - length))
-      const count = readSync(descriptor, chunk)
+      const count = input.read(chunk, 0)
       if (count === 0) break
       chunks.push(chunk.subarray(0, count))
       length += count
     }
     return Buffer.concat(chunks)
   } finally {
-    closeSync(descriptor)
+    input.close()
   }
 }
 

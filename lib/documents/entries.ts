@@ -1,5 +1,6 @@
 /** What the entries of every format are made of. */
 import * as v from 'valibot'
+import { HIDDEN } from './printable.js'
 
 /** A 64-bit quantity or wider, unsigned, lower case, no leading zeros: `0x0`, `0x6030000000160000`. At most 2048 bits. */
 export const hex = v.pipe(
@@ -10,11 +11,11 @@ export const hex64 = v.pipe(
   v.string(),
   v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
 )
-/** Shown on terminals, so nothing one could take for a command. */
+/** Shown on terminals and in pages: without control, bidirectional and zero-width characters. */
 export const text = v.pipe(
   v.string(),
   v.maxLength(1000),
-  v.regex(/^[ -~\u00a0-\uffff]*$/, 'holds control characters'),
+  v.regex(new RegExp(`^[^${HIDDEN}]*$`), 'holds control characters, bidirectional or zero-width ones'),
 )
 export const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
 export const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))

@@ -1,4 +1,4 @@
-import { readSync } from 'node:fs'
+import type { Input } from './input.js'
 
 interface Line {
   /** From 1. */
@@ -15,7 +15,7 @@ const ROOM = 64 * 1024
  * Reads lines to the end of a file or pipe, in memory for one line of `limit` bytes at most, whatever comes.
  * @throws the error of `node:fs` where it cannot be read
  */
-export function* readLines(descriptor: number, limit: number): Generator<Line> {
+export function* readLines(input: Input, limit: number): Generator<Line> {
   let buffer = Buffer.allocUnsafe(START)
   let [start, end, number] = [0, 0, 1]
   let skipping = false
@@ -26,7 +26,7 @@ export function* readLines(descriptor: number, limit: number): Generator<Line> {
       buffer.copy(wanted, 0, start, end)
       ;[buffer, start, end] = [wanted, 0, end - start]
     }
-    const count = readSome(descriptor, buffer, end)
+    const count = input.read(buffer, end)
     if (count === 0) break
     let from = end
     end += count
@@ -46,19 +46,3 @@ export function* readLines(descriptor: number, limit: number): Generator<Line> {
   }
   if (end > start) yield { number, bytes: buffer.subarray(start, end) }
 }
-
-/** What is there, at least one byte but at the end; also from a pipe that another process made non-blocking. */
-function readSome(descriptor: number, buffer: Buffer, offset: number): number {
-  for (;;) {
-    try {
-      return readSync(descriptor, buffer, offset, buffer.length - offset, null)
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException
-      if (code === 'EOF') return 0
-      if (code !== 'EAGAIN') throw error
-      Atomics.wait(pause, 0, 0, 1)
-    }
-  }
-}
-
-const pause = new Int32Array(new SharedArrayBuffer(4))

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   fchmodSync,
   fsyncSync,
   openSync,
@@ -11,10 +12,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { patiently } from './input.js'
+import { printableJson } from './printable.js'
 
-/** A document as JSON text a person can read and `diff` can compare: one line for each register. */
+/** A document as JSON text that a person can read and `diff` can compare: one line for each register, nothing a terminal obeys. */
 export function formatDocument(document: object): string {
-  return `${layOut(document, '')}\n`
+  return `${printableJson(layOut(document, ''))}\n`
 }
 
 /**
@@ -69,7 +72,10 @@ export function openDraft(file: string): Draft {
 }
 
 function openDirectly(file: string): Draft {
+  // A FIFO that no process reads would block without end, so what opens first is a descriptor that does not.
+  const first = patiently('ENXIO', () => openSync(file, constants.O_WRONLY | constants.O_NONBLOCK))
   const descriptor = openSync(file, 'w')
+  closeSync(first)
   const close = () => closeSync(descriptor)
   return { write: (text) => writeFileSync(descriptor, text), publish: close, discard: close }
 }

@@ -1,11 +1,12 @@
 /** Reads the reports of a fleet and puts equal hosts together, without parsing what it has seen before. */
 import { isUtf8 } from 'node:buffer'
-import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import * as v from 'valibot'
 import { checkShape, FormatError, MAX_BYTES, parseJson, unreadable } from '../documents/document.js'
 import { reportDigest } from '../report/digest.js'
+import { type Input, openInput, standardInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
 import { checkReport } from '../report/read.js'
 import { text } from '../documents/entries.js'
@@ -69,7 +70,7 @@ const named = v.strictObject({ name: text, report: v.unknown() })
 export function readFleet(source: string): Fleet {
   const reader = new FleetReader()
   if (source === '-') {
-    readStream(0, 'standard input', reader)
+    readStream(standardInput, 'standard input', reader)
     return reader.finish('standard input')
   }
   try {
@@ -80,11 +81,11 @@ export function readFleet(source: string): Fleet {
     } else if (stats.isFile() && stats.size <= MAX_BYTES && isOneDocument(source)) {
       readFile(source, reader)
     } else {
-      const descriptor = openSync(source, 'r')
+      const input = openInput(source)
       try {
-        readStream(descriptor, source, reader)
+        readStream(input, source, reader)
       } finally {
-        closeSync(descriptor)
+        input.close()
       }
     }
   } catch (error) {
@@ -94,9 +95,9 @@ export function readFleet(source: string): Fleet {
   return reader.finish(source)
 }
 
-function readStream(descriptor: number, source: string, reader: FleetReader): void {
+function readStream(input: Input, source: string, reader: FleetReader): void {
   let isEmpty = true
-  for (const { number, bytes } of readLines(descriptor, MAX_BYTES)) {
+  for (const { number, bytes } of readLines(input, MAX_BYTES)) {
     isEmpty = false
     const where = `${source}, line ${number}`
     if (bytes === null) {

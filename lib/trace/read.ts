@@ -1,5 +1,5 @@
-import { closeSync, openSync } from 'node:fs'
 import { FormatError, unreadable } from '../documents/document.js'
+import { type Input, openInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
 import { parseEntry, parseHead, type TraceEntry, type TraceHead } from './format.js'
 
@@ -38,16 +38,16 @@ function* entriesOf(lines: Generator<TextLine>, file: string): Generator<TraceEn
 }
 
 function* linesOf(file: string): Generator<TextLine> {
-  let descriptor: number | undefined
+  let input: Input | undefined
   try {
-    descriptor = openSync(file, 'r')
-    for (const { number, bytes } of readLines(descriptor, LONGEST_LINE)) {
+    input = openInput(file)
+    for (const { number, bytes } of readLines(input, LONGEST_LINE)) {
       if (bytes === null) throw new FormatError(file, '$', 'has a line too long for a trace')
       yield { text: bytes.toString('utf8'), line: number }
     }
   } catch (error) {
     throw error instanceof FormatError ? error : unreadable(file, error)
   } finally {
-    if (descriptor !== undefined) closeSync(descriptor)
+    input?.close()
   }
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, it } from 'vitest'
 import * as fc from 'fast-check'
+import { openInput } from '../../lib/documents/input.js'
 import { readLines } from '../../lib/documents/lines.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-lines-'))
@@ -16,11 +17,11 @@ function fileOf(content: string): string {
 }
 
 function linesOf(file: string, limit: number): [number, string | undefined][] {
-  const descriptor = openSync(file, 'r')
+  const input = openInput(file)
   try {
-    return Array.from(readLines(descriptor, limit), ({ number, bytes }) => [number, bytes?.toString()])
+    return Array.from(readLines(input, limit), ({ number, bytes }) => [number, bytes?.toString()])
   } finally {
-    closeSync(descriptor)
+    input.close()
   }
 }
 

@@ -4,11 +4,12 @@ import type { Baseline, Unreconciled } from '../../fleet/baseline/format.js'
 import { meaningOf } from '../../registers/differing-fields.js'
 import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../../hypercalls/index.js'
 import { type Field, registerFields } from '../../registers/index.js'
+import { printable } from '../../documents/printable.js'
 import { formatDocument } from '../../documents/write.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { probedReportOf } from '../host.js'
-import { checkOutput, paint, print, writeOutput } from '../output.js'
+import { checkOutput, isStandardOutput, paint, print, writeOutput } from '../output.js'
 import { properties, table } from '../view/table.js'
 import { count } from '../view/text.js'
 import { parseFeatures } from '../vm.js'
@@ -55,8 +56,8 @@ function run(reports: string[], { output, features, json }: Flags): void {
   )
   const text = formatDocument(found)
   if (output !== undefined) writeOutput(output, text)
-  if (json) process.stdout.write(text)
-  else print(summary(found))
+  if (json && !isStandardOutput(output)) writeOutput(undefined, text)
+  else if (!isStandardOutput(output)) print(summary(found))
   if (found.unreconciled.length > 0) process.exitCode = exitStatus.negative
 }
 
@@ -110,8 +111,8 @@ function summary(found: Baseline): string {
       : [
           '',
           paint('bold', 'Can be reconciled among themselves'),
-          ...classes.filter((group) => group.length > 1).map((group) => `  ${group.join(' ')}`),
-          `  each with itself alone: ${classes.filter((group) => group.length === 1).join(' ') || 'none'}`,
+          ...classes.filter((group) => group.length > 1).map((group) => `  ${printable(group.join(' '))}`),
+          `  each with itself alone: ${printable(classes.filter((group) => group.length === 1).join(' ')) || 'none'}`,
         ]),
   ].join('\n')
 }

@@ -3,6 +3,7 @@ import { census, type CensusCall } from '../../probe/census.js'
 import { discoveries } from '../../probe/probe.js'
 import { type PsciVersion, psciVersions } from '../../hypercalls/index.js'
 import { type Election, KvmError, openKvm } from '../../kvm/index.js'
+import { printable } from '../../documents/printable.js'
 import { hex } from '../../registers/index.js'
 import { censusTable } from '../view/census-table.js'
 import { CommandError, exitStatus } from '../exit.js'
@@ -84,7 +85,7 @@ function toJson(call: CensusCall): object {
 function foundText(host: string, calls: readonly CensusCall[]): string {
   const found = discoveries(calls)
   return [
-    host,
+    printable(host),
     '',
     censusTable(found),
     '',

@@ -8,7 +8,16 @@ import {
 } from '../../conformance/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { hostOf, simulateOption } from '../host.js'
-import { checkOutput, paint, print, printJson, withProgress, writeOutput } from '../output.js'
+import {
+  checkOutput,
+  isStandardOutput,
+  paint,
+  print,
+  printJson,
+  refuseTwoDocuments,
+  withProgress,
+  writeOutput,
+} from '../output.js'
 
 interface Flags {
   simulate?: string
@@ -51,12 +60,13 @@ function run({ simulate, only, junit, json }: Flags): void {
   if (selectChecks(options).length === 0) {
     throw new CommandError(`no check's name or group holds "${only}"`, exitStatus.usage)
   }
+  refuseTwoDocuments('--junit', junit, json)
   checkOutput(junit)
   const { backend, label } = hostOf(simulate)
   const results = withProgress(`Checking ${label}`, () => conformance(backend, options))
   if (junit !== undefined) writeOutput(junit, junitXml(results, label))
   if (json) printJson(results)
-  else print(resultsText(label, results))
+  else if (!isStandardOutput(junit)) print(resultsText(label, results))
   if (results.some(isBroken)) process.exitCode = exitStatus.negative
 }
 

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { type Difference, diffReports } from '../../report/diff.js'
+import { printable } from '../../documents/printable.js'
 import { probedReportOf } from '../host.js'
 import { print, printJson } from '../output.js'
 import { table } from '../view/table.js'
@@ -29,7 +30,7 @@ Examples:
 function run(a: string, b: string, { json }: { json?: boolean }): void {
   const differences = diffReports(probedReportOf(a), probedReportOf(b))
   if (json) printJson(differences)
-  else if (differences.length === 0) print(`${a} and ${b} show the same`)
+  else if (differences.length === 0) print(printable(`${a} and ${b} show the same`))
   else print(table(['what', 'name', 'field', a, b], differences.map(row)))
 }
 

@@ -16,7 +16,7 @@ import { builtInHosts, simulator } from '../../hosts/index.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
-import { checkOutput, note, printJson, writeOutput } from '../output.js'
+import { checkOutput, note, printJson, refuseTwoDocuments, writeOutput } from '../output.js'
 import { parseFeatures } from '../vm.js'
 
 interface Flags {
@@ -112,6 +112,7 @@ function run(sources: string[], flags: Flags): void {
       exitStatus.usage,
     )
   }
+  refuseTwoDocuments('-o', flags.output, flags.json)
   checkOutput(flags.output)
   const { text, inexpressible } =
     flags.to === 'kubevirt'

@@ -2,13 +2,23 @@ import { Command } from 'commander'
 import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
 import { type HostClass, readFleet } from '../../fleet/classes.js'
 import type { NamedReport } from '../../fleet/baseline/baseline.js'
+import { printableJson } from '../../documents/printable.js'
 import { type VmmName, vmmRules } from '../../migration/vmm/names.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetJson, fleetJson } from '../fleet-page/fleet-json.js'
 import { fleetPage } from '../fleet-page/fleet-page.js'
 import { reportOf } from '../host.js'
-import { checkOutput, note, paint, print, withProgress, writeOutput } from '../output.js'
+import {
+  checkOutput,
+  isStandardOutput,
+  note,
+  paint,
+  print,
+  refuseTwoDocuments,
+  withProgress,
+  writeOutput,
+} from '../output.js'
 import { table } from '../view/table.js'
 import { count } from '../view/text.js'
 
@@ -57,6 +67,7 @@ Examples:
 }
 
 function run(source: string, { vmm, whatIf, html, json }: Flags): void {
+  refuseTwoDocuments('--html', html, json)
   checkOutput(html)
   const rules = rulesOf(vmm)
   const upgrades = whatIf === undefined ? [] : upgradesOf(whatIf)
@@ -77,8 +88,8 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   }
   const found = fleetJson(fleet, analysis)
   if (html !== undefined) writeOutput(html, fleetPage(found, `Moves between ${count(found.hosts, 'host')}`))
-  if (json) process.stdout.write(`${JSON.stringify(found)}\n`)
-  else print(summary(found))
+  if (json) process.stdout.write(`${printableJson(JSON.stringify(found))}\n`)
+  else if (!isStandardOutput(html)) print(summary(found))
 }
 
 /** Which hosts a message about the first of a class is about beside it. */

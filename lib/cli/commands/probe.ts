@@ -7,7 +7,7 @@ import type { VcpuFeature } from '../../uapi.js'
 import { censusTable } from '../view/census-table.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type Host, hostOf, simulateOption } from '../host.js'
-import { checkOutput, note, print, withProgress, writeOutput } from '../output.js'
+import { checkOutput, isStandardOutput, note, print, withProgress, writeOutput } from '../output.js'
 import { listRegisters, registerTable } from '../view/register-list.js'
 import { summary } from '../view/summary.js'
 import { parseFeatures } from '../vm.js'
@@ -73,9 +73,11 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   try {
     const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))
     const registers = features && listRegisters(kvm, report, features)
-    if (output !== undefined) writeOutput(output, formatDocument(report))
+    const text = formatDocument(report)
+    if (output !== undefined) writeOutput(output, text)
+    if (isStandardOutput(output)) return
     if (json) {
-      process.stdout.write(formatDocument(report))
+      writeOutput(undefined, text)
       return
     }
     print(summary(report, label))

@@ -9,7 +9,7 @@ import { explainRegister, explanation } from '../view/explain.js'
 import { censusTable } from '../view/census-table.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
-import { print, printJson } from '../output.js'
+import { print, printJson, writeOutput } from '../output.js'
 import { type ListedRegister, listRegisters, registerTable } from '../view/register-list.js'
 import { offeredServices, servicesText } from '../view/services.js'
 import { summary } from '../view/summary.js'
@@ -105,7 +105,7 @@ function run(
     if (json) printJson(listed)
     else print(registerTable(listed))
   } else if (json) {
-    process.stdout.write(formatDocument(report))
+    writeOutput(undefined, formatDocument(report))
   } else {
     print(summary(report, hostOrFile))
   }

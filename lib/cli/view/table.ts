@@ -1,5 +1,6 @@
 import { stripVTControlCharacters } from 'node:util'
 import Table from 'cli-table3'
+import { printable } from '../../documents/printable.js'
 import { paint } from '../output.js'
 
 const places = [
@@ -20,9 +21,10 @@ const borders = [...places, 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'righ
  */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const filled = head.map((_, column) => rows.some((row) => row[column] !== ''))
-  const lines = [head.map((title) => paint('bold', title)), ...rows].map((row) =>
-    row.filter((_, column) => filled[column]),
-  )
+  const lines = [
+    head.map((title) => paint('bold', printable(title))),
+    ...rows.map((row) => row.map(printable)),
+  ].map((row) => row.filter((_, column) => filled[column]))
   const columns = new Table({
     chars: Object.fromEntries(borders.map((place) => [place, ''])),
     style: { head: [], border: [], 'padding-left': 2, 'padding-right': 0 },
