@@ -22,6 +22,8 @@ export interface Backend {
 
 /** `/dev/kvm`. */
 export interface SystemFd {
+  /** See `VcpuFd.observed`. */
+  readonly observed?: SystemFd
   /** `KVM_GET_API_VERSION` */
   getApiVersion(): number
   /** `KVM_CHECK_EXTENSION`: 0 for no, a positive number for yes or how much. */
@@ -60,8 +62,22 @@ export interface AttributeFd {
   setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number
 }
 
+/** `struct kvm_userspace_memory_region`: bytes `offset` to `offset + size` of `memory` appear at guest physical `address`. */
+export interface MemoryRegion {
+  readonly slot: number
+  /** `KVM_MEM_*` */
+  readonly flags: number
+  readonly address: bigint
+  /** Null only where `size` is 0, which deletes the slot. */
+  readonly memory: GuestMemoryFd | null
+  readonly offset: number
+  readonly size: number
+}
+
 /** A VM. */
 export interface VmFd extends AttributeFd {
+  /** See `VcpuFd.observed`. */
+  readonly observed?: VmFd
   /** `KVM_CHECK_EXTENSION` on the VM, which may know better than `/dev/kvm`. */
   checkExtension(capability: number): number
   /** `KVM_ENABLE_CAP`; `args` are up to four 64-bit words. */
@@ -72,22 +88,44 @@ export interface VmFd extends AttributeFd {
   getPreferredTarget(init: Uint32Array): number
   /** `KVM_ARM_GET_REG_WRITABLE_MASKS`: fills the 192 masks of `range` 0. */
   getRegWritableMasks(range: number, masks: BigUint64Array): number
-  /** `KVM_SET_USER_MEMORY_REGION`: `size` bytes of `memory` from `offset`, at guest physical `address`; size 0 deletes the slot. */
-  setUserMemoryRegion(
-    slot: number,
-    flags: number,
-    address: bigint,
-    memory: GuestMemoryFd | null,
-    offset: number,
-    size: number,
-  ): number
+  /** `KVM_SET_USER_MEMORY_REGION` */
+  setUserMemoryRegion(region: MemoryRegion): number
   /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` answers 0 and creates nothing. */
   createDevice(type: number, flags: number): DeviceFd | number
   close(): void
 }
 
+/** The instruction by which a guest calls its hypervisor or firmware. */
+export type Conduit = 'hvc' | 'smc'
+
+/** One call that a guest made: `args` are x0 to x6. */
+export interface GuestCall {
+  readonly conduit: Conduit
+  readonly args: readonly bigint[]
+}
+
+/** What KVM answered to a guest's call, or `-errno` where the guest could not make it. */
+export type GuestCallOutcome =
+  | {
+      /** Of the last `KVM_RUN`: 0 with the exit in the `kvm_run` page, or `-errno`. */
+      readonly outcome: number
+      /** Whether the call came back to the guest. */
+      readonly returned: boolean
+      /** x0 to x3. */
+      readonly x: readonly bigint[]
+    }
+  | number
+
 /** A vCPU. */
 export interface VcpuFd extends AttributeFd {
+  /**
+   * Only an observing handle has this: one that passes every call on to another handle and notes it, as the recorder of a
+   * trace does. What this library does for itself, such as running its stub guest, goes to `observed` directly, so that
+   * nobody notes it.
+   */
+  readonly observed?: VcpuFd
+  /** Only an observing handle has this. Notes a call of the stub guest, which was made on `observed` with many ioctls, as one. */
+  noteGuestCall?(call: GuestCall, outcome: GuestCallOutcome): void
   /** `KVM_ARM_VCPU_INIT`; `features` holds up to seven 32-bit words. */
   init(target: number, features: readonly number[]): number
   /** `KVM_ARM_VCPU_FINALIZE` */

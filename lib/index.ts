@@ -8,7 +8,6 @@ export { AddonError, type AddonErrorCode, kernelBackend } from './kernel/index.j
 export type {
   Attributes,
   BatchResult,
-  Conduit,
   Device,
   ElectedServices,
   Election,

@@ -37,8 +37,8 @@ std::uint64_t BigInt(Napi::Env env, Napi::Value value, const char* name) {
 template <typename Element>
 std::span<Element> Elements(const Argument& argument, napi_typedarray_type type, const char* type_name,
                             std::size_t minimum) {
-  const Napi::Env env = argument.info.Env();
-  const Napi::Value value = argument.value();
+  const Napi::Env env = argument.Env();
+  const Napi::Value value = argument.value;
   bool is_typed_array = false;
   napi_typedarray_type actual = napi_int8_array;
   std::size_t length = 0;
@@ -56,9 +56,9 @@ std::span<Element> Elements(const Argument& argument, napi_typedarray_type type,
 
 template <typename Element, typename Read>
 void CopyArray(const Argument& argument, std::span<Element> output, Read read) {
-  const Napi::Env env = argument.info.Env();
-  if (!argument.value().IsArray()) ThrowInvalidType(env, argument.name, "an array");
-  const Napi::Array array = argument.value().As<Napi::Array>();
+  const Napi::Env env = argument.Env();
+  if (!argument.value.IsArray()) ThrowInvalidType(env, argument.name, "an array");
+  const Napi::Array array = argument.value.As<Napi::Array>();
   const std::uint32_t length = array.Length();
   if (length > output.size()) {
     const std::string expected = "at most " + std::to_string(output.size()) + " elements long";
@@ -85,23 +85,28 @@ void ThrowOutOfRange(Napi::Env env, const char* name, const char* expected) {
   throw error;
 }
 
+Napi::Object ToObject(const Argument& argument) {
+  if (!argument.value.IsObject()) ThrowInvalidType(argument.Env(), argument.name, "an object");
+  return argument.value.As<Napi::Object>();
+}
+
 std::uint32_t ToUint32(const Argument& argument) {
-  return Uint32(argument.info.Env(), argument.value(), argument.name);
+  return Uint32(argument.Env(), argument.value, argument.name);
 }
 
 std::size_t ToSize(const Argument& argument) {
-  return static_cast<std::size_t>(Integer(argument.info.Env(), argument.value(), argument.name, kMaxSafeInteger,
+  return static_cast<std::size_t>(Integer(argument.Env(), argument.value, argument.name, kMaxSafeInteger,
                                           "an integer from 0 to Number.MAX_SAFE_INTEGER"));
 }
 
 double ToDuration(const Argument& argument) {
-  const double number = Number(argument.info.Env(), argument.value(), argument.name);
-  if (!(number >= 0)) ThrowOutOfRange(argument.info.Env(), argument.name, "at least 0");
+  const double number = Number(argument.Env(), argument.value, argument.name);
+  if (!(number >= 0)) ThrowOutOfRange(argument.Env(), argument.name, "at least 0");
   return number;
 }
 
 std::uint64_t ToUint64(const Argument& argument) {
-  return BigInt(argument.info.Env(), argument.value(), argument.name);
+  return BigInt(argument.Env(), argument.value, argument.name);
 }
 
 std::span<std::uint8_t> ToBytes(const Argument& argument, std::size_t minimum) {

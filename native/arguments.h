@@ -1,5 +1,5 @@
 // Reading the arguments of a call. Each throws a TypeError (ERR_INVALID_ARG_TYPE) or a RangeError (ERR_OUT_OF_RANGE) that
-// names the argument. An argument is told by its place in the call and the name it has in lib/backend.ts.
+// names the argument. An argument is a place in the call or a property of an object there, with its name in lib/backend.ts.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +8,22 @@
 #include "napi_setup.h"
 
 struct Argument {
-  const Napi::CallbackInfo& info;
-  std::size_t index;
+  Argument(const Napi::CallbackInfo& info, std::size_t index, const char* its_name)
+      : value(info[index]), name(its_name) {}
+  // Reading a property may run JavaScript.
+  Argument(const Napi::Object& object, const char* its_name) : value(object.Get(its_name)), name(its_name) {}
+
+  Napi::Value value;
   const char* name;
 
-  Napi::Value value() const { return info[index]; }
-  bool IsNull() const { return value().IsNull(); }
+  Napi::Env Env() const { return value.Env(); }
+  bool IsNull() const { return value.IsNull(); }
 };
 
 [[noreturn]] void ThrowInvalidType(Napi::Env env, const char* name, const char* expected);
 [[noreturn]] void ThrowOutOfRange(Napi::Env env, const char* name, const char* expected);
 
+Napi::Object ToObject(const Argument& argument);
 // A number that is an integer from 0 to 4294967295.
 std::uint32_t ToUint32(const Argument& argument);
 // A number that is an integer from 0 to Number.MAX_SAFE_INTEGER.

@@ -64,18 +64,20 @@ Napi::Value Vm::GetRegWritableMasks(const Napi::CallbackInfo& info) {
 
 Napi::Value Vm::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  const Napi::Object request = ToObject({info, 0, "region"});
   kvm_abi::UserMemoryRegion region{};
-  region.slot = ToUint32({info, 0, "slot"});
-  region.flags = ToUint32({info, 1, "flags"});
-  region.guest_phys_addr = ToUint64({info, 2, "address"});
-  const std::size_t offset = ToSize({info, 4, "offset"});
-  const std::size_t size = ToSize({info, 5, "size"});
+  region.slot = ToUint32({request, "slot"});
+  region.flags = ToUint32({request, "flags"});
+  region.guest_phys_addr = ToUint64({request, "address"});
+  const Argument memory{request, "memory"};
+  const std::size_t offset = ToSize({request, "offset"});
+  const std::size_t size = ToSize({request, "size"});
   region.memory_size = size;
 
+  // From here on no JavaScript runs that could close what is used.
   Shared<Mapping> mapping;
-  const Argument memory{info, 3, "memory"};
   if (!memory.IsNull()) {
-    const Memory* const guest_memory = Memory::From(memory.value());
+    const Memory* const guest_memory = Memory::From(memory.value);
     if (guest_memory == nullptr) ThrowInvalidType(env, memory.name, "memory made by createMemory(), or null");
     mapping = guest_memory->mapping();
     if (!mapping) return Napi::Number::New(env, -EBADF);

@@ -1,5 +1,5 @@
 /** What the experiments share: asking for an answer rather than an exception, VMs with two vCPUs, guests that call. */
-import type { VcpuFd, VmFd } from '../backend.js'
+import type { Conduit, VcpuFd, VmFd } from '../backend.js'
 import {
   functionName,
   resultText,
@@ -8,15 +8,7 @@ import {
   serviceBitmaps,
 } from '../hypercalls/index.js'
 import { errnoOf } from '../kvm/errors.js'
-import {
-  type Conduit,
-  errnoName,
-  type Exit,
-  type Kvm,
-  type RegisterReference,
-  type Vcpu,
-  type Vm,
-} from '../kvm/index.js'
+import { errnoName, type Exit, type Kvm, type RegisterReference, type Vcpu, type Vm } from '../kvm/index.js'
 import { encodeRegister, hex, registerName } from '../registers/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
 import { type Check, notApplicable, violated } from './check.js'

@@ -2,39 +2,17 @@
  * A guest that does nothing but make one hypercall: how userspace asks KVM what a guest would be answered. It is the same few
  * instructions on every VM, so that nothing hangs on what a guest happens to be.
  */
-import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import type {
+  Conduit,
+  GuestCall,
+  GuestCallOutcome,
+  GuestMemoryFd,
+  SystemFd,
+  VcpuFd,
+  VmFd,
+} from '../backend.js'
 import { encodeRegister } from '../registers/index.js'
 import { errnos, exitReasons, kvmRun } from '../uapi.js'
-
-/** Instruction by which a guest calls its hypervisor or firmware. */
-export type Conduit = 'hvc' | 'smc'
-
-/** Under this key a handle that watches another one gives the other. */
-export const WATCHED: unique symbol = Symbol('the handle that is watched')
-/** Under this key the handle that watches a vCPU is told of a guest's call, in place of the ioctls it is made of. */
-export const GUEST_CALL: unique symbol = Symbol('a call of the guest')
-
-/** What a vCPU's guest was answered, or `-errno` where it could not call at all. */
-export type GuestCallOutcome =
-  | {
-      /** Of the last `KVM_RUN`: 0 with the exit in the `kvm_run` page, or `-errno`. */
-      outcome: number
-      /** Whether the call came back to the guest. */
-      returned: boolean
-      /** x0 to x3. */
-      x: bigint[]
-    }
-  | number
-
-/** A vCPU's handle that watches another one. */
-export interface GuestCallWatcher {
-  /** Makes the call on the handle that is watched. */
-  [GUEST_CALL](
-    conduit: Conduit,
-    args: readonly bigint[],
-    make: (vcpu: VcpuFd) => GuestCallOutcome,
-  ): GuestCallOutcome
-}
 
 /** Guest physical address of the stub guest's code, in memory of its own. */
 export const STUB_ADDRESS = 0x0f00_0000n
@@ -70,35 +48,49 @@ const EXCEPTION_LEVEL = 0xcn
 
 /** Maps the stub guest's code into a VM: its memory, to be closed with the VM, or `-errno`. */
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
-  const memory = watched(system).createMemory(STUB_SIZE)
+  const memory = unobserved(system).createMemory(STUB_SIZE)
   if (typeof memory === 'number') return memory
   memory.write(0, new Uint8Array(program.buffer))
-  const outcome = watched(vm).setUserMemoryRegion(STUB_SLOT, 0, STUB_ADDRESS, memory, 0, STUB_SIZE)
+  const outcome = unobserved(vm).setUserMemoryRegion({
+    slot: STUB_SLOT,
+    flags: 0,
+    address: STUB_ADDRESS,
+    memory,
+    offset: 0,
+    size: STUB_SIZE,
+  })
   if (outcome === 0) return memory
   memory.close()
   return outcome
 }
 
-function watched<Fd>(fd: Fd): Fd {
-  return (fd as Fd & { [WATCHED]?: Fd })[WATCHED] ?? fd
+/** The handle at the end of a chain of observing ones. */
+function unobserved<Fd extends { readonly observed?: Fd }>(fd: Fd): Fd {
+  return fd.observed === undefined ? fd : unobserved(fd.observed)
 }
 
 /**
- * Lets a vCPU whose VM has the stub make one call. The guest's own registers are put back after it.
+ * Makes one guest call on a vCPU whose VM has the stub, and restores the guest's own registers after it.
  *
- * @param args x0 to x6, what is missing 0
- * @param run `KVM_RUN` of the handle it is given: 0 or `-errno`
+ * @param call `args` are x0 to x6; missing ones are 0
+ * @param run `KVM_RUN` on the handle it receives: 0 or `-errno`
  */
 export function callFromGuest(
   vcpu: VcpuFd,
-  conduit: Conduit,
-  args: readonly bigint[],
+  call: GuestCall,
   run: (vcpu: VcpuFd) => number,
 ): GuestCallOutcome {
-  const watcher = vcpu as VcpuFd & Partial<GuestCallWatcher>
-  if (watcher[GUEST_CALL]) {
-    return watcher[GUEST_CALL](conduit, args, (fd) => callFromGuest(fd, conduit, args, run))
-  }
+  if (vcpu.observed === undefined) return runStub(vcpu, call, run)
+  const outcome = callFromGuest(vcpu.observed, call, run)
+  vcpu.noteGuestCall?.(call, outcome)
+  return outcome
+}
+
+function runStub(
+  vcpu: VcpuFd,
+  { conduit, args }: GuestCall,
+  run: (vcpu: VcpuFd) => number,
+): GuestCallOutcome {
   const pstate = vcpu.getOneReg(PSTATE)
   if (typeof pstate === 'number') return pstate
   // The stub is A64 code, in which hvc and smc are undefined at EL0.

@@ -1,4 +1,4 @@
-import type { VcpuFd } from '../backend.js'
+import type { Conduit, VcpuFd } from '../backend.js'
 import {
   errnos,
   exitReasons,
@@ -13,7 +13,7 @@ import {
 import { Attributes } from './attributes.js'
 import { check, IN_FLIGHT, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
-import { callFromGuest, type Conduit } from './guest-call.js'
+import { callFromGuest } from './guest-call.js'
 import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
 
@@ -148,7 +148,8 @@ export class Vcpu implements Disposable {
     }
     this.#mapStub()
     let exit: Exit | undefined
-    const found = callFromGuest(this.#fd, conduit, [BigInt(functionId), ...args.slice(0, 6)], (fd) => {
+    const call = { conduit, args: [BigInt(functionId), ...args.slice(0, 6)] }
+    const found = callFromGuest(this.#fd, call, (fd) => {
       const outcome = this.#run(timeout, fd)
       exit = this.#exit(outcome)
       return outcome

@@ -223,7 +223,7 @@ export class Vm implements Disposable {
     { address, memory, offset = 0, size = memory.size - offset, ...how }: MemoryMapping,
   ): void {
     const flags = (how.readonly ? KVM_MEM_READONLY : 0) | (how.logDirtyPages ? KVM_MEM_LOG_DIRTY_PAGES : 0)
-    const outcome = this.#fd.setUserMemoryRegion(slot, flags, address, memory.fd, offset, size)
+    const outcome = this.#fd.setUserMemoryRegion({ slot, flags, address, memory: memory.fd, offset, size })
     if (outcome < 0) {
       const remedy = `Asked for ${size} bytes at guest address ${hex(address)} in slot ${slot}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
@@ -235,7 +235,9 @@ export class Vm implements Disposable {
    * @throws KvmError `EINVAL` for a slot that has none, or that is not below `KVM_CAP_NR_MEMSLOTS`
    */
   unmapMemory(slot: number): void {
-    check(this.#fd.setUserMemoryRegion(slot, 0, 0n, null, 0, 0), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
+    check(this.#fd.setUserMemoryRegion({ slot, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }), {
+      syscall: 'KVM_SET_USER_MEMORY_REGION',
+    })
   }
 
   /**

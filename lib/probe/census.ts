@@ -7,7 +7,8 @@ import {
   NOT_SUPPORTED,
   type PsciVersion,
 } from '../hypercalls/index.js'
-import type { Conduit, Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
+import type { Conduit } from '../backend.js'
+import type { Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
 
 export interface CensusOptions {
   /** What the guest may discover; registers not named keep what a fresh VM has. */

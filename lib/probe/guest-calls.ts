@@ -1,5 +1,5 @@
 /** Experiments that need a guest: what its hypercalls are answered where no register or capability says so. */
-import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
+import type { Conduit, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import {
   affinityLevels,
   functionIdOf,
@@ -8,7 +8,7 @@ import {
   NOT_SUPPORTED,
 } from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
-import { callFromGuest, mapStub, type Conduit } from '../kvm/guest-call.js'
+import { callFromGuest, mapStub } from '../kvm/guest-call.js'
 import { encodeRegister, hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
@@ -79,7 +79,7 @@ function sameAffinity(kvm: SystemFd, type: bigint): 'first' | 'last' {
 
 /** x0 after a call that has to come back. */
 function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
-  const found = callFromGuest(vcpu, conduit, args, (fd) => fd.runSync(PATIENCE))
+  const found = callFromGuest(vcpu, { conduit, args }, (fd) => fd.runSync(PATIENCE))
   if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
   if (found.returned) return found.x[0]!
   const remedy = `A guest called ${hex(args[0]!)} by ${conduit}, and the call did not come back`
@@ -90,10 +90,12 @@ function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
 export function probeSErrorWakes(kvm: SystemFd, type: bigint): boolean {
   return onStub(kvm, type, (vcpu) => {
     const started = performance.now()
-    callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+    callFromGuest(vcpu, { conduit: 'hvc', args: [BigInt(functionIds.SMCCC_VERSION)] }, (fd) =>
+      fd.runSync(PATIENCE),
+    )
     const wait = Math.max(20, 10 * (performance.now() - started))
     pendSError(vcpu)
-    const found = callFromGuest(vcpu, 'hvc', [CPU_SUSPEND], (fd) => fd.runSync(wait))
+    const found = callFromGuest(vcpu, { conduit: 'hvc', args: [CPU_SUSPEND] }, (fd) => fd.runSync(wait))
     return typeof found !== 'number' && found.returned
   })
 }

@@ -71,7 +71,9 @@ function run(vcpu: VcpuFd, by: Stage): void {
       runStopped(vcpu)
       break
     case 'guest':
-      callFromGuest(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)], (fd) => fd.runSync(PATIENCE))
+      callFromGuest(vcpu, { conduit: 'hvc', args: [BigInt(functionIds.SMCCC_VERSION)] }, (fd) =>
+        fd.runSync(PATIENCE),
+      )
   }
 }
 

@@ -9,6 +9,11 @@ export function outOfRange(name: string, expected: string): RangeError {
   return Object.assign(new RangeError(`${name} must be ${expected}`), { code: 'ERR_OUT_OF_RANGE' })
 }
 
+/** @throws TypeError if `value` is no object */
+export function checkObject(value: object, name: string): void {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'an object')
+}
+
 /** @throws TypeError, or RangeError if `value` is no integer of 32 unsigned bits */
 export function checkUint32(value: number, name: string): void {
   if (typeof value !== 'number') throw invalidType(name, 'a number')

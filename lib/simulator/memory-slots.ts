@@ -1,19 +1,9 @@
 /** The memory of a simulated VM by guest physical addresses. */
-import type { GuestMemoryFd } from '../backend.js'
+import type { MemoryRegion } from '../backend.js'
 import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
 import { outOfRange } from './arguments.js'
 import { SimulatedMemory } from './memory.js'
 import type { MemorySlot, VmState } from './state.js'
-
-export interface MemoryRegion {
-  slot: number
-  flags: number
-  /** Guest physical. */
-  address: bigint
-  memory: GuestMemoryFd | null
-  offset: number
-  size: number
-}
 
 /**
  * `KVM_SET_USER_MEMORY_REGION`: 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then

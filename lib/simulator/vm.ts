@@ -1,4 +1,4 @@
-import type { DeviceFd, GuestMemoryFd, VcpuFd, VmFd } from '../backend.js'
+import type { DeviceFd, MemoryRegion, VcpuFd, VmFd } from '../backend.js'
 import { featureIdIndex } from '../registers/index.js'
 import {
   deviceTypes,
@@ -8,7 +8,7 @@ import {
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
 } from '../uapi.js'
-import { checkArray, checkSize, checkUint32, checkUint64, outOfRange } from './arguments.js'
+import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRange } from './arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'
@@ -84,14 +84,9 @@ export class SimulatedVm implements VmFd {
     return 0
   }
 
-  setUserMemoryRegion(
-    slot: number,
-    flags: number,
-    address: bigint,
-    memory: GuestMemoryFd | null,
-    offset: number,
-    size: number,
-  ): number {
+  setUserMemoryRegion(region: MemoryRegion): number {
+    checkObject(region, 'region')
+    const { slot, flags, address, offset, size } = region
     checkUint32(slot, 'slot')
     checkUint32(flags, 'flags')
     checkUint64(address, 'address')
@@ -99,7 +94,7 @@ export class SimulatedVm implements VmFd {
     checkSize(size, 'size')
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
-    return setMemoryRegion(this.#state, { slot, flags, address, memory, offset, size })
+    return setMemoryRegion(this.#state, region)
   }
 
   /** @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` for a type that the host has and the simulator has not */

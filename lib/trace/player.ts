@@ -1,6 +1,14 @@
-import type { AttributeFd, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import type {
+  AttributeFd,
+  DeviceFd,
+  GuestCallOutcome,
+  GuestMemoryFd,
+  SystemFd,
+  VcpuFd,
+  VmFd,
+} from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import { callFromGuest, type GuestCallOutcome, mapStub } from '../kvm/guest-call.js'
+import { callFromGuest, mapStub } from '../kvm/guest-call.js'
 import { hex } from '../registers/index.js'
 import {
   errnos,
@@ -177,7 +185,7 @@ export class Player {
     if (fd === undefined) return closed
     const refusal = this.#mapStub(this.#vmOfVcpu.get(vcpu)!)
     if (refusal < 0) return refused(refusal)
-    return guestCallOutcome(fd, callFromGuest(fd, op, args.map(BigInt), runGuestCall))
+    return guestCallOutcome(fd, callFromGuest(fd, { conduit: op, args: args.map(BigInt) }, runGuestCall))
   }
 
   /** The stub guest of a VM, on the first call that needs it: 0 or `-errno`. */
@@ -196,7 +204,7 @@ export class Player {
     if (memory === undefined) return closed
     const { slot, flags, address, offset, size } = call
     return this.#onVm(call, (vm) =>
-      plain(vm.setUserMemoryRegion(slot, flags, BigInt(address), memory, offset, size)),
+      plain(vm.setUserMemoryRegion({ slot, flags, address: BigInt(address), memory, offset, size })),
     )
   }
 

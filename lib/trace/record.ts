@@ -1,12 +1,16 @@
-import type { AttributeFd, Backend, DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import type {
+  AttributeFd,
+  Backend,
+  DeviceFd,
+  GuestCall,
+  GuestCallOutcome,
+  GuestMemoryFd,
+  MemoryRegion,
+  SystemFd,
+  VcpuFd,
+  VmFd,
+} from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
-import {
-  type Conduit,
-  GUEST_CALL,
-  type GuestCallOutcome,
-  type GuestCallWatcher,
-  WATCHED,
-} from '../kvm/guest-call.js'
 import { hex, registerWidth } from '../registers/index.js'
 import {
   errnos,
@@ -113,7 +117,7 @@ class RecordedSystem implements SystemFd {
     this.#recorder = recorder
   }
 
-  get [WATCHED](): SystemFd {
+  get observed(): SystemFd {
     return this.#fd
   }
 
@@ -224,7 +228,7 @@ class RecordedVm extends RecordedHandle implements VmFd {
     this.#vm = vm
   }
 
-  get [WATCHED](): VmFd {
+  get observed(): VmFd {
     return this.#fd
   }
 
@@ -265,15 +269,9 @@ class RecordedVm extends RecordedHandle implements VmFd {
     )
   }
 
-  setUserMemoryRegion(
-    slot: number,
-    flags: number,
-    address: bigint,
-    memory: GuestMemoryFd | null,
-    offset: number,
-    size: number,
-  ): number {
-    const outcome = this.#fd.setUserMemoryRegion(slot, flags, address, memory, offset, size)
+  setUserMemoryRegion(region: MemoryRegion): number {
+    const outcome = this.#fd.setUserMemoryRegion(region)
+    const { slot, flags, address, memory, offset, size } = region
     const number = memory === null ? null : this.recorder.memories.get(memory)!
     return this.recorder.plain(
       {
@@ -299,7 +297,7 @@ class RecordedVm extends RecordedHandle implements VmFd {
   }
 }
 
-class RecordedVcpu extends RecordedHandle implements VcpuFd, GuestCallWatcher {
+class RecordedVcpu extends RecordedHandle implements VcpuFd {
   readonly #fd: VcpuFd
   readonly #vcpu: number
 
@@ -307,6 +305,10 @@ class RecordedVcpu extends RecordedHandle implements VcpuFd, GuestCallWatcher {
     super(fd, { vcpu }, recorder)
     this.#fd = fd
     this.#vcpu = vcpu
+  }
+
+  get observed(): VcpuFd {
+    return this.#fd
   }
 
   get runPage(): ArrayBuffer {
@@ -423,17 +425,10 @@ class RecordedVcpu extends RecordedHandle implements VcpuFd, GuestCallWatcher {
     this.#fd.kick()
   }
 
-  [GUEST_CALL](
-    conduit: Conduit,
-    args: readonly bigint[],
-    make: (vcpu: VcpuFd) => GuestCallOutcome,
-  ): GuestCallOutcome {
-    const found = make(this.#fd)
-    if (found !== -errnos.EBADF) {
-      const call: Call = { op: conduit, vcpu: this.#vcpu, args: args.map(hex) }
-      this.recorder.tell(call, guestCallOutcome(this.#fd, found))
-    }
-    return found
+  noteGuestCall({ conduit, args }: GuestCall, outcome: GuestCallOutcome): void {
+    if (outcome === -errnos.EBADF) return
+    const call: Call = { op: conduit, vcpu: this.#vcpu, args: args.map(hex) }
+    this.recorder.tell(call, guestCallOutcome(this.#fd, outcome))
   }
 
   #runCall(): Call {

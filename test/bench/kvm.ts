@@ -33,7 +33,7 @@ assert.equal(vm.getPreferredTarget(init), 0)
 assert.equal(vcpu.init(init[0]!, [1 << vcpuFeatures['psci-0.2']]), 0)
 const memory = opened(system.createMemory(65536))
 assert.equal(memory.write(0, new Uint8Array(program.buffer)), 0)
-assert.equal(vm.setUserMemoryRegion(0, 0, code, memory, 0, 65536), 0)
+assert.equal(vm.setUserMemoryRegion({ slot: 0, flags: 0, address: code, memory, offset: 0, size: 65536 }), 0)
 assert.equal(vcpu.setOneReg(pc, code), 0)
 assert.equal(vcpu.setOneReg(x1, device), 0)
 

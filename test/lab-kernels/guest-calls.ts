@@ -2,12 +2,12 @@
  * The calls a guest makes, put to a real kernel and to the simulator of its report. Answers that hang on time or chance are
  * told by the rule they keep.
  */
-import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
+import type { Backend, Conduit, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { initialise, onVcpu, onVm } from '../../lib/probe/scratch.js'
 import { functionIds, functionName, hypercallFunctions } from '../../lib/hypercalls/index.js'
 import { errnoName } from '../../lib/kvm/errors.js'
 import { decodeExit } from '../../lib/kvm/exits.js'
-import { callFromGuest, mapStub, type Conduit } from '../../lib/kvm/guest-call.js'
+import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import {
   capabilities,
@@ -131,7 +131,7 @@ function call(vcpu: VcpuFd, conduit: Conduit, args: readonly bigint[], timeout?:
   const id = Number(BigInt.asUintN(32, args[0]!))
   const isOff = vcpu.getMpState() !== mpStates.runnable
   const patience = timeout ?? (isOff || WAITING.has(id) ? WAIT : PATIENCE)
-  const found = callFromGuest(vcpu, conduit, args, () => vcpu.runSync(patience))
+  const found = callFromGuest(vcpu, { conduit, args }, () => vcpu.runSync(patience))
   if (typeof found === 'number') return errnoName(found)
   const { outcome, returned, x } = found
   // On a slow machine the time may be over before the guest has called.

@@ -30,8 +30,10 @@ if (hasKvm) {
       'flags of a capability': (value) => vm.enableCap(0, value, []),
       'vCPU id': (value) => vm.createVcpu(value),
       'range of masks': (value) => vm.getRegWritableMasks(value, new BigUint64Array(192)),
-      slot: (value) => vm.setUserMemoryRegion(value, 0, 0n, memory, 0, 65536),
-      'flags of a slot': (value) => vm.setUserMemoryRegion(0, value, 0n, memory, 0, 65536),
+      slot: (value) =>
+        vm.setUserMemoryRegion({ slot: value, flags: 0, address: 0n, memory, offset: 0, size: 65536 }),
+      'flags of a slot': (value) =>
+        vm.setUserMemoryRegion({ slot: 0, flags: value, address: 0n, memory, offset: 0, size: 65536 }),
       'device type': (value) => vm.createDevice(value, 0),
       'flags of a device': (value) => vm.createDevice(0, value),
       'attribute group of a VM': (value) => vm.hasDeviceAttr(value, 0n),
@@ -50,8 +52,10 @@ if (hasKvm) {
 
     const sizes: Record<string, (value: unknown) => unknown> = {
       'size of memory': (value) => system.createMemory(value),
-      'offset into memory for a slot': (value) => vm.setUserMemoryRegion(0, 0, 0n, memory, value, 0),
-      'size of a slot': (value) => vm.setUserMemoryRegion(0, 0, 0n, memory, 0, value),
+      'offset into memory for a slot': (value) =>
+        vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: value, size: 0 }),
+      'size of a slot': (value) =>
+        vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: value }),
       'offset to read from': (value) => memory.read(value as number, new Uint8Array(1)),
       'offset to write to': (value) => memory.write(value as number, new Uint8Array(1)),
     }
@@ -65,7 +69,8 @@ if (hasKvm) {
     const bigints: Record<string, (value: unknown) => unknown> = {
       'VM type': (value) => system.createVm(value),
       'argument of a capability': (value) => vm.enableCap(0, 0, [0n, value]),
-      'guest physical address': (value) => vm.setUserMemoryRegion(0, 0, value, memory, 0, 65536),
+      'guest physical address': (value) =>
+        vm.setUserMemoryRegion({ slot: 0, flags: 0, address: value, memory, offset: 0, size: 65536 }),
       attribute: (value) => vm.getDeviceAttr(0, value, new Uint8Array(8)),
       'register to get': (value) => vcpu.getOneReg(value),
       'register to set': (value) => vcpu.setOneReg(value, 0n),
@@ -148,11 +153,25 @@ if (hasKvm) {
         Object.create(memory),
         new Proxy(memory, {}),
       ]) {
-        assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, value, 0, 65536), wrongType)
+        assert.throws(
+          () =>
+            vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: value, offset: 0, size: 65536 }),
+          wrongType,
+        )
       }
-      assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, null, 0, 65536), wrongType)
-      assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, memory, 0, 65537), outOfRange)
-      assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, memory, 65536, 1), outOfRange)
+      assert.throws(
+        () =>
+          vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: null, offset: 0, size: 65536 }),
+        wrongType,
+      )
+      assert.throws(
+        () => vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: 65537 }),
+        outOfRange,
+      )
+      assert.throws(
+        () => vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 65536, size: 1 }),
+        outOfRange,
+      )
     })
 
     it('as the timeout of a run is refused', () => {

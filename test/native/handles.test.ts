@@ -78,8 +78,14 @@ if (hasKvm) {
       assert.equal(vm.createVcpu(3), closed)
       assert.equal(vm.getPreferredTarget(new Uint32Array(8)), closed)
       assert.equal(vm.getRegWritableMasks(0, words), closed)
-      assert.equal(vm.setUserMemoryRegion(0, 0, 0n, memory, 0, 65536), closed)
-      assert.equal(vm.setUserMemoryRegion(0, 0, 0n, null, 0, 0), closed)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: 65536 }),
+        closed,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }),
+        closed,
+      )
       assert.equal(vm.createDevice(7, 0), closed)
       assert.equal(vm.hasDeviceAttr(0, 0n), closed)
       assert.equal(vm.getDeviceAttr(0, 0n, bytes), closed)

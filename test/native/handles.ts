@@ -74,7 +74,17 @@ export function arm64Handles(
   const offset = nextOffset()
   const entry = memoryAddress + BigInt(offset)
   assert.equal(memory.write(offset, new Uint8Array(Uint32Array.from(program).buffer)), 0)
-  assert.equal(vm.setUserMemoryRegion(0, 0, memoryAddress, memory, 0, memory.size), 0)
+  assert.equal(
+    vm.setUserMemoryRegion({
+      slot: 0,
+      flags: 0,
+      address: memoryAddress,
+      memory,
+      offset: 0,
+      size: memory.size,
+    }),
+    0,
+  )
   assert.equal(vcpu.setOneReg(pc, entry), 0)
   return {
     ...made,

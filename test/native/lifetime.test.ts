@@ -61,7 +61,17 @@ if (hasKvm) {
         for (let i = 0; i < 5; i++) {
           const { system, vm, vcpu } = endlessHandles()
           const memory = opened(system.createMemory(65536))
-          assert.equal(vm.setUserMemoryRegion(7, 0, 0x40000000n, memory, 0, 65536), 0)
+          assert.equal(
+            vm.setUserMemoryRegion({
+              slot: 7,
+              flags: 0,
+              address: 0x40000000n,
+              memory,
+              offset: 0,
+              size: 65536,
+            }),
+            0,
+          )
           const run = vcpu.run()
           vcpu.kick()
           await run

@@ -108,11 +108,20 @@ if (hasKvm) {
       const { system, vm } = handles
       const own = mappings()
       const memory = opened(system.createMemory(65536))
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 0, 65536), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000000n, memory, offset: 0, size: 65536 }),
+        0,
+      )
       memory.close()
       assert.equal(mappings(), own + 1)
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 0, 65536), -errnos.EBADF)
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0n, null, 0, 0), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000000n, memory, offset: 0, size: 65536 }),
+        -errnos.EBADF,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }),
+        0,
+      )
       assert.equal(mappings(), own)
       handles.close()
       assert.equal(mappings(), before)
@@ -123,7 +132,10 @@ if (hasKvm) {
       const { system, vm, vcpu, close } = endlessHandles()
       const own = mappings()
       const memory = opened(system.createMemory(65536))
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 0, 65536), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000000n, memory, offset: 0, size: 65536 }),
+        0,
+      )
       memory.close()
       vm.close()
       assert.equal(mappings(), own + 1)
@@ -137,7 +149,10 @@ if (hasKvm) {
       const { system, vm, vcpu, close } = endlessHandles()
       const device = opened(vm.createDevice(someDevice, 0))
       const memory = opened(system.createMemory(65536))
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 0, 65536), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000000n, memory, offset: 0, size: 65536 }),
+        0,
+      )
       memory.close()
       vcpu.close()
       vm.close()
@@ -152,12 +167,38 @@ if (hasKvm) {
       const { system, vm } = handles
       const own = mappings()
       const [first, second] = [opened(system.createMemory(65536)), opened(system.createMemory(65536))]
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, first, 0, 65536), 0)
-      assert.equal(vm.setUserMemoryRegion(6, 0, 0x50000000n, first, 0, 65536), 0)
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0n, null, 0, 0), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({
+          slot: 5,
+          flags: 0,
+          address: 0x40000000n,
+          memory: first,
+          offset: 0,
+          size: 65536,
+        }),
+        0,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({
+          slot: 6,
+          flags: 0,
+          address: 0x50000000n,
+          memory: first,
+          offset: 0,
+          size: 65536,
+        }),
+        0,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }),
+        0,
+      )
       first.close()
       assert.equal(mappings(), own + 2)
-      assert.equal(vm.setUserMemoryRegion(6, 0, 0n, null, 0, 0), 0)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 6, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }),
+        0,
+      )
       assert.equal(mappings(), own + 1)
       second.close()
       assert.equal(mappings(), own)
@@ -168,11 +209,44 @@ if (hasKvm) {
       const handles = endlessHandles()
       const { system, vm } = handles
       const memory = opened(system.createMemory(65536))
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000001n, memory, 0, 65536), -errnos.EINVAL)
-      assert.equal(vm.setUserMemoryRegion(5, 0, 0x40000000n, memory, 1, 4096), -errnos.EINVAL)
-      assert.equal(vm.setUserMemoryRegion(5, 1 << 30, 0x40000000n, memory, 0, 65536), -errnos.EINVAL)
-      assert.equal(vm.setUserMemoryRegion(5, KVM_MEM_READONLY, 0x40000000n, memory, 0, 65536), 0)
-      const overlap = vm.setUserMemoryRegion(6, 0, 0x40000000n, memory, 0, 65536)
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000001n, memory, offset: 0, size: 65536 }),
+        -errnos.EINVAL,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({ slot: 5, flags: 0, address: 0x40000000n, memory, offset: 1, size: 4096 }),
+        -errnos.EINVAL,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({
+          slot: 5,
+          flags: 1 << 30,
+          address: 0x40000000n,
+          memory,
+          offset: 0,
+          size: 65536,
+        }),
+        -errnos.EINVAL,
+      )
+      assert.equal(
+        vm.setUserMemoryRegion({
+          slot: 5,
+          flags: KVM_MEM_READONLY,
+          address: 0x40000000n,
+          memory,
+          offset: 0,
+          size: 65536,
+        }),
+        0,
+      )
+      const overlap = vm.setUserMemoryRegion({
+        slot: 6,
+        flags: 0,
+        address: 0x40000000n,
+        memory,
+        offset: 0,
+        size: 65536,
+      })
       assert.equal(overlap, -errnos.EEXIST)
       memory.close()
       handles.close()

@@ -17,7 +17,10 @@ function running(
   const memory = made(system.createMemory(0x10000))
   const contents = new DataView(memory.buffer!)
   for (const [index, instruction] of program.entries()) contents.setUint32(4 * index, instruction, true)
-  assert.equal(told(vm.setUserMemoryRegion(0, flags, ADDRESS, memory, 0, 0x10000)), 0)
+  assert.equal(
+    told(vm.setUserMemoryRegion({ slot: 0, flags, address: ADDRESS, memory, offset: 0, size: 0x10000 })),
+    0,
+  )
   const vcpu = vcpuOf(vm, 0)
   set(vcpu, 'pc', ADDRESS)
   return { vm, vcpu, contents, close: () => memory.close() }

@@ -1,6 +1,6 @@
 /** A simulated VM whose vCPUs make calls by the stub guest. */
-import type { VcpuFd, VmFd } from '../../lib/backend.js'
-import { callFromGuest, mapStub, type Conduit } from '../../lib/kvm/guest-call.js'
+import type { Conduit, VcpuFd, VmFd } from '../../lib/backend.js'
+import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
 import { decodeExit, type Exit } from '../../lib/kvm/exits.js'
 import type { Report } from '../../lib/report/report.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
@@ -29,7 +29,7 @@ const WAIT = 5
 
 /** x0 to x3 in hexadecimal, `0xffff_ffff_ffff_ffff` as -1 and its like; with the exit before them where there was one. */
 export function call(vcpu: VcpuFd, conduit: Conduit, ...args: bigint[]): string {
-  const found = callFromGuest(vcpu, conduit, args, () => vcpu.runSync(WAIT))
+  const found = callFromGuest(vcpu, { conduit, args }, () => vcpu.runSync(WAIT))
   if (typeof found === 'number') return String(told(found))
   const words = found.x
     .map((word) => (word >= 1n << 63n ? `${word - (1n << 64n)}` : word.toString(16)))

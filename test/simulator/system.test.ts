@@ -145,7 +145,7 @@ test('after close every method answers EBADF, and close may be repeated', async 
     vm.createVcpu(1),
     vm.getPreferredTarget(new Uint32Array(8)),
     vm.getRegWritableMasks(0, new BigUint64Array(192)),
-    vm.setUserMemoryRegion(0, 0, 0n, null, 0, 0),
+    vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }),
     vm.createDevice(7, 0),
     vm.hasDeviceAttr(0, 0n),
     vm.getDeviceAttr(0, 0n, bytes),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
-import type { GuestMemoryFd } from '../../lib/backend.js'
+import type { GuestMemoryFd, MemoryRegion } from '../../lib/backend.js'
 import type { Report } from '../../lib/report/report.js'
 import { capabilities, type Capability } from '../../lib/uapi.js'
 import {
@@ -67,7 +67,14 @@ test('the chunk size of eager splitting is read back, and is set before there is
   assert.equal(vm.checkExtension(number), 0)
   vm.enableCap(number, 0, [0x1000n])
   assert.equal(vm.checkExtension(number), 0x1000)
-  vm.setUserMemoryRegion(0, 0, 0n, made(kvm.createMemory(4096)), 0, 4096)
+  vm.setUserMemoryRegion({
+    slot: 0,
+    flags: 0,
+    address: 0n,
+    memory: made(kvm.createMemory(4096)),
+    offset: 0,
+    size: 4096,
+  })
   assert.equal(told(vm.enableCap(number, 0, [0n])), 'EINVAL')
 })
 
@@ -101,26 +108,62 @@ for (const [what, [slot, flags, address, offset, size], outcome] of regions) {
     const kvm = systemOf(newHost)
     const vm = made(kvm.createVm(0n))
     const memory = made(kvm.createMemory(4 * K4))
-    assert.equal(vm.setUserMemoryRegion(0, 0, 0x3000n, memory, 0, 2 * K4), 0)
-    assert.equal(told(vm.setUserMemoryRegion(slot, flags, address, memory, offset, size)), outcome)
+    assert.equal(
+      vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0x3000n, memory, offset: 0, size: 2 * K4 }),
+      0,
+    )
+    assert.equal(told(vm.setUserMemoryRegion({ slot, flags, address, memory, offset, size })), outcome)
   })
 }
 
 test('read-only memory is refused by a host without it', () => {
   const kvm = systemOf(withCapabilities(newHost, { KVM_CAP_READONLY_MEM: [0, 0] }))
   const vm = made(kvm.createVm(0n))
-  assert.equal(told(vm.setUserMemoryRegion(0, 2, 0n, made(kvm.createMemory(K4)), 0, K4)), 'EINVAL')
+  assert.equal(
+    told(
+      vm.setUserMemoryRegion({
+        slot: 0,
+        flags: 2,
+        address: 0n,
+        memory: made(kvm.createMemory(K4)),
+        offset: 0,
+        size: K4,
+      }),
+    ),
+    'EINVAL',
+  )
 })
 
 test('a region lies in open memory of the simulator', () => {
   const kvm = systemOf(newHost)
   const vm = made(kvm.createVm(0n))
   const memory = made(kvm.createMemory(K4))
-  assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, memory, 0, 2 * K4), RangeError)
-  assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, null, 0, K4), TypeError)
-  assert.throws(() => vm.setUserMemoryRegion(0, 0, 0n, {} as GuestMemoryFd, 0, K4), TypeError)
+  assert.throws(
+    () => vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: 2 * K4 }),
+    RangeError,
+  )
+  assert.throws(
+    () => vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: null, offset: 0, size: K4 }),
+    TypeError,
+  )
+  assert.throws(
+    () =>
+      vm.setUserMemoryRegion({
+        slot: 0,
+        flags: 0,
+        address: 0n,
+        memory: {} as GuestMemoryFd,
+        offset: 0,
+        size: K4,
+      }),
+    TypeError,
+  )
+  assert.throws(() => vm.setUserMemoryRegion(null as unknown as MemoryRegion), /region must be an object/)
   memory.close()
-  assert.equal(told(vm.setUserMemoryRegion(0, 0, 0n, memory, 0, K4)), 'EBADF')
+  assert.equal(
+    told(vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: K4 })),
+    'EBADF',
+  )
 })
 
 test('memory is made in whole pages, zeroed, and copied to and from within its bounds', () => {

@@ -3,8 +3,8 @@ import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, it } from 'vitest'
-import type { SystemFd } from '../../lib/backend.js'
-import { callFromGuest, type Conduit, mapStub } from '../../lib/kvm/guest-call.js'
+import type { Conduit, SystemFd } from '../../lib/backend.js'
+import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { simulator } from '../../lib/hosts/index.js'
@@ -41,8 +41,8 @@ async function doEverything(backend = simulator(HOST)): Promise<TraceEntry[]> {
   vm.getPreferredTarget(new Uint32Array(8))
   vm.getRegWritableMasks(0, new BigUint64Array(192))
   const memory = made(fd.createMemory(0x10000))
-  vm.setUserMemoryRegion(0, 0, 0n, memory, 0, 0x10000)
-  vm.setUserMemoryRegion(0, 0, 0n, null, 0, 0)
+  vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: 0x10000 })
+  vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory: null, offset: 0, size: 0 })
   vm.hasDeviceAttr(0, 0n)
   const filter = new Uint8Array(24)
   new DataView(filter.buffer).setUint32(0, 0x86000000, true)
@@ -101,7 +101,7 @@ function callFromGuests(fd: SystemFd): void {
   const stub = made(mapStub(fd, vm))
   const vcpu = made(vm.createVcpu(0))
   const call = (conduit: Conduit, ...args: bigint[]): unknown =>
-    callFromGuest(vcpu, conduit, args, (each) => each.runSync(5))
+    callFromGuest(vcpu, { conduit, args }, (each) => each.runSync(5))
   call('hvc', 0x8000_0000n)
   vcpu.init(5, [0x4])
   call('hvc', 0x8000_0000n)

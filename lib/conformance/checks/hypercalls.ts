@@ -1,4 +1,5 @@
 /** What a guest's hypercalls are answered, and which bit of which bitmap lets it discover them. */
+import type { Conduit } from '../../backend.js'
 import {
   functionIdOf,
   functionIds,
@@ -13,7 +14,7 @@ import {
   smcccReturns,
   trngReturns,
 } from '../../hypercalls/index.js'
-import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
+import type { Kvm, Vcpu, Vm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
 import { KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA } from '../../uapi.js'
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'

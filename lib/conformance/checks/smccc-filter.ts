@@ -1,4 +1,5 @@
 /** `KVM_ARM_VM_SMCCC_FILTER`: which calls of a guest userspace takes over. */
+import type { Conduit } from '../../backend.js'
 import {
   functionIdOf,
   functionIds,
@@ -6,7 +7,7 @@ import {
   resultText,
   serviceBitmaps,
 } from '../../hypercalls/index.js'
-import type { Conduit, Kvm, Vcpu, Vm } from '../../kvm/index.js'
+import type { Kvm, Vcpu, Vm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
 import {
   KVM_ARM_VM_SMCCC_CTRL,
