@@ -1,6 +1,8 @@
 import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
 import { baselineSchema } from '../lib/fleet/baseline/format.js'
+import { fleetSchema } from '../lib/fleet/document.js'
 import { stateSchema } from '../lib/migration/state.js'
+import { verdictSchema } from '../lib/migration/verdict-document.js'
 import { reportSchema } from '../lib/report/report.js'
 
 type Override = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0]
@@ -10,6 +12,8 @@ type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
 export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
   { file: 'lib/migration/state.schema.json', text: jsonSchema('state', stateSchema) },
+  { file: 'lib/migration/verdict.schema.json', text: jsonSchema('verdict', verdictSchema) },
+  { file: 'lib/fleet/fleet.schema.json', text: jsonSchema('fleet', fleetSchema) },
   { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 

@@ -4,7 +4,6 @@ export {
   type AnalyseOptions,
   type Divide,
   type FleetAnalysis,
-  type FleetObstacle,
   type Move,
   type Upgrade,
   type UpgradedMove,
@@ -20,3 +19,9 @@ export {
   type Unreconciled,
 } from '../fleet/baseline/format.js'
 export { type Fleet, type HostClass, readFleet } from '../fleet/classes.js'
+export {
+  checkFleetDocument,
+  type FleetDocument,
+  fleetDocument,
+  readFleetDocument,
+} from '../fleet/document.js'

@@ -9,17 +9,11 @@ import { simulator } from '../hosts/index.js'
 import type { NamedReport } from './baseline/baseline.js'
 import { captureHost } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
-import type { Finding } from '../migration/finding.js'
+import type { Finding, FindingCode, RegisterFinding } from '../migration/finding.js'
 import { verdict } from '../migration/verdict.js'
 import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './classes.js'
-
-/** What stops a VM, or what its guest would see change: a finding of the verdict that is no mere notice. */
-export type FleetObstacle = Pick<
-  Finding,
-  'severity' | 'stops' | 'register' | 'field' | 'source' | 'destination' | 'meaning' | 'remedy'
->
 
 /** From one class to another. */
 export interface Move {
@@ -28,10 +22,8 @@ export interface Move {
   obstacles: number[]
 }
 
-/** A register without which two classes could exchange VMs. */
-export interface Divide {
-  /** Its name, or what else it is. */
-  register: string
+/** The one thing without which two classes could exchange VMs: a register, or else what the destination refuses. */
+export type Divide = ({ register: RegisterFinding['register'] } | { code: FindingCode }) & {
   pairs: [one: number, other: number][]
   /** Hosts of all classes in these pairs. */
   hosts: number
@@ -63,7 +55,8 @@ export interface FleetAnalysis {
   left: { classes: number; hosts: number }
   /** `moves[from][to]`; null from a class to itself. */
   moves: (Move | null)[][]
-  obstacles: FleetObstacle[]
+  /** What stops moves, or what a guest would notice: each finding once, however many moves meet it. */
+  obstacles: Finding[]
   /** Groups with free movement inside, those with most hosts first: at most 20. */
   groups: { classes: number[]; hosts: number }[]
   divides: Divide[]
@@ -168,56 +161,45 @@ function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: St
   }
 }
 
-/** Obstacles told once, however many moves meet them. */
+/** Findings without repetition. */
 class Ledger {
-  readonly obstacles: FleetObstacle[] = []
+  readonly obstacles: Finding[] = []
   readonly #indices = new Map<string, number>()
 
-  indexOf({ severity, stops, register, field, source, destination, meaning, remedy }: Finding): number {
-    const obstacle: FleetObstacle = {
-      severity,
-      stops,
-      ...(register && { register }),
-      ...(field !== undefined && { field }),
-      source,
-      destination,
-      meaning,
-      remedy,
-    }
-    const key = JSON.stringify(obstacle)
+  indexOf(finding: Finding): number {
+    const key = JSON.stringify(finding)
     const known = this.#indices.get(key)
     if (known !== undefined) return known
     this.#indices.set(key, this.obstacles.length)
-    return this.obstacles.push(obstacle) - 1
+    return this.obstacles.push(finding) - 1
   }
 }
 
-/** Pairs in whose way, both directions taken together, one register stands and nothing else. */
+/** Pairs between which, both directions taken together, one register stands and nothing else. */
 function dividesOf(
   classes: readonly HostClass[],
   moves: FleetAnalysis['moves'],
-  obstacles: readonly FleetObstacle[],
+  obstacles: readonly Finding[],
 ): Divide[] {
-  const divides = new Map<string, Divide['pairs']>()
+  const divides = new Map<string, { finding: Finding; pairs: Divide['pairs'] }>()
   for (let one = 0; one < classes.length; one++) {
     for (let other = one + 1; other < classes.length; other++) {
       const stopping = [moves[one]![other]!, moves[other]![one]!]
         .flatMap((move) => move.obstacles.map((index) => obstacles[index]!))
         .filter(({ stops }) => stops)
-      const registers = new Set(stopping.map(({ register, source }) => register?.name ?? source))
-      if (registers.size !== 1) continue
-      const [register] = registers
-      const pairs = divides.get(register!)
-      if (pairs === undefined) divides.set(register!, [[one, other]])
-      else pairs.push([one, other])
+      const keys = new Set(stopping.map((finding) => finding.register?.id ?? finding.code))
+      if (keys.size !== 1) continue
+      const [key] = keys
+      const known = divides.get(key!)
+      if (known === undefined) divides.set(key!, { finding: stopping[0]!, pairs: [[one, other]] })
+      else known.pairs.push([one, other])
     }
   }
-  return [...divides]
-    .map(([register, pairs]) => ({
-      register,
-      pairs,
-      hosts: [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hosts, 0),
-    }))
+  return [...divides.values()]
+    .map(({ finding: { register, code }, pairs }): Divide => {
+      const hosts = [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hosts, 0)
+      return register === undefined ? { code, pairs, hosts } : { register, pairs, hosts }
+    })
     .toSorted((a, b) => b.hosts - a.hosts)
 }
 

@@ -73,7 +73,7 @@ describe('the page of a fleet, in a real browser', () => {
     assert.equal(await page.ask('location.hash'), '#4-5')
     assert.match(
       await page.ask(`document.querySelector('#reason').textContent`),
-      /✗ KVM_REG_ARM_STD_BMAP\.STD_BIT_TRNG_V1_0service-lost: .*may have discovered trng-v1\.0/,
+      /✗ KVM_REG_ARM_STD_BMAP\.STD_BIT_TRNG_V1_0service lost: .*may have discovered trng-v1\.0/,
     )
     assert.ok(await page.ask(`document.querySelector('#cell-3-4').classList.contains('chosen')`))
     assert.equal(await page.ask(`document.querySelectorAll('.chosen').length`), 1)

@@ -269,9 +269,9 @@ describe('the analysis of a fleet', () => {
   it('finds the groups with free movement, and the pairs one register keeps apart', () => {
     assert.deepEqual(analysis.groups[0], { classes: [0, 1], hosts: 9 })
     assert.deepEqual(
-      analysis.divides.find(({ register }) => register === 'MIDR_EL1'),
+      analysis.divides.find((divide) => 'register' in divide && divide.register.name === 'MIDR_EL1'),
       {
-        register: 'MIDR_EL1',
+        register: { id: '0x603000000013c000', name: 'MIDR_EL1' },
         pairs: [
           [0, 4],
           [1, 4],

@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { type CheckResult, conformance } from '../../lib/conformance/index.js'
 import { captureHost } from '../../lib/migration/capture.js'
-import { type MoveVerdict, verdict as judge } from '../../lib/migration/verdict.js'
+import { verdict as judge } from '../../lib/migration/verdict.js'
+import { checkVerdict } from '../../lib/migration/verdict-document.js'
 import { vmmNames, vmmRules } from '../../lib/migration/vmm/names.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import type { Lab } from '../../lib/lab/index.js'
@@ -109,11 +110,13 @@ export function holdAgainstKernel(name: string): void {
             ],
             { stdin: JSON.stringify(state) },
           )
-          const [live] = JSON.parse(stdout.toString()) as [{ verdicts: MoveVerdict[] }]
+          const live = checkVerdict(JSON.parse(stdout.toString()), 'check')
           const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
           const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
           assert.ok(predicted[0]!.findings.length >= 20)
-          assert.deepEqual(live.verdicts, JSON.parse(JSON.stringify(predicted)))
+          const ends = { from: { name: 'vm.json' }, to: { name: 'this' }, restoredOn: 'kernel' }
+          const expected = predicted.map((move) => Object.assign({}, ends, move))
+          assert.deepEqual(live.moves, expected)
         })
 
       if (cpu === 'neoverse-n1')

@@ -4,7 +4,7 @@
  */
 import type { Backend } from '../../lib/backend.js'
 import { capture, captureHost } from '../../lib/migration/capture.js'
-import { attemptRestore, type RegisterOutcome, type RestoreAttempt } from '../../lib/migration/restore.js'
+import { attemptRestore, type RegisterOutcome, type RestoreAttempt } from '../../lib/migration/attempt.js'
 import type { State } from '../../lib/migration/state.js'
 import { type Kvm, KvmError, openKvm, type Registers } from '../../lib/kvm/index.js'
 import { decodeRegister, isFeatureIdRegister, registerWidth } from '../../lib/registers/index.js'
@@ -138,7 +138,7 @@ function describeAttempt({ refusals, outcomes, unset }: RestoreAttempt): Restore
   return {
     same: outcomes.length - others.length,
     lines: [
-      ...refusals.map(({ step, vcpu, what, errno }) => `${step} ${what} of vCPU ${vcpu}: ${errno}`),
+      ...refusals.map(({ errno, ...step }) => `${JSON.stringify(step)}: ${errno}`),
       ...others.map(describe),
       ...unset.map(
         ({ vcpu, name, value }) => `${name} of vCPU ${vcpu} keeps ${isClock(name) ? 'time' : value}`,

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
 import * as fc from 'fast-check'
 import { capture, captureHost } from '../../lib/migration/capture.js'
-import { attemptRestore, restore, RestoreError } from '../../lib/migration/restore.js'
+import { attemptRestore } from '../../lib/migration/attempt.js'
+import { restore, RestoreError } from '../../lib/migration/restore.js'
 import { checkState, type State } from '../../lib/migration/state.js'
 import { strict, type VmmRules } from '../../lib/migration/vmm/rules.js'
 import { openKvm, type Kvm, type Vcpu } from '../../lib/kvm/index.js'
@@ -212,9 +213,9 @@ describe('a restore that cannot be whole', () => {
     source.vm.smcccFilter = [{ base: 0xc600_0040, count: 2, action: 'forward' }]
     using attempt = attemptRestore(kvm, source)
     assert.deepEqual(attempt.refusals, [
-      { step: 'enable-capability', what: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS', errno: 'EINVAL' },
-      { step: 'smccc-filter', what: 'forward 2 functions from 0xc6000040', errno: 'EINVAL' },
-      { step: 'init', vcpu: 0, what: 'psci-0.2, sve', errno: 'EINVAL' },
+      { step: 'enable-capability', capability: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS', errno: 'EINVAL' },
+      { step: 'smccc-filter', calls: { base: 0xc600_0040, count: 2, action: 'forward' }, errno: 'EINVAL' },
+      { step: 'init', vcpu: 0, features: ['psci-0.2', 'sve'], errno: 'EINVAL' },
     ])
     assert.throws(() => restore(kvm, source), /init \(psci-0\.2, sve\) of vCPU 0: EINVAL/)
   })
@@ -225,9 +226,7 @@ describe('a restore that cannot be whole', () => {
     source.vm.type = '0x34'
     using attempt = attemptRestore(kvm, source)
     assert.equal(attempt.vm, undefined)
-    assert.deepEqual(attempt.refusals, [
-      { step: 'create-vm', what: '52 bits of guest address space', errno: 'EINVAL' },
-    ])
+    assert.deepEqual(attempt.refusals, [{ step: 'create-vm', ipaSize: 52, errno: 'EINVAL' }])
     assert.throws(() => restore(kvm, source), RestoreError)
   })
 })

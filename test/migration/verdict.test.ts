@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
 import { captureHost, type CaptureHostOptions } from '../../lib/migration/capture.js'
 import type { State } from '../../lib/migration/state.js'
-import type { Finding } from '../../lib/migration/finding.js'
+import type { Finding, RegisterFinding } from '../../lib/migration/finding.js'
 import { type MoveVerdict, verdict } from '../../lib/migration/verdict.js'
+import { findingWords, type FindingWords } from '../../lib/migration/words.js'
 import { vmmNames, vmmRules } from '../../lib/migration/vmm/names.js'
 import { strict, type VmmRules } from '../../lib/migration/vmm/rules.js'
 import { openKvm } from '../../lib/kvm/index.js'
@@ -29,9 +30,15 @@ function withRegister(state: State, name: string, change: (value: bigint) => big
   return state
 }
 
-function findingOf({ findings }: MoveVerdict, register: string, field?: string): Finding {
-  const found = findings.find((finding) => finding.register?.name === register && finding.field === field)
-  return found ?? assert.fail(`nothing is said of ${register}: ${JSON.stringify(findings, null, 1)}`)
+function findingOf({ findings }: MoveVerdict, register: string, field?: string): RegisterFinding {
+  const found = findings.find(
+    (finding): finding is RegisterFinding => finding.register?.name === register && finding.field === field,
+  )
+  return found ?? assert.fail(`nothing is reported of ${register}: ${JSON.stringify(findings, null, 1)}`)
+}
+
+function wordsOf(verdictFound: MoveVerdict, register: string, field?: string): FindingWords {
+  return findingWords(findingOf(verdictFound, register, field), verdictFound.vmm)
 }
 
 describe('a verdict', () => {
@@ -53,14 +60,24 @@ describe('a verdict', () => {
 
   test('tells a version of PSCI the destination does not speak, and the one to choose', () => {
     const state = stateOf('linux-7.2-neoverse-n1', { vcpus: 2 })
-    assert.deepEqual(findingOf(verdictOn('linux-6.1-neoverse-n1', state), 'KVM_REG_ARM_PSCI_VERSION'), {
+    const found = verdictOn('linux-6.1-neoverse-n1', state)
+    const psci = { id: '0x6030000000140000', name: 'KVM_REG_ARM_PSCI_VERSION' }
+    assert.deepEqual(findingOf(found, 'KVM_REG_ARM_PSCI_VERSION'), {
+      code: 'psci-version-refused',
       severity: 'refused',
       stops: true,
       vcpus: [0, 1],
-      register: { id: '0x6030000000140000', name: 'KVM_REG_ARM_PSCI_VERSION' },
+      register: psci,
+      source: '0x10003',
+      destination: '0x10001',
+      accepted: ['0x2', '0x10000', '0x10001'],
+      pin: { on: 'source', before: 'first-run', register: psci, value: '0x10001' },
+    })
+    assert.deepEqual(wordsOf(found, 'KVM_REG_ARM_PSCI_VERSION'), {
       source: '0x10003 (PSCI 1.3)',
       destination: 'accepts 0x2 (0.2), 0x10000 (1.0), 0x10001 (1.1)',
-      meaning: 'the guest was told PSCI 1.3 and may use PSCI_SYSTEM_OFF2; the destination speaks 1.1 at most',
+      meaning:
+        'the guest was given PSCI 1.3 and may use PSCI_SYSTEM_OFF2; the destination speaks 1.1 at most',
       remedy: 'write KVM_REG_ARM_PSCI_VERSION = 0x10001 (1.1) before the first run',
     })
     const older = stateOf('linux-7.2-neoverse-n1', { psci: '1.1' })
@@ -70,32 +87,49 @@ describe('a verdict', () => {
 
   test('tells a service the guest may have discovered and the destination does not offer', () => {
     const found = verdictOn('linux-5.10-neoverse-n1', stateOf('linux-6.1-neoverse-n1'))
-    const lost = findingOf(found, 'KVM_REG_ARM_STD_BMAP', 'STD_BIT_TRNG_V1_0')
+    const trng = ['KVM_REG_ARM_STD_BMAP', 'STD_BIT_TRNG_V1_0'] as const
+    const lost = findingOf(found, ...trng)
     assert.equal(lost.severity, 'service-lost')
-    assert.equal(lost.meaning, 'the guest may have discovered trng-v1.0; the destination does not offer it')
-    assert.match(lost.remedy, /^elect without STD_BMAP bit 0 before the first run/)
+    assert.deepEqual(lost.pin, {
+      on: 'source',
+      before: 'first-run',
+      register: lost.register,
+      field: 'STD_BIT_TRNG_V1_0',
+      value: '0x0',
+    })
+    const words = wordsOf(found, ...trng)
+    assert.equal(
+      words.meaning,
+      'the guest may have discovered trng-v1.0; the destination does not provide it',
+    )
+    assert.match(words.remedy, /^clear bit 0 of STD_BMAP before the first run/)
     // PV time is answered by 5.10, which has no register for it.
-    const kept = findingOf(found, 'KVM_REG_ARM_STD_HYP_BMAP', 'STD_HYP_BIT_PV_TIME')
-    assert.equal(kept.severity, 'missing-at-destination')
-    assert.match(kept.meaning, /the destination answers it/)
+    const pvTime = ['KVM_REG_ARM_STD_HYP_BMAP', 'STD_HYP_BIT_PV_TIME'] as const
+    assert.equal(findingOf(found, ...pvTime).severity, 'missing-at-destination')
+    assert.match(wordsOf(found, ...pvTime).meaning, /the destination provides it/)
   })
 
   test('tells a service that was hidden and comes to light', () => {
     const state = stateOf('linux-6.1-neoverse-n1', { services: { stdHyp: [] } })
-    const found = findingOf(
-      verdictOn('linux-5.10-neoverse-n1', state),
-      'KVM_REG_ARM_STD_HYP_BMAP',
-      'STD_HYP_BIT_PV_TIME',
+    const found = verdictOn('linux-5.10-neoverse-n1', state)
+    const pvTime = ['KVM_REG_ARM_STD_HYP_BMAP', 'STD_HYP_BIT_PV_TIME'] as const
+    assert.equal(findingOf(found, ...pvTime).severity, 'silent-default')
+    assert.match(
+      wordsOf(found, ...pvTime).meaning,
+      /pv-time was hidden from the guest; the destination provides it/,
     )
-    assert.equal(found.severity, 'silent-default')
-    assert.match(found.meaning, /pv-time was hidden from the guest; the destination answers it/)
   })
 
   test('tells a bit of a bitmap that the destination refuses', () => {
     const state = withRegister(stateOf('linux-6.1-neoverse-n1'), 'VENDOR_HYP_BMAP', () => 0x13n)
-    const found = findingOf(verdictOn('linux-6.1-neoverse-n1', state), 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'bit 4')
-    assert.equal(found.severity, 'service-lost')
-    assert.equal(found.remedy, 'elect without VENDOR_HYP_BMAP bit 4 before the first run')
+    const found = verdictOn('linux-6.1-neoverse-n1', state)
+    assert.equal(findingOf(found, 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'bit 4').severity, 'service-lost')
+    const words = wordsOf(found, 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'bit 4')
+    assert.equal(
+      words.meaning,
+      'the guest may have discovered service 4; the destination does not provide it',
+    )
+    assert.equal(words.remedy, 'clear bit 4 of VENDOR_HYP_BMAP before the first run')
   })
 
   test('tells what the guest discovers anew where the state lacks the register', () => {
@@ -103,21 +137,33 @@ describe('a verdict', () => {
     const anew = findingOf(found, 'KVM_REG_ARM_STD_BMAP')
     assert.equal(anew.severity, 'silent-default')
     assert.equal(anew.stops, false)
-    assert.match(anew.meaning, /may from now on discover trng-v1\.0/)
+    assert.match(wordsOf(found, 'KVM_REG_ARM_STD_BMAP').meaning, /the guest may now discover trng-v1\.0/)
     const nothing = verdictOn('linux-7.2-neoverse-n1', stateOf('linux-6.12-neoverse-n1'))
     assert.equal(findingOf(nothing, 'KVM_REG_ARM_VENDOR_HYP_BMAP_2').severity, 'notice')
   })
 
   test('tells the field of an ID register, both values in words, and what to write', () => {
-    const found = findingOf(
-      verdictOn('linux-7.2-neoverse-n1', stateOf('linux-7.2-max')),
-      'ID_AA64ISAR0_EL1',
-      'RNDR',
-    )
-    assert.equal(found.severity, 'refused')
-    assert.equal(found.source, '1 (yes)')
-    assert.equal(found.destination, '0 (no)')
-    assert.equal(found.remedy, 'write ID_AA64ISAR0_EL1.RNDR = 0 before the first run, if the source lets it')
+    const found = verdictOn('linux-7.2-neoverse-n1', stateOf('linux-7.2-max'))
+    const finding = findingOf(found, 'ID_AA64ISAR0_EL1', 'RNDR')
+    const register = { id: '0x603000000013c030', name: 'ID_AA64ISAR0_EL1' }
+    assert.deepEqual(finding, {
+      code: 'field-refused',
+      severity: 'refused',
+      stops: true,
+      vcpus: [0],
+      register,
+      field: 'RNDR',
+      source: '0x1',
+      destination: '0x0',
+      accepted: ['0x0'],
+      pin: { on: 'source', before: 'first-run', register, field: 'RNDR', value: '0x0' },
+    })
+    assert.deepEqual(wordsOf(found, 'ID_AA64ISAR0_EL1', 'RNDR'), {
+      source: '1 (yes)',
+      destination: '0 (no)',
+      meaning: 'the guest may rely on RNDR = 1 (yes); the destination cannot show that',
+      remedy: 'write ID_AA64ISAR0_EL1.RNDR = 0 before the first run, if the source accepts that',
+    })
   })
 
   test('does not blame a field that the destination would take', () => {
@@ -128,23 +174,24 @@ describe('a verdict', () => {
   test('tells the identity of another CPU, and the capability that lets it be shown', () => {
     const state = stateOf('linux-7.2-neoverse-n1')
     assert.match(
-      findingOf(verdictOn('linux-7.2-max', state), 'MIDR_EL1').remedy,
+      wordsOf(verdictOn('linux-7.2-max', state), 'MIDR_EL1').remedy,
       /^enable KVM_CAP_ARM_WRITABLE_IMP_ID_REGS before the first vCPU/,
     )
     assert.match(
-      findingOf(verdictOn('linux-6.1-max', state), 'MIDR_EL1').remedy,
-      /^a destination of the same CPU/,
+      wordsOf(verdictOn('linux-6.1-max', state), 'MIDR_EL1').remedy,
+      /^choose a destination of the same CPU/,
     )
   })
 
   test('tells vectors longer than the destination’s, and the lengths both have', () => {
     const state = stateOf('linux-7.2-max', { features: ['psci-0.2', 'sve'] })
     withRegister(state, 'KVM_REG_ARM64_SVE_VLS', (value) => value | (1n << 20n))
-    const found = findingOf(verdictOn('linux-7.2-max', state), 'KVM_REG_ARM64_SVE_VLS')
-    assert.equal(found.severity, 'refused')
-    assert.match(found.source, /up to 2688 bits/)
+    const found = verdictOn('linux-7.2-max', state)
+    assert.equal(findingOf(found, 'KVM_REG_ARM64_SVE_VLS').severity, 'refused')
+    const words = wordsOf(found, 'KVM_REG_ARM64_SVE_VLS')
+    assert.match(words.source, /up to 2688 bits/)
     assert.match(
-      found.remedy,
+      words.remedy,
       /^write KVM_REG_ARM64_SVE_VLS = 0x[1-9a-f][0-9a-f]* before KVM_ARM_VCPU_FINALIZE$/,
     )
   })
@@ -154,13 +201,19 @@ describe('a verdict', () => {
     const found = verdictOn('linux-7.2-neoverse-n1', state)
     assert.equal(found.possible, false)
     assert.deepEqual(found.findings[0], {
+      code: 'features-refused',
       severity: 'refused',
       stops: true,
       vcpus: [0],
+      features: ['psci-0.2', 'sve', 'pmu-v3'],
+      missing: ['sve'],
+      errno: 'EINVAL',
+    })
+    assert.deepEqual(findingWords(found.findings[0], found.vmm), {
       source: 'psci-0.2, sve, pmu-v3',
       destination: 'EINVAL',
       meaning: 'the guest may use sve; the destination has no vCPU with it',
-      remedy: 'make the VM without sve',
+      remedy: 'create the VM without sve',
     })
   })
 
@@ -185,7 +238,10 @@ describe('a verdict', () => {
     const found = findingOf(elected, 'KVM_REG_ARM_STD_BMAP')
     assert.equal(elected.possible, true)
     assert.deepEqual([found.severity, found.source, found.destination], ['silent-default', '0x0', '0x1'])
-    assert.match(found.meaning, /^forgetful does not carry it; the guest may from now on discover trng-v1\.0/)
+    assert.match(
+      wordsOf(elected, 'KVM_REG_ARM_STD_BMAP').meaning,
+      /^forgetful does not carry it; the guest may now discover trng-v1\.0/,
+    )
   })
 
   test('is each VMM’s own', () => {
@@ -197,35 +253,38 @@ describe('a verdict', () => {
     assert.throws(() => vmmRules('vmware' as 'qemu'), /unknown VMM "vmware"; expected one of strict/)
   })
 
-  for (const [what, change, finding] of [
+  for (const [what, change, finding, words] of [
     [
       'a memory too large for the destination',
       { type: '0x40' },
+      { code: 'address-space-refused', ipaSize: 64 },
       {
-        source: '64 bits of guest address space',
+        source: '64 bits of guest physical address',
         meaning: 'the guest’s memory may lie where the destination cannot address it',
-        remedy: 'make the VM with an address space every host has (KVM_CAP_ARM_VM_IPA_SIZE)',
+        remedy: 'create the VM with an address space every host has (KVM_CAP_ARM_VM_IPA_SIZE)',
       },
     ],
     [
       'a filter it has not',
       { smcccFilter: [{ base: 0xc600_0040, count: 2, action: 'forward' }] },
+      { code: 'smccc-filter-refused', base: 0xc600_0040, count: 2, action: 'forward' },
       {
         source: 'forward 2 functions from 0xc6000040',
-        meaning: 'calls of the guest that userspace takes over would reach KVM',
-        remedy: 'make the VM without a filter, or a destination with KVM_ARM_VM_SMCCC_FILTER',
+        meaning: 'calls that userspace handles for the guest would reach KVM',
+        remedy: 'create the VM without a filter, or choose a destination with KVM_ARM_VM_SMCCC_FILTER',
       },
     ],
     [
       'a capability it has not',
       { capabilities: ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'] },
+      { code: 'capability-refused', capability: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS' },
       {
         source: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS',
-        meaning: 'the VM was made with a capability the destination does not have',
-        remedy: 'make the VM without the capability',
+        meaning: 'the VM was created with a capability the destination does not have',
+        remedy: 'create the VM without KVM_CAP_ARM_WRITABLE_IMP_ID_REGS',
       },
     ],
-  ] as const satisfies readonly (readonly [string, Partial<State['vm']>, Partial<Finding>])[]) {
+  ] as const satisfies readonly (readonly [string, Partial<State['vm']>, object, Partial<FindingWords>])[]) {
     test(`is no for the sake of ${what} alone`, () => {
       const state = stateOf('linux-6.1-max')
       assert.equal(verdictOn('linux-6.1-max', state).possible, true)
@@ -233,8 +292,9 @@ describe('a verdict', () => {
       const { possible, findings } = verdictOn('linux-6.1-max', state)
       assert.equal(possible, false)
       assert.deepEqual(findings, [
-        { severity: 'refused', stops: true, vcpus: [], destination: 'EINVAL', ...finding },
+        { severity: 'refused', stops: true, vcpus: [], errno: 'EINVAL', ...finding } as Finding,
       ])
+      assert.deepEqual(findingWords(findings[0]!, 'strict'), { destination: 'EINVAL', ...words })
     })
   }
 })

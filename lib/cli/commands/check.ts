@@ -1,15 +1,16 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../../migration/state.js'
-import { type Finding, severities, type Severity } from '../../migration/finding.js'
-import { type MoveVerdict, verdict } from '../../migration/verdict.js'
+import { verdict } from '../../migration/verdict.js'
+import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { type VmmName, vmmNames, vmmRules } from '../../migration/vmm/names.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import { kernelBackend } from '../../kernel/index.js'
-import { type Kvm, openKvm } from '../../kvm/index.js'
+import { openKvm } from '../../kvm/index.js'
 import { simulator } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { hostNamed, probedReportOf, THIS } from '../host.js'
-import { paint, print, printJson } from '../output.js'
+import { print, printJson } from '../output.js'
+import { verdictText } from '../view/verdict.js'
 import { freshState, type VmFlags, vmOptions } from '../vm.js'
 
 interface Flags extends VmFlags {
@@ -84,68 +85,32 @@ function parseVmms(list: string): VmmRules[] {
   }
 }
 
-interface Way {
-  from: string
-  to: string
-  verdicts: MoveVerdict[]
-}
-
 function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): void {
   if (from === undefined && file === undefined) {
     throw new CommandError('--from or --state must say which VM is to move', exitStatus.usage)
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
   const state = file === undefined ? freshState(hostNamed(from!), vm) : readState(file)
-  const ways = [way(from ?? file!, to, state, vmm, live ?? false)]
-  if (both) ways.push(way(to, from!, freshState(hostNamed(to), vm), vmm, false))
-  if (json) printJson(ways)
-  else print(ways.flatMap(wayText).join('\n\n'))
-  const isPossible = ways.every(({ verdicts }) => verdicts.every(({ possible }) => possible))
-  process.exitCode = isPossible ? exitStatus.done : exitStatus.negative
+  const moves = judge(from ?? file!, to, state, vmm, live ?? false)
+  if (both) moves.push(...judge(to, from!, freshState(hostNamed(to), vm), vmm, false))
+  const document: VerdictDocument = { format: 'kvm-arm64/verdict', version: 1, moves }
+  if (json) printJson(document)
+  else print(verdictText(document))
+  process.exitCode = moves.every(({ possible }) => possible) ? exitStatus.done : exitStatus.negative
 }
 
-function way(from: string, to: string, state: State, vmms: readonly VmmRules[], live: boolean): Way {
-  using kvm = openDestination(to, live)
-  return { from, to, verdicts: vmms.map((rules) => verdict(state, kvm, rules)) }
-}
-
-function openDestination(to: string, live: boolean): Kvm {
-  return openKvm(live ? kernelBackend : simulator(probedReportOf(to)))
-}
-
-function wayText({ from, to, verdicts }: Way): string[] {
-  return verdicts.map(({ vmm, possible, registers: { same, total }, findings }) => {
-    const answer = possible ? paint('green', 'yes') : paint('red', 'no')
-    const head = `${paint('bold', `${from} → ${to}`)}, ${vmm}: ${answer}`
-    const count = `${same} of ${total} registers as they were`
-    return [`${head}; ${count}`, ...severities.flatMap((severity) => severityText(severity, findings))].join(
-      '\n',
-    )
-  })
-}
-
-function severityText(severity: Severity, findings: readonly Finding[]): string[] {
-  const groups = new Map<string, Finding[]>()
-  for (const finding of findings.filter((candidate) => candidate.severity === severity)) {
-    const key = JSON.stringify([finding.stops, finding.meaning, finding.remedy])
-    groups.set(key, [...(groups.get(key) ?? []), finding])
-  }
-  if (groups.size === 0) return []
-  return ['', `  ${paint('bold', severity.replaceAll('-', ' '))}`, ...[...groups.values()].flatMap(groupText)]
-}
-
-/** Findings that say the same of several registers. */
-function groupText(findings: readonly Finding[]): string[] {
-  const [{ stops, meaning, remedy, source, destination }] = findings as [Finding]
-  const names = findings.map(nameOf)
-  const what =
-    names.length === 1
-      ? `${names[0]}: ${source} → ${destination}`
-      : `${names.length} registers: ${names.slice(0, 6).join(', ')}${names.length > 6 ? ', …' : ''}`
-  return [`    ${what}${stops ? '' : ' (the move goes on)'}`, `      ${meaning}`, `      remedy: ${remedy}`]
-}
-
-function nameOf({ register, field }: Finding): string {
-  if (register === undefined) return 'the VM'
-  return field === undefined ? register.name : `${register.name}.${field}`
+function judge(
+  from: string,
+  to: string,
+  state: State,
+  vmms: readonly VmmRules[],
+  live: boolean,
+): JudgedMove[] {
+  using kvm = openKvm(live ? kernelBackend : simulator(probedReportOf(to)))
+  return vmms.map((rules) => ({
+    from: { name: from },
+    to: { name: to },
+    restoredOn: live ? 'kernel' : 'simulation',
+    ...verdict(state, kvm, rules),
+  }))
 }

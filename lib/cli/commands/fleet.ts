@@ -6,7 +6,7 @@ import { printableJson } from '../../documents/printable.js'
 import { type VmmName, vmmRules } from '../../migration/vmm/names.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
-import { type FleetJson, fleetJson } from '../fleet-page/fleet-json.js'
+import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
 import { fleetPage } from '../fleet-page/fleet-page.js'
 import { reportOf } from '../host.js'
 import {
@@ -19,6 +19,7 @@ import {
   withProgress,
   writeOutput,
 } from '../output.js'
+import { classPsci, divideSubject } from '../view/fleet.js'
 import { table } from '../view/table.js'
 import { count } from '../view/text.js'
 
@@ -86,7 +87,7 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   if (upgrades.length > 0 && analysis.upgrades.length === 0) {
     note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
   }
-  const found = fleetJson(fleet, analysis)
+  const found = fleetDocument(fleet, analysis)
   if (html !== undefined) writeOutput(html, fleetPage(found, `Moves between ${count(found.hosts, 'host')}`))
   if (json) process.stdout.write(`${printableJson(JSON.stringify(found))}\n`)
   else if (!isStandardOutput(html)) print(summary(found))
@@ -125,7 +126,7 @@ function summary({
   divides,
   upgrades,
   vmm,
-}: FleetJson): string {
+}: FleetDocument): string {
   const possible = new Map(moves.map((move) => [`${move.from} ${move.to}`, move]))
   const mark = (from: number, to: number): string => {
     const move = possible.get(`${from} ${to}`)
@@ -144,7 +145,7 @@ function summary({
         `${one.hosts}`,
         one.cpu,
         one.releases.slice(0, 2).join(' ') + (one.releases.length > 2 ? ' …' : ''),
-        one.psci,
+        classPsci(one),
         one.first,
       ]),
     ),
@@ -169,11 +170,11 @@ function summary({
     paint('bold', 'Kept apart by one register'),
     ...(divides.length === 0 ? ['  none'] : []),
     ...divides.slice(0, 10).map(
-      ({ register, pairs }) =>
-        `  ${register}: ${pairs
+      (divide) =>
+        `  ${divideSubject(divide)}: ${divide.pairs
           .slice(0, 8)
           .map(([a, b]) => `${a + 1}-${b + 1}`)
-          .join(' ')}${pairs.length > 8 ? ' …' : ''}`,
+          .join(' ')}${divide.pairs.length > 8 ? ' …' : ''}`,
     ),
     ...(upgrades.length === 0
       ? []
@@ -188,6 +189,6 @@ function summary({
   ].join('\n')
 }
 
-function told(moves: FleetJson['upgrades'][number]['opens']): string {
+function told(moves: FleetDocument['upgrades'][number]['opens']): string {
   return moves.map(({ direction, class: other }) => `${direction} ${other + 1}`).join(', ') || 'nothing'
 }

@@ -1,22 +1,23 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { FleetDocument } from '../../fleet/document.js'
+import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
 import { packageRoot } from '../../package-root.js'
-import type { FleetJson } from './fleet-json.js'
+import { classPsci, divideSubject } from '../view/fleet.js'
 
-/** Told of each class: a few tell which class it is, and a million would be the page. */
+/** Shown of each class: a few tell which class it is, and a million would be the page. */
 const NAMES = 5
 
 /**
- * The analysis as one page that needs nothing else: a matrix of moves, source × destination, and the reasons of the one that is chosen, by a
+ * A fleet as one page that needs nothing else: a matrix of moves, source × destination, and the reasons of the one that is chosen, by a
  * click or by the address (`#2-5`). Whatever a report says stays text: the page's script makes no HTML of it, and its policy lets no
  * other script run.
  */
-export function fleetPage(analysis: FleetJson, title: string): string {
+export function fleetPage(fleet: FleetDocument, title: string): string {
   const script = bundled('page.js')
   const style = bundled('page.css')
-  const classes = analysis.classes.map((one) => ({ ...one, names: few(one.names) }))
   // Inside a script element only "<" could end it, and U+2028 and U+2029 are no line ends in JSON.
-  const data = JSON.stringify({ ...analysis, classes }).replaceAll('<', String.raw`\u003c`)
+  const data = JSON.stringify(pageData(fleet)).replaceAll('<', String.raw`\u003c`)
   const policy = `default-src 'none'; style-src '${digest(style)}'; script-src '${digest(script)}'`
   return `<!doctype html>
 <html lang="en">
@@ -51,6 +52,21 @@ export function fleetPage(analysis: FleetJson, title: string): string {
 </body>
 </html>
 `
+}
+
+/** What the page's script shows: the document, with words for its findings. */
+function pageData(fleet: FleetDocument) {
+  return {
+    ...fleet,
+    classes: fleet.classes.map((one) => ({ ...one, psci: classPsci(one), names: few(one.names) })),
+    obstacles: fleet.obstacles.map((finding) => ({
+      stops: finding.stops,
+      severity: severityWords(finding.severity),
+      subject: findingSubject(finding),
+      ...findingWords(finding, fleet.vmm),
+    })),
+    divides: fleet.divides.map((divide) => ({ ...divide, subject: divideSubject(divide) })),
+  }
 }
 
 /** What the build made of a file in fleet-page/. */

@@ -22,8 +22,10 @@ function fillList(list, texts) {
 }
 
 const number = (count) => count.toLocaleString('en')
+const obstaclesText = (count) => `${number(count)} ${count === 1 ? 'obstacle' : 'obstacles'}`
 const hosts = (count) => `${number(count)} ${count === 1 ? 'host' : 'hosts'}`
-const told = (changed) => changed.map((move) => `${move.direction} ${move.class + 1}`).join(', ') || 'nothing'
+const listed = (changed) =>
+  changed.map((move) => `${move.direction} ${move.class + 1}`).join(', ') || 'nothing'
 const label = (index) => `class ${index + 1}`
 
 function describe(index) {
@@ -34,14 +36,14 @@ function describe(index) {
 function verdictOf({ possible, obstacles: found }) {
   if (!possible) {
     const stopping = found.filter((index) => obstacles[index].stops).length
-    return { kind: 'no', mark: `✗ ${stopping}`, words: `stopped by ${stopping}` }
+    return { kind: 'no', mark: `✗ ${stopping}`, words: `stopped by ${obstaclesText(stopping)}` }
   }
   return found.length === 0
     ? { kind: 'yes', mark: '✓', words: 'moves' }
     : { kind: 'changed', mark: `≈ ${found.length}`, words: 'moves, and its guest sees a change' }
 }
 
-function tellFacts() {
+function showFacts() {
   const { left, faulty, vmm } = fleet
   const possible = fleet.moves.filter((move) => move.possible).length
   const facts = [
@@ -100,9 +102,9 @@ function listGroups(list) {
 }
 
 function listDivides(list) {
-  const texts = fleet.divides.map(({ register, pairs, hosts: count }) => {
+  const texts = fleet.divides.map(({ subject, pairs, hosts: count }) => {
     const pairsOfClasses = pairs.map(([one, other]) => `${one + 1} and ${other + 1}`)
-    return `${register}: ${pairsOfClasses.join('; ')} (${hosts(count)})`
+    return `${subject}: ${pairsOfClasses.join('; ')} (${hosts(count)})`
   })
   fillList(list, texts)
 }
@@ -112,7 +114,7 @@ function listUpgrades(section) {
   section.hidden = false
   const texts = fleet.upgrades.map(
     ({ class: index, upgrade, opens, closes }) =>
-      `${label(index)} as ${upgrade}: opens ${told(opens)}; closes ${told(closes)}`,
+      `${label(index)} as ${upgrade}: opens ${listed(opens)}; closes ${listed(closes)}`,
   )
   fillList(section.querySelector('ul'), texts)
 }
@@ -132,16 +134,15 @@ function showReasons() {
   add(add(panel, 'p'), 'strong', words, kind)
   const reasons = add(panel, 'dl')
   for (const index of move.obstacles) {
-    const { severity, register, field, source, destination, meaning, remedy, stops } = obstacles[index]
-    const what = register ? register.name : source
-    add(reasons, 'dt', `${stops ? '✗' : '≈'} ${what}${field ? `.${field}` : ''}`)
+    const { severity, subject, source, destination, meaning, remedy, stops } = obstacles[index]
+    add(reasons, 'dt', `${stops ? '✗' : '≈'} ${subject}`)
     add(reasons, 'dd', `${severity}: ${source} → ${destination}`, 'values')
     add(reasons, 'dd', meaning)
     add(reasons, 'dd', remedy, 'remedy')
   }
 }
 
-tellFacts()
+showFacts()
 drawMatrix(document.getElementById('moves'))
 listClasses(document.getElementById('classes'))
 listGroups(document.getElementById('groups'))

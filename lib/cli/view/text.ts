@@ -1,4 +1,5 @@
 /** Numbers as readers are told them, and as they tell them. */
+import { stripVTControlCharacters } from 'node:util'
 import { InvalidArgumentError } from 'commander'
 
 /** `1 host`, `2 hosts` */
@@ -13,4 +14,32 @@ export function wholeNumber(from: number, to: number): (text: string) => number 
     if (/^\d+$/.test(text) && number >= from && number <= to) return number
     throw new InvalidArgumentError(`It must be a whole number from ${from} to ${to}.`)
   }
+}
+
+/** Columns of the terminal; 80 where the output is no terminal. */
+function columns(): number {
+  return (process.stdout.isTTY && process.stdout.columns) || 80
+}
+
+/**
+ * Text in lines that fit the terminal, broken at spaces.
+ * @param indent spaces before the first line
+ * @param hanging spaces before the others
+ */
+export function wrap(text: string, indent: number, hanging = indent): string {
+  const width = columns()
+  const lines: string[] = []
+  let line = ' '.repeat(indent)
+  let isEmpty = true
+  for (const word of text.split(' ')) {
+    const length = stripVTControlCharacters(line).length + 1 + stripVTControlCharacters(word).length
+    if (!isEmpty && length > width) {
+      lines.push(line)
+      line = ' '.repeat(hanging)
+      isEmpty = true
+    }
+    line += isEmpty ? word : ` ${word}`
+    isEmpty = false
+  }
+  return [...lines, line].join('\n')
 }

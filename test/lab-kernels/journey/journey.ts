@@ -4,7 +4,7 @@
  */
 import { baseline } from '../../../lib/fleet/baseline/baseline.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
-import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/restore.js'
+import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/attempt.js'
 import { openKvm } from '../../../lib/kvm/index.js'
 import type { Lab } from '../../../lib/lab/index.js'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'

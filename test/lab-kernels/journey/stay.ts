@@ -2,12 +2,8 @@
 import { apply } from '../../../lib/fleet/baseline/apply.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
 import { capture } from '../../../lib/migration/capture.js'
-import {
-  attemptRestore,
-  type RegisterOutcome,
-  restore,
-  RestoreError,
-} from '../../../lib/migration/restore.js'
+import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/attempt.js'
+import { restore, RestoreError } from '../../../lib/migration/restore.js'
 import type { State } from '../../../lib/migration/state.js'
 import type { GuestMemory, Kvm, Vcpu, Vm } from '../../../lib/kvm/index.js'
 import {

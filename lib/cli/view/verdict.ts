@@ -1,0 +1,58 @@
+/** A verdict as text. */
+import { codeRow, type Finding, severities, type Severity } from '../../migration/finding.js'
+import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
+import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
+import { paint } from '../output.js'
+import { count, wrap } from './text.js'
+
+export function verdictText({ moves }: VerdictDocument): string {
+  return moves.map(moveText).join('\n\n')
+}
+
+function moveText(move: JudgedMove): string {
+  const { from, to, vmm, possible, registers, findings } = move
+  const stopping = findings.filter(({ stops }) => stops).length
+  const answer = possible ? paint('green', 'yes') : paint('red', 'no')
+  const why = stopping === 0 ? '' : `, stopped by ${count(stopping, 'obstacle')}`
+  const head = `${paint('bold', `${from.name} → ${to.name}`)}, ${vmm}: ${answer}${why}`
+  return [
+    wrap(`${head}; ${registers.same} of ${registers.total} registers unchanged`, 0, 2),
+    ...severities.flatMap((severity) => severityText(severity, findings, vmm)),
+  ].join('\n')
+}
+
+function severityText(severity: Severity, findings: readonly Finding[], vmm: string): string[] {
+  const groups = new Map<string, Finding[]>()
+  for (const [index, finding] of findings.entries()) {
+    if (finding.severity !== severity) continue
+    // All that the words of listed codes depend on.
+    const key =
+      finding.register !== undefined && codeRow(finding.code).isListed
+        ? JSON.stringify([finding.code, finding.stops, finding.source === null, finding.capability])
+        : String(index)
+    groups.set(key, [...(groups.get(key) ?? []), finding])
+  }
+  if (groups.size === 0) return []
+  const texts = [...groups.values()].flatMap((group) => groupText(group, vmm))
+  return ['', `  ${paint('bold', severityWords(severity))}`, ...texts]
+}
+
+/** Names shown of registers with the same words. */
+const NAMES = 6
+
+function groupText(findings: readonly Finding[], vmm: string): string[] {
+  const [first] = findings as [Finding]
+  const { source, destination, meaning, remedy } = findingWords(first, vmm)
+  const names = findings.map(findingSubject)
+  const shown = names.slice(0, NAMES).join(', ')
+  const more = names.length > NAMES ? ` and ${names.length - NAMES} more` : ''
+  const what =
+    names.length === 1
+      ? `${names[0]}: ${source} → ${destination}`
+      : `${names.length} registers: ${shown}${more}`
+  return [
+    wrap(`${what}${first.stops ? '' : ' (the move goes on)'}`, 4, 6),
+    wrap(meaning, 6),
+    wrap(`remedy: ${remedy}`, 6, 8),
+  ]
+}

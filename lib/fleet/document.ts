@@ -1,0 +1,173 @@
+/** The fleet as a document: which hosts are alike, who can move where, and why not. Classes and obstacles are named by their index, from 0. */
+import * as v from 'valibot'
+import { checkDocument, type DocumentFormat, FormatError, readDocument } from '../documents/document.js'
+import { hex64, text, uint32 } from '../documents/entries.js'
+import { findingCodes, findingSchema } from '../migration/finding.js'
+import { encodeRegister, hex } from '../registers/index.js'
+import { cpuName } from '../report/cpu.js'
+import { registerValue } from '../report/registers.js'
+import type { FleetAnalysis } from './analyse.js'
+import type { Fleet, HostClass } from './classes.js'
+
+const hostClass = v.strictObject({
+  /** The first twelve digits of the SHA-256 of what its hosts have in common. */
+  digest: text,
+  hosts: uint32,
+  /** For readers. */
+  cpu: text,
+  /** `KVM_REG_ARM_PSCI_VERSION` of a fresh VM; null where there is no such register. */
+  psciVersion: v.nullable(hex64),
+  /** What `uname -r` prints on them, the first few. */
+  releases: v.array(text),
+  /** Where the first was read: a file, or a line of one. */
+  first: text,
+  /** Of those that have a name, in the order read. */
+  names: v.array(text),
+})
+
+const move = v.strictObject({
+  from: uint32,
+  to: uint32,
+  possible: v.boolean(),
+  /** Gravest first. */
+  obstacles: v.array(uint32),
+})
+
+const apart = {
+  pairs: v.array(v.tuple([uint32, uint32])),
+  /** Hosts of all classes in these pairs. */
+  hosts: uint32,
+}
+
+const upgradedMove = v.strictObject({
+  direction: v.picklist(['to', 'from']),
+  class: uint32,
+  obstacles: v.array(uint32),
+})
+
+/** The entries of a fleet; see the file's head. */
+export const fleetSchema = v.strictObject({
+  format: v.literal('kvm-arm64/fleet'),
+  version: v.literal(1),
+  /** Reports that could be read and simulated. */
+  hosts: uint32,
+  /** Those that could not. */
+  faulty: uint32,
+  /** The rules that judged. */
+  vmm: text,
+  /** Those compared, with most hosts first. */
+  classes: v.array(hostClass),
+  /** Those that were not compared because there are too many. */
+  left: v.strictObject({ classes: uint32, hosts: uint32 }),
+  /** From every class to every other. */
+  moves: v.array(move),
+  /** What stops moves, or what a guest would notice. */
+  obstacles: v.array(findingSchema),
+  /** Classes with free movement inside. */
+  groups: v.array(v.strictObject({ classes: v.array(uint32), hosts: uint32 })),
+  /** Pairs of classes with one obstacle between them: a register, or a code where it is about no register. */
+  divides: v.array(
+    v.union([
+      v.strictObject({ register: v.strictObject({ id: hex64, name: text }), ...apart }),
+      v.strictObject({ code: v.picklist(findingCodes.map(({ code }) => code)), ...apart }),
+    ]),
+  ),
+  /** What another kernel would open and close for a class. */
+  upgrades: v.array(
+    v.strictObject({
+      class: uint32,
+      /** What the report with the other kernel is called. */
+      upgrade: text,
+      opens: v.array(upgradedMove),
+      closes: v.array(upgradedMove),
+    }),
+  ),
+})
+
+export type FleetDocument = v.InferOutput<typeof fleetSchema>
+
+/** The format `kvm-arm64/fleet`. */
+export const fleetFormat: DocumentFormat<FleetDocument> = {
+  noun: 'fleet',
+  schema: fleetSchema,
+  checkMore(document, source) {
+    const { classes, moves, obstacles, groups, divides, upgrades } = document
+    const refuse = (path: string, found: readonly number[], length: number, noun: string): void => {
+      const wrong = found.find((index) => index >= length)
+      if (wrong !== undefined) throw new FormatError(source, path, `no such ${noun}: ${wrong} of ${length}`)
+    }
+    const refuseClasses = (path: string, ...found: number[]) => refuse(path, found, classes.length, 'class')
+    const refuseObstacles = (path: string, found: readonly number[]) =>
+      refuse(`${path}.obstacles`, found, obstacles.length, 'obstacle')
+    for (const [index, { from, to, obstacles: found }] of moves.entries()) {
+      refuseClasses(`$.moves[${index}]`, from, to)
+      refuseObstacles(`$.moves[${index}]`, found)
+    }
+    for (const [index, group] of groups.entries()) refuseClasses(`$.groups[${index}]`, ...group.classes)
+    for (const [index, { pairs }] of divides.entries()) refuseClasses(`$.divides[${index}]`, ...pairs.flat())
+    for (const [index, { class: one, opens, closes }] of upgrades.entries()) {
+      refuseClasses(`$.upgrades[${index}]`, one)
+      for (const [which, changed] of Object.entries({ opens, closes })) {
+        for (const [place, { class: other, obstacles: found }] of changed.entries()) {
+          const path = `$.upgrades[${index}].${which}[${place}]`
+          refuseClasses(path, other)
+          refuseObstacles(path, found)
+        }
+      }
+    }
+  },
+}
+
+/**
+ * Reads a fleet from a file, as `kvm-arm64 fleet --json` prints it.
+ * @throws FormatError for a file that is missing, empty, truncated, of another format or version, or hostile
+ */
+export function readFleetDocument(file: string): FleetDocument {
+  return readDocument(file, fleetFormat)
+}
+
+/**
+ * Checks data to be a fleet.
+ * @throws FormatError as `readFleetDocument`
+ */
+export function checkFleetDocument(data: unknown, source: string): FleetDocument {
+  return checkDocument(data, source, fleetFormat)
+}
+
+/** The document of a fleet that was read and analysed. */
+export function fleetDocument({ hosts, faulty }: Fleet, analysis: FleetAnalysis): FleetDocument {
+  const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
+  const refused = errors.reduce((sum, { class: one }) => sum + one.hosts, 0)
+  return {
+    format: 'kvm-arm64/fleet',
+    version: 1,
+    hosts: hosts - refused,
+    faulty: faulty + refused,
+    vmm,
+    classes: classes.map(describe),
+    left,
+    moves: moves.flatMap((row, from) =>
+      row.flatMap((judged, to) => (judged === null ? [] : [{ from, to, ...judged }])),
+    ),
+    obstacles,
+    groups,
+    divides,
+    upgrades,
+  }
+}
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+
+function describe(one: HostClass): FleetDocument['classes'][number] {
+  const report = one.report()
+  const psciVersion = registerValue(report, PSCI_VERSION)
+  return {
+    digest: one.digest,
+    hosts: one.hosts,
+    cpu: cpuName(report),
+    psciVersion: psciVersion === undefined ? null : hex(psciVersion),
+    releases: [...one.releases],
+    first: one.first,
+    names: one.names,
+  }
+}

@@ -1,0 +1,293 @@
+/** Restoring a state as far as it goes, on a VM made for it. */
+import { errnoOf } from '../kvm/errors.js'
+import { errnoName, type FilteredCalls, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  featureIdIndex,
+  hex,
+  registerName,
+  registerWidth,
+  setClearPairs,
+  timerCounters,
+  withoutIstatus,
+} from '../registers/index.js'
+import { capabilities, type Capability, type MpState, type VcpuFeature } from '../uapi.js'
+import type { CapturedRegister, State, VcpuCapture } from './state.js'
+
+interface OutcomeBase {
+  /** KVM's id of the vCPU. */
+  vcpu: number
+  id: string
+  name: string
+  /** As the state has it. */
+  value: string
+}
+
+/** What became of one register of a state. */
+export type RegisterOutcome =
+  /** Accepted, and reads as it was. A counter may have gone on. */
+  | (OutcomeBase & { outcome: 'same' })
+  /** The destination has the register and refuses the value. */
+  | (OutcomeBase & { outcome: 'refused'; errno: string })
+  /** The destination has no such register. */
+  | (OutcomeBase & { outcome: 'absent'; errno: string })
+  /** Accepted, and reads differently: `reads`. */
+  | (OutcomeBase & { outcome: 'differs'; reads: string })
+
+/** A register the destination has and the state lacks, with the value it keeps. */
+export interface UnsetRegister {
+  vcpu: number
+  id: string
+  name: string
+  value: string
+}
+
+/** What a restore does beside writing registers, and what it gives KVM. */
+type Step =
+  | { step: 'create-vm'; ipaSize: number }
+  | { step: 'enable-capability'; capability: Capability }
+  | { step: 'smccc-filter'; calls: FilteredCalls }
+  | { step: 'create-vcpu'; vcpu: number }
+  | { step: 'init'; vcpu: number; features: readonly VcpuFeature[] }
+  | { step: 'finalize'; vcpu: number }
+  | { step: 'mp-state'; vcpu: number; mpState: MpState }
+  | { step: 'events'; vcpu: number; events: string }
+
+/** A step the destination refused. */
+export type StepRefusal = Step & { errno: string }
+
+/** A restore as far as it came, whatever was refused on the way. */
+export interface RestoreAttempt extends Disposable {
+  /** Absent where not even a VM could be made. */
+  readonly vm: Vm | undefined
+  readonly vcpus: readonly Vcpu[]
+  readonly refusals: readonly StepRefusal[]
+  /** For each vCPU every register of the state that was to be restored, in the state's order. */
+  readonly outcomes: readonly RegisterOutcome[]
+  readonly unset: readonly UnsetRegister[]
+}
+
+/**
+ * The restore itself: goes on after a refusal, so that everything in the way is told at once, and leaves what came of it to the caller,
+ * who closes it.
+ *
+ * The order is one that works on every kernel:
+ * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; ID registers before the firmware's (`WORKAROUND_2` may be 3 only once
+ * `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may narrow; of the PMU's pairs what clears before what
+ * sets; counters at last, because time passes. Only then is anything read back: a write may change other registers.
+ */
+export function attemptRestore(
+  kvm: Kvm,
+  state: State,
+  { carries = () => true, prepare }: { carries?: (id: bigint) => boolean; prepare?: (vm: Vm) => void } = {},
+): RestoreAttempt {
+  const refusals: StepRefusal[] = []
+  const attempt = <T>(step: Step, perform: () => T): T | undefined => {
+    try {
+      return perform()
+    } catch (error) {
+      if (!(error instanceof KvmError)) throw error
+      refusals.push({ ...step, errno: error.code })
+      return undefined
+    }
+  }
+  const ipaSize = Number(BigInt(state.vm.type))
+  const vm = attempt({ step: 'create-vm', ipaSize: ipaSize || 40 }, () => kvm.createVm({ ipaSize }))
+  if (vm === undefined) return result(undefined, [], refusals)
+  try {
+    prepare?.(vm)
+    for (const capability of state.vm.capabilities) {
+      attempt({ step: 'enable-capability', capability }, () => vm.enableCapability(capabilities[capability]))
+    }
+    for (const calls of state.vm.smcccFilter) {
+      attempt({ step: 'smccc-filter', calls }, () => vm.filterCalls(calls))
+    }
+    const begun = state.vcpus.flatMap((from) => {
+      const to = beginVcpu(vm, from, attempt)
+      return to === undefined ? [] : [to]
+    })
+    const written = begun.map((target) => new VcpuRestore(target, carries))
+    for (const [phase] of phases.entries()) {
+      // A vCPU without psci-0.2 can only write PSCI 0.1, and the version is the VM's where vCPUs may differ in that feature.
+      const speakers = written.toSorted((a, b) => Number(a.speaksPsci) - Number(b.speaksPsci))
+      for (const vcpu of speakers) vcpu.write(phase)
+    }
+    for (const { from, to } of begun) {
+      const { id, mpState, events } = from
+      attempt({ step: 'mp-state', vcpu: id, mpState }, () => {
+        to.mpState = mpState
+      })
+      attempt({ step: 'events', vcpu: id, events }, () => to.setEvents(Buffer.from(events, 'hex')))
+    }
+    return result(vm, written, refusals)
+  } catch (error) {
+    vm.close()
+    throw error
+  }
+}
+
+function result(
+  vm: Vm | undefined,
+  written: readonly VcpuRestore[],
+  refusals: StepRefusal[],
+): RestoreAttempt {
+  return {
+    vm,
+    vcpus: written.map(({ to }) => to),
+    refusals,
+    outcomes: written.flatMap((vcpu) => vcpu.outcomes()),
+    unset: written.flatMap((vcpu) => vcpu.unset()),
+    [Symbol.dispose]: () => vm?.close(),
+  }
+}
+
+interface Target {
+  from: VcpuCapture
+  to: Vcpu
+  /** Errno of the write of the vector lengths, which comes before all others. */
+  lengths: string | undefined
+}
+
+type Attempt = <T>(step: Step, perform: () => T) => T | undefined
+
+function beginVcpu(vm: Vm, from: VcpuCapture, attempt: Attempt): Target | undefined {
+  const { id, features } = from
+  const vcpu = attempt({ step: 'create-vcpu', vcpu: id }, () => vm.createVcpu(id, { init: false }))
+  if (vcpu === undefined) return undefined
+  const isInitialised = attempt({ step: 'init', vcpu: id, features }, () => (vcpu.init({ features }), true))
+  if (!isInitialised) return undefined
+  let lengths: string | undefined
+  if (features.includes('sve')) {
+    const value = from.registers.find((register) => BigInt(register.id) === SVE_VLS)?.value
+    lengths = value === undefined ? undefined : errnoOf(() => vcpu.registers.set(SVE_VLS, BigInt(value)))
+    const isFinal = attempt({ step: 'finalize', vcpu: id }, () => (vcpu.finalize(), true))
+    if (!isFinal) return undefined
+  }
+  return { from, to: vcpu, lengths }
+}
+
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+const PSTATE = encodeRegister('pstate')
+const PMCR_EL0 = encodeRegister('PMCR_EL0')
+
+/** By clearing register, the one that sets. */
+const clearing = new Map(setClearPairs.map(([set, clear]) => [clear, set]))
+
+/** What is written after what; a register is in the first that takes it. */
+const phases: readonly ((id: bigint) => boolean)[] = [
+  (id) => featureIdIndex(id) !== undefined,
+  (id) => ['firmware', 'bitmap'].includes(decodeRegister(id).space),
+  // PMCR_EL0.N decides how many counters the others have bits for.
+  (id) => id === PSTATE || id === PMCR_EL0,
+  (id) => clearing.has(id),
+  (id) => !timerCounters.has(id),
+  () => true,
+]
+
+interface PlannedWrite {
+  id: bigint
+  phase: number
+  captured: CapturedRegister
+  value: bigint
+}
+
+/** The registers of one vCPU on their way. */
+class VcpuRestore {
+  readonly to: Vcpu
+  readonly speaksPsci: boolean
+  readonly #vcpu: number
+  readonly #writes: readonly PlannedWrite[]
+  /** Errnos by id. */
+  readonly #refused = new Map<bigint, string>()
+
+  constructor({ from, to, lengths }: Target, carries: (id: bigint) => boolean) {
+    this.to = to
+    this.speaksPsci = from.features.includes('psci-0.2')
+    this.#vcpu = from.id
+    this.#writes = from.registers
+      .map((captured) => {
+        const id = BigInt(captured.id)
+        return { id, phase: phases.findIndex((takes) => takes(id)), captured, value: BigInt(captured.value) }
+      })
+      .filter(({ id }) => carries(id))
+    if (lengths !== undefined) this.#refused.set(SVE_VLS, lengths)
+  }
+
+  write(phase: number): void {
+    const { registers } = this.to
+    const writes = this.#writes.filter((write) => write.phase === phase && write.id !== SVE_VLS)
+    const words = writes.filter(({ id }) => registerWidth(id) <= 64)
+    const errnos = registers.write(
+      BigUint64Array.from(words, ({ id }) => id),
+      BigUint64Array.from(words, ({ id, value }) => (clearing.has(id) ? bitsToClear(id, value) : value)),
+    )
+    for (const [index, { id }] of words.entries()) {
+      if (errnos[index] !== 0) this.#refused.set(id, errnoName(errnos[index]!))
+    }
+    for (const { id, value } of writes.filter((write) => registerWidth(write.id) > 64)) {
+      const errno = errnoOf(() => registers.set(id, value))
+      if (errno !== undefined) this.#refused.set(id, errno)
+    }
+  }
+
+  outcomes(): RegisterOutcome[] {
+    const listed = new Set(this.to.registers.list())
+    const found = this.#read(this.#writes.map(({ id }) => id))
+    return this.#writes.map(({ id, captured: { name, value: text }, value }): RegisterOutcome => {
+      const base = { vcpu: this.#vcpu, id: hex(id), name, value: text }
+      const errno = this.#refused.get(id)
+      if (errno !== undefined) return { ...base, outcome: listed.has(id) ? 'refused' : 'absent', errno }
+      const reads = found.get(id)
+      if (reads === undefined) return { ...base, outcome: 'absent', errno: 'ENOENT' }
+      return isSame(id, value, reads)
+        ? { ...base, outcome: 'same' }
+        : { ...base, outcome: 'differs', reads: hex(reads) }
+    })
+  }
+
+  unset(): UnsetRegister[] {
+    const told = new Set(this.#writes.map(({ id }) => id))
+    const ids = [...this.to.registers.list()].filter((id) => !told.has(id))
+    return [...this.#read(ids)].map(([id, value]) => ({
+      vcpu: this.#vcpu,
+      id: hex(id),
+      name: registerName(id),
+      value: hex(value),
+    }))
+  }
+
+  /** Values by id; those that cannot be read are left out. */
+  #read(ids: readonly bigint[]): Map<bigint, bigint> {
+    const { registers } = this.to
+    const { values, errnos } = registers.read(BigUint64Array.from(ids))
+    const found = new Map<bigint, bigint>()
+    for (const [index, id] of ids.entries()) {
+      if (errnos[index] === 0) found.set(id, values[index]!)
+      else if (registerWidth(id) > 64) {
+        try {
+          found.set(id, registers.get(id))
+        } catch (error) {
+          if (!(error instanceof KvmError)) throw error
+        }
+      }
+    }
+    return found
+  }
+}
+
+/**
+ * What to write to the clearing register of a pair so that the bitmap ends as it was: where KVM clears the bits written, the others;
+ * where it stores the value, the setting register, which comes later, overwrites it.
+ */
+function bitsToClear(id: bigint, value: bigint): bigint {
+  return BigInt.asUintN(registerWidth(id), ~value)
+}
+
+/** Ticks a counter may have gone on by: more than an hour at 1 GHz. */
+const PATIENCE = 1n << 42n
+
+function isSame(id: bigint, value: bigint, reads: bigint): boolean {
+  if (timerCounters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
+  return withoutIstatus(id, value) === withoutIstatus(id, reads)
+}

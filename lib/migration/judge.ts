@@ -1,0 +1,393 @@
+/** Makes findings of what became of a restore: which field of a register is to blame, and which write would have prevented it. */
+import {
+  encodePsciVersion,
+  psciVersions,
+  type ServiceBitmap,
+  serviceBitmapOf,
+  workarounds,
+} from '../hypercalls/index.js'
+import { errnoOf } from '../kvm/errors.js'
+import { type Kvm, KvmError, type Registers } from '../kvm/index.js'
+import { probeHypercalls } from '../probe/guest-calls.js'
+import { differingFields } from '../registers/differing-fields.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  type Field,
+  hasAArch32,
+  hex,
+  implementationIds,
+  isAArch32IdRegister,
+  registerName,
+  timerCounters,
+  withField,
+} from '../registers/index.js'
+import type { VcpuFeature } from '../uapi.js'
+import type { RegisterOutcome, RestoreAttempt, StepRefusal, UnsetRegister } from './attempt.js'
+import {
+  codeRow,
+  type Pin,
+  type RegisterFinding,
+  type RegisterFindingCode,
+  type Severity,
+  type StepFinding,
+} from './finding.js'
+import { reactionTo } from './restore.js'
+import type { State } from './state.js'
+import type { Obstacle, Reaction, VmmRules } from './vmm/rules.js'
+
+type Failure = Exclude<RegisterOutcome, { outcome: 'same' }>
+
+/** A finding about one register before the VMM's rules have judged it. */
+type Cause = Pick<RegisterFinding, 'field' | 'source' | 'destination' | 'accepted' | 'pin' | 'capability'> & {
+  code: RegisterFindingCode
+}
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
+const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
+const bits64: readonly number[] = Array.from({ length: 64 }, (_, bit) => bit)
+
+const severityOfOutcome: Readonly<Record<Obstacle, Severity>> = {
+  refused: 'refused',
+  absent: 'missing-at-destination',
+  differs: 'reads-differently',
+  missing: 'silent-default',
+}
+
+export class Judge {
+  readonly #state: State
+  readonly #kvm: Kvm
+  readonly #rules: VmmRules
+  readonly #attempt: RestoreAttempt
+  #answered: readonly string[] | undefined
+
+  constructor(state: State, kvm: Kvm, rules: VmmRules, attempt: RestoreAttempt) {
+    this.#state = state
+    this.#kvm = kvm
+    this.#rules = rules
+    this.#attempt = attempt
+  }
+
+  refusal(refusal: StepRefusal): StepFinding {
+    const { errno } = refusal
+    const about = {
+      severity: 'refused' as const,
+      stops: true,
+      vcpus: 'vcpu' in refusal ? [refusal.vcpu] : [],
+    }
+    switch (refusal.step) {
+      case 'create-vm':
+        return { code: 'address-space-refused', ...about, ipaSize: refusal.ipaSize, errno }
+      case 'enable-capability':
+        return { code: 'capability-refused', ...about, capability: refusal.capability, errno }
+      case 'smccc-filter':
+        return { code: 'smccc-filter-refused', ...about, ...refusal.calls, errno }
+      case 'create-vcpu':
+        return { code: 'vcpu-refused', ...about, errno }
+      case 'init': {
+        const features = [...refusal.features]
+        return { code: 'features-refused', ...about, features, missing: this.#unsupported(features), errno }
+      }
+      case 'finalize':
+        return { code: 'finalize-refused', ...about, errno }
+      case 'mp-state':
+        return { code: 'mp-state-refused', ...about, mpState: refusal.mpState, errno }
+      default:
+        return { code: 'events-refused', ...about, events: refusal.events, errno }
+    }
+  }
+
+  outcome(found: RegisterOutcome): RegisterFinding[] {
+    if (found.outcome === 'same') return []
+    const reaction = reactionTo(found, this.#rules)
+    return this.#causes(BigInt(found.id), found).map((cause) =>
+      finding(found, found.outcome, reaction, cause),
+    )
+  }
+
+  unset(found: UnsetRegister): RegisterFinding[] {
+    const { vcpu, id: text, name, value } = found
+    const id = BigInt(text)
+    const held = this.#state.vcpus
+      .find((candidate) => candidate.id === vcpu)
+      ?.registers.find((register) => register.id === text)?.value
+    // The VMM does not carry it, and the guest sees no difference.
+    if (held === value) return []
+    const reaction = this.#rules.on('missing', id, BigInt(value))
+    const values = { source: held ?? null, destination: value }
+    if (serviceBitmapOf(id) === undefined) {
+      return [finding(found, 'missing', reaction, { code: 'register-not-restored', ...values })]
+    }
+    if (value === '0x0') {
+      return [finding(found, 'missing', reaction, { code: 'bitmap-not-restored', ...values })]
+    }
+    const register = { id: text, name }
+    const pin: Pin = { on: 'destination', before: 'first-run', register, value: '0x0' }
+    return [finding(found, 'missing', reaction, { code: 'services-appear', ...values, pin })]
+  }
+
+  #causes(id: bigint, found: Failure): Cause[] {
+    const source = BigInt(found.value)
+    const { space } = decodeRegister(id)
+    if (found.outcome === 'absent') {
+      const bitmap = serviceBitmapOf(id)
+      if (bitmap === undefined) return [{ code: absentCode(id), source: hex(source), destination: null }]
+      return absentBitmap(bitmap, source, (service) => this.#answers().includes(service))
+    }
+    const registers = this.#registersOf(found.vcpu)
+    const destination = found.outcome === 'differs' ? BigInt(found.reads) : read(registers, id)
+    const values = { source: hex(source), destination: hex(destination) }
+    const isRefused = found.outcome === 'refused'
+    const bitmap = serviceBitmapOf(id)
+    if (bitmap !== undefined) {
+      const lost = bits64.filter(
+        (bit) => (source >> BigInt(bit)) & 1n && !accepts(registers, id, 1n << BigInt(bit)),
+      )
+      if (lost.length > 0) return lost.map((bit) => refusedService(bitmap, bit))
+    } else if (id === PSCI_VERSION) {
+      const accepted = psciVersions
+        .map(encodePsciVersion)
+        .filter((version) => accepts(registers, id, version))
+      const newest = accepted.findLast((version) => version <= source)
+      return [
+        { code: 'psci-version-refused', ...values, accepted: accepted.map(hex), ...wholePin(id, newest) },
+      ]
+    } else if (id === SVE_VLS) {
+      return [{ code: 'vector-lengths-refused', ...values, ...lengthsPin(source, destination) }]
+    } else if (workarounds.some(({ register }) => register === id)) {
+      return [{ code: isRefused ? 'mitigation-weaker' : 'mitigation-stronger', ...values }]
+    } else if (implementationIds.includes(id)) {
+      const isWritable = this.#kvm.checkExtension('KVM_CAP_ARM_WRITABLE_IMP_ID_REGS') > 0
+      return [
+        {
+          code: 'cpu-identity',
+          ...values,
+          ...(isWritable && { capability: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS' as const }),
+        },
+      ]
+    } else if (!isRefused && this.#isUnknownToGuest(id)) {
+      return [{ code: 'aarch32-id-differs', ...values }]
+    } else if (space === 'demux' || id === CLIDR_EL1) {
+      return [{ code: 'caches-differ', ...values }]
+    }
+    const differing = differingFields(id, source, destination)
+    if (!isRefused) {
+      const fields = differing.map((field) => differingField(id, field, source, destination))
+      return fields.length > 0 ? fields : [{ code: 'value-differs', ...values }]
+    }
+    const blocking = differing.flatMap((field) => {
+      const taken = acceptedContents(registers, id, field, destination)
+      return taken.includes(contentOf(field, source))
+        ? []
+        : [refusedField(id, field, source, destination, taken)]
+    })
+    return blocking.length > 0 ? blocking : [{ code: 'value-refused', ...values }]
+  }
+
+  /** Services the destination's KVM answers in a fresh VM. */
+  #answers(): readonly string[] {
+    this.#answered ??= probeHypercalls(this.#kvm.fd, this.#attempt.vm!.type).services
+    return this.#answered
+  }
+
+  /** An AArch32 ID register of a guest whose ID_AA64PFR0_EL1 shows no AArch32. */
+  #isUnknownToGuest(id: bigint): boolean {
+    if (!isAArch32IdRegister(id)) return false
+    const pfr0 = this.#state.vcpus[0]?.registers.find((register) => BigInt(register.id) === ID_AA64PFR0_EL1)
+    return pfr0 !== undefined && !hasAArch32(BigInt(pfr0.value))
+  }
+
+  #registersOf(vcpu: number): Registers {
+    return this.#attempt.vcpus.find(({ id }) => id === vcpu)!.registers
+  }
+
+  /** Those of the features that the destination has no vCPU with, each tried by itself. */
+  #unsupported(features: readonly VcpuFeature[]): VcpuFeature[] {
+    return features.filter((feature) => {
+      const pair: VcpuFeature[] = feature.startsWith('ptrauth')
+        ? ['ptrauth-address', 'ptrauth-generic']
+        : [feature]
+      using vm = this.#kvm.createVm()
+      return errnoOf(() => vm.createVcpu(0, { features: pair })) !== undefined
+    })
+  }
+}
+
+function finding(
+  { vcpu, id, name }: { vcpu: number; id: string; name: string },
+  obstacle: Obstacle,
+  reaction: Reaction | undefined,
+  { code, field, source, destination, ...prevention }: Cause,
+): RegisterFinding {
+  const rule = codeRow(code).severity
+  const byOutcome = reaction === 'tolerated' ? 'notice' : severityOfOutcome[obstacle]
+  const value = timerCounters.has(BigInt(id)) ? withoutCount : same
+  return {
+    code,
+    severity: rule === 'outcome' ? byOutcome : rule,
+    stops: reaction === 'fails',
+    vcpus: [vcpu],
+    register: { id, name },
+    ...(field !== undefined && { field }),
+    source: value(source),
+    destination: value(destination),
+    ...prevention,
+  }
+}
+
+function same(value: string | null): string | null {
+  return value
+}
+
+/** A counter's finding is the same whenever one looks. */
+function withoutCount(value: string | null): string | null {
+  return value === null ? null : 'counts'
+}
+
+function absentCode(id: bigint): RegisterFindingCode {
+  if (registerName(id).startsWith('PM')) return 'pmu-register-absent'
+  const { space } = decodeRegister(id)
+  if (space === 'demux') return 'cache-register-absent'
+  return space === 'timer' ? 'timer-register-absent' : 'register-absent'
+}
+
+/** The destination lacks a bitmap of services; `answers` says which of them it answers all the same. */
+function absentBitmap(bitmap: ServiceBitmap, source: bigint, answers: (service: string) => boolean): Cause[] {
+  const causes = bitmap.services.flatMap(({ name, bit, gated }): Cause[] => {
+    const field = bitName(bitmap, bit)
+    const isAnswered = gated && answers(name)
+    if (((source >> BigInt(bit)) & 1n) === 0n) {
+      return isAnswered ? [{ code: 'service-exposed', field, source: '0x0', destination: null }] : []
+    }
+    const held = { field, source: '0x1', destination: null }
+    return isAnswered
+      ? [{ code: 'service-unregistered', ...held }]
+      : [{ code: 'service-lost', ...held, pin: hiding(bitmap, bit) }]
+  })
+  return causes.length > 0 ? causes : [{ code: 'bitmap-absent', source: hex(source), destination: null }]
+}
+
+function refusedService(bitmap: ServiceBitmap, bit: number): Cause {
+  return {
+    code: 'service-refused',
+    field: bitName(bitmap, bit),
+    source: '0x1',
+    destination: '0x0',
+    accepted: ['0x0'],
+    pin: hiding(bitmap, bit),
+  }
+}
+
+/** The kernel's name of a bit without its prefix, `STD_BIT_TRNG_V1_0`; `bit 4` where it has none. */
+function bitName({ services }: ServiceBitmap, bit: number): string {
+  const service = services.find((candidate) => candidate.bit === bit)
+  return service?.kernelName.replace('KVM_REG_ARM_', '') ?? `bit ${bit}`
+}
+
+function hiding(bitmap: ServiceBitmap, bit: number): Pin {
+  const { register: id, name } = bitmap
+  const register = { id: hex(id), name }
+  return { on: 'source', before: 'first-run', register, field: bitName(bitmap, bit), value: '0x0' }
+}
+
+function wholePin(id: bigint, value: bigint | undefined): { pin?: Pin } {
+  if (value === undefined) return {}
+  return { pin: { on: 'source', before: 'first-run', register: registerRef(id), value: hex(value) } }
+}
+
+/** The longest vectors both have: lengths can be cut above a maximum, not taken out one by one. */
+function lengthsPin(source: bigint, destination: bigint): { pin?: Pin } {
+  const bits = bits512.findLast(
+    (count) => BigInt.asUintN(count, source) === BigInt.asUintN(count, destination),
+  )!
+  const common = BigInt.asUintN(bits, source)
+  if (common === 0n) return {}
+  return { pin: { on: 'source', before: 'finalize', register: registerRef(SVE_VLS), value: hex(common) } }
+}
+
+const bits512: readonly number[] = Array.from({ length: 513 }, (_, bit) => bit)
+
+/** `taken`: the contents of the field the destination accepts. */
+function refusedField(
+  id: bigint,
+  field: Field,
+  source: bigint,
+  destination: bigint,
+  taken: readonly bigint[],
+): Cause {
+  const ordered = taken.toSorted((a, b) => Number(numberOf(field, a) - numberOf(field, b)))
+  const wanted = numberOf(field, contentOf(field, source))
+  // The nearest below what the guest has, or else the lowest.
+  const value = ordered.findLast((content) => numberOf(field, content) < wanted) ?? ordered[0]
+  return {
+    code: 'field-refused',
+    ...contents(field, source, destination),
+    accepted: ordered.map(hex),
+    ...(value !== undefined && fieldPin(id, field, value)),
+  }
+}
+
+function differingField(id: bigint, field: Field, source: bigint, destination: bigint): Cause {
+  return {
+    code: 'field-differs',
+    ...contents(field, source, destination),
+    ...fieldPin(id, field, contentOf(field, destination)),
+  }
+}
+
+function contents(
+  field: Field,
+  source: bigint,
+  destination: bigint,
+): Pick<Cause, 'field' | 'source' | 'destination'> {
+  return {
+    field: field.name,
+    source: hex(contentOf(field, source)),
+    destination: hex(contentOf(field, destination)),
+  }
+}
+
+function fieldPin(id: bigint, { name }: Field, value: bigint): { pin: Pin } {
+  return {
+    pin: { on: 'source', before: 'first-run', register: registerRef(id), field: name, value: hex(value) },
+  }
+}
+
+function registerRef(id: bigint): { id: string; name: string } {
+  return { id: hex(id), name: registerName(id) }
+}
+
+/** What a register's value holds in a field, as bits. */
+function contentOf({ lsb, width }: Field, value: bigint): bigint {
+  return BigInt.asUintN(width, value >> BigInt(lsb))
+}
+
+/** Contents of a field as numbers that can be compared. */
+function numberOf({ width, signed }: Field, content: bigint): bigint {
+  return signed ? BigInt.asIntN(width, content) : content
+}
+
+/** The contents of a field that the destination accepts, all else as it has it. Leaves the register as it was. */
+function acceptedContents(registers: Registers, id: bigint, field: Field, value: bigint): bigint[] {
+  // A wider field holds a number, not one of a few features.
+  const candidates =
+    field.width > 4 ? [] : Array.from({ length: 1 << field.width }, (_, bits) => BigInt(bits))
+  const taken = candidates.filter((bits) => accepts(registers, id, withField(field, value, bits)))
+  accepts(registers, id, value)
+  return taken
+}
+
+function accepts(registers: Registers, id: bigint, value: bigint): boolean {
+  return errnoOf(() => registers.set(id, value)) === undefined
+}
+
+function read(registers: Registers, id: bigint): bigint {
+  try {
+    return registers.get(id)
+  } catch (error) {
+    if (error instanceof KvmError) return 0n
+    throw error
+  }
+}

@@ -1,0 +1,584 @@
+/**
+ * The words for findings: the only sentences about them. Each code has a general explanation, of which `docs/findings.md` is made, and
+ * the sentences about one finding.
+ */
+import {
+  decodePsciVersion,
+  encodePsciVersion,
+  psciFunctions,
+  serviceBitmapOf,
+  workarounds,
+} from '../hypercalls/index.js'
+import { differingField, meaningOf } from '../registers/differing-fields.js'
+import { type Field, fieldValue } from '../registers/index.js'
+import type { Finding, FindingCode, Pin, RegisterFinding, Severity } from './finding.js'
+
+/** One finding in words, without full stops. */
+export interface FindingWords {
+  /** What the VM has. */
+  source: string
+  /** What the destination has or accepts. */
+  destination: string
+  /** What it means to the guest. */
+  meaning: string
+  /** What prevents it. */
+  remedy: string
+}
+
+/** The words of one code. */
+interface CodeWords<F extends Finding> {
+  /** Any finding of the code, for the documentation. */
+  readonly general: { readonly meaning: string; readonly remedy: string }
+  /** One finding of it; `vmm` is the name of the rules that judged. */
+  readonly of: (finding: F, vmm: string) => FindingWords
+}
+
+type FindingOf<Code extends FindingCode> = Code extends RegisterFinding['code']
+  ? RegisterFinding
+  : Extract<Finding, { code: Code }>
+
+/** What a code means in general and what prevents it, in whole sentences. */
+export function generalWords(code: FindingCode): { meaning: string; remedy: string } {
+  return codeWords[code].general
+}
+
+/**
+ * What a finding says, in words.
+ * @param vmm the rules that judged the move, as in `MoveVerdict.vmm`
+ */
+export function findingWords(finding: Finding, vmm: string): FindingWords {
+  const words = codeWords[finding.code] as CodeWords<Finding>
+  return words.of(finding, vmm)
+}
+
+/** What a finding is about: `ID_AA64ISAR0_EL1.RNDR`, or `the VM`. */
+export function findingSubject(finding: Finding): string {
+  if (finding.register === undefined) return finding.vcpus.length === 0 ? 'the VM' : 'the vCPUs'
+  const { register, field } = finding
+  return field === undefined ? register.name : `${register.name}.${field}`
+}
+
+/** The heading over findings of a severity. */
+export function severityWords(severity: Severity): string {
+  return severity.replaceAll('-', ' ')
+}
+
+const NO_REGISTER = 'no such register'
+const NOTHING = 'nothing needs to be done'
+const OTHER_HOST = 'choose a destination of the same CPU and kernel'
+
+const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } = {
+  'address-space-refused': {
+    general: {
+      meaning:
+        'The VM has more bits of guest physical address than the destination can address. The guest’s memory may lie beyond its reach.',
+      remedy:
+        'Create the VM with an address space that every host has; `KVM_CAP_ARM_VM_IPA_SIZE` reports the largest.',
+    },
+    of: ({ ipaSize, errno }) => ({
+      source: `${ipaSize} bits of guest physical address`,
+      destination: errno,
+      meaning: 'the guest’s memory may lie where the destination cannot address it',
+      remedy: 'create the VM with an address space every host has (KVM_CAP_ARM_VM_IPA_SIZE)',
+    }),
+  },
+  'capability-refused': {
+    general: {
+      meaning: 'The VM was created with a capability that the destination’s kernel does not have.',
+      remedy: 'Create the VM without the capability.',
+    },
+    of: ({ capability, errno }) => ({
+      source: capability,
+      destination: errno,
+      meaning: 'the VM was created with a capability the destination does not have',
+      remedy: `create the VM without ${capability}`,
+    }),
+  },
+  'smccc-filter-refused': {
+    general: {
+      meaning:
+        'Userspace handles some of the guest’s hypercalls, and the destination does not accept the SMCCC filter that routes them to it: the calls would reach KVM.',
+      remedy:
+        'Create the VM without a filter, or choose a destination with `KVM_ARM_VM_SMCCC_FILTER` (Linux 6.4 and later).',
+    },
+    of: ({ base, count, action, errno }) => ({
+      source: `${action} ${count} functions from 0x${base.toString(16)}`,
+      destination: errno,
+      meaning: 'calls that userspace handles for the guest would reach KVM',
+      remedy: 'create the VM without a filter, or choose a destination with KVM_ARM_VM_SMCCC_FILTER',
+    }),
+  },
+  'vcpu-refused': {
+    general: {
+      meaning: 'The destination refuses to create the vCPU; most often it allows fewer vCPUs or lower ids.',
+      remedy: 'Create the VM with fewer vCPUs; `KVM_CAP_MAX_VCPUS` reports how many the destination allows.',
+    },
+    of: ({ vcpus, errno }) => ({
+      source: vcpus.length === 1 ? `vCPU ${vcpus[0]}` : `vCPUs ${vcpus.join(', ')}`,
+      destination: errno,
+      meaning: 'the destination does not allow as many vCPUs',
+      remedy: 'create the VM with fewer vCPUs',
+    }),
+  },
+  'features-refused': {
+    general: {
+      meaning:
+        'The destination has no vCPU with these features (`KVM_ARM_VCPU_INIT`), or not with all of them together. The guest may use them.',
+      remedy: 'Create the VM without the features that are missing.',
+    },
+    of: ({ features, missing, errno }) => ({
+      source: features.join(', ') || 'no features',
+      destination: errno,
+      meaning:
+        missing.length === 0
+          ? 'the destination does not have these vCPU features together'
+          : `the guest may use ${missing.join(', ')}; the destination has no vCPU with it`,
+      remedy:
+        missing.length === 0
+          ? 'create the VM with only one of them'
+          : `create the VM without ${missing.join(', ')}`,
+    }),
+  },
+  'finalize-refused': {
+    general: {
+      meaning: 'The destination refuses `KVM_ARM_VCPU_FINALIZE`: it cannot settle the vector lengths of SVE.',
+      remedy: 'Create the VM without `sve`.',
+    },
+    of: ({ errno }) => ({
+      source: 'sve',
+      destination: errno,
+      meaning: 'the destination cannot settle the vector lengths',
+      remedy: 'create the VM without sve',
+    }),
+  },
+  'mp-state-refused': {
+    general: {
+      meaning: 'The destination does not know the state (`KVM_SET_MP_STATE`) in which the vCPU sleeps.',
+      remedy: 'Wake the guest before it is moved.',
+    },
+    of: ({ mpState, errno }) => ({
+      source: mpState,
+      destination: errno,
+      meaning: 'the destination does not know the state in which the vCPU sleeps',
+      remedy: 'wake the guest before it is moved',
+    }),
+  },
+  'events-refused': {
+    general: {
+      meaning:
+        'The destination refuses the vCPU’s events (`KVM_SET_VCPU_EVENTS`): an SError that is pending for the guest would be lost.',
+      remedy: 'Move the guest while no SError is pending.',
+    },
+    of: ({ events, errno }) => ({
+      source: `events ${events.replace(/(?:00)+$/, '') || '00'}`,
+      destination: errno,
+      meaning: 'an SError that is pending for the guest would be lost',
+      remedy: 'move the guest while no SError is pending',
+    }),
+  },
+  'psci-version-refused': {
+    general: {
+      meaning:
+        'The guest was given a version of PSCI that the destination does not speak, and may use the functions that version added.',
+      remedy:
+        'Write a version that both hosts accept to `KVM_REG_ARM_PSCI_VERSION` on the source, before the first run.',
+    },
+    of(finding) {
+      const { accepted = [], pin } = finding
+      const source = BigInt(finding.source!)
+      const version = psciText(source)
+      const newest = pin && BigInt(pin.value)
+      const lost = psciFunctions.filter(({ since, kvm }) => {
+        const from = encodePsciVersion(since)
+        return kvm && newest !== undefined && from > newest && from <= source
+      })
+      const uses = lost.length === 0 ? '' : ` and may use ${lost.map(({ name }) => name).join(', ')}`
+      const texts = accepted.map((value) => `${value} (${psciText(BigInt(value))})`)
+      const speaks = accepted.length === 0 ? 'none' : `${psciText(BigInt(accepted.at(-1)!))} at most`
+      return {
+        source: `${finding.source} (PSCI ${version})`,
+        destination: `accepts ${texts.join(', ') || 'no version'}`,
+        meaning: `the guest was given PSCI ${version}${uses}; the destination speaks ${speaks}`,
+        remedy:
+          pin === undefined
+            ? 'create the VM with other vCPU features'
+            : `write ${pin.register.name} = ${pin.value} (${psciText(BigInt(pin.value))}) before the first run`,
+      }
+    },
+  },
+  'vector-lengths-refused': {
+    general: {
+      meaning: 'The guest may use SVE vectors of a length that the destination does not have.',
+      remedy:
+        'Write the lengths both hosts have to `KVM_REG_ARM64_SVE_VLS` on the source, before `KVM_ARM_VCPU_FINALIZE`; where they have none in common, create the VM without `sve`.',
+    },
+    of: ({ source, destination, pin }) => ({
+      source: `${source} (up to ${longestVector(source)} bits)`,
+      destination: `${destination} (up to ${longestVector(destination)} bits)`,
+      meaning: 'the guest may use vectors of a length the destination does not have',
+      remedy:
+        pin === undefined
+          ? 'create the VM without sve'
+          : `write ${pin.register.name} = ${pin.value} before KVM_ARM_VCPU_FINALIZE`,
+    }),
+  },
+  'cpu-identity': {
+    general: {
+      meaning:
+        '`MIDR_EL1`, `REVIDR_EL1` or `AIDR_EL1` differ: the destination is another CPU. The guest chose its errata workarounds, and some software its code, by the identity it first saw.',
+      remedy:
+        'Enable `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` on the destination’s VM before its first vCPU (Linux 6.15 and later), or choose a destination of the same CPU.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the guest chose its errata workarounds, and some software its code, by the CPU it first saw',
+      remedy:
+        finding.capability === undefined
+          ? 'choose a destination of the same CPU, or one with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'
+          : `enable ${finding.capability} before the first vCPU`,
+    }),
+  },
+  'field-refused': {
+    general: {
+      meaning:
+        'The destination refuses this value of a field of an ID register. The guest may rely on what the field announces.',
+      remedy:
+        'Write a value that both hosts accept to the field on the source, before the first run. `kvm-arm64 baseline` finds values for a whole set of hosts.',
+    },
+    of(finding) {
+      const field = fieldOf(finding)
+      const source = meaningIn(field, finding.source)
+      const accepted = (finding.accepted ?? []).map((value) => numberIn(field, value))
+      return {
+        source,
+        destination: `${meaningIn(field, finding.destination)}${accepted.length > 1 ? `, accepts ${accepted.join(', ')}` : ''}`,
+        meaning: `the guest may rely on ${field.name} = ${source}; the destination cannot show that`,
+        remedy: finding.pin === undefined ? OTHER_HOST : fieldPinText(finding.pin),
+      }
+    },
+  },
+  'value-refused': {
+    general: {
+      meaning: 'The destination refuses the register’s value, and no single field is to blame.',
+      remedy: 'Choose a destination of the same CPU and kernel.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the destination does not accept this value',
+      remedy: OTHER_HOST,
+    }),
+  },
+  'mitigation-weaker': {
+    general: {
+      meaning:
+        'The guest may rely on a mitigation of a Spectre variant that the destination does not provide (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n`).',
+      remedy: 'Choose a destination with the mitigation; userspace cannot elect it.',
+    },
+    of: (finding) => ({
+      ...levels(finding),
+      meaning: 'the guest may rely on a mitigation that the destination does not provide',
+      remedy: 'choose a destination with the mitigation; userspace cannot elect it',
+    }),
+  },
+  'caches-differ': {
+    general: {
+      meaning:
+        'The cache geometry (`CLIDR_EL1`, `CCSIDR_EL1`) differs. The guest may use the old geometry for cache maintenance.',
+      remedy:
+        'Choose a destination of the same CPU, or one whose kernel lets userspace write these registers (Linux 6.3 and later).',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the cache geometry differs; the guest may use the old one for cache maintenance',
+      remedy: 'choose a destination of the same CPU, or one whose kernel lets userspace describe the caches',
+    }),
+  },
+  'register-absent': {
+    general: {
+      meaning: 'The guest may use the register, and the destination has no such register.',
+      remedy:
+        'If the guest’s ID registers do not announce the register’s feature, use a VMM that leaves the register out where the destination lacks it.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the guest may use the register; the destination has none',
+      remedy:
+        'if the guest’s ID registers do not announce its feature: a VMM that leaves the register out where the destination lacks it',
+    }),
+  },
+  'pmu-register-absent': {
+    general: {
+      meaning:
+        'The source lists the PMU’s registers for every VM, the destination only for a VM with a PMU. A guest without a PMU does not use them.',
+      remedy: 'Use a VMM that leaves the PMU’s registers out of the state of a VM without a PMU.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the source lists the PMU’s registers; the destination lists them only for a VM with a PMU',
+      remedy: 'a VMM that leaves the PMU’s registers out of the state of a VM without a PMU',
+    }),
+  },
+  'cache-register-absent': {
+    general: {
+      meaning:
+        'The destination does not describe this cache (`CCSIDR_EL1[n]`). A guest looks at it only if `CLIDR_EL1` announces the cache.',
+      remedy: 'Use a VMM that leaves the register out where `CLIDR_EL1` does not announce the cache.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the destination does not describe this cache; a guest uses it only if CLIDR_EL1 announces it',
+      remedy: 'a VMM that leaves the register out where CLIDR_EL1 does not announce the cache',
+    }),
+  },
+  'timer-register-absent': {
+    general: {
+      meaning:
+        'The destination has the timer and lists no register for it: the guest’s timer starts again from zero.',
+      remedy: 'For a guest that uses its virtual timer, use a VMM that leaves the register out.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the destination has the timer but no register for it; the guest’s timer starts again',
+      remedy: 'for a guest that uses its virtual timer: a VMM that leaves the register out',
+    }),
+  },
+  'bitmap-absent': {
+    general: {
+      meaning:
+        'The destination lacks a bitmap of hypercall services. The VM shows none of its services and the destination offers none, so the guest sees no difference.',
+      remedy: 'Use a VMM that leaves the register out while it is 0.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the VM shows no service of this bitmap, and the destination offers none',
+      remedy: `a VMM that leaves out ${shortName(finding)} while it is 0`,
+    }),
+  },
+  'service-unregistered': {
+    general: {
+      meaning:
+        'The guest may have discovered a hypercall service. The destination provides it, but has no register that says so.',
+      remedy: 'Use a VMM that leaves the register out where the destination lacks it.',
+    },
+    of: (finding) => ({
+      source: 'shown',
+      destination: NO_REGISTER,
+      meaning: `the guest may have discovered ${serviceName(finding)}; the destination provides it, but has no register for it`,
+      remedy: `a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
+    }),
+  },
+  'service-lost': {
+    general: {
+      meaning:
+        'The guest may have discovered a hypercall service that the destination does not provide. The destination lacks the service’s bitmap register as well.',
+      remedy:
+        'Clear the service’s bit on the source before the first run, and use a VMM that leaves the register out where the destination lacks it.',
+    },
+    of: (finding) => ({
+      source: 'shown',
+      destination: NO_REGISTER,
+      meaning: `the guest may have discovered ${serviceName(finding)}; the destination does not provide it`,
+      remedy: `${hidingText(finding)}; and a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
+    }),
+  },
+  'service-refused': {
+    general: {
+      meaning:
+        'The guest may have discovered a hypercall service that the destination does not provide: the destination refuses the service’s bit.',
+      remedy: 'Clear the service’s bit on the source before the first run.',
+    },
+    of: (finding) => ({
+      source: 'shown',
+      destination: 'refused',
+      meaning: `the guest may have discovered ${serviceName(finding)}; the destination does not provide it`,
+      remedy: hidingText(finding),
+    }),
+  },
+  'field-differs': {
+    general: {
+      meaning: 'The destination accepts the field’s value, and then shows the guest its own.',
+      remedy: 'Write the destination’s value to the field on the source, before the first run.',
+    },
+    of(finding) {
+      const field = fieldOf(finding)
+      return {
+        source: meaningIn(field, finding.source),
+        destination: meaningIn(field, finding.destination),
+        meaning: 'the destination accepts the value and shows the guest its own',
+        remedy: finding.pin === undefined ? OTHER_HOST : fieldPinText(finding.pin),
+      }
+    },
+  },
+  'value-differs': {
+    general: {
+      meaning: 'The destination accepts the register’s value and then reads another.',
+      remedy: 'Choose a destination of the same CPU and kernel.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the destination accepts the value and reads another',
+      remedy: OTHER_HOST,
+    }),
+  },
+  'service-exposed': {
+    general: {
+      meaning:
+        'A hypercall service was hidden from the guest. The destination always provides it and has no register to hide it.',
+      remedy: 'Choose a destination whose kernel has the register.',
+    },
+    of: (finding) => ({
+      source: 'hidden',
+      destination: NO_REGISTER,
+      meaning: `${serviceName(finding)} was hidden from the guest; the destination provides it, and has no register to hide it`,
+      remedy: 'choose a destination whose kernel has the register',
+    }),
+  },
+  'services-appear': {
+    general: {
+      meaning:
+        'The state lacks a bitmap of hypercall services, or the VMM does not carry it. On the destination the guest may discover the services the bitmap shows there by default, and loses them again on the way back.',
+      remedy: 'Write 0 to the bitmap on the destination before the first run.',
+    },
+    of(finding, vmm) {
+      const services = serviceNames(BigInt(finding.register.id), BigInt(finding.destination!))
+      return {
+        ...unsetValues(finding),
+        meaning: `${whyUnset(finding, vmm)}; the guest may now discover ${services.join(', ')}, and loses it again on the way back`,
+        remedy: `write ${finding.register.name} = ${finding.pin?.value ?? '0x0'} on the destination before the first run`,
+      }
+    },
+  },
+  'register-not-restored': {
+    general: {
+      meaning:
+        'The state lacks the register, or the VMM does not carry it: the guest sees the destination’s initial value.',
+      remedy:
+        'Choose a source whose kernel lists the register or a VMM that carries it; or write the register on the destination before the first run.',
+    },
+    of: (finding, vmm) => ({
+      ...unsetValues(finding),
+      meaning: `${whyUnset(finding, vmm)}; the guest sees the destination’s initial value`,
+      remedy:
+        finding.source === null
+          ? 'choose a source whose kernel lists the register, or write it on the destination before the first run'
+          : 'choose a VMM that carries it',
+    }),
+  },
+  'bitmap-not-restored': {
+    general: {
+      meaning:
+        'The state lacks a bitmap of hypercall services, or the VMM does not carry it. The bitmap is 0 on the destination, so the guest sees no difference.',
+      remedy: 'Nothing needs to be done.',
+    },
+    of: (finding, vmm) => ({
+      ...unsetValues(finding),
+      meaning: `${whyUnset(finding, vmm)}; it is 0 on the destination, where nothing changes for the guest`,
+      remedy: NOTHING,
+    }),
+  },
+  'mitigation-stronger': {
+    general: {
+      meaning:
+        'The destination provides a better mitigation of a Spectre variant than the guest was promised (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n`). The guest loses nothing.',
+      remedy: 'Nothing needs to be done.',
+    },
+    of: (finding) => ({
+      ...levels(finding),
+      meaning: 'the destination protects the guest better than it was promised, and the guest need not know',
+      remedy: NOTHING,
+    }),
+  },
+  'aarch32-id-differs': {
+    general: {
+      meaning:
+        'An AArch32 ID register differs, and the guest has no AArch32 at EL0: the architecture makes the register UNKNOWN there.',
+      remedy: 'Nothing needs to be done.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the guest has no AArch32 at EL0, where AArch32 ID registers are UNKNOWN',
+      remedy: NOTHING,
+    }),
+  },
+}
+
+function wholeValues({ source, destination }: RegisterFinding): { source: string; destination: string } {
+  return { source: source ?? NO_REGISTER, destination: destination ?? NO_REGISTER }
+}
+
+function unsetValues({ source, destination }: RegisterFinding): { source: string; destination: string } {
+  return { source: source ?? 'not in the state', destination: destination ?? NO_REGISTER }
+}
+
+function whyUnset({ source }: RegisterFinding, vmm: string): string {
+  return source === null ? 'the state lacks it' : `${vmm} does not carry it`
+}
+
+function fieldOf({ register, field }: RegisterFinding): Field {
+  return differingField(BigInt(register.id), field!)
+}
+
+function meaningIn(field: Field, content: string | null): string {
+  return content === null ? NO_REGISTER : meaningOf(field, BigInt(content) << BigInt(field.lsb))
+}
+
+function numberIn(field: Field, content: string): string {
+  return `${fieldValue(field, BigInt(content) << BigInt(field.lsb))}`
+}
+
+function fieldPinText({ register, field, value }: Pin): string {
+  const number = numberIn(differingField(BigInt(register.id), field!), value)
+  return `write ${register.name}.${field} = ${number} before the first run, if the source accepts that`
+}
+
+/** A version of PSCI, `1.1`; a value that is none as a number. */
+export function psciText(value: bigint): string {
+  return value <= 0xffff_ffffn ? decodePsciVersion(value) : `0x${value.toString(16)}`
+}
+
+function longestVector(lengths: string | null): number {
+  return lengths === null || lengths === '0x0' ? 0 : BigInt(lengths).toString(2).length * 128
+}
+
+function levels({ register, source, destination }: RegisterFinding): { source: string; destination: string } {
+  const row = workarounds.find((workaround) => workaround.register === BigInt(register.id))
+  const level = (value: string | null): string => {
+    if (value === null) return NO_REGISTER
+    const name = row?.levels.find((entry) => entry.value === BigInt(value))?.name
+    return name === undefined ? value : `${value} ${name}`
+  }
+  return { source: level(source), destination: level(destination) }
+}
+
+/** `STD_BMAP` */
+function shortName({ register }: RegisterFinding): string {
+  return register.name.replace('KVM_REG_ARM_', '')
+}
+
+function hidingText({ register, field }: RegisterFinding): string {
+  const service = serviceNamed(register.id, field!)
+  const bit = service?.bit ?? Number(field!.replace('bit ', ''))
+  return `clear bit ${bit} of ${register.name.replace('KVM_REG_ARM_', '')} before the first run`
+}
+
+function serviceName({ register, field }: RegisterFinding): string {
+  const service = serviceNamed(register.id, field!)
+  return service?.name ?? `service ${field!.replace('bit ', '')}`
+}
+
+function serviceNamed(register: string, field: string): { name: string; bit: number } | undefined {
+  return serviceBitmapOf(BigInt(register))?.services.find(
+    ({ kernelName }) => kernelName === `KVM_REG_ARM_${field}`,
+  )
+}
+
+function serviceNames(register: bigint, bits: bigint): string[] {
+  const services = serviceBitmapOf(register)?.services ?? []
+  return bits
+    .toString(2)
+    .split('')
+    .toReversed()
+    .flatMap((digit, bit) =>
+      digit === '1' ? [services.find((service) => service.bit === bit)?.name ?? `service ${bit}`] : [],
+    )
+}
