@@ -16,6 +16,8 @@ export interface Backend {
   readonly name: 'kernel' | 'simulator'
   /** `uname -r` and `uname -v` of the host that answers, or answered when it was recorded. For readers, never for a decision. */
   readonly host: { readonly release: string; readonly build: string }
+  /** What a simulator simulates: the name of a built-in host, or the release its report names. Absent for `kernel`. */
+  readonly simulates?: string
   /** Opens `/dev/kvm`; `-errno` as `open(2)` gives it. */
   open(): SystemFd | number
 }

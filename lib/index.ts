@@ -37,6 +37,7 @@ export { FormatError } from './documents/document.js'
 export { formatDocument } from './documents/write.js'
 export { diffReports, type Difference } from './report/diff.js'
 export { checkReport, parseReport, readReport } from './report/read.js'
+export { originText, type Origin } from './report/origin.js'
 export type {
   Accepts,
   Configuration,

@@ -1,10 +1,14 @@
 import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
+import type * as v from 'valibot'
 import { baselineSchema } from '../lib/fleet/baseline/format.js'
 import { fleetSchema } from '../lib/fleet/document.js'
 import { stateSchema } from '../lib/migration/state.js'
 import { verdictSchema } from '../lib/migration/verdict-document.js'
 import { reportSchema } from '../lib/report/report.js'
 
+type Documents = Parameters<typeof toJsonSchema>[0] & {
+  readonly entries: { readonly version: v.LiteralSchema<number, undefined> }
+}
 type Override = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0]
 type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
 
@@ -22,8 +26,12 @@ function overrideSchema({ valibotSchema, jsonSchema: converted }: Override): Con
   return valibotSchema.type === 'record' ? converted : undefined
 }
 
-function jsonSchema(noun: string, documents: Parameters<typeof toJsonSchema>[0]): string {
+function jsonSchema(noun: string, documents: Documents): string {
+  const { literal: version } = documents.entries.version
   const schema = toJsonSchema(documents, { overrideSchema })
-  const head = { $schema: 'http://json-schema.org/draft-07/schema#', title: `kvm-arm64 ${noun}, version 1` }
+  const head = {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    title: `kvm-arm64 ${noun}, version ${version}`,
+  }
   return `${JSON.stringify({ ...head, ...schema }, null, 2)}\n`
 }

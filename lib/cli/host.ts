@@ -31,7 +31,11 @@ export function simulateOption(): Option {
 export function hostOf(simulate?: string): Host {
   return simulate === undefined
     ? { backend: kernelBackend, label: `Linux ${kernelBackend.host.release}, this machine` }
-    : { backend: simulator(reportOf(simulate)), label: `${simulate}, simulated` }
+    : { backend: simulatorOf(simulate), label: `${simulate}, simulated` }
+}
+
+function simulatorOf(hostOrFile: string): Backend {
+  return simulator(builtInHosts().includes(hostOrFile) ? hostOrFile : reportOf(hostOrFile))
 }
 
 /** The word for this machine where an argument is a host. */

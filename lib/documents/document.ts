@@ -37,6 +37,8 @@ export interface DocumentFormat<T> {
   readonly schema: v.GenericSchema<unknown, T> & { readonly entries: Head }
   /** What the schema cannot say; throws FormatError. */
   readonly checkMore?: (document: T, source: string) => void
+  /** By version, what reads an earlier one: checks the data and returns the current document; throws FormatError. */
+  readonly earlier?: ReadonlyMap<unknown, (data: unknown, source: string) => T>
 }
 
 /** Larger than any document by two orders of magnitude; what is larger is something else. */
@@ -131,7 +133,7 @@ export function parseJson(json: string, source: string): unknown {
  * @throws FormatError as `readDocument`
  */
 export function checkDocument<T>(data: unknown, source: string, format: DocumentFormat<T>): T {
-  const { noun, schema, checkMore } = format
+  const { noun, schema, checkMore, earlier } = format
   const head = data as { format?: unknown; version?: unknown } | null
   if (head === null || typeof head !== 'object' || head.format !== schema.entries.format.literal) {
     const found = typeof head?.format === 'string' ? `, found ${JSON.stringify(head.format)}` : ''
@@ -142,13 +144,22 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
     )
   }
   const { literal: version } = schema.entries.version
-  if (head.version !== version) {
-    const found = typeof head.version === 'number' ? `is ${head.version}` : 'is no number'
-    throw new FormatError(source, '$.version', `${found}, and this version of kvm-arm64 reads ${version}`)
+  const readEarlier = earlier?.get(head.version)
+  if (head.version !== version && readEarlier === undefined) {
+    throw new FormatError(source, '$.version', unknownVersion(head.version, version))
   }
-  const document = checkShape(schema, data, source)
+  const document = readEarlier?.(data, source) ?? checkShape(schema, data, source)
   checkMore?.(document, source)
   return document
+}
+
+/** Why a version cannot be read by a program that reads the ones up to `newest`. */
+export function unknownVersion(found: unknown, newest: number): string {
+  if (typeof found !== 'number') return 'is not a number'
+  const reads = `this kvm-arm64 reads version ${newest}`
+  return found > newest
+    ? `is ${found}, but ${reads}: written by a newer kvm-arm64?`
+    : `is ${found}, but ${reads}`
 }
 
 /**

@@ -10,6 +10,7 @@ import { type Input, openInput, standardInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
 import { checkReport } from '../report/read.js'
 import { text } from '../documents/entries.js'
+import { type Origin, originText } from '../report/origin.js'
 import { reportSchema, type Report } from '../report/report.js'
 
 /** Hosts whose reports say the same but for when and of which build of the kernel they were made. */
@@ -24,6 +25,8 @@ export interface HostClass {
   readonly names: string[]
   /** What `uname -r` says on them, the first few. */
   readonly releases: Set<string>
+  /** Who answered when their reports were made (`originText`), and for how many of them. */
+  readonly origins: Map<string, number>
   /** Of the first. */
   report(): Report
 }
@@ -54,8 +57,11 @@ const LAID_OUT = /^\s*\{\s*$/
 /** Begins what equal hosts have in common; a quote inside a string has a backslash before it, so only a key reads like this. */
 const COMMON = Buffer.from('"capabilities":')
 
-const { format, version, probedAt, host } = reportSchema.entries
-const headSchema = v.strictObject({ format, version, probedAt, host })
+const { format, version, probedAt, host, origin } = reportSchema.entries
+const headSchema = v.variant('version', [
+  v.strictObject({ format, version, probedAt, host, origin }),
+  v.strictObject({ format, version: v.literal(1), probedAt, host }),
+])
 const named = v.strictObject({ name: text, report: v.unknown() })
 
 /**
@@ -152,12 +158,15 @@ function isBlank(bytes: Buffer): boolean {
 interface KnownText {
   bytes: Buffer
   isNamed: boolean
+  version: number
   of: HostClass
 }
 
 interface Head {
   name: string | undefined
+  version: number
   release: string
+  origin: Origin
 }
 
 class FleetReader {
@@ -177,17 +186,19 @@ class FleetReader {
     const known = key && this.#known.get(key)?.find((entry) => entry.bytes.equals(common))
     if (known) {
       const head = readHead(bytes.subarray(0, at), known.isNamed)
-      if (head !== undefined) {
-        this.#count(known.of, head.release, head.name ?? name)
+      if (head?.version === known.version) {
+        this.#count(known.of, head, head.name ?? name)
         return
       }
     }
     try {
       const { report, name: own, isNamed } = parseLine(bytes, where)
       const found = this.#classOf(report, where)
-      this.#count(found, report.host.release, own ?? name)
-      const isUsual = at >= 0 && readHead(bytes.subarray(0, at), isNamed) !== undefined
-      if (isUsual && !known) this.#remember(key!, { bytes: Buffer.from(common!), isNamed, of: found })
+      this.#count(found, { release: report.host.release, origin: report.origin }, own ?? name)
+      const head = at < 0 || known ? undefined : readHead(bytes.subarray(0, at), isNamed)
+      if (head) {
+        this.#remember(key!, { bytes: Buffer.from(common!), isNamed, version: head.version, of: found })
+      }
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
       this.refuse(error)
@@ -209,11 +220,15 @@ class FleetReader {
     }
   }
 
-  #count(found: HostClass, release: string, name: string | undefined): void {
+  #count(found: HostClass, { release, origin: by }: Pick<Head, 'release' | 'origin'>, name?: string): void {
     this.#hosts++
     found.hosts++
     if (name !== undefined) found.names.push(name)
     if (found.releases.size < MAX_RELEASES) found.releases.add(release)
+    const origins = originText({ origin: by })
+    if (found.origins.has(origins) || found.origins.size < MAX_RELEASES) {
+      found.origins.set(origins, (found.origins.get(origins) ?? 0) + 1)
+    }
   }
 
   #classOf(report: Report, where: string): HostClass {
@@ -234,6 +249,7 @@ class FleetReader {
       first: where,
       names: [],
       releases: new Set(),
+      origins: new Map(),
       // Kept as text: as objects, a thousand of them would not fit.
       report: () => JSON.parse(json.toString()) as Report,
     }
@@ -260,9 +276,13 @@ function readHead(bytes: Buffer, isNamed: boolean): Head | undefined {
   } catch {
     return undefined
   }
-  if (!isNamed) return v.is(headSchema, data) ? { name: undefined, release: data.host.release } : undefined
-  if (!v.is(named, data) || !v.is(headSchema, data.report)) return undefined
-  return { name: data.name, release: data.report.host.release }
+  const { name, report } = isNamed && v.is(named, data) ? data : { name: undefined, report: data }
+  if (!v.is(headSchema, report)) return undefined
+  const {
+    version: of,
+    host: { release },
+  } = report
+  return { name, version: of, release, origin: report.version === 1 ? { kind: 'unknown' } : report.origin }
 }
 
 function parseLine(

@@ -37,5 +37,5 @@ export function builtInReport(name: string): Report {
  * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
  */
 export function simulator(host: string | Report): Backend {
-  return simulatorBackend(typeof host === 'string' ? builtInReport(host) : host)
+  return typeof host === 'string' ? simulatorBackend(builtInReport(host), host) : simulatorBackend(host)
 }

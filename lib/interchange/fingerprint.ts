@@ -155,6 +155,7 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
       release: fingerprint.kernelVersion,
       build: `values of a fingerprint by Firecracker ${fingerprint.firecrackerVersion}, behaviour of ${like.host.release}`,
     },
+    origin: { kind: 'fingerprint', like: like.host.release },
     capabilities: Object.fromEntries(
       Object.entries(like.capabilities).map(([name, answer]) => [
         name,

@@ -1,7 +1,8 @@
-import type { SystemFd, VmFd } from '../backend.js'
+import type { Backend, SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { kvmError } from '../kvm/errors.js'
 import { featureIdAt, hex, registerName } from '../registers/index.js'
+import type { Origin } from '../report/origin.js'
 import type { Report } from '../report/report.js'
 import {
   capabilities,
@@ -35,9 +36,10 @@ export function probe(
   const supported = supportedFeatures(fd, type)
   return {
     format: 'kvm-arm64/report',
-    version: 1,
+    version: 2,
     probedAt: now.toISOString(),
     host: { release, build },
+    origin: originOf(kvm.backend),
     capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
     vcpuMmapSize: fd.getVcpuMmapSize(),
     preferredTarget: onVm(fd, type, preferredTarget),
@@ -52,6 +54,10 @@ export function probe(
     traits: probeTraits(fd, type, supported, base),
     ...(withCensus && { census: discoveries(census(kvm)) }),
   }
+}
+
+function originOf({ name, simulates, host }: Backend): Origin {
+  return name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? host.release }
 }
 
 /** Of the calls of a census those that found something, as a report holds them. */

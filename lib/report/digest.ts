@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Report } from './report.js'
 
-/** The SHA-256 of all a report says of the host, whatever the order its entries are written in. */
+/** The SHA-256 of how a host behaves as a report has it: not of when, of which build and by whom it was made, whatever the order its entries are written in. */
 export function reportDigest(report: Report): string {
-  const { probedAt: _when, host: _build, ...common } = report
+  const { probedAt: _when, host: _build, origin: _who, ...common } = report
   return createHash('sha256')
     .update(JSON.stringify(common, (_key, value: unknown) => (isRecord(value) ? sorted(value) : value)))
     .digest('hex')

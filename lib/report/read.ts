@@ -6,12 +6,14 @@ import {
   refuseDuplicateIds,
 } from '../documents/document.js'
 import { reportSchema, type Report } from './report.js'
+import { readVersion1 } from './version-1.js'
 
 /** The format `kvm-arm64/report`. */
 export const reportFormat: DocumentFormat<Report> = {
   noun: 'report',
   schema: reportSchema,
   checkMore: refuseDuplicates,
+  earlier: new Map([[1, readVersion1]]),
 }
 
 /**

@@ -19,6 +19,7 @@ import {
   type VcpuFeature,
 } from '../uapi.js'
 import { hex, hex64, host, int32, text } from '../documents/entries.js'
+import { originSchema } from './origin.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself answers, as `vm.services` names them. */
@@ -255,10 +256,12 @@ const discovery = v.strictObject({
 /** The entries of a report; see the file's head. */
 export const reportSchema = v.strictObject({
   format: v.literal('kvm-arm64/report'),
-  version: v.literal(1),
-  /** The only entry in which two probes of one host differ. */
+  version: v.literal(2),
+  /** ISO 8601. The only entry in which two probes of one host differ. */
   probedAt: v.pipe(v.string(), v.isoTimestamp()),
   host,
+  /** Who answered; digests and comparisons leave it out, as they do `probedAt` and `host`. */
+  origin: originSchema,
   /** `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
   capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
   /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */

@@ -52,7 +52,7 @@ for (let host = 0; host < hosts; host++) {
   const time = new Date(1_790_000_000_000 + host * 1000).toISOString()
   const build = `"host":{"release":"6.${host % 20}.${host % 100}-arm64","build":"#${host} SMP"}`
   end += out.write(
-    `{"name":"host-${host}","report":{"format":"kvm-arm64/report","version":1,"probedAt":"${time}",${build},`,
+    `{"name":"host-${host}","report":{"format":"kvm-arm64/report","version":2,"probedAt":"${time}",${build},"origin":{"kind":"kernel"},`,
     end,
   )
   end += kind.copy(out, end)

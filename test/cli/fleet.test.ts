@@ -61,13 +61,16 @@ describe('kvm-arm64 fleet', () => {
   it('tells every line that is no report, analyses the others, and ends with 2', () => {
     const file = join(folder, 'mixed.ndjson')
     const page = join(folder, 'mixed.html')
-    const newer = lines[1]!.replace('"version":1', '"version":3')
+    const newer = lines[1]!.replace('"version":2', '"version":3')
     writeFileSync(file, [lines[0], '{"firecracker_version":"1"}', newer, '{', lines[1]].join('\n'))
     const { status, out, error } = kvmArm64(['fleet', file, '--html', page])
     assert.equal(status, 2)
     assert.match(out, /^2 hosts in 2 classes\n/)
     assert.match(error, /mixed\.ndjson, line 2: \$\.format: is not a report/)
-    assert.match(error, /mixed\.ndjson, line 3, in "report": \$\.version: is 3, and this version/)
+    assert.match(
+      error,
+      /mixed\.ndjson, line 3, in "report": \$\.version: is 3, but this kvm-arm64 reads version 2/,
+    )
     assert.match(error, /mixed\.ndjson, line 4: is not JSON/)
     assert.match(readFileSync(page, 'utf8'), /<title>Moves between 2 hosts<\/title>/)
   })

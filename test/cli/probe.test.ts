@@ -13,21 +13,23 @@ const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-probe-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 describe('probe', () => {
-  test('prints the report of a simulated host, which is the recorded one but for its date', () => {
+  test('prints the report of a simulated host, which is the recorded one but for its date and who answered', () => {
     const { status, out, error } = kvmArm64(['probe', '--simulate', HOST, '--json'])
     assert.equal(status, 0)
     assert.equal(error, '')
     const recorded = builtInReport(HOST)
     const found = parseReport(out, 'stdout')
     assert.notEqual(found.probedAt, recorded.probedAt)
-    assert.deepEqual({ ...found, probedAt: recorded.probedAt }, recorded)
+    assert.deepEqual(found.origin, { kind: 'simulation', of: HOST })
+    assert.deepEqual({ ...found, probedAt: recorded.probedAt, origin: { kind: 'kernel' } }, recorded)
   })
 
   test('puts what a guest discovers into the report when asked', () => {
     const { status, out } = kvmArm64(['probe', '--simulate', HOST, '--census', '--json'])
     assert.equal(status, 0)
     const { census, ...report } = parseReport(out, 'stdout')
-    assert.deepEqual({ ...report, probedAt: '' }, { ...builtInReport(HOST), probedAt: '' })
+    const { probedAt, origin } = report
+    assert.deepEqual(report, { ...builtInReport(HOST), probedAt, origin })
     const found = (name: string): unknown =>
       census!.find((call) => call.conduit === 'hvc' && call.name === name && call.argument === '0x0')
     const version = { conduit: 'hvc', functionId: '0x80000000', name: 'SMCCC_VERSION', argument: '0x0' }
@@ -58,6 +60,7 @@ describe('probe', () => {
     for (const line of [
       /^linux-6\.12-neoverse-n1, simulated$/m,
       /kernel +6\.12\./,
+      /answered by +a simulation of linux-6\.12-neoverse-n1/,
       /CPU +Arm Neoverse N1 r4p1/,
       /PSCI +1\.1; accepts 0\.2 1\.0 1\.1$/m,
       /registers +\d+ with psci-0\.2 alone \(75 core, 4 firmware, 3 bitmap/,

@@ -101,7 +101,7 @@ describe('the hosts of a fleet', () => {
   it('are not recognised by a common end alone: what stands before it is checked on every line', () => {
     const good = line('linux-6.1-max')
     const bad = [
-      good.replace('"version":1', '"version":2'),
+      good.replace('"version":2', '"version":3'),
       good.replace(/"probedAt":"[^"]*"/, '"probedAt":"yesterday"'),
       good.replace('"host":{', '"host":{"name":"x",'),
       good.replace('{"format"', '{"extra":1,"format"'),
@@ -113,7 +113,7 @@ describe('the hosts of a fleet', () => {
     assert.equal(fleet.faulty, bad.length)
     assert.match(
       fleet.errors[0]!.message,
-      /line 2: \$\.version: is 2, and this version of kvm-arm64 reads 1$/,
+      /line 2: \$\.version: is 3, but this kvm-arm64 reads version 2: written by a newer kvm-arm64\?$/,
     )
     assert.match(fleet.errors[1]!.message, /line 3: \$\.probedAt: /)
     assert.match(fleet.errors[4]!.message, /line 6: is not JSON: /)

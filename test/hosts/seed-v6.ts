@@ -30,6 +30,7 @@ export function seedV6(base: Report): Report {
       release: 'seed-v6',
       build: `Linux 5.18-rc with version 6 of the hypercall services series, derived from ${base.host.release}`,
     },
+    origin: { kind: 'derivation', from: 'linux-6.1-neoverse-n1' },
     capabilities: {
       ...base.capabilities,
       ...Object.fromEntries(YOUNGER_CAPABILITIES.map((name) => [name, [0, 0]])),

@@ -4,9 +4,10 @@ import type { Report } from '../../lib/report/report.js'
 export function sampleReport(): Report {
   return {
     format: 'kvm-arm64/report',
-    version: 1,
+    version: 2,
     probedAt: '2026-01-02T03:04:05.678Z',
     host: { release: '6.12.0-sample', build: '#1 SMP' },
+    origin: { kind: 'kernel' },
     capabilities: { KVM_CAP_ARM_VM_IPA_SIZE: [44, 44], KVM_CAP_ARM_SVE: [1, 1] },
     vcpuMmapSize: 8192,
     preferredTarget: 5,

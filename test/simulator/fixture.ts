@@ -96,9 +96,10 @@ const FOUR_BITMAPS = [...THREE_BITMAPS, 'KVM_REG_ARM_VENDOR_HYP_BMAP_2']
 /** Features of each vCPU, ID registers all but fixed: as Linux 6.1. */
 export const oldHost: Report = {
   format: 'kvm-arm64/report',
-  version: 1,
+  version: 2,
   probedAt: '2026-01-01T00:00:00.000Z',
   host: { release: 'old', build: 'fixture' },
+  origin: { kind: 'kernel' },
   capabilities: commonCapabilities,
   vcpuMmapSize: 8192,
   preferredTarget: 2,

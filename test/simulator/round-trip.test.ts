@@ -3,7 +3,7 @@ import { test } from 'vitest'
 import { probe } from '../../lib/probe/probe.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { checkReport, parseReport } from '../../lib/report/read.js'
-import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
+import { builtInHosts, builtInReport, simulator } from '../../lib/hosts/index.js'
 import { simulatorBackend } from '../../lib/simulator/index.js'
 import { newHost, oldestHost, oldHost } from './fixture.js'
 import { seedV6 } from '../hosts/seed-v6.js'
@@ -13,11 +13,12 @@ test('fixtures are reports', () => {
 })
 
 for (const name of builtInHosts()) {
-  test(`probing the simulator of ${name} gives its report again`, () => {
+  test(`probing the simulator of ${name} gives its report again, and says what it simulated`, () => {
     const report = builtInReport(name)
-    using kvm = openKvm(simulatorBackend(report))
+    using kvm = openKvm(simulator(name))
     const found = probe(kvm, { now: new Date(report.probedAt) })
-    assert.deepEqual(parseReport(JSON.stringify(found), 'probe'), report)
+    const origin = { kind: 'simulation', of: name }
+    assert.deepEqual(parseReport(JSON.stringify(found), 'probe'), { ...report, origin })
   })
 }
 
@@ -27,6 +28,7 @@ for (const report of [oldestHost, oldHost, newHost, seedV6(oldHost), seedV6(newH
     const found = parseReport(JSON.stringify(probe(kvm, { now: new Date(report.probedAt) })), 'probe')
     // The fixtures tell of the capabilities that matter; all others are 0.
     const capabilities = { ...found.capabilities, ...report.capabilities }
-    assert.deepEqual(found, { ...report, capabilities })
+    const origin = { kind: 'simulation', of: report.host.release }
+    assert.deepEqual(found, { ...report, capabilities, origin })
   })
 }

@@ -1,5 +1,6 @@
 import { decodePsciVersion, workarounds } from '../../hypercalls/index.js'
 import { decodeRegister, encodeRegister } from '../../registers/index.js'
+import { originText } from '../../report/origin.js'
 import { registerValue } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
@@ -15,6 +16,7 @@ export function summary(report: Report, title: string): string {
     paint('bold', title),
     properties([
       ['kernel', `${report.host.release} (${report.host.build})`],
+      ['answered by', originText(report)],
       ['CPU', cpuName(report)],
       ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report.traits.psciVersions)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],

@@ -1,0 +1,31 @@
+/** Who answered when a report was made: a file must not pass a simulation for a machine. */
+import * as v from 'valibot'
+import { text } from '../documents/entries.js'
+
+export const originSchema = v.variant('kind', [
+  /** The KVM of a kernel. */
+  v.strictObject({ kind: v.literal('kernel') }),
+  /** A simulation of another report: the name of a built-in host, or what `uname -r` says in that report. */
+  v.strictObject({ kind: v.literal('simulation'), of: text }),
+  /** Nobody: register values are those of a fingerprint by cpu-template-helper, behaviour is that of another host, by its `uname -r`. */
+  v.strictObject({ kind: v.literal('fingerprint'), like: text }),
+  /** Nobody: worked out from the report of another host. */
+  v.strictObject({ kind: v.literal('derivation'), from: text }),
+  /** The report is of version 1, which does not say. */
+  v.strictObject({ kind: v.literal('unknown') }),
+])
+
+export type Origin = v.InferOutput<typeof originSchema>
+
+const phrases: { readonly [K in Origin['kind']]: (origin: Extract<Origin, { kind: K }>) => string } = {
+  kernel: () => 'a kernel',
+  simulation: ({ of }) => `a simulation of ${of}`,
+  fingerprint: ({ like }) => `nobody: a fingerprint with the behaviour of ${like}`,
+  derivation: ({ from }) => `nobody: derived from ${from}`,
+  unknown: () => 'not recorded (a report of version 1)',
+}
+
+/** Who answered, as a phrase: `a kernel`, `a simulation of linux-6.12-max`. */
+export function originText({ origin }: { readonly origin: Origin }): string {
+  return (phrases[origin.kind] as (of: Origin) => string)(origin)
+}

@@ -1,0 +1,31 @@
+/** The recordings as they were in version 1 of the format, and what its conversion makes of them. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'vitest'
+import { brotliDecompressSync } from 'node:zlib'
+import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { parseReport } from '../../lib/report/read.js'
+
+const recordings = brotliDecompressSync(
+  readFileSync(new URL('test/report/version-1/recordings.ndjson.br', packageRoot)),
+)
+  .toString()
+  .trimEnd()
+  .split('\n')
+  .map((line) => JSON.parse(line) as { name: string; report: unknown })
+
+test('every built-in host was recorded in version 1', () => {
+  assert.deepEqual(
+    recordings.map(({ name }) => name),
+    builtInHosts(),
+  )
+})
+
+for (const { name, report } of recordings) {
+  test(`the recording of ${name} in version 1 is read as the one in use, but for who answered`, () => {
+    const converted = parseReport(JSON.stringify(report), name)
+    assert.deepEqual(converted.origin, { kind: 'unknown' })
+    assert.deepEqual({ ...converted, origin: builtInReport(name).origin }, builtInReport(name))
+  })
+}
