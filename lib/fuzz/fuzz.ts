@@ -1,5 +1,5 @@
 import type { SystemFd } from '../backend.js'
-import type { Call, Outcome, TraceEntry } from '../trace/format.js'
+import type { Call, Outcome, TraceEntry } from '../trace/index.js'
 import { CallGenerator, type Profile } from './generate.js'
 import { Player } from '../trace/player.js'
 import { Random } from './random.js'

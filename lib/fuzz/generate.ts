@@ -34,7 +34,7 @@ import {
   SMCCC_FILTER_SIZE,
   vcpuFeatures,
 } from '../uapi.js'
-import type { Call, Outcome } from '../trace/format.js'
+import type { Call, Outcome } from '../trace/index.js'
 import type { Random } from './random.js'
 
 /** What a fuzzer's calls are mostly about. */

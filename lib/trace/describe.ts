@@ -1,6 +1,6 @@
 import { functionName } from '../hypercalls/index.js'
 import { registerName } from '../registers/index.js'
-import type { Call } from './format.js'
+import type { Call } from './operations/index.js'
 import type { TraceAnswer } from './replay.js'
 
 /** A call for a person to read: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */

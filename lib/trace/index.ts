@@ -1,6 +1,8 @@
 /** Sequences of ioctls, recorded and replayed. */
 export { describeAnswers, describeCall } from './describe.js'
-export type { Call, CallOf, Op, Outcome, TraceEntry, TraceHead } from './format.js'
+export type { TraceEntry, TraceHead } from './format.js'
+export type { Call, CallOf, Op } from './operations/index.js'
+export type { Outcome } from './outcome.js'
 export { Player } from './player.js'
 export { readTrace, type Trace } from './read.js'
 export { recordingBackend } from './record.js'

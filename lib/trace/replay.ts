@@ -1,7 +1,9 @@
 import type { SystemFd } from '../backend.js'
 import { functionIds } from '../hypercalls/index.js'
 import { TIMER_ISTATUS, timerControls, timerCounters } from '../registers/index.js'
-import type { Call, Outcome, TraceEntry } from './format.js'
+import type { TraceEntry } from './format.js'
+import type { Call } from './operations/index.js'
+import type { Outcome } from './outcome.js'
 import { Player } from './player.js'
 
 /** An outcome, or the message of what kept a backend from having one. */

@@ -1,0 +1,84 @@
+/** Ioctls of a VM. */
+import * as v from 'valibot'
+import { hex64, uint32 } from '../../documents/entries.js'
+import { hex } from '../../registers/index.js'
+import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE } from '../../uapi.js'
+import { nonZeroMasks } from '../outcome.js'
+import { bytes, filled, ret } from './entries.js'
+import { Operation } from './operation.js'
+
+export const vmOperations = {
+  /** `KVM_ENABLE_CAP` */
+  enable_cap: new Operation(
+    { vm: uint32, cap: uint32, flags: v.optional(uint32), args: v.pipe(v.array(hex64), v.maxLength(4)) },
+    ret,
+  ).by('vm', 'enableCap', {
+    toCall: ([cap, flags, args]) => ({ cap, flags, args: args.map(hex) }),
+    toArguments: ({ cap, flags, args }) => [cap, flags ?? 0, args.map(BigInt)],
+  }),
+
+  /** `KVM_CREATE_VCPU`; `vcpu` is the trace's number, `id` KVM's. */
+  create_vcpu: new Operation({ vm: uint32, vcpu: uint32, id: uint32 }, ret).by('vm', 'createVcpu', {
+    creates: 'vcpu',
+    toCall: ([id]) => ({ id }),
+    toArguments: ({ id }) => [id],
+  }),
+
+  /** `KVM_CREATE_DEVICE` */
+  create_device: new Operation({ vm: uint32, device: uint32, type: uint32, flags: uint32 }, ret).by(
+    'vm',
+    'createDevice',
+    {
+      creates: 'device',
+      toCall: ([type, flags]) => ({ type, flags }),
+      toArguments: ({ type, flags }) => [type, flags],
+    },
+  ),
+
+  /** `KVM_ARM_PREFERRED_TARGET`: the words of `struct kvm_vcpu_init`. */
+  preferred_target: new Operation(
+    { vm: uint32 },
+    { words: v.optional(v.pipe(v.array(uint32), v.length(8))) },
+  ).by('vm', 'getPreferredTarget', {
+    toCall: () => ({}),
+    toArguments: () => [new Uint32Array(8)],
+    toOutcome: filled(([words]) => ({ words: [...words.subarray(0, 8)] })),
+  }),
+
+  /** `KVM_ARM_GET_REG_WRITABLE_MASKS`: the masks other than 0, by index. */
+  writable_masks: new Operation(
+    { vm: uint32, range: v.optional(uint32) },
+    { masks: v.optional(v.record(v.pipe(v.string(), v.regex(/^[0-9]{1,3}$/)), hex64)) },
+  ).by('vm', 'getRegWritableMasks', {
+    toCall: ([range]) => ({ range }),
+    toArguments: ({ range }) => [range ?? 0, new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)],
+    toOutcome: filled(([, masks]) => ({ masks: nonZeroMasks(masks) })),
+  }),
+
+  /** `KVM_SET_USER_MEMORY_REGION` */
+  set_user_memory_region: new Operation(
+    {
+      vm: uint32,
+      slot: uint32,
+      flags: uint32,
+      address: hex64,
+      memory: v.nullable(uint32),
+      offset: bytes,
+      size: bytes,
+    },
+    ret,
+  ).by('vm', 'setUserMemoryRegion', {
+    toCall: ([slot, flags, address, memory, offset, size], numbers) => ({
+      slot,
+      flags,
+      address: hex(address),
+      memory: memory && numbers.numberOf(memory),
+      offset,
+      size,
+    }),
+    toArguments: ({ slot, flags, address, memory, offset, size }, handles) => {
+      const fd = memory === null ? null : handles.get('memory', memory)
+      return fd === undefined ? -errnos.EBADF : [slot, flags, BigInt(address), fd, offset, size]
+    },
+  }),
+}
