@@ -1,0 +1,117 @@
+/** Calls that make and set up VMs and vCPUs. */
+import { hex } from '../../registers/index.js'
+import type { Call, CallOf } from '../../trace/index.js'
+import { capabilities, KVM_ARM_VCPU_SVE } from '../../uapi.js'
+import type { Context, KnownVcpu, KnownVm } from '../model.js'
+import { bit, ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
+
+export function createVm({ random, model }: Context): Call {
+  if (model.vms.length >= MOST_VMS) return { op: 'close', vm: model.dropOldestVm().vm }
+  const type = random.oneIn(12) ? random.pick([0x20n, 0x24n, 0x28n, 0x30n, 0x7fn, 0x100n]) : 0n
+  return { op: 'create_vm', vm: model.next('vm'), type: hex(type) }
+}
+
+export function createVcpu(context: Context, vm: KnownVm, id = vcpuId(context, vm)): CallOf<'create_vcpu'> {
+  vm.ids.add(id)
+  return { op: 'create_vcpu', vm: vm.vm, vcpu: context.model.next('vcpu'), id }
+}
+
+function vcpuId({ random }: Context, vm: KnownVm): number {
+  const isFull = vm.vcpus.length >= MOST_VCPUS
+  // An id taken is refused only after the vCPU was given a redistributor, which Linux before 6.12 then leaves dangling.
+  if (vm.device !== null) return isFull ? 0xffff_ffff : freeId(vm.ids)
+  if (isFull) return 0
+  return random.oneIn(5) ? random.pick([0, 1, 15, 16, 17, 255, 511, 512, 0xffff_ffff]) : vm.vcpus.length
+}
+
+function freeId(taken: ReadonlySet<number>): number {
+  for (let id = 0; ; id++) if (!taken.has(id)) return id
+}
+
+/** Features for the vCPUs of a VM, mostly such as were not refused before. */
+export function inventFeatures({ random, model }: Context): number {
+  for (let attempt = 0; ; attempt++) {
+    let features = random.oneIn(8) ? 0 : bit('psci-0.2')
+    if (random.oneIn(4)) features |= bit('pmu-v3')
+    if (random.oneIn(4)) features |= bit('sve')
+    if (random.oneIn(5)) features |= bit('ptrauth-address') | bit('ptrauth-generic')
+    if (random.oneIn(6)) features |= bit('el1-32bit')
+    if (random.oneIn(10)) features |= bit('power-off')
+    if (attempt === 4 || !model.refusedFeatures.has(features)) return features
+  }
+}
+
+export function init(context: Context, { vcpu, vm }: KnownVcpu): Call {
+  const { random, model } = context
+  const target = random.oneIn(8) ? random.below(8) : 'preferred'
+  const features = random.oneIn(3) ? oddFeatures(context, vm) : [vm.features]
+  if ((vm.features & bit('sve')) !== 0 && random.oneIn(2)) model.plan(finalizeSve(vcpu))
+  return { op: 'vcpu_init', vcpu, target, features: features.map(hex) }
+}
+
+/** An init with half of pointer authentication, or with a feature more and one that no kernel knows. */
+export function refusedInit({ random }: Context, vcpu: number, { features }: KnownVm): Call {
+  if (random.oneIn(3)) {
+    const half = features | bit('sve') | bit(random.oneIn(2) ? 'ptrauth-address' : 'el1-32bit')
+    return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(half)] }
+  }
+  const more = random.pick(['psci-0.2', 'pmu-v3', 'sve', 'power-off'] as const)
+  const word = (features | bit(more) | (1 << (7 + random.below(random.oneIn(2) ? 4 : 25)))) >>> 0
+  return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(word)] }
+}
+
+function oddFeatures(context: Context, { features }: KnownVm): number[] {
+  const { random } = context
+  switch (random.below(4)) {
+    case 0:
+      return [(features ^ (1 << random.below(32))) >>> 0]
+    case 1:
+      return [(features ^ bit('power-off')) >>> 0]
+    case 2:
+      return [features, ...Array.from({ length: random.below(7) }, () => random.below(2))]
+    default:
+      return [inventFeatures(context)]
+  }
+}
+
+export function finalize({ random }: Context, { vcpu }: KnownVcpu): Call {
+  const feature = random.oneIn(3) ? random.below(12) : KVM_ARM_VCPU_SVE
+  return { op: 'vcpu_finalize', vcpu, feature }
+}
+
+export function finalizeSve(vcpu: number): Call {
+  return { op: 'vcpu_finalize', vcpu, feature: KVM_ARM_VCPU_SVE }
+}
+
+export function checkExtension({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const cap = random.pick(Object.values(capabilities))
+  return random.oneIn(2) ? { op: 'check_extension', cap } : { op: 'check_extension', vm, cap }
+}
+
+export function enableCapability({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const args = random.oneIn(3) ? [hex(random.pick([0n, 1n, 2n, 3n, 0x1000n, 0x20_0000n, 1n << 32n]))] : []
+  const flags = random.oneIn(10) ? 1 : 0
+  return { op: 'enable_cap', vm, cap: random.pick(ENABLED), flags, args }
+}
+
+export function writableMasks({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  return { op: 'writable_masks', vm, range: random.oneIn(4) ? 1 : 0 }
+}
+
+export function filter({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const base = (random.pick(FUNCTION_IDS) + random.below(3)) >>> 0
+  const nr = random.pick([0, 1, 1, 2, 3, 0x1_0000, 0xffff_ffff])
+  return { op: 'smccc_filter', vm, base, nr, action: random.below(random.oneIn(6) ? 256 : 3) }
+}
+
+export function memory({ random, model }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const number = model.next('memory')
+  const region = { slot: random.below(2), flags: 0, address: hex(PAGE * random.below(3)) }
+  model.plan({ op: 'set_user_memory_region', vm, ...region, memory: number, offset: 0, size: PAGE })
+  return { op: 'create_memory', memory: number, size: PAGE }
+}
+
+export function close({ model }: Context, vcpu: KnownVcpu): Call {
+  model.dropVcpu(vcpu)
+  return { op: 'close', vcpu: vcpu.vcpu }
+}

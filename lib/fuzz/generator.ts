@@ -1,0 +1,111 @@
+import type { Call, Outcome } from '../trace/index.js'
+import { attribute, createDevice } from './choices/devices.js'
+import { guestCall, run, setEvents, setMpState } from './choices/guests.js'
+import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
+import {
+  checkExtension,
+  close,
+  createVcpu,
+  createVm,
+  enableCapability,
+  filter,
+  finalize,
+  init,
+  memory,
+  writableMasks,
+} from './choices/vms.js'
+import { follow } from './consequences.js'
+import { type Context, type KnownVcpu, Model } from './model.js'
+import type { Random } from './random.js'
+
+/** What a fuzzer's calls are mostly about. */
+export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls'] as const
+
+export type Profile = (typeof profiles)[number]
+
+type Choice = (context: Context, vcpu: KnownVcpu) => Call
+
+/** Choices with how often each is made, in proportion. */
+function weighted(profile: Profile): [weight: number, choice: Choice][] {
+  const registers = profile === 'lifecycle' ? 0.25 : 1
+  const others = profile === 'registers' ? 0.1 : 1
+  const choices: [number, Choice][] = [
+    [300 * registers, get],
+    [400 * registers, set],
+    [25 * registers, getAtNull],
+    [40 * registers, setAtNull],
+    [12, run],
+    [4, list],
+    [profile === 'hypercalls' ? 800 : 50 * others, guestCall],
+    [3 * others, createVm],
+    [15 * others, (context, { vm }) => createVcpu(context, vm)],
+    [25 * others, init],
+    [8 * others, finalize],
+    [10 * others, checkExtension],
+    [8 * others, enableCapability],
+    [2 * others, writableMasks],
+    [2 * others, (_, { vm: { vm } }) => ({ op: 'preferred_target', vm })],
+    [35 * others, attribute],
+    [15 * others, filter],
+    [5 * others, createDevice],
+    [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
+    [8 * others, setMpState],
+    [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],
+    [8 * others, setEvents],
+    [3 * others, memory],
+    [1 * others, close],
+  ]
+  return choices.map(([weight, choice]) => [Math.ceil(weight), choice])
+}
+
+/**
+ * Invents calls that reach deep: it learns from every answer which registers there are and what they hold, and so mostly names what
+ * exists, with values next to those that are there. The same numbers and the same answers make the same calls.
+ */
+export class CallGenerator {
+  readonly #context: Context
+  readonly #choices: readonly [weight: number, choice: Choice][]
+  readonly #total: number
+
+  constructor(random: Random, profile: Profile) {
+    this.#context = { random, model: new Model() }
+    this.#choices = weighted(profile)
+    this.#total = this.#choices.reduce((sum, [weight]) => sum + weight, 0)
+  }
+
+  /** The next call. */
+  call(): Call {
+    const { model } = this.#context
+    for (;;) {
+      const call = model.planned() ?? this.#choose()
+      const isRun = call.op === 'run' || call.op === 'hvc' || call.op === 'smc'
+      if (!isRun || !model.vcpu(call.vcpu).vm.isOnlyConfigured) return call
+    }
+  }
+
+  #choose(): Call {
+    const { random, model } = this.#context
+    if (model.vms.length === 0) return createVm(this.#context)
+    if (model.vcpus.length === 0) return createVcpu(this.#context, random.pick(model.vms))
+    const vcpu = random.pick(model.vcpus)
+    let left = random.below(this.#total)
+    for (const [weight, choice] of this.#choices) {
+      left -= weight
+      if (left < 0) return choice(this.#context, vcpu)
+    }
+    throw new RangeError('the weights do not add up')
+  }
+
+  /** Forgets every VM: the calls to come are those after a `reset`. */
+  restart(): void {
+    const { model } = this.#context
+    model.restart()
+    model.plan(createVm(this.#context))
+  }
+
+  /** Takes note of a call's outcome. */
+  learn(call: Call, outcome: Outcome): void {
+    this.#context.model.learn(call, outcome)
+    follow(this.#context, call, outcome)
+  }
+}

@@ -1,0 +1,172 @@
+import { timerCounters, withoutIstatus } from '../registers/index.js'
+import type { Call, Outcome } from '../trace/index.js'
+import type { Random } from './random.js'
+import { FIRMWARE, isOddToWrite } from './vocabulary.js'
+
+/** A vCPU as the generator knows it. */
+export interface KnownVcpu {
+  readonly vcpu: number
+  readonly vm: KnownVm
+  /** Ids it listed. */
+  ids: readonly bigint[]
+  /** Values last seen. */
+  readonly values: Map<bigint, bigint>
+  /** Something was written by which a guest may no longer get as far as its call. */
+  isOdd: boolean
+}
+
+/** A VM as the generator knows it. */
+export interface KnownVm {
+  readonly vm: number
+  vcpus: KnownVcpu[]
+  /** Ids of every vCPU that was to be created. */
+  readonly ids: Set<number>
+  device: number | null
+  /** The first word of features that its vCPUs are mostly initialised with. */
+  readonly features: number
+  /** None of its vCPUs may run, so that everything can be written to the end. */
+  readonly isOnlyConfigured: boolean
+  /** One of its vCPUs has run, or tried to. */
+  hasRun: boolean
+  /** A run was refused. */
+  hasFailed: boolean
+}
+
+/** What a choice is made with. */
+export interface Context {
+  readonly random: Random
+  readonly model: Model
+}
+
+/** What the generator remembers of calls and answers, and the calls that it has decided on. */
+export class Model {
+  vms: KnownVm[] = []
+  vcpus: KnownVcpu[] = []
+  /** Features that an init was refused for. */
+  readonly refusedFeatures = new Set<number>()
+  /** Values last seen on any VM. */
+  readonly seen = new Map<bigint, bigint>()
+  #planned: Call[] = []
+  #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+
+  /** The number for the next handle of a kind. */
+  next(kind: 'vm' | 'vcpu' | 'device' | 'memory'): number {
+    return this.#counts[kind]++
+  }
+
+  vm(number: number): KnownVm {
+    return this.vms.find(({ vm }) => vm === number)!
+  }
+
+  vcpu(number: number): KnownVcpu {
+    return this.vcpus.find(({ vcpu }) => vcpu === number)!
+  }
+
+  addVm(vm: number, how: Pick<KnownVm, 'features' | 'isOnlyConfigured'>): KnownVm {
+    const added = {
+      vm,
+      vcpus: [],
+      ids: new Set<number>(),
+      device: null,
+      hasRun: false,
+      hasFailed: false,
+      ...how,
+    }
+    this.vms.push(added)
+    return added
+  }
+
+  addVcpu(vcpu: number, vm: KnownVm): KnownVcpu {
+    const values = new Map<bigint, bigint>()
+    const added = { vcpu, vm, ids: vm.vcpus[0]?.ids ?? FIRMWARE, values, isOdd: false }
+    vm.vcpus.push(added)
+    this.vcpus.push(added)
+    return added
+  }
+
+  /** Forgets the VM that it has known longest. */
+  dropOldestVm(): KnownVm {
+    const vm = this.vms.shift()!
+    this.vcpus = this.vcpus.filter((vcpu) => vcpu.vm !== vm)
+    return vm
+  }
+
+  dropVcpu(vcpu: KnownVcpu): void {
+    this.vcpus = this.vcpus.filter((other) => other !== vcpu)
+    vcpu.vm.vcpus = vcpu.vm.vcpus.filter((other) => other !== vcpu)
+  }
+
+  /** Adds calls to those decided on. */
+  plan(...calls: readonly Call[]): void {
+    this.#planned.push(...calls)
+  }
+
+  /** Puts a call before those decided on. */
+  planFirst(call: Call): void {
+    this.#planned.unshift(call)
+  }
+
+  /** The next of the calls decided on. */
+  planned(): Call | undefined {
+    return this.#planned.shift()
+  }
+
+  /** Forgets every VM and plan, but not what was learnt of registers and features. */
+  restart(): void {
+    this.vms = []
+    this.vcpus = []
+    this.#counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+    this.#planned = []
+  }
+
+  /** Takes note of a call's outcome, but for VMs and vCPUs that it makes. */
+  learn(call: Call, outcome: Outcome): void {
+    switch (call.op) {
+      case 'vcpu_init':
+        if (outcome.ret === 0) this.vcpu(call.vcpu).isOdd = false
+        else this.#learnRefusal(Number(call.features[0] ?? 0))
+        break
+      case 'get_reg_list':
+        if (outcome.regs) this.vcpu(call.vcpu).ids = outcome.regs.map(BigInt)
+        break
+      case 'get_one_reg':
+        if (typeof outcome.value === 'string') {
+          this.#learnValue(this.vcpu(call.vcpu), BigInt(call.id), BigInt(outcome.value))
+        }
+        break
+      case 'set_one_reg':
+        if (isOddToWrite(BigInt(call.id))) this.vcpu(call.vcpu).isOdd = true
+        break
+      case 'set_vcpu_events':
+        this.vcpu(call.vcpu).isOdd = true
+        break
+      case 'run':
+      case 'hvc':
+      case 'smc':
+        this.#learnRun(this.vcpu(call.vcpu).vm, outcome)
+        break
+      case 'create_device':
+        if (outcome.ret === 0 && call.flags === 0) this.vm(call.vm).device = call.device
+        break
+    }
+  }
+
+  /** No guest can make its call on a vCPU whose init failed. */
+  #learnRefusal(features: number): void {
+    this.refusedFeatures.add(features)
+    this.#planned = this.#planned.filter(({ op }) => op !== 'hvc' && op !== 'smc')
+  }
+
+  /** Without what depends on time, which would make other calls of the same seed. */
+  #learnValue({ values }: KnownVcpu, id: bigint, value: bigint): void {
+    if (timerCounters.has(id)) return
+    const timeless = withoutIstatus(id, value)
+    values.set(id, timeless)
+    this.seen.set(id, timeless)
+  }
+
+  #learnRun(vm: KnownVm, { errno }: Outcome): void {
+    vm.hasRun = true
+    if (errno !== undefined && errno !== 'EINTR') vm.hasFailed = true
+  }
+}

@@ -1,0 +1,21 @@
+import type { Call } from '../trace/index.js'
+import { type FuzzFinding, kindOf, type Pair } from './compare.js'
+
+/** Leaves out calls, ever fewer at once, as long as a difference of the same kind remains (Zeller's ddmin). */
+export function shrink(pair: Pair, found: FuzzFinding, kind: string): FuzzFinding {
+  const again = (calls: readonly Call[]): FuzzFinding | null => {
+    const finding = pair.play(calls)
+    return finding !== null && kindOf(finding) === kind ? finding : null
+  }
+  const callsOf = ({ trace }: FuzzFinding): Call[] => trace.map(({ call }) => call)
+  // A difference that does not show again depends on time, and is left as it was found.
+  const repeated = again(callsOf(found))
+  if (repeated === null) return found
+  let best: FuzzFinding = repeated
+  for (let size = best.trace.length >> 1; size >= 1; size >>= 1) {
+    for (let start: number = best.trace.length - 1 - size; start >= 0; start -= size) {
+      best = again(callsOf(best).toSpliced(start, size)) ?? best
+    }
+  }
+  return best
+}
