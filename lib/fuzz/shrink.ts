@@ -7,7 +7,6 @@ export function shrink(pair: Pair, found: FuzzFinding, kind: string): FuzzFindin
     const finding = pair.play(calls)
     return finding !== null && kindOf(finding) === kind ? finding : null
   }
-  const callsOf = ({ trace }: FuzzFinding): Call[] => trace.map(({ call }) => call)
   // A difference that does not show again depends on time, and is left as it was found.
   const repeated = again(callsOf(found))
   if (repeated === null) return found
@@ -18,4 +17,8 @@ export function shrink(pair: Pair, found: FuzzFinding, kind: string): FuzzFindin
     }
   }
   return best
+}
+
+function callsOf({ trace }: FuzzFinding): Call[] {
+  return trace.map(({ call }) => call)
 }

@@ -33,11 +33,8 @@ export const FIRMWARE: readonly bigint[] = [0, 1, 2, 3].flatMap((index) => [
   arm64Id(sizes.U64, coprocessors.FW_FEAT_BMAP, index),
 ])
 export const FIRMWARE_VALUES: readonly bigint[] = [
-  ...[0n, 1n, 2n, 3n, 4n],
-  ...[0x10n, 0x11n, 0x12n],
-  ...[0x10000n, 0x10001n, 0x10002n, 0x10003n, 0x10004n],
-  1n << 32n,
-]
+  0, 1, 2, 3, 4, 0x10, 0x11, 0x12, 0x10000, 0x10001, 0x10002, 0x10003, 0x10004, 0x1_0000_0000,
+].map(BigInt)
 /** Spaces whose registers must be read at 64 bits at most: old kernels overran their stack. */
 export const FIRMWARE_SPACES: ReadonlySet<number> = new Set([coprocessors.FW, coprocessors.FW_FEAT_BMAP])
 export const SPACES: readonly number[] = [0x0, 0xf, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0xfff]
@@ -62,10 +59,22 @@ export const CALLED: readonly number[] = [
     ...hypercallFunctions.flatMap(({ id }) =>
       [id, id - 1, id + 1, id ^ 0x4000_0000].map((each) => each >>> 0),
     ),
-    ...[0, 1, 0x0400_0003, 0x7fff_ffff],
-    ...[0x8001_0000, 0x8100_0000, 0x8200_0000, 0x8300_0000],
-    ...[0x8400_001f, 0x8400_0020, 0x8401_0000, 0x8402_0003, 0xc400_001f],
-    ...[0xb200_0000, 0xbf00_ff01, 0xffff_ffff],
+    0,
+    1,
+    0x0400_0003,
+    0x7fff_ffff,
+    0x8001_0000,
+    0x8100_0000,
+    0x8200_0000,
+    0x8300_0000,
+    0x8400_001f,
+    0x8400_0020,
+    0x8401_0000,
+    0x8402_0003,
+    0xc400_001f,
+    0xb200_0000,
+    0xbf00_ff01,
+    0xffff_ffff,
   ]),
 ]
 export const PSCI: readonly number[] = CALLED.filter((id) => [0x84, 0xc4, 0x95].includes(id >>> 24))
@@ -82,15 +91,13 @@ export const AFFINITY_INFO: readonly number[] = ['PSCI_AFFINITY_INFO', 'PSCI_AFF
   functionIdOf,
 )
 export const AFFINITIES: readonly bigint[] = [
-  ...[0n, 1n, 1n, 2n, 3n, 0x100n],
-  ...[1n << 24n, 1n << 31n, 1n << 32n, 1n << 40n],
-]
+  0, 1, 1, 2, 3, 0x100, 0x100_0000, 0x8000_0000, 0x1_0000_0000, 0x100_0000_0000,
+].map(BigInt)
 export const LEVELS: readonly bigint[] = [0n, 0n, 1n, 2n, 3n, 4n, 1n << 32n]
-/** Of bits that a guest asks TRNG for. */
+/** How many bits a guest wants of TRNG. */
 export const COUNTS: readonly bigint[] = [
-  ...[0n, 1n, 31n, 32n, 33n, 64n, 96n, 97n, 192n, 193n],
-  ...[0xffff_ffffn, 0x1_0000_0020n],
-]
+  0, 1, 31, 32, 33, 64, 96, 97, 192, 193, 0xffff_ffff, 0x1_0000_0020,
+].map(BigInt)
 export const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n, U64]
 
 /** Capabilities that can be enabled with no effect on anything but KVM's answers. */

@@ -5,7 +5,7 @@ import { errnos } from '../uapi.js'
 import type { TraceEntry } from './format.js'
 import type { Kind, Kinds, NumberedKind } from './handles.js'
 import { type Call, type Op, operations } from './operations/index.js'
-import type { Begin, MethodOf, Numbers, Watched } from './operations/operation.js'
+import type { MethodOf, Numbers, Watched } from './operations/operation.js'
 import { guestCallOutcome } from './operations/run.js'
 import type { Outcome } from './outcome.js'
 

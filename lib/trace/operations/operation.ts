@@ -181,7 +181,7 @@ function find<K extends Kind>(handles: Handles, kinds: readonly K[], call: objec
   for (const kind of kinds) {
     if (kind === 'system') return handles.system as Kinds[K]
     const number = (call as Partial<Record<Kind, number>>)[kind]
-    if (number !== undefined) return handles.get(kind as NumberedKind, number) as Kinds[K] | undefined
+    if (number !== undefined) return handles.get(kind, number) as Kinds[K] | undefined
   }
   return undefined
 }

@@ -1,7 +1,7 @@
 /** Ioctls of a vCPU but for `KVM_RUN`. */
 import * as v from 'valibot'
 import { FormatError } from '../../documents/document.js'
-import { hex as hexDigits, hex64, int32, uint32 } from '../../documents/entries.js'
+import { hex as hexDigits, hex64, uint32 } from '../../documents/entries.js'
 import { hex, registerWidth } from '../../registers/index.js'
 import { errnos, KVM_VCPU_EVENTS_SIZE } from '../../uapi.js'
 import { number, type Outcome, plain, refused, toHex } from '../outcome.js'
