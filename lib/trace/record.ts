@@ -1,12 +1,8 @@
 import type { Backend, GuestMemoryFd, VcpuFd } from '../backend.js'
-import { type Conduit, GUEST_CALL, type GuestCallOutcome, WATCHED } from '../kvm/guest-call.js'
-import { hex } from '../registers/index.js'
-import { errnos } from '../uapi.js'
 import type { TraceEntry } from './format.js'
 import type { Kind, Kinds, NumberedKind } from './handles.js'
 import { type Call, type Op, operations } from './operations/index.js'
 import type { MethodOf, Numbers, Watched } from './operations/operation.js'
-import { guestCallOutcome } from './operations/run.js'
 import type { Outcome } from './outcome.js'
 
 type Sink = (entry: TraceEntry) => void
@@ -99,7 +95,7 @@ for (const [op, { recordings }] of Object.entries(operations)) {
 /** The handle that the caller gets in place of `fd`; `owner` names it in a call. */
 function watch<K extends Kind>(kind: K, fd: Kinds[K], owner: object, recorder: Recorder): Kinds[K] {
   const watched: Watched<Kinds[K]> = { fd, numbers: recorder, isClosed: false }
-  const handle: Record<PropertyKey, unknown> = { [WATCHED]: fd }
+  const handle: Record<PropertyKey, unknown> = { observed: fd }
   for (const [on, rows] of rowsOf) {
     const [onKind, method] = on.split('.') as [RecordedKind, string]
     if (onKind !== kind) continue
@@ -112,18 +108,6 @@ function watch<K extends Kind>(kind: K, fd: Kinds[K], owner: object, recorder: R
     const [onKind, method] = on.split('.') as [RecordedKind, keyof Kinds[K]]
     if (onKind === kind) handle[method] = (fd[method] as () => unknown).bind(fd)
   }
-  if (kind === 'vcpu') watchGuest(handle, fd as VcpuFd, owner, recorder)
+  if (kind === 'vcpu') Object.defineProperty(handle, 'runPage', { get: () => (fd as VcpuFd).runPage })
   return handle as unknown as Kinds[K]
-}
-
-function watchGuest(handle: object, fd: VcpuFd, owner: object, recorder: Recorder): void {
-  Object.defineProperty(handle, 'runPage', { get: () => fd.runPage })
-  Object.assign(handle, {
-    [GUEST_CALL](conduit: Conduit, args: readonly bigint[], make: (vcpu: VcpuFd) => GuestCallOutcome) {
-      const found = make(fd)
-      const call = { op: conduit, ...owner, args: args.map(hex) } as Call
-      recorder.begin(call)(found === -errnos.EBADF ? null : guestCallOutcome(fd, found))
-      return found
-    },
-  })
 }

@@ -12,16 +12,18 @@ export type Arguments<Entries extends v.ObjectEntries> = v.InferOutput<
 
 /** The methods of a kind of handle. */
 export type MethodOf<K extends Kind> = string &
-  { [M in keyof Kinds[K]]: Kinds[K][M] extends (...args: never[]) => unknown ? M : never }[keyof Kinds[K]]
+  {
+    [M in keyof Kinds[K]]-?: Kinds[K][M] extends ((...args: never[]) => unknown) | undefined ? M : never
+  }[keyof Kinds[K]]
 
 /** The empty tuple makes the compiler read a list that stands for arguments as a tuple. */
 type ArgumentsOf<K extends Kind, M extends MethodOf<K>> = K extends Kind
-  ? Kinds[K][M & keyof Kinds[K]] extends (...args: infer A extends unknown[] | []) => unknown
+  ? NonNullable<Kinds[K][M & keyof Kinds[K]]> extends (...args: infer A extends unknown[] | []) => unknown
     ? A
     : never
   : never
 type AnswerOf<K extends Kind, M extends MethodOf<K>> = K extends Kind
-  ? Kinds[K][M & keyof Kinds[K]] extends (...args: never[]) => infer R
+  ? NonNullable<Kinds[K][M & keyof Kinds[K]]> extends (...args: never[]) => infer R
     ? R
     : never
   : never

@@ -1,8 +1,8 @@
 /** What makes a vCPU run, and what ends handles. */
 import * as v from 'valibot'
 import { hex64, uint32 } from '../../documents/entries.js'
-import { callFromGuest, type Conduit, type GuestCallOutcome } from '../../kvm/guest-call.js'
-import type { VcpuFd } from '../../backend.js'
+import type { Conduit, GuestCallOutcome, VcpuFd } from '../../backend.js'
+import { callFromGuest } from '../../kvm/guest-call.js'
 import { hex } from '../../registers/index.js'
 import { errnos, kvmRun, mpStates } from '../../uapi.js'
 import type { NumberedKind } from '../handles.js'
@@ -80,13 +80,23 @@ function guestCall(conduit: Conduit) {
   return new Operation(callArguments, {
     x: v.optional(v.pipe(v.array(hex64), v.length(4))),
     exit: v.optional(uint32),
-  }).performed((handles, { vcpu, args }) => {
-    const fd = handles.get('vcpu', vcpu)
-    if (fd === undefined) return closed
-    const errno = handles.mapStub(vcpu)
-    if (errno < 0) return refused(errno)
-    return guestCallOutcome(fd, callFromGuest(fd, conduit, args.map(BigInt), runGuestCall))
   })
+    .performed((handles, { vcpu, args }) => {
+      const fd = handles.get('vcpu', vcpu)
+      if (fd === undefined) return closed
+      const errno = handles.mapStub(vcpu)
+      if (errno < 0) return refused(errno)
+      return guestCallOutcome(fd, callFromGuest(fd, { conduit, args: args.map(BigInt) }, runGuestCall))
+    })
+    .recorded(
+      'vcpu',
+      'noteGuestCall',
+      ({ fd }, [{ args }, outcome], begin) => {
+        if (outcome === -errnos.EBADF) return
+        begin({ args: args.map(hex) })(guestCallOutcome(fd, outcome))
+      },
+      ([call]) => call.conduit === conduit,
+    )
 }
 
 /**
@@ -103,7 +113,7 @@ function runGuestCall(vcpu: VcpuFd): number {
   }
 }
 
-export function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
+function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
   if (typeof found === 'number') return refused(found)
   return found.returned ? { x: found.x.map(hex) } : runOutcome(vcpu, found.outcome)
 }

@@ -68,7 +68,7 @@ export const vmOperations = {
     },
     ret,
   ).by('vm', 'setUserMemoryRegion', {
-    toCall: ([slot, flags, address, memory, offset, size], numbers) => ({
+    toCall: ([{ slot, flags, address, memory, offset, size }], numbers) => ({
       slot,
       flags,
       address: hex(address),
@@ -76,9 +76,10 @@ export const vmOperations = {
       offset,
       size,
     }),
-    toArguments: ({ slot, flags, address, memory, offset, size }, handles) => {
-      const fd = memory === null ? null : handles.get('memory', memory)
-      return fd === undefined ? -errnos.EBADF : [slot, flags, BigInt(address), fd, offset, size]
+    toArguments: ({ slot, flags, address, memory: number, offset, size }, handles) => {
+      const memory = number === null ? null : handles.get('memory', number)
+      if (memory === undefined) return -errnos.EBADF
+      return [{ slot, flags, address: BigInt(address), memory, offset, size }]
     },
   }),
 }
