@@ -2,8 +2,14 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { captureHost, type CaptureHostOptions } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
-import { type PsciVersion, psciVersions, type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
-import { type Election, KvmError, openKvm } from '../kvm/index.js'
+import {
+  encodePsciVersion,
+  type PsciVersion,
+  psciVersions,
+  type ServiceGroup,
+  serviceBitmaps,
+} from '../hypercalls/index.js'
+import { type Election, type Kvm, KvmError, openKvm } from '../kvm/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import type { Host } from './host.js'
@@ -44,11 +50,37 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
   try {
     return captureHost(kvm, options)
   } catch (error) {
-    const isNegative =
-      error instanceof RangeError || (error instanceof KvmError && ['EINVAL', 'ENOENT'].includes(error.code))
-    if (!isNegative) throw error
-    throw new CommandError(`${label}: ${error.message}`, exitStatus.negative)
+    throw refusalOf(error, kvm, label, psci)
   }
+}
+
+/**
+ * The negative answer where a host cannot make a VM with these options; another error stays what it is.
+ * @param psci the version that was asked for
+ */
+export function refusalOf(error: unknown, kvm: Kvm, label: string, psci: PsciVersion | undefined): unknown {
+  const isRefusal =
+    error instanceof RangeError || (error instanceof KvmError && ['EINVAL', 'ENOENT'].includes(error.code))
+  if (!isRefusal) return error
+  const isVersion = error instanceof KvmError && error.register?.name === 'KVM_REG_ARM_PSCI_VERSION'
+  const problem = isVersion
+    ? `--psci ${psci} is not accepted; accepted: ${acceptedPsciVersions(kvm).join(', ')}`
+    : error.message
+  return new CommandError(`${label}: ${problem}`, exitStatus.negative)
+}
+
+function acceptedPsciVersions(kvm: Kvm): PsciVersion[] {
+  using vm = kvm.createVm()
+  const { registers } = vm.createVcpu(0, { features: ['psci-0.2'] })
+  return psciVersions.filter((version) => {
+    try {
+      registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(version))
+      return true
+    } catch (error) {
+      if (error instanceof KvmError && error.code === 'EINVAL') return false
+      throw error
+    }
+  })
 }
 
 /** Parses `--features`: names separated by commas, and psci-0.2, without which a vCPU speaks PSCI 0.1 and no VMM makes one. */

@@ -1,6 +1,7 @@
 /** Reading files of the formats this package publishes: bounded, checked against their schema, refused with the entry at fault. */
 import { isUtf8 } from 'node:buffer'
 import * as v from 'valibot'
+import { JsonError, jsonPath, parseStrictJson } from './json.js'
 import { openInput } from './input.js'
 import { printable } from './printable.js'
 
@@ -116,15 +117,15 @@ export function parseDocumentJson(json: string, source: string, noun: string): u
 }
 
 /**
- * `JSON.parse` of text of a known length; `source` is what its errors call it.
- * @throws FormatError for what is empty or no JSON
+ * Parses JSON of a known length; `source` is what its errors call it.
+ * @throws FormatError for text that is empty, is not JSON, or has a key twice in one object
  */
 export function parseJson(json: string, source: string): unknown {
   try {
-    return JSON.parse(json) as unknown
+    return parseStrictJson(json)
   } catch (error) {
-    const problem = json.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`
-    throw new FormatError(source, '$', problem)
+    if (!(error instanceof JsonError)) throw error
+    throw new FormatError(source, error.path, error.message)
   }
 }
 
@@ -175,7 +176,11 @@ export function checkShape<T>(
   const result = v.safeParse(schema, data, { abortEarly: true })
   if (result.success) return result.output
   const issue = result.issues[0]
-  throw new FormatError(source, path + jsonPath(issue.path ?? []), issue.message)
+  throw new FormatError(
+    source,
+    path + jsonPath((issue.path ?? []).map(({ key }) => key as string | number)),
+    issue.message,
+  )
 }
 
 /**
@@ -196,17 +201,4 @@ export function refuseDuplicateIds(
     }
     seen.set(id, index)
   }
-}
-
-/** The path of an issue of valibot below the root, `.registers[3].value`. */
-function jsonPath(path: readonly { key?: unknown }[]): string {
-  return path.reduce(
-    (text, { key }) =>
-      typeof key === 'number'
-        ? `${text}[${key}]`
-        : /^[A-Za-z_$][\w$]*$/.test(String(key))
-          ? `${text}.${String(key)}`
-          : `${text}[${JSON.stringify(key)}]`,
-    '',
-  )
 }

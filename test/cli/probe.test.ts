@@ -81,11 +81,26 @@ describe('probe', () => {
   })
 
   test('probes a simulated host where there is no arm64 KVM, and says so on stderr', () => {
-    const { status, out, error } = kvmArm64(['probe', '--json'], { node: onX64 })
+    const { status, out, error } = kvmArm64(['probe'], { node: onX64 })
+    assert.equal(status, 0)
+    assert.match(out, new RegExp(`^${HOST}, simulated$`, 'm'))
+    assert.match(error, /^kvm-arm64: no arm64 KVM here \(this machine is x64\): probing the simulated host/)
+    assert.match(error, /--backend kernel fails instead/)
+  })
+
+  test('makes no report of a simulated host that nobody asked for', () => {
+    const file = join(folder, 'lie.json')
+    for (const flags of [['--json'], ['-o', file], ['-o', '-'], ['-o', file, '--json']]) {
+      const { status, out, error } = kvmArm64(['probe', ...flags], { node: onX64 })
+      assert.equal(status, 3, flags.join(' '))
+      assert.equal(out, '')
+      assert.match(error, /^kvm-arm64: no arm64 KVM here \(this machine is x64\), so there is no report/)
+      assert.match(error, /--simulate linux-6\.12-neoverse-n1.*kvm-arm64 lab run -- kvm-arm64 probe --json/)
+      assert.ok(!existsSync(file))
+    }
+    const { status, out } = kvmArm64(['probe', '--simulate', HOST, '--json'], { node: onX64 })
     assert.equal(status, 0)
     assert.equal(parseReport(out, 'stdout').host.release, builtInReport(HOST).host.release)
-    assert.match(error, /^kvm-arm64: no arm64 KVM here \(this machine is x64\): probing the simulated host/)
-    assert.match(error, /--backend kernel forbids that/)
   })
 
   test('says nothing of it where the simulator was asked for', () => {

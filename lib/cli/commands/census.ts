@@ -2,14 +2,13 @@ import { Command, Option } from 'commander'
 import { census, type CensusCall } from '../../probe/census.js'
 import { discoveries } from '../../probe/probe.js'
 import { type PsciVersion, psciVersions } from '../../hypercalls/index.js'
-import { type Election, KvmError, openKvm } from '../../kvm/index.js'
+import { type Election, openKvm } from '../../kvm/index.js'
 import { printable } from '../../documents/printable.js'
 import { hex } from '../../registers/index.js'
 import { censusTable } from '../view/census-table.js'
-import { CommandError, exitStatus } from '../exit.js'
 import { hostOf, simulateOption } from '../host.js'
 import { print, printJson, withProgress } from '../output.js'
-import { parseElection } from '../vm.js'
+import { parseElection, refusalOf } from '../vm.js'
 
 interface Flags {
   elect?: Election
@@ -58,8 +57,7 @@ function run({ elect, psci, simulate, json }: Flags): void {
     try {
       return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
     } catch (error) {
-      const isRefused = error instanceof RangeError || (error instanceof KvmError && error.code === 'EINVAL')
-      throw isRefused ? new CommandError(error.message, exitStatus.negative) : error
+      throw refusalOf(error, kvm, label, psci)
     }
   })
   if (json) printJson(calls.map(toJson))

@@ -185,9 +185,10 @@ function parseNamespace(text: string): string {
   return text
 }
 
+const MOST_HOURS = 24 * 366
+
 function parseHours(text: string): number {
   const hours = Number(text)
-  if (!(hours > 0 && hours <= 24 * 366))
-    throw new InvalidArgumentError('A number of hours, up to a year, is due.')
-  return hours
+  if (/^\d+(\.\d+)?$/.test(text) && hours > 0 && hours <= MOST_HOURS) return hours
+  throw new InvalidArgumentError(`It must be a number of hours above 0, up to ${MOST_HOURS} (a year).`)
 }

@@ -51,9 +51,10 @@ export function probeCommand(): Command {
 Nothing on the host is changed: what cannot be read is found out on VMs made for it, whose guests make hypercalls. Two probes
 of one host differ only in "probedAt". A report holds every set of vCPU features the host supports.
 
-On a machine without arm64 KVM a simulated host (${DEFAULT_HOST}) is probed, and stderr says so.
+Without arm64 KVM the summary is of a simulated host (${DEFAULT_HOST}), and stderr says so. No report is made then, unless
+--simulate asks for one.
 
-Exit status: 1 if the host has no vCPU with --features, 3 if --backend kernel finds no arm64 KVM it may use.
+Exit status: 1 if the host has no vCPU with --features; 3 if there is no arm64 KVM to use, with -o, --json or --backend kernel.
 
 Examples:
   kvm-arm64 probe -o host.json                   probe this host
@@ -69,7 +70,7 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
   setFlagsFromString('--no-opt')
   checkOutput(output)
-  const { kvm, label } = open(simulate, backend)
+  const { kvm, label } = open(simulate, backend, output !== undefined || json === true)
   try {
     const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))
     const registers = features && listRegisters(kvm, report, features)
@@ -92,7 +93,12 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   }
 }
 
-function open(simulate: string | undefined, backend: Flags['backend']): { kvm: Kvm; label: string } {
+/** @param keeps whether a report is made, in which a simulated host nobody asked for would pass for this machine */
+function open(
+  simulate: string | undefined,
+  backend: Flags['backend'],
+  keeps: boolean,
+): { kvm: Kvm; label: string } {
   if (simulate !== undefined || backend === 'simulator') {
     if (backend === 'kernel') {
       throw new CommandError('--simulate and --backend kernel exclude each other', exitStatus.usage)
@@ -104,8 +110,15 @@ function open(simulate: string | undefined, backend: Flags['backend']): { kvm: K
   } catch (error) {
     const reason = noKvm[(error as { code?: string }).code ?? '']
     if (backend === 'kernel' || reason === undefined) throw error
+    if (keeps) {
+      throw new CommandError(
+        `no arm64 KVM here (${reason}), so there is no report of this machine. For one of a simulated host add ` +
+          `--simulate ${DEFAULT_HOST}; for one of a real arm64 kernel: kvm-arm64 lab run -- kvm-arm64 probe --json`,
+        exitStatus.machine,
+      )
+    }
     note(`no arm64 KVM here (${reason}): probing the simulated host ${DEFAULT_HOST} instead`)
-    note('--backend kernel forbids that; kvm-arm64 lab run boots a real arm64 kernel with KVM')
+    note('--backend kernel fails instead; kvm-arm64 lab run boots a real arm64 kernel with KVM')
     return opened(hostOf(DEFAULT_HOST))
   }
 }

@@ -1,0 +1,108 @@
+/** JSON as files hold it: with a byte order mark or without, and without a key that stands twice. */
+
+/** Text that is not JSON, or in which an object has a key twice. */
+export class JsonError extends Error {
+  override readonly name = 'JsonError'
+  /** Where, as a JSON path. */
+  readonly path: string
+
+  constructor(path: string, problem: string) {
+    super(problem)
+    this.path = path
+  }
+}
+
+/**
+ * `JSON.parse`, which would drop the first of two entries with the same key.
+ * @throws JsonError
+ */
+export function parseStrictJson(text: string): unknown {
+  const json = text.startsWith('\ufeff') ? text.slice(1) : text
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch (error) {
+    throw new JsonError('$', json.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`)
+  }
+  refuseDuplicateKeys(json)
+  return value
+}
+
+interface Level {
+  /** Of an object; null for a list. */
+  readonly keys: Set<string> | null
+  /** What the path has for this level's current entry. */
+  key: string | number
+}
+
+const code = (character: string): number => character.charCodeAt(0)
+const [QUOTE, COMMA, BACKSLASH] = [code('"'), code(','), code('\\')]
+const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [code('['), code(']'), code('{'), code('}')]
+
+/**
+ * By hand: a regular expression takes ten times as long, and lines of a trace come by the million.
+ * @param json valid JSON text
+ */
+function refuseDuplicateKeys(json: string): void {
+  const levels: Level[] = []
+  let level: Level = { keys: null, key: 0 }
+  let expectsKey = false
+  for (let at = 0; at < json.length; at++) {
+    switch (json.charCodeAt(at)) {
+      case QUOTE: {
+        const end = endOfString(json, at + 1)
+        if (expectsKey) {
+          expectsKey = false
+          const raw = json.slice(at + 1, end)
+          level.key = raw.includes('\\') ? (JSON.parse(`"${raw}"`) as string) : raw
+          if (level.keys!.has(level.key)) {
+            throw new JsonError(`$${jsonPath(levels.map(({ key }) => key))}`, 'stands there twice')
+          }
+          level.keys!.add(level.key)
+        }
+        at = end
+        break
+      }
+      case OPEN_OBJECT:
+        levels.push((level = { keys: new Set(), key: '' }))
+        expectsKey = true
+        break
+      case OPEN_LIST:
+        levels.push((level = { keys: null, key: 0 }))
+        expectsKey = false
+        break
+      case CLOSE_OBJECT:
+      case CLOSE_LIST:
+        levels.pop()
+        level = levels.at(-1) ?? level
+        expectsKey = false
+        break
+      case COMMA:
+        expectsKey = level.keys !== null
+        if (!expectsKey) level.key = Number(level.key) + 1
+        break
+      default:
+    }
+  }
+}
+
+function endOfString(json: string, from: number): number {
+  for (let at = from; ; at++) {
+    const found = json.charCodeAt(at)
+    if (found === QUOTE) return at
+    if (found === BACKSLASH) at++
+  }
+}
+
+/** The path of an entry below the root, `.registers[3].value`. */
+export function jsonPath(keys: readonly (string | number)[]): string {
+  return keys
+    .map((key) =>
+      typeof key === 'number'
+        ? `[${key}]`
+        : /^[A-Za-z_$][\w$]*$/.test(key)
+          ? `.${key}`
+          : `[${JSON.stringify(key)}]`,
+    )
+    .join('')
+}
