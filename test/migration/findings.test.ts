@@ -1,0 +1,234 @@
+/** Every code is provoked, is documented, has words, and passes the reader of verdicts. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, test } from 'vitest'
+import { builtInHosts, simulator } from '../../lib/hosts/index.js'
+import { openKvm } from '../../lib/kvm/index.js'
+import { captureHost, type CaptureHostOptions } from '../../lib/migration/capture.js'
+import { type Finding, type FindingCode, findingCodes } from '../../lib/migration/finding.js'
+import type { State } from '../../lib/migration/state.js'
+import { type MoveVerdict, verdict } from '../../lib/migration/verdict.js'
+import { checkVerdict, type VerdictDocument } from '../../lib/migration/verdict-document.js'
+import { vmmRules } from '../../lib/migration/vmm/names.js'
+import { findingSubject, findingWords } from '../../lib/migration/words.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { encodeRegister, registerField, withField } from '../../lib/registers/index.js'
+import { errnos } from '../../lib/uapi.js'
+import { findingsDocument } from '../../tools/findings-doc.js'
+import { breakBackend, type Fault } from '../conformance/broken-kernel.js'
+
+/** A VM, and a destination on which it is judged. */
+interface Scenario {
+  from: string
+  options?: CaptureHostOptions
+  change?: (state: State) => void
+  to: string
+  /** What the destination's KVM answers otherwise. */
+  fault?: Fault
+  vmm?: 'strict' | 'crosvm'
+}
+
+const n1 = 'linux-6.1-neoverse-n1'
+const withSve: CaptureHostOptions = { features: ['psci-0.2', 'sve'] }
+
+/** A new code without a scenario does not compile. */
+const scenarios: Readonly<Record<FindingCode, Scenario>> = {
+  'address-space-refused': { from: n1, change: ({ vm }) => (vm.type = '0x40'), to: n1 },
+  'capability-refused': {
+    from: n1,
+    change: ({ vm }) => (vm.capabilities = ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS']),
+    to: n1,
+  },
+  'smccc-filter-refused': {
+    from: n1,
+    change: ({ vm }) => (vm.smcccFilter = [{ base: 0xc600_0040, count: 2, action: 'forward' }]),
+    to: n1,
+  },
+  'vcpu-refused': { from: n1, change: ({ vcpus }) => (vcpus[0]!.id = 100_000), to: n1 },
+  'features-refused': { from: 'linux-7.2-max', options: withSve, to: 'linux-7.2-neoverse-n1' },
+  'finalize-refused': {
+    from: 'linux-7.2-max',
+    options: withSve,
+    to: 'linux-7.2-max',
+    fault: { vcpu: { finalize: () => -errnos.EINVAL } },
+  },
+  'mp-state-refused': {
+    from: n1,
+    change: ({ vcpus }) => (vcpus[0]!.mpState = 'suspended'),
+    to: 'linux-5.10-neoverse-n1',
+  },
+  'events-refused': {
+    from: n1,
+    change: ({ vcpus }) => (vcpus[0]!.events = `0101${'00'.repeat(62)}`),
+    to: 'linux-6.1-cortex-a57',
+  },
+  'psci-version-refused': { from: 'linux-7.2-neoverse-n1', to: n1 },
+  'vector-lengths-refused': {
+    from: 'linux-7.2-max',
+    options: withSve,
+    change: changing('KVM_REG_ARM64_SVE_VLS', (value) => value | (1n << 20n)),
+    to: 'linux-7.2-max',
+  },
+  'cpu-identity': { from: 'linux-6.1-max', to: n1 },
+  'field-refused': { from: 'linux-7.2-max', to: 'linux-7.2-neoverse-n1' },
+  'value-refused': {
+    from: n1,
+    change: changing('TPIDR_EL0', () => 1n),
+    to: n1,
+    fault: { vcpu: { setRegs: refusing('TPIDR_EL0') } },
+  },
+  'mitigation-weaker': { from: 'linux-6.1-max', to: 'linux-6.1-cortex-a57' },
+  'caches-differ': { from: 'linux-5.10-max', to: 'linux-5.10-cortex-a57' },
+  'register-absent': { from: n1, to: 'linux-5.10-neoverse-n1' },
+  'pmu-register-absent': { from: 'linux-5.10-neoverse-n1', to: n1 },
+  'cache-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
+  'timer-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
+  'bitmap-absent': { from: n1, options: { services: { std: [] } }, to: 'linux-5.10-neoverse-n1' },
+  'service-unregistered': { from: n1, to: 'linux-5.10-neoverse-n1' },
+  'service-lost': { from: n1, to: 'linux-5.10-neoverse-n1' },
+  'service-refused': { from: n1, change: changing('KVM_REG_ARM_VENDOR_HYP_BMAP', () => 0x13n), to: n1 },
+  'field-differs': {
+    from: n1,
+    to: n1,
+    fault: { vcpu: { getRegs: reading('ID_AA64ISAR0_EL1', (value) => value ^ (1n << 60n)) } },
+  },
+  'value-differs': {
+    from: n1,
+    to: n1,
+    fault: {
+      vcpu: {
+        getOneReg: (real, id) => {
+          const value = real(id)
+          return typeof value === 'bigint' && id === encodeRegister('v0') ? value ^ (1n << 100n) : value
+        },
+      },
+    },
+  },
+  'service-exposed': { from: n1, options: { services: { stdHyp: [] } }, to: 'linux-5.10-neoverse-n1' },
+  'services-appear': { from: 'linux-5.10-neoverse-n1', to: n1 },
+  'register-not-restored': { from: n1, to: 'linux-6.18-neoverse-n1' },
+  'bitmap-not-restored': { from: 'linux-6.12-neoverse-n1', to: 'linux-7.2-neoverse-n1' },
+  'mitigation-stronger': { from: 'linux-6.1-cortex-a57', to: 'linux-6.1-max' },
+  'aarch32-id-differs': {
+    from: n1,
+    change: changing('ID_AA64PFR0_EL1', (value) => {
+      return withField(registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0'), value, 1n)
+    }),
+    to: n1,
+    fault: { vcpu: { getRegs: reading('ID_ISAR0_EL1', (value) => value ^ 1n) } },
+  },
+}
+
+function changing(name: string, change: (value: bigint) => bigint): (state: State) => void {
+  const id = encodeRegister(name)
+  return ({ vcpus }) => {
+    for (const { registers } of vcpus) {
+      const register = registers.find((candidate) => BigInt(candidate.id) === id)!
+      register.value = `0x${change(BigInt(register.value)).toString(16)}`
+    }
+  }
+}
+
+type Batch = (ids: BigUint64Array, values: BigUint64Array, errors: Int32Array) => number
+
+/** Batches of reads in which one register reads otherwise. */
+function reading(name: string, change: (value: bigint) => bigint) {
+  const wanted = encodeRegister(name)
+  return (real: Batch, ids: BigUint64Array, values: BigUint64Array, errors: Int32Array): number => {
+    const answer = real(ids, values, errors)
+    for (const [index, id] of ids.entries()) if (id === wanted) values[index] = change(values[index]!)
+    return answer
+  }
+}
+
+/** Batches of writes in which one register is refused. */
+function refusing(name: string) {
+  const wanted = encodeRegister(name)
+  return (real: Batch, ids: BigUint64Array, values: BigUint64Array, errors: Int32Array): number => {
+    const answer = real(ids, values, errors)
+    for (const [index, id] of ids.entries()) if (id === wanted) errors[index] = errnos.EINVAL
+    return answer
+  }
+}
+
+function play({ from, options, change, to, fault = {}, vmm = 'strict' }: Scenario): MoveVerdict {
+  using source = openKvm(simulator(from))
+  const state = captureHost(source, options)
+  change?.(state)
+  using destination = openKvm(breakBackend(simulator(to), fault))
+  return verdict(state, destination, vmmRules(vmm))
+}
+
+function documentOf(...moves: readonly MoveVerdict[]): VerdictDocument {
+  const ends = { from: { name: 'a' }, to: { name: 'b' }, restoredOn: 'simulation' as const }
+  return {
+    format: 'kvm-arm64/verdict',
+    version: 1,
+    moves: moves.map((move) => Object.assign({}, ends, move)),
+  }
+}
+
+function assertReadable(found: VerdictDocument): void {
+  assert.deepEqual(checkVerdict(JSON.parse(JSON.stringify(found)), 'verdict'), found)
+}
+
+function assertWords(finding: Finding, vmm: string): void {
+  const { source, destination, meaning, remedy } = findingWords(finding, vmm)
+  for (const words of [findingSubject(finding), source, destination, meaning, remedy]) {
+    assert.match(words, /\S/, finding.code)
+    assert.doesNotMatch(words, /undefined|null|NaN|\[object|\$\{|\.$| {2}|, *$/, finding.code)
+  }
+}
+
+describe('a finding', () => {
+  for (const [code, scenario] of Object.entries(scenarios) as [FindingCode, Scenario][]) {
+    test(`${code} is provoked, has words and passes the reader`, () => {
+      const found = play(scenario)
+      const mine = found.findings.filter((finding) => finding.code === code)
+      assert.ok(mine.length > 0, `only ${[...new Set(found.findings.map((one) => one.code))].join(', ')}`)
+      for (const finding of mine) assertWords(finding, found.vmm)
+      assertReadable(documentOf(found))
+      const row = findingCodes.find((one) => one.code === code)!
+      for (const { severity } of mine) if (row.severity !== 'outcome') assert.equal(severity, row.severity)
+    })
+  }
+
+  test('has words for a register that a VMM does not carry', () => {
+    const found = play({ from: n1, options: { services: { std: [] } }, to: n1, vmm: 'crosvm' })
+    const finding = found.findings.find(({ code }) => code === 'services-appear')
+    assert.match(findingWords(finding!, found.vmm).meaning, /^crosvm does not carry it; .* trng-v1\.0/)
+  })
+})
+
+describe('docs/findings.md', () => {
+  const text = readFileSync(new URL('docs/findings.md', packageRoot), 'utf8')
+
+  test('has a section for each code, and for nothing else', () => {
+    const sections = [...text.matchAll(/^### `(.*)`$/gm)].map(([, code]) => code)
+    assert.deepEqual(
+      sections,
+      findingCodes.map(({ code }) => code),
+    )
+  })
+
+  test('is as the code has it (npm run schema writes it)', () => {
+    assert.equal(text, findingsDocument())
+  })
+})
+
+describe('the verdict of every move between built-in hosts', () => {
+  const hosts = builtInHosts()
+  const states = hosts.map((host) => {
+    using kvm = openKvm(simulator(host))
+    return captureHost(kvm)
+  })
+
+  for (const to of hosts) {
+    test(`passes its reader and has words, to ${to}`, () => {
+      using kvm = openKvm(simulator(to))
+      const moves = states.map((state) => verdict(state, kvm))
+      assertReadable(documentOf(...moves))
+      for (const { findings, vmm } of moves) for (const finding of findings) assertWords(finding, vmm)
+    }, 60_000)
+  }
+})
