@@ -2,13 +2,12 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { captureHost, type CaptureHostOptions } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
+import { type PsciVersion, type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
 import {
-  encodePsciVersion,
-  type PsciVersion,
-  psciVersions,
-  type ServiceGroup,
-  serviceBitmaps,
-} from '../hypercalls/index.js'
+  acceptedPsciVersions,
+  type ElectablePsciVersion,
+  electablePsciVersions,
+} from '../probe/psci-version.js'
 import { type Election, type Kvm, KvmError, openKvm } from '../kvm/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -17,7 +16,7 @@ import type { Host } from './host.js'
 export interface VmFlags {
   features: VcpuFeature[]
   elect?: Election
-  psci?: Exclude<PsciVersion, '0.1'>
+  psci?: ElectablePsciVersion
 }
 
 export function vmOptions(): Option[] {
@@ -31,7 +30,7 @@ export function vmOptions(): Option[] {
     new Option(
       '--psci <version>',
       'version of PSCI its guest is told; without it, the newest of the host',
-    ).choices(psciVersions.filter((version) => version !== '0.1')),
+    ).choices(electablePsciVersions),
   ]
 }
 
@@ -64,23 +63,14 @@ export function refusalOf(error: unknown, kvm: Kvm, label: string, psci: PsciVer
   if (!isRefusal) return error
   const isVersion = error instanceof KvmError && error.register?.name === 'KVM_REG_ARM_PSCI_VERSION'
   const problem = isVersion
-    ? `--psci ${psci} is not accepted; accepted: ${acceptedPsciVersions(kvm).join(', ')}`
+    ? `--psci ${psci} is not accepted; accepted: ${versionsOf(kvm).join(', ')}`
     : error.message
   return new CommandError(`${label}: ${problem}`, exitStatus.negative)
 }
 
-function acceptedPsciVersions(kvm: Kvm): PsciVersion[] {
+function versionsOf(kvm: Kvm): PsciVersion[] {
   using vm = kvm.createVm()
-  const { registers } = vm.createVcpu(0, { features: ['psci-0.2'] })
-  return psciVersions.filter((version) => {
-    try {
-      registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(version))
-      return true
-    } catch (error) {
-      if (error instanceof KvmError && error.code === 'EINVAL') return false
-      throw error
-    }
-  })
+  return acceptedPsciVersions(vm.createVcpu(0, { features: ['psci-0.2'] }))
 }
 
 /** Parses `--features`: names separated by commas, and psci-0.2, without which a vCPU speaks PSCI 0.1 and no VMM makes one. */

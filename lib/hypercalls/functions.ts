@@ -37,7 +37,10 @@ export const functionIds = {
   KVM_DISCOVER_IMPL_CPUS: 0xc600_0041,
 } as const
 
-const descriptions: Readonly<Record<keyof typeof functionIds, string>> = {
+/** Name of a function that is not PSCI's. */
+export type FunctionName = keyof typeof functionIds
+
+const descriptions: Readonly<Record<FunctionName, string>> = {
   SMCCC_VERSION: 'version of the calling convention',
   SMCCC_ARCH_FEATURES: 'whether an architecture function, and PV_TIME_FEATURES, is there',
   SMCCC_ARCH_SOC_ID: 'identity of the system on chip; KVM has none',
@@ -73,7 +76,7 @@ function psciTable(): HypercallFunction[] {
 
 /** Every function known here. */
 export const hypercallFunctions: readonly HypercallFunction[] = [
-  ...(Object.keys(functionIds) as (keyof typeof functionIds)[]).map((name) => ({
+  ...(Object.keys(functionIds) as FunctionName[]).map((name) => ({
     id: functionIds[name],
     name,
     description: descriptions[name],

@@ -2,14 +2,21 @@ import {
   bitmapOfServices,
   serviceBitmaps,
   type ServiceGroup,
+  type ServiceName,
   servicesInBitmap,
   UnknownServiceError,
+  type UnnamedService,
 } from '../hypercalls/index.js'
 import { KvmError } from './errors.js'
 import type { Vcpu } from './vcpu.js'
 
-/** Names of services by the register that holds them; an empty list where the host has no such register. */
-export type ElectedServices = Record<ServiceGroup, readonly string[]>
+/**
+ * Names of services by the register that holds them; an empty list where the host has no such register. A bit for which this library
+ * knows no service is `bit-<n>`.
+ */
+export type ElectedServices = {
+  readonly [Group in ServiceGroup]: readonly (ServiceName<Group> | UnnamedService)[]
+}
 
 /** The services to leave discoverable, by register; registers not named keep what they hold. */
 export type Election = Partial<ElectedServices>

@@ -1,5 +1,5 @@
-import { encodePsciVersion, type PsciVersion } from '../hypercalls/index.js'
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
+import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-version.js'
 import { hex, registerName } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
@@ -59,7 +59,7 @@ export interface CaptureHostOptions {
   /** Services its guest may discover; registers not named keep what a fresh VM has. */
   services?: Election
   /** Version of PSCI its guest is told. Default: the host's newest. */
-  psci?: Exclude<PsciVersion, '0.1'>
+  psci?: ElectablePsciVersion
   /** Default: 1. */
   vcpus?: number
   now?: Date
@@ -77,8 +77,6 @@ export function captureHost(
   using vm = kvm.createVm()
   for (let id = 0; id < vcpus; id++) vm.createVcpu(id, { features })
   vm.services.elect(services)
-  if (psci !== undefined) {
-    vm.vcpus[0]!.registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(psci))
-  }
+  if (psci !== undefined) electPsciVersion(vm.vcpus[0]!, psci)
   return capture(kvm, vm, how)
 }

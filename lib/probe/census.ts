@@ -1,5 +1,4 @@
 import {
-  encodePsciVersion,
   functionIdOf,
   functionIds,
   functionName,
@@ -9,6 +8,7 @@ import {
 } from '../hypercalls/index.js'
 import type { Conduit } from '../backend.js'
 import type { Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
+import { electPsciVersion } from './psci-version.js'
 
 export interface CensusOptions {
   /** What the guest may discover; registers not named keep what a fresh VM has. */
@@ -59,15 +59,13 @@ const censusIds: readonly number[] = [
  * by `hvc` and by `smc`, and every question of one function about another. On a VM made for it, with one vCPU.
  *
  * @throws RangeError for a service this host does not offer
- * @throws KvmError `EINVAL` for a version of PSCI this host has not
+ * @throws KvmError `EINVAL` for a PSCI version that this host does not have; the message lists those it has
  */
 export function census(kvm: Kvm, { services = {}, psci }: CensusOptions = {}): CensusCall[] {
   using vm = kvm.createVm()
   const vcpu = vm.createVcpu(0, { features: psci === '0.1' ? [] : ['psci-0.2'] })
   vm.services.elect(services)
-  if (psci !== undefined && psci !== '0.1') {
-    vcpu.registers.set('KVM_REG_ARM_PSCI_VERSION', encodePsciVersion(psci))
-  }
+  if (psci !== undefined && psci !== '0.1') electPsciVersion(vcpu, psci)
   const calls = [
     ...censusIds.map((id) => ({ id, argument: 0n })),
     ...questions.flatMap((id) => hypercallFunctions.map((about) => ({ id, argument: BigInt(about.id) }))),

@@ -4,8 +4,10 @@ import {
   affinityLevels,
   functionIdOf,
   functionIds,
+  gatedServices,
   MPIDR_HWID_BITMASK,
   NOT_SUPPORTED,
+  type ServiceCall,
 } from '../hypercalls/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub } from '../kvm/guest-call.js'
@@ -27,14 +29,6 @@ const NO_AFFINITY = 1n << 31n
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const SUCCESS = 0n
 
-/** By service, a call that is answered if the service is there. */
-const signsOfLife: Readonly<Record<Traits['hypercalls']['services'][number], readonly bigint[]>> = {
-  'trng-v1.0': [BigInt(functionIds.TRNG_VERSION)],
-  'pv-time': [BigInt(functionIds.SMCCC_ARCH_FEATURES), BigInt(functionIds.PV_TIME_FEATURES)],
-  features: [BigInt(functionIds.KVM_FEATURES)],
-  ptp: [BigInt(functionIds.KVM_PTP)],
-}
-
 /** Runs an experiment on an initialised vCPU of a VM that has the guest for calls. */
 export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd, vm: VmFd) => T): T {
   return onVm(kvm, type, (vm) => {
@@ -53,10 +47,10 @@ export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd
 export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls'] {
   return onStub(kvm, type, (vcpu) => {
     const x0 = (conduit: Conduit, ...args: bigint[]): bigint => answerTo(vcpu, conduit, args)
+    const isAnswered = ({ functionId, args }: ServiceCall): boolean =>
+      x0('hvc', BigInt(functionId), ...args) !== NOT_SUPPORTED
     return {
-      services: Object.keys(signsOfLife).filter(
-        (service) => x0('hvc', ...signsOfLife[service]!) !== NOT_SUPPORTED,
-      ),
+      services: gatedServices.filter(({ calls: [proof] }) => isAnswered(proof!)).map(({ name }) => name),
       smc: x0('smc', BigInt(functionIds.SMCCC_VERSION)) !== NOT_SUPPORTED,
       affinityMasked: x0('hvc', AFFINITY_INFO, NO_AFFINITY) === BigInt(affinityLevels.ON),
       sameAffinity: sameAffinity(kvm, type),

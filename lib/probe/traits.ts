@@ -98,7 +98,7 @@ export function probeFirmware(
 ): Pick<Report, 'bitmaps' | 'workarounds'> {
   return onBase(kvm, type, (vcpu) => ({
     bitmaps: registers
-      .filter(({ name }) => name.endsWith('_BMAP') || name.endsWith('_BMAP_2'))
+      .filter(({ id }) => decodeRegister(BigInt(id)).space === 'bitmap')
       .map(({ id, name, value }) => {
         const bits = Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
         const mask = accepted(vcpu, BigInt(id), bits).reduce((sum, bit) => sum | bit, 0n)

@@ -46,4 +46,5 @@ export const bitmapRegisters = entries(coprocessors.FW_FEAT_BMAP, [
   ['KVM_REG_ARM_VENDOR_HYP_BMAP_2', 'vendor hypervisor services the guest may discover, functions 64 to 127'],
 ])
 
-export type FirmwareRegisterName = (typeof firmwareRegisters | typeof bitmapRegisters)[number]['name']
+export type BitmapRegisterName = (typeof bitmapRegisters)[number]['name']
+export type FirmwareRegisterName = (typeof firmwareRegisters)[number]['name'] | BitmapRegisterName

@@ -32,6 +32,7 @@ export {
   isFeatureIdRegister,
   isIdRegister,
 } from './id-registers.js'
+export type { BitmapRegisterName } from './firmware.js'
 export { nearestNames } from './nearest.js'
 export { setClearPairs } from './pmu.js'
 export {

@@ -7,7 +7,7 @@
  * `accepts`, `writes`), because stable kernels carry backports and behaviour is not even monotonic in the version.
  */
 import * as v from 'valibot'
-import { serviceBitmaps } from '../hypercalls/index.js'
+import { gatedServices } from '../hypercalls/index.js'
 import {
   capabilities,
   deviceTypes,
@@ -23,12 +23,7 @@ import { originSchema } from './origin.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself answers, as `vm.services` names them. */
-const service = v.picklist(
-  Object.values(serviceBitmaps)
-    .flatMap(({ services }) => services)
-    .filter(({ gated }) => gated)
-    .map(({ name }) => name),
-)
+const service = v.picklist(gatedServices.map(({ name }) => name))
 export const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 /** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */

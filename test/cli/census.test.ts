@@ -45,7 +45,10 @@ describe('census', () => {
     assert.match(error, /does not offer trng-v1\.0/)
     const old = kvmArm64(['census', '--simulate', 'linux-5.10-max', '--psci', '1.2'])
     assert.equal(old.status, 1)
-    assert.match(old.error, /KVM_REG_ARM_PSCI_VERSION/)
+    assert.match(old.error, /--psci 1\.2 is not accepted; accepted: 0\.2, 1\.0$/m)
+    const unknown = kvmArm64(['census', '--simulate', HOST, '--psci', '9'])
+    assert.equal(unknown.status, 2)
+    assert.match(unknown.error, /0\.1, 0\.2, 1\.0, 1\.1, 1\.2, 1\.3/)
   })
 
   test('names the services when one is unknown', () => {

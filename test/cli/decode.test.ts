@@ -147,3 +147,18 @@ test('what is unknown or malformed is named on stderr, with exit status 2 and no
     assert.match(error, complaint)
   }
 })
+
+test('a hypercall is explained for a PSCI version', () => {
+  assert.match(decode('PSCI_CPU_ON').out, /reaches KVM’s handler[^]*handler refuses it under PSCI 0\.1/)
+  assert.match(decode('0x95c1ba5f').out, /handler answers it under PSCI 0\.1 only/)
+  assert.match(decode('0x95c1ba5e').out, /refuses it under every PSCI version/)
+  const old = decode('PSCI_CPU_ON', '--psci', '0.1')
+  assert.match(old.out, /from a vCPU of PSCI 0\.1, KVM refuses it with NOT_SUPPORTED/)
+  assert.match(decode('PSCI_CPU_ON', '--psci', '1.1').out, /from a vCPU of PSCI 1\.1, reaches KVM’s handler/)
+  const [explained] = JSON.parse(decode('0x95c1ba60', '--psci', '1.0', '--json').out) as object[]
+  const { psci, gate, reachedUnder } = explained as Record<string, unknown>
+  assert.deepEqual({ psci, gate, reachedUnder }, { psci: '1.0', gate: 'denied', reachedUnder: ['0.1'] })
+  const register = decode('x0', '--psci', '0.1')
+  assert.equal(register.status, 2)
+  assert.match(register.error, /"x0" is a register, and --psci is about hypercalls/)
+})

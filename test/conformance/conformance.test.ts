@@ -59,7 +59,8 @@ const SINCE_SMC = [
 ]
 const SINCE_DISCOVER = [
   'KVM_REG_ARM_VENDOR_HYP_BMAP_2 shows every service it has in a fresh VM',
-  'DISCOVER_IMPL functions are answered while their bits are set',
+  'The functions of discover-impl-ver are answered while KVM_REG_ARM_VENDOR_HYP_BIT_DISCOVER_IMPL_VER is set',
+  'The functions of discover-impl-cpus are answered while KVM_REG_ARM_VENDOR_HYP_BIT_DISCOVER_IMPL_CPUS is set',
   'HAS_EL2_E2H0 without HAS_EL2 is EINVAL',
 ]
 const EMPTY_AT_ZERO = 'A range without functions at 0 is EINVAL too'

@@ -1,5 +1,11 @@
-import { Command } from 'commander'
-import { functionNamed, type HypercallFunction, nearestFunctionNames } from '../../hypercalls/index.js'
+import { Command, Option } from 'commander'
+import {
+  functionNamed,
+  type HypercallFunction,
+  nearestFunctionNames,
+  type PsciVersion,
+  psciVersions,
+} from '../../hypercalls/index.js'
 import {
   decodeRegister,
   encodeRegister,
@@ -11,12 +17,23 @@ import { CommandError, exitStatus } from '../exit.js'
 import { type Explained, explainFunction, explainRegister, explanation } from '../view/explain.js'
 import { print, printJson } from '../output.js'
 
+interface Flags {
+  value?: string
+  psci?: PsciVersion
+  json?: boolean
+}
+
 /** `kvm-arm64 decode`: what a register id, a name or a hypercall's function id stands for. */
 export function decodeCommand(): Command {
   return new Command('decode')
     .description('explain register ids, names and hypercall function ids')
     .argument('<what...>', 'ids (0x6030000000160000), names (ID_AA64PFR0_EL1), function ids (0x84000050)')
     .option('--value <hex>', 'also decode this value of the register')
+    .addOption(
+      new Option('--psci <version>', 'for hypercalls: the PSCI version of the vCPU that calls').choices(
+        psciVersions,
+      ),
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -29,13 +46,14 @@ said.
 Examples:
   kvm-arm64 decode 0x6030000000160000
   kvm-arm64 decode ID_AA64PFR0_EL1 --value 0x1100000011111112
-  kvm-arm64 decode 0x84000050 TRNG_RND64 --json`,
+  kvm-arm64 decode 0x84000050 TRNG_RND64 --json
+  kvm-arm64 decode PSCI_CPU_ON --psci 0.1`,
     )
-    .action((arguments_: string[], { value, json }: { value?: string; json?: boolean }) => {
+    .action((arguments_: string[], { json, ...flags }: Flags) => {
       const problems: string[] = []
       const explained = arguments_.flatMap((argument) => {
         try {
-          return explain(argument, value, arguments_.length)
+          return explain(argument, flags, arguments_.length)
         } catch (error) {
           if (!(error instanceof RangeError)) throw error
           problems.push(error.message)
@@ -51,9 +69,16 @@ Examples:
 }
 
 /** @throws RangeError naming the argument, when it stands for nothing or the value is not one of it */
-function explain(argument: string, value: string | undefined, count: number): Explained[] {
+function explain(argument: string, { value, psci }: Omit<Flags, 'json'>, count: number): Explained[] {
   const found = lookUp(argument)
-  if (value === undefined) return found.map((what) => describe(what, undefined))
+  if (psci !== undefined && !found.some((what) => typeof what === 'number')) {
+    throw new RangeError(`"${argument}" is a register, and --psci is about hypercalls`)
+  }
+  if (value === undefined) {
+    return found.map((what) =>
+      typeof what === 'bigint' ? explainRegister(what) : explainFunction(what, psci),
+    )
+  }
   if (count > 1) throw new RangeError(`--value belongs to a single register, not to ${count} arguments`)
   const register = found.find((what) => typeof what === 'bigint')
   if (register === undefined) throw new RangeError(`"${argument}" is a hypercall, which has no --value`)
@@ -63,7 +88,7 @@ function explain(argument: string, value: string | undefined, count: number): Ex
   const bits = BigInt(value)
   if (bits >> BigInt(width) !== 0n)
     throw new RangeError(`--value ${value} does not fit the ${width} bits of ${name}`)
-  return [describe(register, bits)]
+  return [explainRegister(register, bits)]
 }
 
 /** Registers as ids, functions as numbers. PSCI_VERSION and the workarounds are both. */
@@ -84,8 +109,4 @@ function lookUp(argument: string): (bigint | number)[] {
     const hint = nearest.length === 0 ? '' : `; did you mean ${nearest.join(', ')}?`
     throw new RangeError(`No arm64 register or hypercall is called "${argument}"${hint}`, { cause: error })
   }
-}
-
-function describe(what: bigint | number, value: bigint | undefined): Explained {
-  return typeof what === 'bigint' ? explainRegister(what, value) : explainFunction(what)
 }

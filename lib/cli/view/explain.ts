@@ -6,6 +6,8 @@ import {
   functionOf,
   gateOf,
   ownerName,
+  type PsciVersion,
+  psciVersions,
   serviceBitmapOf,
   servicesInBitmap,
 } from '../../hypercalls/index.js'
@@ -60,7 +62,11 @@ interface ExplainedFunction {
   description?: string
   parts: ReturnType<typeof decodeFunctionId>
   owner: string
+  /** The PSCI version of the calling vCPU that `gate` is for; absent where it is for any, as released kernels have it. */
+  psci?: PsciVersion
   gate: 'default' | 'denied' | { register: string; id: string; bit: number; service: string }
+  /** Versions of PSCI whose vCPUs can reach KVM's handler with the call. */
+  reachedUnder: PsciVersion[]
 }
 
 export type Explained = ExplainedRegister | ExplainedFunction
@@ -123,16 +129,19 @@ function explainField(field: Field, value: bigint | undefined): ExplainedField {
   return explained
 }
 
-export function explainFunction(id: number): ExplainedFunction {
+/** With `psci`, for a vCPU of that version. */
+export function explainFunction(id: number, psci?: PsciVersion): ExplainedFunction {
   const known = functionOf(id)
   const parts = decodeFunctionId(id)
-  const gate = gateOf(id)
+  const gate = gateOf(id, psci)
   return {
     kind: 'function',
     id: hex(id),
     ...(known === undefined ? {} : { name: known.name, description: known.description }),
     parts,
     owner: ownerName(parts.owner),
+    ...(psci === undefined ? {} : { psci }),
+    reachedUnder: psciVersions.filter((version) => gateOf(id, version) !== 'denied'),
     gate:
       typeof gate === 'string'
         ? gate
@@ -203,16 +212,39 @@ function serviceTable(services: ExplainedService[]): string {
   return table(['bit', 'service', ...shown, '', 'functions'], rows)
 }
 
-function functionText({ id, name, description, parts, owner, gate }: ExplainedFunction): string[] {
+function functionText({
+  id,
+  name,
+  description,
+  parts,
+  owner,
+  psci,
+  gate,
+  reachedUnder,
+}: ExplainedFunction): string[] {
   const kind = `${parts.fast ? 'fast' : 'yielding'} ${parts.wide ? 'SMC64/HVC64' : 'SMC32/HVC32'} call`
   const lines = [
     name === undefined ? id : `${name}  ${id}`,
     `  ${kind}, owner ${parts.owner} (${owner}), function ${hex(parts.number)}`,
   ]
   if (description !== undefined) lines.push(`  ${description}`)
-  if (gate === 'default') lines.push('  KVM handles it whatever the bitmaps say')
-  else if (gate === 'denied')
-    lines.push('  KVM refuses it with NOT_SUPPORTED, unless the SMCCC filter forwards it to userspace')
-  else lines.push(`  needs bit ${gate.bit} (${gate.service}) of ${gate.register} ${gate.id}`)
+  const caller = psci === undefined ? '' : `from a vCPU of PSCI ${psci}, `
+  if (gate === 'default') lines.push(`  ${caller}reaches KVM’s handler whatever the bitmaps say`)
+  else if (gate === 'denied') {
+    lines.push(
+      `  ${caller}KVM refuses it with NOT_SUPPORTED, unless the SMCCC filter forwards it to userspace`,
+    )
+  } else lines.push(`  needs bit ${gate.bit} (${gate.service}) of ${gate.register} ${gate.id}`)
+  if (psci === undefined && gate === 'default' && reachedUnder.length < psciVersions.length) {
+    lines.push(`  ${reachText(reachedUnder)}`)
+  }
   return lines
+}
+
+/** What the handler does with a call that only some PSCI versions have; 0.1 stands against all others. */
+function reachText(versions: readonly PsciVersion[]): string {
+  if (versions.length === 0) return 'the handler refuses it under every PSCI version: NOT_SUPPORTED'
+  return versions.includes('0.1')
+    ? 'the handler answers it under PSCI 0.1 only: NOT_SUPPORTED under any other'
+    : 'the handler refuses it under PSCI 0.1: NOT_SUPPORTED'
 }

@@ -1,4 +1,4 @@
-import { functionName, serviceBitmapOf } from '../../hypercalls/index.js'
+import { functionName, serviceBitmapOf, serviceOfBit } from '../../hypercalls/index.js'
 import { hex } from '../../registers/index.js'
 import type { Report } from '../../report/report.js'
 import { paint } from '../output.js'
@@ -19,10 +19,10 @@ interface OfferedService {
 /** Every service a host's bitmap registers have a bit for, in order. */
 export function offeredServices(report: Report): OfferedService[] {
   return report.bitmaps.flatMap(({ id, name, mask, reset }) => {
-    const known = serviceBitmapOf(BigInt(id))?.services ?? []
+    const bitmap = serviceBitmapOf(BigInt(id))
     const bits = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => isSet(mask, bit))
     return bits.map((bit): OfferedService => {
-      const service = known[bit]
+      const service = bitmap && serviceOfBit(bitmap, bit)
       return {
         register: name,
         id,

@@ -11,6 +11,7 @@ import {
   type Service,
   type ServiceBitmap,
   serviceBitmaps,
+  type ServiceCall,
   smcccReturns,
   trngReturns,
 } from '../../hypercalls/index.js'
@@ -64,43 +65,15 @@ function giveStolenTime(kvm: Kvm, vm: Vm, vcpu: Vcpu): boolean {
   return true
 }
 
-interface Question {
-  functionId: number
-  args: readonly bigint[]
-}
-
-/** Calls by which a guest finds a service, with arguments that the service accepts. */
-const questionsOf: Readonly<Record<string, readonly Question[]>> = {
-  'trng-v1.0': [
-    { functionId: TRNG_VERSION, args: [] },
-    { functionId: TRNG_FEATURES, args: [BigInt(TRNG_RND64)] },
-    { functionId: TRNG_GET_UUID, args: [] },
-    { functionId: TRNG_RND32, args: [32n] },
-    { functionId: TRNG_RND64, args: [64n] },
-  ],
-  'pv-time': [
-    { functionId: SMCCC_ARCH_FEATURES, args: [BigInt(PV_TIME_FEATURES)] },
-    { functionId: PV_TIME_FEATURES, args: [BigInt(PV_TIME_ST)] },
-    { functionId: PV_TIME_ST, args: [] },
-  ],
-  features: [
-    { functionId: VENDOR_HYP_CALL_UID, args: [] },
-    { functionId: KVM_FEATURES, args: [] },
-  ],
-  ptp: [
-    { functionId: KVM_PTP, args: [0n] },
-    { functionId: KVM_PTP, args: [1n] },
-  ],
-}
-
-function textOf({ functionId, args }: Question): string {
+function textOf({ functionId, args }: ServiceCall): string {
   const about = args.map((argument) => (argument > 0xffffn ? functionName(Number(argument)) : `${argument}`))
   return `${functionName(functionId)}(${about.join(', ')})`
 }
 
-const gatedServices = Object.values(serviceBitmaps).flatMap((bitmap) =>
-  bitmap.services.filter(({ gated }) => gated).map((service) => ({ bitmap, service })),
+const services = Object.values(serviceBitmaps).flatMap((bitmap) =>
+  bitmap.services.map((service) => ({ bitmap, service })),
 )
+const gated = services.filter(({ service }) => service.gated)
 
 /** A VM's only vCPU whose guest may discover these bits and has stolen time. */
 function onElected<T>(
@@ -129,16 +102,13 @@ function onlyThis(service: Service) {
 }
 
 /** Services that a guest of this host can have at all: what a bit shows may still be missing, as PTP is without the right clock. */
-function isOffered(kvm: Kvm, { name }: Service): boolean {
-  return onElected(kvm, knownBits, (vcpu) => {
-    const [first] = questionsOf[name]!
-    return ask(vcpu, first!.functionId, ...first!.args) !== NOT_SUPPORTED
-  })
+function isOffered(kvm: Kvm, { calls: [proof] }: Service): boolean {
+  return onElected(kvm, knownBits, (vcpu) => ask(vcpu, proof!.functionId, ...proof!.args) !== NOT_SUPPORTED)
 }
 
+/** The checks of a service that KVM itself answers. */
 function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
-  const { name, kernelName } = service
-  const questions = questionsOf[name]!
+  const { name, kernelName, calls: questions } = service
   return [
     {
       name: `A guest finds ${name} while ${kernelName} is set`,
@@ -181,7 +151,7 @@ function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
       mark: 'promised',
       experiment: (kvm) => {
         needRegister(kvm, bitmap.name)
-        const others = gatedServices.filter((entry) => entry.service !== service)
+        const others = gated.filter((entry) => entry.service !== service)
         const before = onElected(kvm, knownBits, (vcpu) => others.map((entry) => found(vcpu, entry.service)))
         const after = onElected(kvm, allBut(service), (vcpu) =>
           others.map((entry) => found(vcpu, entry.service)),
@@ -210,14 +180,30 @@ function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
   ]
 }
 
-function found(vcpu: Vcpu, { name }: Service): string {
-  const answered = questionsOf[name]!.filter(
-    ({ functionId, args }) => ask(vcpu, functionId, ...args) !== NOT_SUPPORTED,
-  )
-  return `${answered.length} of ${questionsOf[name]!.length} calls answered`
+/** The check of a bit that only advertises functions, which userspace is to answer. */
+function checkOfAdvertised(bitmap: ServiceBitmap, { name, kernelName, functions }: Service): Check {
+  return {
+    name: `The functions of ${name} are answered while ${kernelName} is set`,
+    promise: 'the bit shows the functions to the guest',
+    source: `arm/fw-pseudo-registers.rst, ${bitmap.name}`,
+    mark: 'promised',
+    experiment: (kvm) => {
+      needRegister(kvm, bitmap.name)
+      return onElected(kvm, knownBits, (vcpu) => {
+        const missing = functions.filter((id) => ask(vcpu, id) === NOT_SUPPORTED)
+        if (missing.length === 0) return `answers ${functions.map(functionName).join(', ')}`
+        return deviates(`-1 for ${missing.map(functionName).join(', ')}: userspace is to answer`)
+      })
+    },
+  }
 }
 
-function expectUnsupported(vcpu: Vcpu, conduit: Conduit, questions: readonly Question[]): void {
+function found(vcpu: Vcpu, { calls }: Service): string {
+  const answered = calls.filter(({ functionId, args }) => ask(vcpu, functionId, ...args) !== NOT_SUPPORTED)
+  return `${answered.length} of ${calls.length} calls answered`
+}
+
+function expectUnsupported(vcpu: Vcpu, conduit: Conduit, questions: readonly ServiceCall[]): void {
   for (const question of questions) {
     const x = call(vcpu, question.functionId, question.args, conduit)
     if (x[0] !== NOT_SUPPORTED) violated(`${textOf(question)} by ${conduit} is ${resultText(x[0])}`)
@@ -272,7 +258,7 @@ const others: Check[] = [
       if (presentBitmaps(kvm).length === 0) notApplicable('this kernel has no bitmap registers')
       const WORKAROUND_1 = BigInt(functionIds.SMCCC_ARCH_WORKAROUND_1)
       const PSCI_VERSION = functionIdOf('PSCI_VERSION')
-      const questions: Question[] = [
+      const questions: ServiceCall[] = [
         { functionId: SMCCC_VERSION, args: [] },
         { functionId: SMCCC_ARCH_FEATURES, args: [WORKAROUND_1] },
         { functionId: PSCI_VERSION, args: [] },
@@ -419,21 +405,6 @@ const others: Check[] = [
           ? x.map(hex).join(' ')
           : violated(x.map(hex).join(' '))
       }),
-  },
-  {
-    name: 'DISCOVER_IMPL functions are answered while their bits are set',
-    promise: 'the bits show the functions to the guest',
-    source: 'arm/fw-pseudo-registers.rst, KVM_REG_ARM_VENDOR_HYP_BMAP_2',
-    mark: 'promised',
-    experiment: (kvm) => {
-      needRegister(kvm, serviceBitmaps.vendorHyp2.name)
-      return onElected(kvm, knownBits, (vcpu) => {
-        const functions = serviceBitmaps.vendorHyp2.services.flatMap((service) => service.functions)
-        const missing = functions.filter((id) => ask(vcpu, id) === NOT_SUPPORTED)
-        if (missing.length === 0) return 'answers both'
-        return deviates(`-1 for ${missing.map(functionName).join(', ')}: userspace is to answer`)
-      })
-    },
   },
   {
     name: 'The calls of protected VMs are hidden from the guest of an ordinary one',
@@ -592,7 +563,9 @@ export const hypercalls: CheckGroup = {
   title: 'Hypercalls',
   checks: [
     ...others,
-    ...gatedServices.flatMap(({ bitmap, service }) => checksOfService(bitmap, service)),
+    ...services.flatMap(({ bitmap, service }) =>
+      service.gated ? checksOfService(bitmap, service) : [checkOfAdvertised(bitmap, service)],
+    ),
     ...trng,
     ...time,
   ],

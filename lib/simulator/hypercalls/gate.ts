@@ -1,15 +1,25 @@
 /** What decides whether a call reaches KVM's handler. */
 import { gateOf } from '../../hypercalls/index.js'
+import { encodeRegister } from '../../registers/index.js'
 import type { VcpuState } from '../state.js'
 
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+export const PSCI_0_1 = 1n
+
+/** The version a vCPU speaks, as its register holds it. */
+export function psciVersionOf(vcpu: VcpuState): bigint {
+  return BigInt(vcpu.file!.byId.get(PSCI_VERSION)!.read(vcpu))
+}
+
 /**
- * Whether the bitmaps let a call through (`arch/arm64/kvm/hypercalls.c:kvm_smccc_test_fw_bmap`, `kvm_smccc_default_allowed`). A bitmap
- * the host does not have hides nothing. Version 6 of the series that made the bitmaps ("KVM: arm64: Add support for hypercall services
- * selection") also keeps PSCI's ids from a vCPU of PSCI 0.1, and 0.1's from all others; that is left out, because no guest can tell:
- * the handler refuses the same ids.
+ * Whether the bitmaps and the vCPU's PSCI version let a call through (`arch/arm64/kvm/hypercalls.c:kvm_smccc_test_fw_bmap`,
+ * `kvm_smccc_default_allowed`). A bitmap the host does not have hides nothing. Only version 6 of the series that brought the bitmaps
+ * looks at the PSCI version here (`kvm_psci_func_id_is_valid`); the handler of released kernels refuses the same ids, so that a guest
+ * cannot see the difference.
  */
 export function isAllowed(vcpu: VcpuState, functionId: number): boolean {
-  const gate = gateOf(functionId)
+  // All versions but 0.1 have one rule.
+  const gate = gateOf(functionId, psciVersionOf(vcpu) === PSCI_0_1 ? '0.1' : '0.2')
   if (typeof gate === 'string') return gate === 'default'
   const bitmap = vcpu.file!.byId.get(gate.register)?.read(vcpu)
   return bitmap === undefined || ((BigInt(bitmap) >> BigInt(gate.bit)) & 1n) === 1n

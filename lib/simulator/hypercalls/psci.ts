@@ -9,19 +9,17 @@ import {
   psciReturns,
   resultWord,
 } from '../../hypercalls/index.js'
-import { encodeRegister } from '../../registers/index.js'
 import { mpStates, systemEvents } from '../../uapi.js'
 import { affinityOf, vcpuWithAffinity } from '../affinity.js'
 import { type Continuation, type RawExit, systemEvent } from '../exits.js'
 import { generalRegister, setGeneralRegister } from '../guest-registers.js'
 import type { VcpuState } from '../state.js'
 import { waitForInterrupt } from '../vcpu-events.js'
+import { PSCI_0_1, psciVersionOf } from './gate.js'
 import { setResults } from './results.js'
 
 const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } = psciReturns
 
-const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-const PSCI_0_1 = 1n
 const AFFINITY_LEVELS = 4
 /** `PSCI_0_2_TOS_MP`: no trusted OS, so nothing to migrate. */
 const NO_MIGRATION = 2
@@ -93,7 +91,7 @@ const psci01Entries = new Map<number, Handler>([
 
 /** What no other handler took. */
 export function callPsci(vcpu: VcpuState, functionId: number): Continuation {
-  const version = BigInt(vcpu.file!.byId.get(PSCI_VERSION)!.read(vcpu))
+  const version = psciVersionOf(vcpu)
   if (version === PSCI_0_1) {
     const handler = psci01Entries.get(functionId)
     return handler?.({ vcpu, args: argumentsOf(vcpu), version }) ?? result(vcpu, NOT_SUPPORTED)

@@ -1,6 +1,8 @@
 /** What KVM answers beside PSCI (`arch/arm64/kvm/{hypercalls,trng,pvtime}.c`). */
 import {
   functionIds,
+  type GatedFunctionName,
+  gatedServices,
   gateOf,
   kvmUid,
   resultWord,
@@ -27,6 +29,10 @@ const STOLEN_TIME_SIZE = 64
 const TIMER_CNT = encodeRegister('KVM_REG_ARM_TIMER_CNT')
 const PTIMER_CNT = encodeRegister('KVM_REG_ARM_PTIMER_CNT')
 
+const trngFunctions: ReadonlySet<bigint> = new Set(
+  gatedServices.filter(({ name }) => name === 'trng-v1.0').flatMap(({ functions }) => functions.map(BigInt)),
+)
+
 /** An answer: x0, and x1 to x3 where they are not 0. */
 type Results = readonly bigint[]
 
@@ -36,43 +42,46 @@ interface Argument {
   narrow: number
 }
 
-const calls: Readonly<Record<number, (vcpu: VcpuState, argument: Argument) => Results>> = {
-  [functionIds.SMCCC_VERSION]: () => [SMCCC_1_1],
-  [functionIds.SMCCC_ARCH_FEATURES]: (vcpu, { narrow }) => [resultWord(archFeatures(vcpu, narrow))],
-  [functionIds.TRNG_VERSION]: () => [TRNG_1_0],
-  [functionIds.TRNG_FEATURES]: (_vcpu, { whole }) => [
-    resultWord(
-      serviceBitmaps.std.services[0]!.functions.some((id) => BigInt(id) === whole) ? SUCCESS : NOT_SUPPORTED,
-    ),
-  ],
-  [functionIds.TRNG_GET_UUID]: () => TRNG_UUID,
-  [functionIds.TRNG_RND32]: (_vcpu, { narrow }) => randomBits(narrow, 32),
-  [functionIds.TRNG_RND64]: (_vcpu, { narrow }) => randomBits(narrow, 64),
-  [functionIds.PV_TIME_FEATURES]: ({ stolenTimeBase }, { narrow }) => {
+type Handler = (vcpu: VcpuState, argument: Argument) => Results
+
+/** One for each function that KVM answers beside PSCI's: a gated function without one does not compile. */
+const handlers: Readonly<Record<GatedFunctionName | 'SMCCC_VERSION' | 'SMCCC_ARCH_FEATURES', Handler>> = {
+  SMCCC_VERSION: () => [SMCCC_1_1],
+  SMCCC_ARCH_FEATURES: (vcpu, { narrow }) => [resultWord(archFeatures(vcpu, narrow))],
+  TRNG_VERSION: () => [TRNG_1_0],
+  TRNG_FEATURES: (_vcpu, { whole }) => [resultWord(trngFunctions.has(whole) ? SUCCESS : NOT_SUPPORTED)],
+  TRNG_GET_UUID: () => TRNG_UUID,
+  TRNG_RND32: (_vcpu, { narrow }) => randomBits(narrow, 32),
+  TRNG_RND64: (_vcpu, { narrow }) => randomBits(narrow, 64),
+  PV_TIME_FEATURES: ({ stolenTimeBase }, { narrow }) => {
     const isKnown = narrow === functionIds.PV_TIME_FEATURES || narrow === functionIds.PV_TIME_ST
     return [resultWord(isKnown && stolenTimeBase !== null ? SUCCESS : NOT_SUPPORTED)]
   },
-  [functionIds.PV_TIME_ST]: ({ vm, stolenTimeBase }) => {
+  PV_TIME_ST: ({ vm, stolenTimeBase }) => {
     if (stolenTimeBase === null) return [resultWord(NOT_SUPPORTED)]
     writeGuestMemory(vm, stolenTimeBase, new Uint8Array(STOLEN_TIME_SIZE))
     return [stolenTimeBase]
   },
-  [functionIds.VENDOR_HYP_CALL_UID]: () => kvmUid,
-  [functionIds.KVM_FEATURES]: (vcpu) => [
+  VENDOR_HYP_CALL_UID: () => kvmUid,
+  KVM_FEATURES: (vcpu) => [
     bitmapOr(vcpu, serviceBitmaps.vendorHyp.register, offeredVendorServices(vcpu)),
     0n,
     bitmapOr(vcpu, serviceBitmaps.vendorHyp2.register, 0n),
   ],
-  [functionIds.KVM_PTP]: (vcpu, { narrow }) => pointInTime(vcpu, narrow),
+  KVM_PTP: (vcpu, { narrow }) => pointInTime(vcpu, narrow),
 }
+
+const handlersById = new Map<number, Handler>(
+  (Object.keys(handlers) as (keyof typeof handlers)[]).map((name) => [functionIds[name], handlers[name]]),
+)
 
 /** The call's answer, or null for what PSCI answers. */
 export function callService(vcpu: VcpuState, functionId: number): 'on' | null {
-  const call = calls[functionId]
-  if (call === undefined) return null
+  const handler = handlersById.get(functionId)
+  if (handler === undefined) return null
   const whole = generalRegister(vcpu, 1)
   const argument = { whole, narrow: Number(BigInt.asUintN(32, whole)) }
-  const results = isOffered(vcpu, functionId) ? call(vcpu, argument) : [resultWord(NOT_SUPPORTED)]
+  const results = isOffered(vcpu, functionId) ? handler(vcpu, argument) : [resultWord(NOT_SUPPORTED)]
   return setResults(vcpu, [...results, 0n, 0n, 0n].slice(0, 4))
 }
 
@@ -98,8 +107,9 @@ function bitmapOr(vcpu: VcpuState, register: bigint, otherwise: bigint): bigint 
 
 /** The word of a kernel that has the vendor's services and no bitmap for them. */
 function offeredVendorServices({ vm }: VcpuState): bigint {
+  const offered: readonly string[] = vm.host.traits.hypercalls.services
   return serviceBitmaps.vendorHyp.services
-    .filter(({ name }) => vm.host.traits.hypercalls.services.includes(name))
+    .filter(({ name }) => offered.includes(name))
     .reduce((word, { bit }) => word | (1n << BigInt(bit)), 0n)
 }
 
