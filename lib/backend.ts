@@ -168,7 +168,12 @@ export interface VcpuFd extends AttributeFd {
   runSync(timeoutMs: number): number
   /** `KVM_RUN` on a thread of its own. Settles with what `runSync` would return. */
   run(): Promise<number>
-  /** Makes a run in flight return `-EINTR` soon, or does nothing when there is none. Safe at any time. */
+  /**
+   * Makes a run in flight return `-EINTR` soon. A run is in flight from `run()` until its promise settles; if it has left the
+   * guest already, with anything but `-EINTR`, it settles with that, and the next `run()` or `runSync()` returns `-EINTR` without
+   * executing a guest instruction. Several kicks of one run count as one. A run that `immediate_exit` in `runPage` ends does not
+   * use a kick up. Does nothing when no run is in flight.
+   */
   kick(): void
   /** Interrupts a run in flight, waits for it, settles its promise with `-EINTR`, then closes. */
   close(): void

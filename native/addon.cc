@@ -10,12 +10,12 @@ namespace {
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   auto* const addon = new Addon;
   env.SetInstanceData(addon);
-  addon->system = Napi::Persistent(System::Define(env));
-  addon->vm = Napi::Persistent(Vm::Define(env));
-  addon->vcpu = Napi::Persistent(Vcpu::Define(env));
-  addon->device = Napi::Persistent(Device::Define(env));
-  addon->memory = Napi::Persistent(Memory::Define(env));
-  exports.Set("open", Napi::Function::New<System::Open>(env, "open"));
+  addon->system = Napi::Persistent(SystemFd::Define(env));
+  addon->vm = Napi::Persistent(VmFd::Define(env));
+  addon->vcpu = Napi::Persistent(VcpuFd::Define(env));
+  addon->device = Napi::Persistent(DeviceFd::Define(env));
+  addon->memory = Napi::Persistent(GuestMemoryFd::Define(env));
+  exports.Set("open", Napi::Function::New<SystemFd::Open>(env, "open"));
   return exports;
 }
 

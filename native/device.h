@@ -1,11 +1,11 @@
 #pragma once
 
+#include "attributes.h"
 #include "fd.h"
-#include "handle.h"
 #include "vm.h"
 
 // A device made by KVM_CREATE_DEVICE.
-class Device : public Handle<Device> {
+class DeviceFd : public AttributeHandle<DeviceFd> {
  public:
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000004};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::device;
@@ -16,12 +16,11 @@ class Device : public Handle<Device> {
   };
 
   static Napi::Function Define(Napi::Env env);
-  explicit Device(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {}
+  explicit DeviceFd(const Napi::CallbackInfo& info) : AttributeHandle(info), parts_(TakeParts<Parts>(info)) {}
+
+  int descriptor() const { return parts_.fd.get(); }
 
  private:
-  Napi::Value HasAttr(const Napi::CallbackInfo& info);
-  Napi::Value GetAttr(const Napi::CallbackInfo& info);
-  Napi::Value SetAttr(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   Parts parts_;

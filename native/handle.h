@@ -1,9 +1,12 @@
-// What the classes of the addon have in common. Their objects are made by the addon only: JavaScript can reach a
-// constructor through `object.constructor`, but calling it throws.
+// What the classes of the addon have in common. Only the addon creates their objects: JavaScript can reach a constructor
+// through `object.constructor`, but calling it throws. Classes and methods have the names of lib/backend.ts.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "napi_setup.h"
 
@@ -18,7 +21,8 @@ struct Addon {
   void* parts = nullptr;
 };
 
-// T has `kTag`, a type tag of its own; `kClass`, its place in Addon; and `struct Parts`, what an object is built from.
+// T has `kTag`, a type tag of its own; `kClass`, its place in Addon; and `struct Parts`, what an object is built from. One
+// with requests has `descriptor()`: the file descriptor that takes them, or the -errno to answer in its place.
 template <typename T>
 class Handle : public Napi::ObjectWrap<T> {
  public:
@@ -45,6 +49,39 @@ class Handle : public Napi::ObjectWrap<T> {
   }
 
  protected:
+  using Methods = std::vector<Napi::ClassPropertyDescriptor<T>>;
+
+  // A method that is one request to the object's descriptor.
+  template <Napi::Value (*Send)(int fd, const Napi::CallbackInfo& info)>
+  static Napi::ClassPropertyDescriptor<T> Request(const char* name) {
+    return Descriptor(name, [](napi_env env, napi_callback_info raw) -> napi_value {
+      return Enter(env, [&]() -> napi_value {
+        const Napi::CallbackInfo info(env, raw);
+        return Send(Self(env, info.This()).descriptor(), info);
+      });
+    });
+  }
+
+  // A method called without Napi::CallbackInfo, which costs as much as a short ioctl. `Function` is a member function or
+  // takes the descriptor.
+  template <std::size_t Count, auto Function>
+  static Napi::ClassPropertyDescriptor<T> FastMethod(const char* name) {
+    return Descriptor(name, [](napi_env env, napi_callback_info raw) -> napi_value {
+      return Enter(env, [&]() -> napi_value {
+        std::array<napi_value, Count> arguments;
+        std::size_t count = Count;
+        napi_value receiver = nullptr;
+        if (napi_get_cb_info(env, raw, &count, arguments.data(), &receiver, nullptr) != napi_ok) ThrowIllegalInvocation(env);
+        T& self = Self(env, receiver);
+        if constexpr (std::is_member_function_pointer_v<decltype(Function)>) {
+          return (self.*Function)(env, arguments);
+        } else {
+          return Function(env, self.descriptor(), arguments);
+        }
+      });
+    });
+  }
+
   explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<T>(info) {
     info.This().template As<Napi::Object>().TypeTag(&T::kTag);
   }
@@ -59,5 +96,39 @@ class Handle : public Napi::ObjectWrap<T> {
       throw error;
     }
     return std::move(*static_cast<Parts*>(parts));
+  }
+
+ private:
+  static Napi::ClassPropertyDescriptor<T> Descriptor(const char* name, napi_callback method) {
+    napi_property_descriptor descriptor{};
+    descriptor.utf8name = name;
+    descriptor.method = method;
+    return descriptor;
+  }
+
+  // Runs the body of a method. No C++ exception may leave it: each becomes one of JavaScript's.
+  template <typename Body>
+  static napi_value Enter(napi_env env, Body body) {
+    try {
+      return body();
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
+    } catch (const std::exception& error) {
+      napi_throw_error(env, nullptr, error.what());
+    } catch (...) {
+      napi_throw_error(env, nullptr, "unknown C++ exception");
+    }
+    return nullptr;
+  }
+
+  // V8 itself refuses a receiver that the class did not make.
+  static T& Self(napi_env env, napi_value receiver) {
+    void* self = nullptr;
+    if (napi_unwrap(env, receiver, &self) != napi_ok) ThrowIllegalInvocation(env);
+    return *static_cast<T*>(self);
+  }
+
+  [[noreturn]] static void ThrowIllegalInvocation(napi_env env) {
+    throw Napi::TypeError::New(env, "Illegal invocation");
   }
 };

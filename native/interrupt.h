@@ -8,7 +8,7 @@
 //
 // immediate_exit belongs to JavaScript: setting it in `runPage` before a run makes KVM_RUN return without running the
 // guest. Nothing here clears it on the way in. After a return it is cleared only if a kick or a deadline had set it, and it
-// was not set before, so that neither reaches into the next run.
+// was not set before, so that neither reaches into the next run unnoticed.
 #pragma once
 
 #include <sys/types.h>

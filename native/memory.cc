@@ -8,16 +8,16 @@
 
 #include "arguments.h"
 
-Napi::Function Memory::Define(Napi::Env env) {
+Napi::Function GuestMemoryFd::Define(Napi::Env env) {
   return DefineClass(env, "GuestMemoryFd",
                      {
-                         InstanceMethod<&Memory::Read>("read"),
-                         InstanceMethod<&Memory::Write>("write"),
-                         InstanceMethod<&Memory::Close>("close"),
+                         InstanceMethod<&GuestMemoryFd::Read>("read"),
+                         InstanceMethod<&GuestMemoryFd::Write>("write"),
+                         InstanceMethod<&GuestMemoryFd::Close>("close"),
                      });
 }
 
-Shared<Mapping> Memory::Allocate(std::size_t size) {
+Shared<Mapping> GuestMemoryFd::Allocate(std::size_t size) {
   // The mapping keeps the memory; the descriptor is not needed beyond it.
   const Fd fd(::memfd_create("kvm-arm64", MFD_CLOEXEC));
   if (fd.get() < 0) return {};
@@ -25,7 +25,7 @@ Shared<Mapping> Memory::Allocate(std::size_t size) {
   return Mapping::Map(fd.get(), size);
 }
 
-Memory::Memory(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {
+GuestMemoryFd::GuestMemoryFd(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {
   Napi::Object self = info.This().As<Napi::Object>();
   const double size = static_cast<double>(parts_.mapping->size());
   self.DefineProperty(
@@ -33,13 +33,13 @@ Memory::Memory(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<
   buffer_.Publish(self, "buffer", parts_.mapping);
 }
 
-int Memory::Check(std::size_t offset, std::size_t size) const {
+int GuestMemoryFd::Check(std::size_t offset, std::size_t size) const {
   if (!parts_.mapping) return -EBADF;
   const std::size_t limit = parts_.mapping->size();
   return offset > limit || size > limit - offset ? -EFAULT : 0;
 }
 
-Napi::Value Memory::Read(const Napi::CallbackInfo& info) {
+Napi::Value GuestMemoryFd::Read(const Napi::CallbackInfo& info) {
   const std::size_t offset = ToSize({info, 0, "offset"});
   const std::span<std::uint8_t> into = ToBytes({info, 1, "into"});
   const int result = Check(offset, into.size());
@@ -48,7 +48,7 @@ Napi::Value Memory::Read(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), result);
 }
 
-Napi::Value Memory::Write(const Napi::CallbackInfo& info) {
+Napi::Value GuestMemoryFd::Write(const Napi::CallbackInfo& info) {
   const std::size_t offset = ToSize({info, 0, "offset"});
   const std::span<const std::uint8_t> from = ToBytes({info, 1, "from"});
   const int result = Check(offset, from.size());
@@ -56,7 +56,7 @@ Napi::Value Memory::Write(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), result);
 }
 
-void Memory::Close(const Napi::CallbackInfo& info) {
+void GuestMemoryFd::Close(const Napi::CallbackInfo& info) {
   buffer_.Detach(info.This().As<Napi::Object>(), "buffer");
   parts_.mapping.Reset();
 }

@@ -5,7 +5,7 @@
 #include "mapping.h"
 
 // Memory to back a guest with. Closing it ends JavaScript's access; VMs that have it in a slot keep it mapped.
-class Memory : public Handle<Memory> {
+class GuestMemoryFd : public Handle<GuestMemoryFd> {
  public:
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000005};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::memory;
@@ -14,7 +14,7 @@ class Memory : public Handle<Memory> {
   };
 
   static Napi::Function Define(Napi::Env env);
-  explicit Memory(const Napi::CallbackInfo& info);
+  explicit GuestMemoryFd(const Napi::CallbackInfo& info);
 
   // A memfd of `size` bytes, mapped; empty, with errno set, when that fails.
   static Shared<Mapping> Allocate(std::size_t size);

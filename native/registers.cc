@@ -113,8 +113,8 @@ Napi::Value AccessAll(int fd, unsigned long request, const Napi::CallbackInfo& i
 
 }  // namespace
 
-napi_value GetOneReg(napi_env env, int fd, napi_value id_value) {
-  const std::uint64_t id = RegisterId(env, id_value);
+napi_value GetOneReg(napi_env env, int fd, const std::array<napi_value, 1>& arguments) {
+  const std::uint64_t id = RegisterId(env, arguments[0]);
   napi_value result = nullptr;
   if (IsWiderThanWord(id)) {
     Value value{};
@@ -130,12 +130,12 @@ napi_value GetOneReg(napi_env env, int fd, napi_value id_value) {
   return result;
 }
 
-napi_value SetOneReg(napi_env env, int fd, napi_value id_value, napi_value value_value) {
-  const std::uint64_t id = RegisterId(env, id_value);
+napi_value SetOneReg(napi_env env, int fd, const std::array<napi_value, 2>& arguments) {
+  const std::uint64_t id = RegisterId(env, arguments[0]);
   Value value{};
   std::size_t words = value.size();
   int sign = 0;
-  if (napi_get_value_bigint_words(env, value_value, &sign, &words, value.data()) != napi_ok) {
+  if (napi_get_value_bigint_words(env, arguments[1], &sign, &words, value.data()) != napi_ok) {
     ThrowInvalidType(env, "value", "a bigint");
   }
   const std::size_t room = std::max(Width(id) / 64, 1u);

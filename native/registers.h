@@ -4,11 +4,14 @@
 // The kernel believes them about the length of the memory it is given, so no id of any other width is handed to it.
 #pragma once
 
+#include <array>
+
 #include "napi_setup.h"
 
-// The value as a bigint, or -errno as a number. The arguments are raw values: these two are called millions of times.
-napi_value GetOneReg(napi_env env, int fd, napi_value id);
-napi_value SetOneReg(napi_env env, int fd, napi_value id, napi_value value);
+// The value as a bigint, or -errno as a number. The arguments, the id and the value, are raw: these two are called millions
+// of times.
+napi_value GetOneReg(napi_env env, int fd, const std::array<napi_value, 1>& arguments);
+napi_value SetOneReg(napi_env env, int fd, const std::array<napi_value, 2>& arguments);
 
 Napi::Value GetOneRegAtNull(int fd, const Napi::CallbackInfo& info);
 Napi::Value SetOneRegAtNull(int fd, const Napi::CallbackInfo& info);

@@ -4,7 +4,7 @@
 #include "handle.h"
 
 // /dev/kvm.
-class System : public Handle<System> {
+class SystemFd : public Handle<SystemFd> {
  public:
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000001};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::system;
@@ -13,7 +13,9 @@ class System : public Handle<System> {
   };
 
   static Napi::Function Define(Napi::Env env);
-  explicit System(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {}
+  explicit SystemFd(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {}
+
+  int descriptor() const { return parts_.fd.get(); }
 
   // The addon's export: a System, or -errno.
   static Napi::Value Open(const Napi::CallbackInfo& info);

@@ -4,13 +4,13 @@
 #include <cerrno>
 #include <memory>
 
+#include "attributes.h"
 #include "fd.h"
-#include "handle.h"
 #include "mapping.h"
 #include "vcpu_thread.h"
 #include "vm.h"
 
-class Vcpu : public Handle<Vcpu> {
+class VcpuFd : public AttributeHandle<VcpuFd> {
  public:
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000003};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::vcpu;
@@ -22,34 +22,19 @@ class Vcpu : public Handle<Vcpu> {
   };
 
   static Napi::Function Define(Napi::Env env);
-  explicit Vcpu(const Napi::CallbackInfo& info);
+  explicit VcpuFd(const Napi::CallbackInfo& info);
 
- private:
-  // What every request goes to. KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that
-  // would wait here is the only one that can end it: so it is answered instead.
+  // KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that would wait here is the only one that
+  // can end it: so such a request is answered with -EBUSY instead.
   int descriptor() const { return thread_ != nullptr && thread_->in_flight() ? -EBUSY : parts_.fd.get(); }
 
-  // A method called without node-addon-api's wrapper, which costs as much as a short ioctl. V8 itself refuses a `this`
-  // that this class did not make.
-  template <std::size_t Count, napi_value (Vcpu::*Method)(napi_env, const std::array<napi_value, Count>&)>
-  static Napi::ClassPropertyDescriptor<Vcpu> FastMethod(const char* name);
-
+ private:
   Napi::Value Init(const Napi::CallbackInfo& info);
   Napi::Value Finalize(const Napi::CallbackInfo& info);
-  Napi::Value RegList(const Napi::CallbackInfo& info);
-  napi_value GetReg(napi_env env, const std::array<napi_value, 1>& arguments);
-  napi_value SetReg(napi_env env, const std::array<napi_value, 2>& arguments);
-  Napi::Value GetRegAtNull(const Napi::CallbackInfo& info);
-  Napi::Value SetRegAtNull(const Napi::CallbackInfo& info);
-  Napi::Value GetRegBatch(const Napi::CallbackInfo& info);
-  Napi::Value SetRegBatch(const Napi::CallbackInfo& info);
   Napi::Value GetMpState(const Napi::CallbackInfo& info);
   Napi::Value SetMpState(const Napi::CallbackInfo& info);
-  Napi::Value GetEvents(const Napi::CallbackInfo& info);
-  Napi::Value SetEvents(const Napi::CallbackInfo& info);
-  Napi::Value HasAttr(const Napi::CallbackInfo& info);
-  Napi::Value GetAttr(const Napi::CallbackInfo& info);
-  Napi::Value SetAttr(const Napi::CallbackInfo& info);
+  Napi::Value GetVcpuEvents(const Napi::CallbackInfo& info);
+  Napi::Value SetVcpuEvents(const Napi::CallbackInfo& info);
   napi_value RunSync(napi_env env, const std::array<napi_value, 1>& arguments);
   int RunFor(double milliseconds);
   Napi::Value Run(const Napi::CallbackInfo& info);

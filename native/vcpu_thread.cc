@@ -35,17 +35,49 @@ void VcpuThread::Run(Napi::Object self, Napi::Promise::Deferred deferred) {
   deferred_ = deferred;
   self_ = Napi::Persistent(self);
   report_.Ref(env_);
-  state_.store(State::kRunning);
+  {
+    const std::lock_guard lock(mutex_);
+    BeginRun();
+    state_.store(State::kRunning);
+  }
   state_.notify_one();
 }
 
-void VcpuThread::Kick() {
+int VcpuThread::RunHere() {
   const std::lock_guard lock(mutex_);
-  if (state_.load() != State::kRunning) return;
+  BeginRun();
+  const int result = KvmIoctl(fd_, kvm_abi::kRun);
+  EndRun(result);
+  return result;
+}
+
+void VcpuThread::Kick() {
+  if (!in_flight()) return;
+  const std::lock_guard lock(mutex_);
+  if (state_.load() == State::kRunning) {
+    MarkKicked();
+    Interrupt(thread_id_.load());
+  } else if (result_ != -EINTR) {
+    kick_is_due_ = true;
+  }
+}
+
+void VcpuThread::BeginRun() {
+  // A run that JavaScript's own flag ends does not use the kick up.
+  if (!ImmediateExit(run_) && std::exchange(kick_is_due_, false)) MarkKicked();
+}
+
+void VcpuThread::MarkKicked() {
+  kicked_ = true;
   // A flag that JavaScript has set is not ours to clear.
-  if (!ImmediateExit(run_)) kicked_ = true;
+  if (ImmediateExit(run_)) return;
+  flag_is_ours_ = true;
   SetImmediateExit(run_, true);
-  Interrupt(thread_id_.load());
+}
+
+void VcpuThread::EndRun(int result) {
+  if (std::exchange(flag_is_ours_, false)) SetImmediateExit(run_, false);
+  if (std::exchange(kicked_, false) && result != -EINTR) kick_is_due_ = true;
 }
 
 void VcpuThread::Close() {
@@ -96,7 +128,7 @@ void VcpuThread::Main() {
     {
       const std::lock_guard lock(mutex_);
       if (state_.load() == State::kHalting) break;
-      if (std::exchange(kicked_, false)) SetImmediateExit(run_, false);
+      EndRun(result);
       result_ = result;
       state_.store(State::kParked);
     }

@@ -39,8 +39,12 @@ class VcpuThread {
   bool in_flight() const { return deferred_.has_value(); }
   // `self` is the vCPU's object, and `deferred` what the run settles. Not while a run is in flight.
   void Run(Napi::Object self, Napi::Promise::Deferred deferred);
-  // Makes a run in flight return; does nothing without one.
+  // Makes a run in flight return. When that run has left the guest already, with anything but -EINTR, the next one ends
+  // instead. Does nothing without a run in flight.
   void Kick();
+  // KVM_RUN on the calling thread, which ends at once if a kick came too late for the run before. Not while a run is in
+  // flight.
+  int RunHere();
   // Stops the thread; a run in flight is settled by Close() only.
   void Halt();
   // Stops the thread and settles a run in flight with -EINTR.
@@ -52,6 +56,9 @@ class VcpuThread {
   VcpuThread(Napi::Env env, int fd, std::uint8_t* run);
   void Main();
   int RunOnce();
+  void BeginRun();
+  void MarkKicked();
+  void EndRun(int result);
   void Settle(int result);
   static void OnReturn(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
   static void OnEnvironmentEnd(void* thread);
@@ -71,10 +78,15 @@ class VcpuThread {
   // Set when KVM_RUN has returned, before it is reported.
   int result_ = 0;
 
-  // Orders a kick against the return of KVM_RUN: either the run is still on and is interrupted, or nothing happens.
+  // Orders a kick against the return of KVM_RUN: the kick is for the run that is still on, or for the next one.
   std::mutex mutex_;
   std::atomic<State> state_{State::kParked};
+  // The run that is on was kicked.
   bool kicked_ = false;
+  // A kick, and not JavaScript, has set immediate_exit.
+  bool flag_is_ours_ = false;
+  // A kick came when its run had left the guest.
+  bool kick_is_due_ = false;
   std::atomic<pid_t> thread_id_{0};
   std::thread thread_;
 };

@@ -2,15 +2,15 @@
 
 #include <map>
 
+#include "attributes.h"
 #include "fd.h"
-#include "handle.h"
 #include "mapping.h"
 
 // The memory in a VM's slots. The VM, its vCPUs and its devices own it together, since in the kernel too the VM lives until
 // the last of their descriptors is closed: no slot ever names an address that has been unmapped.
 using MemorySlots = std::map<std::uint32_t, Shared<Mapping>>;
 
-class Vm : public Handle<Vm> {
+class VmFd : public AttributeHandle<VmFd> {
  public:
   static constexpr napi_type_tag kTag{0x6b766d2d61726d36, 0x0000000000000002};
   static constexpr Napi::FunctionReference Addon::*kClass = &Addon::vm;
@@ -21,8 +21,10 @@ class Vm : public Handle<Vm> {
   };
 
   static Napi::Function Define(Napi::Env env);
-  explicit Vm(const Napi::CallbackInfo& info)
-      : Handle(info), slots_(Shared<MemorySlots>::Make()), parts_(TakeParts<Parts>(info)) {}
+  explicit VmFd(const Napi::CallbackInfo& info)
+      : AttributeHandle(info), slots_(Shared<MemorySlots>::Make()), parts_(TakeParts<Parts>(info)) {}
+
+  int descriptor() const { return parts_.fd.get(); }
 
  private:
   Napi::Value CheckExtension(const Napi::CallbackInfo& info);
@@ -32,9 +34,6 @@ class Vm : public Handle<Vm> {
   Napi::Value GetRegWritableMasks(const Napi::CallbackInfo& info);
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
-  Napi::Value HasAttr(const Napi::CallbackInfo& info);
-  Napi::Value GetAttr(const Napi::CallbackInfo& info);
-  Napi::Value SetAttr(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   // Declared first, destroyed last: memory outlives the descriptor through which it can be reached.

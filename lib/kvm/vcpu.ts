@@ -181,7 +181,12 @@ export class Vcpu implements Disposable {
     return this.#exit(outcome)
   }
 
-  /** Makes a run in flight come back with `interrupted`; does nothing when there is none. */
+  /**
+   * Interrupts the run in flight: `run()` resolves with `interrupted`. A run is in flight from the call until its promise settles.
+   * If the guest has exited already, `run()` resolves with that exit, and the next `run()`, `runSync()` or `hypercall()` ends with
+   * `interrupted` before the guest executes an instruction; `freeze()` does not use the kick up. Several kicks of one run count as
+   * one. Does nothing when no run is in flight.
+   */
   kick(): void {
     this.#fd.kick()
   }

@@ -36,6 +36,12 @@ export class SimulatedVcpu implements VcpuFd {
   readonly #runPage: ArrayBuffer
   #closed = false
   #flight: Flight | null = null
+  /** Promises of `run()` whose reactions have not run: to the caller, these runs are in flight also after they left the guest. */
+  #unsettled = 0
+  /** What the last run that left the guest returned. */
+  #outcome = 0
+  /** A kick came when its run had left the guest: it is for the next one. */
+  #kickIsDue = false
 
   constructor(state: VcpuState) {
     this.#state = state
@@ -212,25 +218,48 @@ export class SimulatedVcpu implements VcpuFd {
   }
 
   run(): Promise<number> {
+    const refusal = this.#handleBarrier()
+    if (refusal < 0) return Promise.resolve(refusal)
     const outcome = this.#enter()
-    if (outcome !== null) return Promise.resolve(outcome)
-    return new Promise((resolve, reject) => {
-      this.#flight = { settle: resolve, fail: reject, anchor: setInterval(() => undefined, LONGEST_DELAY) }
-      this.#state.wake = () => this.#goOn()
+    const run = new Promise<number>((resolve, reject) => {
+      if (outcome === null) {
+        this.#flight = {
+          settle: resolve,
+          fail: reject,
+          anchor: setInterval(() => undefined, LONGEST_DELAY),
+        }
+        this.#state.wake = () => this.#goOn()
+      } else {
+        this.#outcome = outcome
+        resolve(outcome)
+      }
     })
+    this.#unsettled++
+    // The first reaction: those of the caller come after it.
+    const onSettled = (): void => {
+      this.#unsettled--
+    }
+    run.then(onSettled, onSettled)
+    return run
   }
 
   kick(): void {
-    if (this.#flight === null) return
-    recordInterrupt(this.#runPage)
-    this.#land().settle(-errnos.EINTR)
+    if (this.#flight !== null) {
+      recordInterrupt(this.#runPage)
+      this.#outcome = -errnos.EINTR
+      this.#land().settle(this.#outcome)
+    } else if (this.#unsettled > 0 && this.#outcome !== -errnos.EINTR) {
+      this.#kickIsDue = true
+    }
   }
 
   /** Another vCPU's guest started this one: what becomes of it is no business of the other's run. */
   #goOn(): void {
     try {
       const ended = this.#execute()
-      if (ended !== null) this.#land().settle(ended)
+      if (ended === null) return
+      this.#outcome = ended
+      this.#land().settle(ended)
     } catch (error) {
       this.#land().fail(error)
     }
@@ -311,9 +340,15 @@ export class SimulatedVcpu implements VcpuFd {
     if (outcome < 0) return outcome
     loadRegisters(this.#state, 'run')
     if (this.#state.storePending && isMmioExit(this.#runPage)) completeStore(this.#state)
-    if (wantsImmediateExit(this.#runPage)) return -errnos.EINTR
+    if (wantsImmediateExit(this.#runPage) || this.#takeKick()) return -errnos.EINTR
     loadRegisters(this.#state, 'load')
     return this.#execute()
+  }
+
+  #takeKick(): boolean {
+    const isDue = this.#kickIsDue
+    this.#kickIsDue = false
+    return isDue
   }
 
   /** null where the vCPU waits now, 0 after an exit. */

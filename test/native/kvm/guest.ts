@@ -49,6 +49,12 @@ function written(data: bigint): MmioExit {
   return { reason: exitReasons.KVM_EXIT_MMIO, address: deviceAddress, data, length: 8, isWrite: true }
 }
 
+/** Keeps this thread, on which promises settle, busy. */
+function spin(milliseconds: number): void {
+  const end = performance.now() + milliseconds
+  while (performance.now() < end);
+}
+
 describe('A guest', () => {
   it('runs until it writes to a device, again and again', () => {
     const handles = arm64Handles([code.store, code.increment, code.backTwo])
@@ -141,6 +147,60 @@ describe('A guest', () => {
     page[1] = 0
     assert.equal(vcpu.runSync(generous), 0)
     assert.deepEqual(exitOf(vcpu), written(0n))
+    handles.close()
+  })
+
+  it('that has exited when it is kicked ends its next run instead', async () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    const next: readonly (() => number | Promise<number>)[] = [
+      () => vcpu.run(),
+      () => vcpu.runSync(0),
+      () => vcpu.runSync(generous),
+    ]
+    for (const [round, run] of next.entries()) {
+      const flight = vcpu.run()
+      spin(100)
+      vcpu.kick()
+      vcpu.kick()
+      assert.equal(await flight, 0)
+      assert.deepEqual(exitOf(vcpu), written(2n * BigInt(round)))
+      assert.equal(new Uint8Array(vcpu.runPage)[1], 0)
+      // A run that the script itself ends does not count.
+      const page = new Uint8Array(vcpu.runPage)
+      page[1] = 1
+      assert.equal(vcpu.runSync(0), -errnos.EINTR)
+      assert.equal(await vcpu.run(), -errnos.EINTR)
+      page[1] = 0
+      assert.equal(await run(), -errnos.EINTR)
+      assert.equal(page[1], 0)
+      assert.equal(vcpu.runSync(generous), 0)
+      assert.deepEqual(exitOf(vcpu), written(2n * BigInt(round) + 1n))
+    }
+    handles.close()
+  })
+
+  it('is interrupted once for each run that is kicked, at whatever moment', async () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    const results = { exits: 0, interrupts: 0 }
+    for (let round = 0; round < 300; round++) {
+      const flight = vcpu.run()
+      spin((round % 30) / 20)
+      vcpu.kick()
+      const first = await flight
+      if (first === 0) {
+        results.exits++
+        assert.equal(await vcpu.run(), -errnos.EINTR)
+      } else {
+        assert.equal(first, -errnos.EINTR)
+        results.interrupts++
+      }
+      assert.equal(await vcpu.run(), 0)
+    }
+    assert.ok(results.exits > 0 && results.interrupts > 0, JSON.stringify(results))
     handles.close()
   })
 
