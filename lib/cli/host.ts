@@ -60,7 +60,7 @@ export function probedReportOf(name: string): Report {
  */
 export function reportOf(hostOrFile: string): Report {
   const hosts = builtInHosts()
-  if (hosts.includes(hostOrFile)) return builtInReport(hostOrFile)
+  if (hosts.some((name) => name === hostOrFile)) return builtInReport(hostOrFile)
   if (isThere(hostOrFile)) return reportIn(hostOrFile)
   const nearest = nearestNames(hostOrFile, hosts)
   const hint =

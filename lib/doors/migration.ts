@@ -33,5 +33,5 @@ export {
   readVerdict,
   type VerdictDocument,
 } from '../migration/verdict-document.js'
-export { isVmmName, type VmmName, vmmNames, vmmRules } from '../migration/vmm/names.js'
+export { type VmmName, vmmNames, vmmRules } from '../migration/vmm/names.js'
 export type { Obstacle, Reaction, VmmRow, VmmRules } from '../migration/vmm/rules.js'

@@ -1,41 +1,58 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { Backend } from '../backend.js'
+import type { RuntimeText } from '../literals.js'
 import { packageRoot } from '../package-root.js'
 import type { Report } from '../report/report.js'
 import { simulatorBackend } from '../simulator/backend.js'
 import { SimulatorError } from '../simulator/errors.js'
 
-const folder = new URL('lib/hosts/recorded/', packageRoot)
-const SUFFIX = '.json'
+/** The reports in `recorded/`, whose files have these names and `.json`. */
+const names = [
+  'linux-5.10-cortex-a57',
+  'linux-5.10-max',
+  'linux-5.10-neoverse-n1',
+  'linux-6.1-cortex-a57',
+  'linux-6.1-max',
+  'linux-6.1-neoverse-n1',
+  'linux-6.12-cortex-a57',
+  'linux-6.12-max',
+  'linux-6.12-neoverse-n1',
+  'linux-6.18-cortex-a57',
+  'linux-6.18-max',
+  'linux-6.18-neoverse-n1',
+  'linux-7.2-cortex-a57',
+  'linux-7.2-max',
+  'linux-7.2-neoverse-n1',
+  'seed-v6',
+] as const
+
+/** Name of a host whose report comes with this package. */
+export type BuiltInHost = (typeof names)[number]
 
 /** Names of the hosts whose reports come with this package, in alphabetical order. */
-export function builtInHosts(): string[] {
-  return readdirSync(folder)
-    .filter((file) => file.endsWith(SUFFIX))
-    .map((file) => file.slice(0, -SUFFIX.length))
-    .toSorted()
+export function builtInHosts(): BuiltInHost[] {
+  return [...names]
 }
 
 /**
  * The report of a built-in host.
  * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
  */
-export function builtInReport(name: string): Report {
-  const names = builtInHosts()
-  if (!names.includes(name)) {
+export function builtInReport<Given extends string>(name: BuiltInHost | RuntimeText<Given>): Report {
+  if (!(names as readonly string[]).includes(name)) {
     throw new SimulatorError(
       'ERR_KVM_UNKNOWN_HOST',
       `No built-in host is called ${JSON.stringify(name)}. There are: ${names.join(', ') || 'none'}.`,
     )
   }
   // Not checked against the schema, which takes longer than all else here: the tests do that once for all.
-  return JSON.parse(readFileSync(new URL(name + SUFFIX, folder), 'utf8')) as Report
+  return JSON.parse(readFileSync(new URL(`lib/hosts/recorded/${name}.json`, packageRoot), 'utf8')) as Report
 }
 
 /**
  * A simulated host: a built-in one by name, or that of a report.
  * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
  */
-export function simulator(host: string | Report): Backend {
+export function simulator<Given extends string>(host: BuiltInHost | RuntimeText<Given> | Report): Backend {
   return typeof host === 'string' ? simulatorBackend(builtInReport(host), host) : simulatorBackend(host)
 }

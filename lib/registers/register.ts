@@ -2,6 +2,7 @@
 import { coreAliases, type CoreRegisterName, coreRegisters } from './core.js'
 import { bitmapRegisters, type FirmwareRegisterName, firmwareRegisters } from './firmware.js'
 import { ARM64, arm64Id, coprocessors, hex, type IdParts, idParts, registerWidth, sizes } from './id.js'
+import type { RuntimeText } from '../literals.js'
 import { nearestNames } from './nearest.js'
 import { type SveParts, sveDescription, sveId, sveName, sveParts, type SveRegisterName } from './sve.js'
 import {
@@ -23,11 +24,16 @@ type WithoutPrefix<Name extends string> = Name extends `KVM_REG_ARM_${infer Rest
     ? Rest
     : Name
 type NamedRegister =
-  CoreRegisterName | SystemRegisterName | TimerRegisterName | FirmwareRegisterName | SveRegisterName
+  | CoreRegisterName
+  | Uppercase<CoreRegisterName>
+  | SystemRegisterName
+  | TimerRegisterName
+  | FirmwareRegisterName
+  | SveRegisterName
 
 /**
  * Every name of a register, for editors to complete and for the compiler to refuse a misspelt one. At run time names are accepted in
- * any case; what is known only then goes through {@link encodeRegister}.
+ * any case.
  */
 export type RegisterName =
   | NamedRegister
@@ -290,7 +296,7 @@ function nearestRegisterNames(text: string): string[] {
  *
  * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) naming what was asked for and names spelled alike
  */
-export function encodeRegister(nameOrHex: RegisterName | (string & {})): bigint {
+export function encodeRegister<Given extends string>(nameOrHex: RegisterName | RuntimeText<Given>): bigint {
   const text = nameOrHex.trim().toLowerCase()
   if (text.startsWith('0x')) {
     if (/^0x0*[0-9a-f]{1,16}$/.test(text)) return BigInt(text)

@@ -1,8 +1,20 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { test } from 'vitest'
 import { checkReport } from '../../lib/report/read.js'
 import { builtInHosts, builtInReport, simulator } from '../../lib/hosts/index.js'
+import { packageRoot } from '../../lib/package-root.js'
 import { made, oldHost } from '../simulator/fixture.js'
+
+test('every recorded report has a name that the compiler knows', () => {
+  const files = readdirSync(new URL('lib/hosts/recorded/', packageRoot))
+  assert.deepEqual(
+    files.toSorted(),
+    builtInHosts()
+      .map((name) => `${name}.json`)
+      .toSorted(),
+  )
+})
 
 test('every built-in host opens by its name, and its report is one', () => {
   for (const name of builtInHosts()) {

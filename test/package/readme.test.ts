@@ -65,7 +65,11 @@ describe('the README', () => {
 
   test('names no host that there is not', () => {
     const hosts = readme.match(/linux-\d+\.\d+-[a-z]+[a-z0-9-]*/g) ?? []
-    for (const host of hosts) assert.ok(builtInHosts().includes(host), host)
+    for (const host of hosts)
+      assert.ok(
+        builtInHosts().some((name) => name === host),
+        host,
+      )
   })
 
   test('justifies every runtime dependency in one line', () => {

@@ -166,7 +166,7 @@ test('the two swapped ids of the virtual timer have the name of what they hold',
     assert.equal(register.name, name)
     assert.match(register.description ?? '', new RegExp(`holds ${content}`))
     for (const spelling of [name, name.slice('KVM_REG_ARM_'.length), content]) {
-      assert.equal(encodeRegister(spelling), id, spelling)
+      assert.equal(encodeRegister(spelling as string), id, spelling)
     }
   }
   const count = decodeRegister(0x603000000013df1an)
@@ -176,12 +176,13 @@ test('the two swapped ids of the virtual timer have the name of what they hold',
 })
 
 test('a system register that KVM gives as a core register means the core register', () => {
-  for (const [name, id, encoding] of [
+  const cases: [name: string, id: bigint, encoding: string][] = [
     ['FPCR', 0x60200000001000d5n, 'S3_3_C4_C4_0'],
     ['ELR_EL1', 0x6030000000100046n, 'S3_0_C4_C0_1'],
     ['SP_EL0', 0x603000000010003en, 'S3_0_C4_C1_0'],
     ['SPSR_svc', 0x6030000000100048n, 'S3_0_C4_C0_0'],
-  ] as const) {
+  ]
+  for (const [name, id, encoding] of cases) {
     assert.equal(encodeRegister(name), id)
     const register = decodeRegister(encodeRegister(encoding))
     assert.equal(register.name, encoding)
@@ -204,7 +205,7 @@ test('names are found in any case and without the prefix of the kernel', () => {
     [' 0x6030000000140000 ', 0x6030000000140000n],
     ['0X6030000000140000', 0x6030000000140000n],
   ] as const) {
-    assert.equal(encodeRegister(spelling), id, spelling)
+    assert.equal(encodeRegister(spelling as string), id, spelling)
   }
 })
 
@@ -216,7 +217,7 @@ test('a name no register has is refused with names spelled alike', () => {
     ['x31', 'x1'],
   ] as const) {
     assert.throws(
-      () => encodeRegister(name),
+      () => encodeRegister(name as string),
       (error: unknown) => {
         assert.ok(error instanceof RangeError)
         const { code, message, nearest: proposed } = error as RangeError & { code: string; nearest: string[] }

@@ -22,6 +22,7 @@ export const rooms = [
   'hypercalls',
   'registers',
   'uapi.ts',
+  'literals.ts',
   'package-root.ts',
 ] as const
 

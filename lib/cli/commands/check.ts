@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { readState, type State } from '../../migration/state.js'
 import { verdict } from '../../migration/verdict.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
-import { type VmmName, vmmNames, vmmRules } from '../../migration/vmm/names.js'
+import { vmmNames, vmmRules } from '../../migration/vmm/names.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import { kernelBackend } from '../../kernel/index.js'
 import { openKvm } from '../../kvm/index.js'
@@ -77,9 +77,7 @@ function parseVmms(list: string): VmmRules[] {
   const names = list === 'all' ? vmmNames() : list.split(',').map((name) => name.trim())
   try {
     // One VMM may have several names.
-    return [
-      ...new Map(names.map((name) => vmmRules(name as VmmName)).map((rules) => [rules.name, rules])).values(),
-    ]
+    return [...new Map(names.map((name) => vmmRules(name)).map((rules) => [rules.name, rules])).values()]
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message)
   }

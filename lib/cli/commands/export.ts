@@ -170,7 +170,7 @@ function configurationOf(source: string, { features }: Flags): GuestConfiguratio
 
 /** What a file holds, if it is a baseline. */
 function baselineIn(source: string): Baseline | undefined {
-  if (builtInHosts().includes(source) || !existsSync(source)) return undefined
+  if (builtInHosts().some((name) => name === source) || !existsSync(source)) return undefined
   const data = readJson(source, 'report or baseline')
   const { literal } = baselineFormat.schema.entries.format
   return (data as { format?: unknown } | null)?.format === literal ? checkBaseline(data, source) : undefined

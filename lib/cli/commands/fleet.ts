@@ -3,7 +3,7 @@ import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
 import { type HostClass, readFleet } from '../../fleet/classes.js'
 import type { NamedReport } from '../../fleet/baseline/baseline.js'
 import { printableJson } from '../../documents/printable.js'
-import { type VmmName, vmmRules } from '../../migration/vmm/names.js'
+import { vmmRules } from '../../migration/vmm/names.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
@@ -102,7 +102,7 @@ function alsoOn({ hosts, names: [name] }: HostClass): string {
 
 function rulesOf(name: string): ReturnType<typeof vmmRules> {
   try {
-    return vmmRules(name as VmmName)
+    return vmmRules(name)
   } catch (error) {
     throw new CommandError((error as Error).message, exitStatus.usage)
   }

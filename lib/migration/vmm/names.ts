@@ -1,4 +1,5 @@
 /** The rules by the names of VMMs. */
+import type { RuntimeText } from '../../literals.js'
 import { cloudHypervisor, crosvm, firecracker } from './others.js'
 import { qemu10, qemu11 } from './qemu.js'
 import { strict, type VmmRules } from './rules.js'
@@ -22,16 +23,11 @@ export function vmmNames(): VmmName[] {
   return Object.keys(rules) as VmmName[]
 }
 
-/** Whether text known only at run time is a name {@link vmmRules} accepts. */
-export function isVmmName(text: string): text is VmmName {
-  return Object.hasOwn(rules, text)
-}
-
 /**
  * The rules of a VMM by its name.
  * @throws RangeError for a name that is none of `vmmNames()`
  */
-export function vmmRules(name: VmmName): VmmRules {
-  if (isVmmName(name)) return rules[name]
+export function vmmRules<Given extends string>(name: VmmName | RuntimeText<Given>): VmmRules {
+  if (Object.hasOwn(rules, name)) return rules[name as VmmName]
   throw new RangeError(`unknown VMM ${JSON.stringify(name)}; expected one of ${vmmNames().join(', ')}`)
 }
