@@ -35,7 +35,7 @@ export function hostOf(simulate?: string): Host {
 }
 
 function simulatorOf(hostOrFile: string): Backend {
-  return simulator(builtInHosts().includes(hostOrFile) ? hostOrFile : reportOf(hostOrFile))
+  return simulator(builtInHosts().some((name) => name === hostOrFile) ? hostOrFile : reportOf(hostOrFile))
 }
 
 /** The word for this machine where an argument is a host. */
