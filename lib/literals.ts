@@ -4,4 +4,7 @@
  * reads from its arguments is looked up when it runs.
  */
 export type RuntimeText<Given extends string> = Given &
-  (Record<never, unknown> extends Record<Given, unknown> ? unknown : never)
+  (Nothing extends Record<Given, unknown> ? unknown : never)
+
+/** Assignable to a record whose keys are not known one by one, and to no other. */
+type Nothing = { [key in never]: unknown }

@@ -250,7 +250,8 @@ describe('a verdict', () => {
       assert.equal(found.possible, true, name)
       assert.equal(found.vmm, vmmRules(name).name)
     }
-    assert.throws(() => vmmRules('vmware' as string), /unknown VMM "vmware"; expected one of strict/)
+    const unknown: string = 'vmware'
+    assert.throws(() => vmmRules(unknown), /unknown VMM "vmware"; expected one of strict/)
   })
 
   for (const [what, change, finding, words] of [

@@ -166,7 +166,7 @@ test('the two swapped ids of the virtual timer have the name of what they hold',
     assert.equal(register.name, name)
     assert.match(register.description ?? '', new RegExp(`holds ${content}`))
     for (const spelling of [name, name.slice('KVM_REG_ARM_'.length), content]) {
-      assert.equal(encodeRegister(spelling as string), id, spelling)
+      assert.equal(encodeRegister(spelling), id, spelling)
     }
   }
   const count = decodeRegister(0x603000000013df1an)

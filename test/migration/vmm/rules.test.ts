@@ -81,10 +81,12 @@ describe('the rules of VMMs', () => {
   })
 
   test('a name that is none is refused with those there are', () => {
-    assert.throws(() => vmmRules('qemu@9' as string), {
+    const unknown: string = 'qemu@9'
+    assert.throws(() => vmmRules(unknown), {
       name: 'RangeError',
       message: /"qemu@9".*strict, qemu@11\.1, qemu@10\.0, firecracker, cloud-hypervisor, crosvm, qemu/,
     })
-    assert.throws(() => vmmRules('toString' as string), { name: 'RangeError' })
+    const inherited: string = 'toString'
+    assert.throws(() => vmmRules(inherited), { name: 'RangeError' })
   })
 })
