@@ -5,7 +5,7 @@
  * VMs, vCPUs, devices and memories are numbered by the trace, each kind from 0, and no number is used again before a `reset`.
  */
 import * as v from 'valibot'
-import { checkShape, FormatError, parseJson } from '../documents/document.js'
+import { checkShape, FormatError, parseJson, unknownVersion } from '../documents/document.js'
 import { type Call, type Op, operations } from './operations/index.js'
 import type { Outcome } from './outcome.js'
 
@@ -28,7 +28,7 @@ const headSchema = v.strictObject({
   host: v.pipe(v.string(), v.maxLength(1000)),
 })
 
-const errno = v.pipe(v.string(), v.regex(/^E[A-Z0-9]+$|^ERRNO_[0-9]+$/, 'is no name of an errno'))
+const errno = v.pipe(v.string(), v.regex(/^E[A-Z0-9]+$|^ERRNO_[0-9]+$/, 'is not the name of an errno'))
 
 type LineSchema = v.GenericSchema<Record<string, unknown>>
 const lineSchemas = new Map<Op, LineSchema>()
@@ -59,15 +59,14 @@ export function formatEntry({ call, outcome }: TraceEntry): string {
 export function parseHead(text: string, source: string): TraceHead {
   const data = parseJson(text, source) as { trace?: unknown; version?: unknown } | null
   if (data === null || typeof data !== 'object' || data.trace !== TRACE_FORMAT) {
-    throw new FormatError(source, '$.trace', `is not a trace: expected "${TRACE_FORMAT}"`)
-  }
-  if (data.version !== TRACE_VERSION) {
-    const found = typeof data.version === 'number' ? `is ${data.version}` : 'is no number'
     throw new FormatError(
       source,
-      '$.version',
-      `${found}, and this version of kvm-arm64 reads ${TRACE_VERSION}`,
+      '$.trace',
+      `is not a trace: expected the head {"trace":"${TRACE_FORMAT}",…} in the first line`,
     )
+  }
+  if (data.version !== TRACE_VERSION) {
+    throw new FormatError(source, '$.version', unknownVersion(data.version, TRACE_VERSION))
   }
   const { host } = checkShape(headSchema, data, source)
   return { host }
@@ -79,13 +78,15 @@ export function parseHead(text: string, source: string): TraceHead {
  */
 export function parseEntry(text: string, source: string): TraceEntry {
   const data = parseJson(text, source) as Record<string, unknown> | null
-  if (data === null || typeof data !== 'object') throw new FormatError(source, '$', 'is no call')
+  if (data === null || typeof data !== 'object')
+    throw new FormatError(source, '$', 'expected a call, an object')
   const { op } = data
   if (!isOp(op)) {
-    throw new FormatError(source, '$.op', `${JSON.stringify(op)} is no operation of this version`)
+    const problem = op === undefined ? 'expected an operation' : `unknown operation ${JSON.stringify(op)}`
+    throw new FormatError(source, '$.op', problem)
   }
   const entry = split(checkShape(lineSchemaOf(op), data, source), op)
-  operations[op].check(entry.call, source)
+  operations[op].check(entry.call, entry.outcome, source)
   checkOutcome(entry, source)
   return entry
 }
@@ -107,6 +108,10 @@ function checkOutcome({ call, outcome }: TraceEntry, source: string): void {
   const answers = Object.keys(outcome).filter((key) => key !== 'n')
   const hasNone = operations[call.op].results === null
   if (answers.length !== (hasNone ? 0 : 1)) {
-    throw new FormatError(source, '$', hasNone ? 'has an outcome' : 'must have one outcome, or "errno"')
+    throw new FormatError(
+      source,
+      '$',
+      hasNone ? `${call.op} has no outcome` : 'expected one outcome, or "errno"',
+    )
   }
 }

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { FormatError, unreadable } from '../documents/document.js'
 import { type Input, openInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
@@ -42,7 +43,10 @@ function* linesOf(file: string): Generator<TextLine> {
   try {
     input = openInput(file)
     for (const { number, bytes } of readLines(input, LONGEST_LINE)) {
-      if (bytes === null) throw new FormatError(file, '$', 'has a line too long for a trace')
+      const source = `${file}:${number}`
+      if (bytes === null)
+        throw new FormatError(source, '$', `is longer than ${LONGEST_LINE / 1024 / 1024} MiB`)
+      if (!isUtf8(bytes)) throw new FormatError(source, '$', 'is not UTF-8 text')
       yield { text: bytes.toString('utf8'), line: number }
     }
   } catch (error) {

@@ -190,7 +190,7 @@ describe('kvm-arm64 trace', () => {
       'a.ndjson',
       `${HEAD}{"op":"x"}`,
       ['replay'],
-      /a\.ndjson:2: \$\.op: "x" is no operation/,
+      /a\.ndjson:2: \$\.op: unknown operation "x"/,
     ],
     ['a folder that is none', 'a.mjs', SCRIPT, ['record', '-o', '/none/x'], /cannot be written \(ENOENT\)/],
   ] as const) {

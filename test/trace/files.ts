@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 /** A file with this content, gone when it is disposed of. */
-export function temporaryFile(content: string, name = 'a.ndjson'): { path: string } & Disposable {
+export function temporaryFile(content: string | Buffer, name = 'a.ndjson'): { path: string } & Disposable {
   const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-trace-'))
   const path = join(folder, name)
   writeFileSync(path, content)

@@ -17,8 +17,12 @@ describe('a trace’s head', () => {
     ['[]', '$.trace', /is not a trace/],
     ['null', '$.trace', /is not a trace/],
     ['{"trace":"strace"}', '$.trace', /is not a trace/],
-    ['{"trace":"kvm-arm64","version":2,"host":"x"}', '$.version', /is 2, and this version .* reads 1/],
-    ['{"trace":"kvm-arm64","version":"1","host":"x"}', '$.version', /is no number/],
+    [
+      '{"trace":"kvm-arm64","version":2,"host":"x"}',
+      '$.version',
+      /is 2, but this kvm-arm64 reads version 1: written by a newer kvm-arm64\?/,
+    ],
+    ['{"trace":"kvm-arm64","version":"1","host":"x"}', '$.version', /is not a number/],
     ['{"trace":"kvm-arm64","version":1}', '$.host', /Expected "host"|Invalid/],
     ['{"trace":"kvm-arm64","version":1,"host":"x","more":1}', '$.more', /more/],
   ] as const) {
@@ -54,25 +58,25 @@ describe('a trace’s line', () => {
   }
 
   for (const [text, path, problem] of [
-    ['7', '$', /is no call/],
-    ['{"op":"launch"}', '$.op', /"launch" is no operation/],
-    ['{"vm":0}', '$.op', /undefined is no operation/],
+    ['7', '$', /expected a call/],
+    ['{"op":"launch"}', '$.op', /unknown operation "launch"/],
+    ['{"vm":0}', '$.op', /expected an operation/],
     ['{"op":"create_vm","vm":0,"type":0,"ret":0}', '$.type', /string/],
     ['{"op":"create_vm","vm":0,"type":"0x01","ret":0}', '$.type', /leading zeros/],
     ['{"op":"create_vm","vm":0,"type":"0xA","ret":0}', '$.type', /lower case/],
     ['{"op":"create_vm","vm":-1,"type":"0x0","ret":0}', '$.vm', /0/],
-    ['{"op":"create_vm","vm":0,"type":"0x0"}', '$', /must have one outcome/],
-    ['{"op":"create_vm","vm":0,"type":"0x0","ret":0,"errno":"EINVAL"}', '$', /must have one outcome/],
+    ['{"op":"create_vm","vm":0,"type":"0x0"}', '$', /expected one outcome/],
+    ['{"op":"create_vm","vm":0,"type":"0x0","ret":0,"errno":"EINVAL"}', '$', /expected one outcome/],
     ['{"op":"create_vm","vm":0,"type":"0x0","ret":0,"extra":0}', '$.extra', /extra/],
-    ['{"op":"reset","errno":"EIO"}', '$', /has an outcome/],
-    ['{"op":"check_extension","cap":1,"errno":"broken"}', '$.errno', /no name of an errno/],
+    ['{"op":"reset","errno":"EIO"}', '$', /reset has no outcome/],
+    ['{"op":"check_extension","cap":1,"errno":"broken"}', '$.errno', /not the name of an errno/],
     ['{"op":"has_device_attr","group":0,"attr":"0x0","ret":0}', '$', /exactly one of vm, vcpu, device/],
     ['{"op":"hvc","vcpu":0,"args":["0x0"],"x":["0x0"]}', '$.x', /length/],
     [`{"op":"hvc","vcpu":0,"args":[${Array(8).fill('"0x0"').join()}],"exit":6}`, '$.args', /length/],
     ['{"op":"close","vm":0,"vcpu":1}', '$', /exactly one of/],
     ['{"op":"get_reg_list","vcpu":0,"n_in":"0xffffffff","errno":"EPERM"}', '$.n_in', /more room/],
-    ['{"op":"get_one_reg","vcpu":0,"id":"0x60f0000000100000","errno":"EINVAL"}', '$.id', /no width/],
-    ['{"op":"set_one_reg","vcpu":0,"id":"0x6030000000160000","ret":0}', '$.value', /or "addr"/],
+    ['{"op":"get_one_reg","vcpu":0,"id":"0x60f0000000100000","errno":"EINVAL"}', '$.id', /width of \d+ bits/],
+    ['{"op":"set_one_reg","vcpu":0,"id":"0x6030000000160000","ret":0}', '$.value', /"value" or "addr"/],
     [
       '{"op":"set_one_reg","vcpu":0,"id":"0x6030000000160000","value":"0x1","addr":"bad","ret":0}',
       '$.value',
@@ -83,6 +87,15 @@ describe('a trace’s line', () => {
       '$.value',
       /does not fit the 32 bits/,
     ],
+    [
+      '{"op":"get_one_reg","vcpu":0,"id":"0x6020000000160000","value":"0x100000000"}',
+      '$.value',
+      /does not fit the 32 bits/,
+    ],
+    ['{"op":"create_vm","vm":1e400,"type":"0x0","ret":0}', '$.vm', /Infinity/],
+    ['{"op":"create_vm","vm":12345678901234567890,"type":"0x0","ret":0}', '$.vm', /<=4294967295/],
+    ['{"op":"__proto__"}', '$.op', /unknown operation "__proto__"/],
+    ['{"op":"toString"}', '$.op', /unknown operation "toString"/],
     ['{"op":"vcpu_init","vcpu":0,"target":5,"features":["0x100000000"],"ret":0}', '$.features[0]', /32-bit/],
     ['{"op":"set_device_attr","vm":0,"group":0,"attr":"0x0","data":"abc","ret":0}', '$.data', /even number/],
   ] as const) {
@@ -124,13 +137,14 @@ describe('a trace’s file', () => {
     using file = temporaryFile(`${HEAD}{"op":"reset"}\n{"op":"reset"}\n{"op":"rest"}\n`)
     const { head, entries } = readTrace(file.path)
     assert.equal(head.host, '6.12.0-test')
-    assert.throws(() => [...entries], checkError(`${file.path}:4`, '$.op', /"rest" is no operation/))
+    assert.throws(() => [...entries], checkError(`${file.path}:4`, '$.op', /unknown operation "rest"/))
   })
 
   for (const [what, content, problem] of [
     ['an empty file', '', /is empty/],
-    ['a file that is something else', '#!/bin/sh\n', /is not JSON/],
-    ['a line without end', HEAD + ' '.repeat(5 * 1024 * 1024), /a line too long/],
+    ['a file that is something else', '#!/bin/sh\n', /:1: is not JSON/],
+    ['a file without the head', '{"op":"reset"}\n', /:1: \$\.trace: .* expected the head/],
+    ['a line without end', HEAD + ' '.repeat(5 * 1024 * 1024), /:2: is longer than 4 MiB/],
     ['a line cut short', `${HEAD}{"op":"res`, /is not JSON/],
   ] as const) {
     it(`is refused where it is ${what}`, () => {
@@ -138,6 +152,11 @@ describe('a trace’s file', () => {
       assert.throws(() => [...readTrace(file.path).entries], problem)
     })
   }
+
+  it('is refused where a line is not UTF-8', () => {
+    using file = temporaryFile(Buffer.concat([Buffer.from(HEAD), Buffer.of(0x22, 0xff, 0x22, 0x0a)]))
+    assert.throws(() => [...readTrace(file.path).entries], checkError(`${file.path}:2`, '$', /not UTF-8/))
+  })
 
   it('is refused where there is none', () => {
     assert.throws(() => readTrace('/nowhere/at/all'), checkError('/nowhere/at/all', '$', /ENOENT/))
@@ -156,7 +175,7 @@ describe('a trace’s file', () => {
     using file = temporaryFile(`${HEAD}${'\n'.repeat(emptyLines)}${start}é"}\n`)
     assert.throws(
       () => [...readTrace(file.path).entries],
-      checkError(`${file.path}:${emptyLines + 2}`, '$.op', /"é" is no operation/),
+      checkError(`${file.path}:${emptyLines + 2}`, '$.op', /unknown operation "é"/),
     )
   })
 })

@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, it } from 'vitest'
-import type { Conduit, SystemFd } from '../../lib/backend.js'
+import type { Conduit, SystemFd, VcpuFd } from '../../lib/backend.js'
 import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { packageRoot } from '../../lib/package-root.js'
@@ -20,7 +20,7 @@ import {
   replay,
   type TraceEntry,
 } from '../../lib/trace/index.js'
-import { open } from '../fuzz/backends.js'
+import { altered, open } from '../fuzz/backends.js'
 import { HEAD, temporaryFile } from './files.js'
 
 const HOST = 'linux-6.12-max'
@@ -174,6 +174,35 @@ describe('a recording', () => {
     assert.equal(places.length, 2)
     assert.deepEqual(entries[write]!.outcome, { errno: 'EBUSY' })
     assert.ok(places[1]! < write)
+  })
+
+  it('goes on after a run that throws', async () => {
+    const entries: TraceEntry[] = []
+    const system = open(simulator(HOST))
+    const broken = altered(system, {
+      createVm: (type) => {
+        const vm = made(system.createVm(type))
+        const run = (): never => {
+          throw new RangeError('broken')
+        }
+        const createVcpu = (id: number): VcpuFd =>
+          altered(made(vm.createVcpu(id)), {
+            run: () => Promise.reject(new RangeError('broken')),
+            runSync: run,
+          })
+        return altered(vm, { createVcpu })
+      },
+    })
+    const backend = { ...simulator(HOST), open: () => broken }
+    const fd = open(recordingBackend(backend, (entry) => entries.push(entry)))
+    const vcpu = made(made(fd.createVm(0n)).createVcpu(0))
+    assert.throws(() => vcpu.runSync(0), /broken/)
+    await assert.rejects(vcpu.run(), /broken/)
+    vcpu.getMpState()
+    assert.deepEqual(
+      entries.map(({ call }) => call.op),
+      ['create_vm', 'create_vcpu', 'get_mp_state'],
+    )
   })
 
   it('is replayed without a divergence where it was made', async () => {

@@ -33,10 +33,10 @@ export const owners = ['vm', 'vcpu', 'device'] as const
 export const owner = { vm: v.optional(uint32), vcpu: v.optional(uint32), device: v.optional(uint32) }
 
 /** Refuses a call that names no handle, or several. */
-export function oneOf(kinds: readonly string[]): (call: object, source: string) => void {
-  return (call, source) => {
+export function oneOf(kinds: readonly string[]): (call: object, outcome: Outcome, source: string) => void {
+  return (call, _, source) => {
     if (kinds.filter((kind) => kind in call).length === 1) return
-    throw new FormatError(source, '$', `must name one handle: exactly one of ${kinds.join(', ')}`)
+    throw new FormatError(source, '$', `expected exactly one of ${kinds.join(', ')}`)
   }
 }
 

@@ -82,7 +82,7 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
   readonly results: v.ObjectEntries | null
   readonly recordings: Recording<Recorded>[] = []
   readonly #performances: Perform[] = []
-  #check: ((call: Arguments<Entries>, source: string) => void) | undefined
+  #check: ((call: Arguments<Entries>, outcome: Outcome, source: string) => void) | undefined
 
   constructor(args: Entries, results: v.ObjectEntries | null) {
     this.args = args
@@ -159,7 +159,7 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
   }
 
   /** Refuses what the schema cannot, with a FormatError. */
-  checked(check: (call: Arguments<Entries>, source: string) => void): this {
+  checked(check: (call: Arguments<Entries>, outcome: Outcome, source: string) => void): this {
     this.#check = check
     return this
   }
@@ -172,9 +172,9 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
     throw new TypeError(`${JSON.stringify(call)} cannot be performed`)
   }
 
-  /** @throws FormatError for a call that no kernel can be asked, although it fits the schema */
-  check(call: object, source: string): void {
-    this.#check?.(call as Arguments<Entries>, source)
+  /** @throws FormatError for a call that cannot be made, or an outcome that it cannot have, although they fit the schema */
+  check(call: object, outcome: Outcome, source: string): void {
+    this.#check?.(call as Arguments<Entries>, outcome, source)
   }
 }
 

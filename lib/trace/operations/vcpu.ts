@@ -44,7 +44,7 @@ export const vcpuOperations = {
     { vcpu: uint32, n_in: hex64 },
     { n: v.optional(hex64), regs: v.optional(v.array(hex64)) },
   )
-    .checked(({ n_in }, source) => {
+    .checked(({ n_in }, _, source) => {
       if (BigInt.asUintN(32, BigInt(n_in)) <= MOST_ROOM) return
       throw new FormatError(source, '$.n_in', `${n_in} is more room than any list needs (0x10000)`)
     })
@@ -66,7 +66,9 @@ export const vcpuOperations = {
 
   /** `KVM_GET_ONE_REG` */
   get_one_reg: new Operation(register, { value: v.optional(hexDigits) })
-    .checked(({ id }, source) => void widthOf(id, source))
+    .checked(({ id }, { value: read }, source) =>
+      checkFits(id, typeof read === 'string' ? read : '0x0', source),
+    )
     .by('vcpu', 'getOneReg', {
       toCall: ([id]) => ({ id: hex(id) }),
       toArguments: ({ id, addr }) => (addr === undefined ? [BigInt(id)] : null),
@@ -86,14 +88,11 @@ export const vcpuOperations = {
 
   /** `KVM_SET_ONE_REG` */
   set_one_reg: new Operation({ ...register, value: v.optional(hexDigits) }, ret)
-    .checked(({ id, value: digits, addr }, source) => {
-      const width = widthOf(id, source)
-      if ((digits === undefined) === (addr === undefined)) {
-        throw new FormatError(source, '$.value', 'or "addr" must be there, and not both')
+    .checked(({ id, value: written, addr }, _, source) => {
+      if ((written === undefined) === (addr === undefined)) {
+        throw new FormatError(source, '$.value', 'expected "value" or "addr", and not both')
       }
-      if (digits !== undefined && BigInt.asUintN(width, BigInt(digits)) !== BigInt(digits)) {
-        throw new FormatError(source, '$.value', `${digits} does not fit the ${width} bits of ${id}`)
-      }
+      checkFits(id, written ?? '0x0', source)
     })
     .by('vcpu', 'setOneReg', {
       toCall: ([id, written]) => ({ id: hex(id), value: hex(written) }),
@@ -142,11 +141,14 @@ export const vcpuOperations = {
   }),
 }
 
-/** Bits of a register that an id names. */
-function widthOf(id: string, source: string): number {
+/** Refuses an id of no width that a register has, and a value wider than the id says. */
+function checkFits(id: string, digits: string, source: string): void {
   const width = registerWidth(BigInt(id))
-  if (width > 2048) throw new FormatError(source, '$.id', `${id} is of no width a register has`)
-  return width
+  if (width > 2048)
+    throw new FormatError(source, '$.id', `${id} has a width of ${width} bits, more than any register`)
+  if (BigInt.asUintN(width, BigInt(digits)) !== BigInt(digits)) {
+    throw new FormatError(source, '$.value', `${digits} does not fit the ${width} bits of ${id}`)
+  }
 }
 
 function registerOutcome(answer: bigint | number): Outcome {
