@@ -35,7 +35,7 @@ function describeAnswer({ fault, errno, regs, ...results }: TraceAnswer): string
   return words.join(' ')
 }
 
-/** A list of registers, told by what the other lacks or, where that is nothing, by where the order differs. */
+/** A list of registers: what the other list lacks or, if nothing, where the order differs. */
 function describeList(ids: readonly string[], others: readonly string[]): string {
   const own = ids.filter((id) => !others.includes(id)).map((id) => registerName(BigInt(id)))
   if (own.length > 0) return `${ids.length} registers, among them ${own.join(', ')}`

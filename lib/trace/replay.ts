@@ -6,10 +6,10 @@ import type { Call } from './operations/index.js'
 import type { Outcome } from './outcome.js'
 import { Player } from './player.js'
 
-/** An outcome, or the message of what kept a backend from having one. */
+/** An outcome, or the message of the error that a backend threw in place of one. */
 export type TraceAnswer = Outcome & { fault?: string }
 
-/** A call that was answered otherwise than before. */
+/** A call with another outcome than in the trace. */
 export interface Divergence {
   /** In the trace, from 1. */
   line: number
@@ -19,8 +19,8 @@ export interface Divergence {
 }
 
 /**
- * Makes a trace's calls on a backend and tells each whose outcome differs from the recorded one. Handles made for it are closed
- * at the end; `kvm` is not.
+ * Makes a trace's calls on a backend and reports each whose outcome differs from the recorded one. Closes the handles made for it
+ * at the end, but not `kvm`.
  * @returns how many calls were made
  */
 export function replay(
@@ -42,7 +42,7 @@ export function replay(
   return calls
 }
 
-/** What a backend answers, also where that is an error of its own. */
+/** The outcome of a call; an error that the backend throws is an answer as well. */
 export function answer(player: Player, call: Call): TraceAnswer {
   try {
     return player.perform(call)
@@ -58,8 +58,8 @@ const counters = encodingsOf(timerCounters)
 const controls = encodingsOf(timerControls)
 
 /**
- * Whether two answers to a call are the same. The value of a register that counts time is always as good as another, as is whether a
- * timer has fired, and what a guest is told of time or by chance is so where both keep the call's rule.
+ * Whether two answers to a call are the same. Values of a register that counts time are all the same, as is whether a timer has fired.
+ * Answers to a guest that depend on time or chance are the same if both keep the call's rule.
  */
 export function isSameOutcome(call: Call, a: TraceAnswer, b: TraceAnswer): boolean {
   if (call.op === 'get_one_reg') {
@@ -82,7 +82,7 @@ export function isSameOutcome(call: Call, a: TraceAnswer, b: TraceAnswer): boole
 
 type Rule = (x: readonly bigint[]) => boolean
 
-/** What x0 to x3 have in common whenever a call that hangs on time or chance succeeds. */
+/** What x0 to x3 have in common whenever a call that depends on time or chance succeeds. */
 function ruleOf([functionId = 0n, argument = 0n]: readonly bigint[]): Rule | undefined {
   const bits = BigInt.asUintN(32, argument)
   switch (Number(BigInt.asUintN(32, functionId))) {

@@ -25,7 +25,7 @@ describe('kvm-arm64 trace', () => {
 
     const same = kvmArm64(['trace', 'replay', trace, '--simulate', HOST])
     assert.equal(same.status, 0)
-    assert.match(same.out, /^\d+ calls recorded on 6\.12\.\S+, 0 answered otherwise\n$/)
+    assert.match(same.out, /^\d+ calls recorded on 6\.12\.\S+, 0 outcomes differ\n$/)
 
     const other = kvmArm64(['trace', 'replay', trace, '--simulate', 'linux-5.10-max'])
     assert.equal(other.status, 1)
@@ -36,6 +36,24 @@ describe('kvm-arm64 trace', () => {
 
     const again = kvmArm64(['trace', 'record', trace, '--simulate', 'linux-5.10-max'])
     assert.match(again.out, /"id":"0x6030000000160000","errno":"ENOENT"}/)
+  })
+
+  it('writes to standard output where -o is -', () => {
+    using script = temporaryFile(SCRIPT, 'a.mjs')
+    const args = ['trace', 'record', script.path, '--simulate', HOST]
+    const { status, out, error } = kvmArm64([...args, '-o', '-'])
+    assert.deepEqual([status, error], [0, ''])
+    assert.equal(out, kvmArm64(args).out)
+    assert.match(out, /^{"trace".*\n{"op":"api_version"/)
+  })
+
+  it('shows what a terminal would obey escaped', () => {
+    using trace = temporaryFile(HEAD.replace('6.12.0-test', String.raw`\u001b[31mX\u202e`))
+    const { status, out } = kvmArm64(['trace', 'replay', trace.path, '--simulate', HOST], {
+      env: { FORCE_COLOR: '1' },
+    })
+    assert.equal(status, 0)
+    assert.equal(out, '0 calls recorded on \\x1b[31mX\\u202e, 0 outcomes differ\n')
   })
 
   it('keeps what was recorded until a script throws', () => {
@@ -67,7 +85,7 @@ describe('kvm-arm64 trace', () => {
       'returns a promise that is never settled',
       'await new Promise(() => {})',
       1,
-      /a\.mjs: nothing is left to wait for.* not settled\n$/,
+      /a\.mjs: the promise that it returned can never settle: nothing is left to wait for\n$/,
     ],
     [
       'is terminated',
@@ -136,7 +154,7 @@ describe('kvm-arm64 trace', () => {
       const other = join(dirname(file.path), '..', basename(dirname(file.path)), name)
       const { status, error } = kvmArm64(['trace', 'record', file.path, '--simulate', HOST, '-o', other])
       assert.equal(status, 2)
-      assert.match(error, /is what is to be recorded, and is not written over/)
+      assert.match(error, /the input and the output are the same file/)
       assert.equal(readFileSync(file.path, 'utf8'), content)
     })
   }
@@ -158,7 +176,7 @@ describe('kvm-arm64 trace', () => {
 
   it('says once what keeps the differences that it finds', () => {
     const args = ['trace', 'fuzz', '--simulate', HOST, '--against', 'linux-6.1-max', '--ops', '500']
-    assert.match(kvmArm64(args).error, /^kvm-arm64: --save DIR keeps each difference as a trace/)
+    assert.match(kvmArm64(args).error, /^kvm-arm64: --save DIR writes a trace for each difference/)
   })
 
   it('finds and saves what two hosts answer differently, the same for the same seed', () => {
@@ -182,7 +200,7 @@ describe('kvm-arm64 trace', () => {
   })
 
   for (const [what, name, content, args, problem] of [
-    ['a script that is none', 'a.mjs', 'export default 7', ['record'], /no function as its default export/],
+    ['a script that is none', 'a.mjs', 'export default 7', ['record'], /default export is not a function/],
     ['a script that does not load', 'a.mjs', 'export default', ['record'], /cannot be loaded/],
     ['a trace that is none', 'a.ndjson', '{}', ['replay'], /a\.ndjson:1: \$\.trace: is not a trace/],
     [
