@@ -115,6 +115,10 @@ function callFromGuests(fd: SystemFd): void {
   vm.close()
 }
 
+function broken(): RangeError {
+  return new RangeError('broken')
+}
+
 function made<T>(outcome: T | number): T {
   assert.ok(typeof outcome !== 'number', String(outcome))
   return outcome
@@ -179,21 +183,18 @@ describe('a recording', () => {
   it('goes on after a run that throws', async () => {
     const entries: TraceEntry[] = []
     const system = open(simulator(HOST))
-    const broken = altered(system, {
+    const withBrokenRun = altered(system, {
       createVm: (type) => {
         const vm = made(system.createVm(type))
-        const run = (): never => {
-          throw new RangeError('broken')
-        }
         const createVcpu = (id: number): VcpuFd =>
           altered(made(vm.createVcpu(id)), {
-            run: () => Promise.reject(new RangeError('broken')),
-            runSync: run,
+            run: () => Promise.reject(broken()),
+            runSync: () => assert.fail(broken()),
           })
         return altered(vm, { createVcpu })
       },
     })
-    const backend = { ...simulator(HOST), open: () => broken }
+    const backend = { ...simulator(HOST), open: () => withBrokenRun }
     const fd = open(recordingBackend(backend, (entry) => entries.push(entry)))
     const vcpu = made(made(fd.createVm(0n)).createVcpu(0))
     assert.throws(() => vcpu.runSync(0), /broken/)
