@@ -23,10 +23,12 @@ export type {
   MemoryMapping,
   RegisterReference,
   Registers,
+  RunOptions,
   Services,
   SystemEvent,
   Vcpu,
   VcpuInit,
+  VcpuOptions,
   Vm,
   VmOptions,
 } from './kvm/index.js'

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { checkObject, invalidType } from '../arguments.js'
 import type { Backend } from '../backend.js'
 import type { RuntimeText } from '../literals.js'
 import { packageRoot } from '../package-root.js'
@@ -50,9 +51,20 @@ export function builtInReport<Given extends string>(name: BuiltInHost | RuntimeT
 }
 
 /**
- * A simulated host: a built-in one by name, or that of a report.
+ * Makes a backend that answers as a simulated host does: a built-in one by name, or that of a report, which `readReport` has checked.
  * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
+ * @throws TypeError for other than a name or a report
+ *
+ * @example
+ * using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
  */
 export function simulator<Given extends string>(host: BuiltInHost | RuntimeText<Given> | Report): Backend {
-  return typeof host === 'string' ? simulatorBackend(builtInReport(host), host) : simulatorBackend(host)
+  if (typeof host === 'string') return simulatorBackend(builtInReport(host), host)
+  checkObject(host, 'host', 'the name of a built-in host or a report')
+  if (!isReport(host)) throw invalidType('host', 'the name of a built-in host or a report', host)
+  return simulatorBackend(host)
+}
+
+function isReport(host: { readonly format?: string }): boolean {
+  return host.format === 'kvm-arm64/report'
 }

@@ -1,16 +1,26 @@
 import type { DeviceFd } from '../backend.js'
-import { Attributes } from './attributes.js'
+import { deviceTypes } from '../uapi.js'
+import { type AttributeOwner, type AttributeOwnerKind, Attributes } from './attributes.js'
 
-/** A device KVM emulates, made by `Vm.createDevice`: a GIC, an ITS. */
+const kinds: ReadonlyMap<number, AttributeOwnerKind> = new Map([
+  [deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V2, 'gic'],
+  [deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 'gic'],
+  [deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 'its'],
+])
+
+/** A device that KVM emulates, such as a GIC or an ITS. Made by `Vm.createDevice`; closed with its VM at the latest. */
 export class Device implements Disposable {
+  /** The device's settings and registers. */
   readonly attributes: Attributes
   readonly #fd: DeviceFd
 
-  constructor(fd: DeviceFd) {
+  /** `runRemedy` says what to do about vCPUs that run. */
+  constructor(fd: DeviceFd, type: number, runRemedy: AttributeOwner['runRemedy']) {
     this.#fd = fd
-    this.attributes = new Attributes(fd)
+    this.attributes = new Attributes(fd, { kind: kinds.get(type) ?? 'other', runRemedy })
   }
 
+  /** Closes the handle; the device stays in its VM. Every later call throws `ERR_KVM_CLOSED`, but `close()` may be called again. */
   close(): void {
     this.#fd.close()
   }

@@ -8,12 +8,15 @@ export type KvmErrorCode =
   | 'ERR_KVM_WRONG_ARCHITECTURE'
   | 'ERR_KVM_API_VERSION'
   | 'ERR_KVM_CLOSED'
+  | 'ERR_KVM_NO_READ_PENDING'
 
 export interface KvmErrorDetails {
   /** The ioctl, `KVM_SET_ONE_REG`; or `open`. */
   syscall: string
   /** The register the ioctl was about. */
   register?: bigint | undefined
+  /** The device attribute the ioctl was about. */
+  attribute?: { readonly group: number; readonly attribute: bigint; readonly groupName?: string } | undefined
   /** The value that was to be written. */
   value?: bigint | undefined
   /** KVM's id of the vCPU. */
@@ -22,7 +25,17 @@ export interface KvmErrorDetails {
   remedy?: string | undefined
 }
 
-/** What KVM refused, or what this library refused before KVM was asked. */
+/**
+ * Thrown for what KVM refused, and for what this library refuses before it calls KVM. Match on `code`.
+ *
+ * @example
+ * try {
+ *   vcpu.registers.set('KVM_REG_ARM_STD_BMAP', 0n)
+ * } catch (error) {
+ *   if (error instanceof KvmError && error.code === 'EBUSY') console.error('the VM has started')
+ *   else throw error
+ * }
+ */
 export class KvmError extends Error {
   override readonly name = 'KvmError'
   /** The errno's name, `EBUSY`, or one of `KvmErrorCode`. */
@@ -32,14 +45,22 @@ export class KvmError extends Error {
   /** The ioctl, `KVM_SET_ONE_REG`. */
   readonly syscall: string
   readonly register: { readonly id: bigint; readonly name: string } | undefined
+  /** The device attribute: its group (32 bits) and its number in the group (64 bits). */
+  readonly attribute: { readonly group: number; readonly attribute: bigint } | undefined
+  /** The value the call would have written; of an attribute's data, up to 8 bytes as a little-endian number. */
   readonly value: bigint | undefined
+  /** KVM's id of the vCPU. */
   readonly vcpu: number | undefined
 
   constructor(code: string, errno: number | undefined, problem: string, details: KvmErrorDetails) {
-    const { syscall, register, value, vcpu, remedy } = details
+    const { syscall, register, attribute, value, vcpu, remedy } = details
     const name = register === undefined ? undefined : registerName(register)
+    const groupName = attribute?.groupName === undefined ? '' : ` (${attribute.groupName})`
     const where = [
       register === undefined ? '' : ` ${name} (${hex(register)})`,
+      attribute === undefined
+        ? ''
+        : ` group ${attribute.group}${groupName} attribute ${hex(attribute.attribute)}`,
       value === undefined ? '' : ` = ${hex(value)}`,
       vcpu === undefined ? '' : ` on vCPU ${vcpu}`,
     ].join('')
@@ -48,6 +69,7 @@ export class KvmError extends Error {
     this.errno = errno
     this.syscall = syscall
     this.register = register === undefined ? undefined : { id: register, name: name! }
+    this.attribute = attribute && { group: attribute.group, attribute: attribute.attribute }
     this.value = value
     this.vcpu = vcpu
   }
@@ -67,7 +89,7 @@ const problems: Record<keyof typeof errnos, string> = {
   ENOMEM: 'out of memory',
   EACCES: 'permission denied',
   EFAULT: 'bad address',
-  EBUSY: 'busy, or frozen since the VM first ran',
+  EBUSY: 'device or resource busy',
   EEXIST: 'exists already',
   ENODEV: 'no such device',
   EINVAL: 'invalid argument or value',
@@ -86,7 +108,7 @@ export function errnoName(errno: number): string {
   return names.get(Math.abs(errno)) ?? `ERRNO_${Math.abs(errno)}`
 }
 
-/** What to do where a vCPU answers `EBUSY` because it runs. */
+/** The remedy where a vCPU answers `EBUSY` because it runs. */
 export const IN_FLIGHT = 'A run is in flight on this vCPU: await it, or kick() first'
 
 /** The error for an outcome of `-errno`. */

@@ -1,30 +1,44 @@
 import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../uapi.js'
 
-/** Why `KVM_RUN` came back: `struct kvm_run`, told apart by `reason`. Addresses and data are unsigned. */
+/**
+ * Why `KVM_RUN` came back, from `struct kvm_run`. `reason` tells the members of the union apart. Addresses and data are unsigned numbers
+ * of 64 bits.
+ *
+ * @example
+ * const exit = vcpu.runSync({ timeout: 1000 })
+ * if (exit.reason === 'mmio' && exit.write) console.log(exit.address, exit.data)
+ */
 export type Exit =
-  /** The guest touched memory outside every slot. A read (`write` false) is answered with `Vcpu.respond`. `size` is 1, 2, 4 or 8 bytes. */
+  /**
+   * The guest accessed memory outside every slot. `size` is 1, 2, 4 or 8 bytes; `data` is what the guest wrote, 0n of a read. Answer a
+   * read (`write` false) with `Vcpu.respond`.
+   */
   | { reason: 'mmio'; address: bigint; size: number; write: boolean; data: bigint }
-  /** PSCI asked for the machine to stop, restart or sleep. `flags` is `KVM_SYSTEM_EVENT_*_FLAG_*`. */
+  /** The guest stops, restarts or suspends the machine by PSCI. `flags` is `KVM_SYSTEM_EVENT_*_FLAG_*`. */
   | { reason: 'system-event'; event: SystemEvent; flags: bigint; data: readonly bigint[] }
-  /** A call the SMCCC filter forwards. Arguments and results are x0… of the vCPU; pc is past the instruction. */
+  /** A call that the SMCCC filter forwards. Arguments and results are x0… of the vCPU; pc is past the instruction. */
   | { reason: 'hypercall'; functionId: number; conduit: 'hvc' | 'smc' }
-  /** KVM gave up. */
+  /** `KVM_EXIT_INTERNAL_ERROR`: KVM cannot go on with this guest. */
   | { reason: 'internal-error'; suberror: number; data: readonly bigint[] }
   /** A data abort without syndrome, where `KVM_CAP_ARM_NISV_TO_USER` is enabled. `esrIss` is ESR_EL2.ISS. */
   | { reason: 'nisv'; esrIss: bigint; address: bigint }
   /** Guest memory that could not be provided, `size` bytes at `address`. */
   | { reason: 'memory-fault'; flags: bigint; address: bigint; size: bigint }
+  /** `KVM_EXIT_FAIL_ENTRY`: the CPU refused to enter the guest. */
   | { reason: 'fail-entry'; hardwareReason: bigint; cpu: number }
   /** A debug exception, where guest debugging is on. `esr` is ESR_EL2. */
   | { reason: 'debug'; esr: bigint; address: bigint }
   /** A synchronous external abort, where `KVM_CAP_ARM_SEA_TO_USER` is enabled. */
   | { reason: 'sea'; flags: bigint; esr: bigint; virtualAddress: bigint; physicalAddress: bigint }
-  /** `KVM_RUN` answered `EINTR`: `kick()`, a timeout, `immediate_exit` or a signal. */
-  | { reason: 'interrupted' }
-  /** A reason this library does not know; the page is `Vcpu.runPage`. */
+  /**
+   * `KVM_RUN` answered `EINTR`: `kick()`, a timeout, `immediate_exit` or a signal. After a timeout, `pcOutsideMemory` is the guest's pc
+   * where it lies in no slot, which is why the guest executed nothing. It is absent while the guest's MMU is on.
+   */
+  | { reason: 'interrupted'; pcOutsideMemory?: bigint }
+  /** A reason this library does not know; `Vcpu.runPage` has the rest. */
   | { reason: 'unknown'; exitReason: number }
 
-/** `KVM_SYSTEM_EVENT_*`; a number this library does not know is given as such. */
+/** `KVM_SYSTEM_EVENT_*` by name, or the number of one this library does not know. */
 export type SystemEvent = keyof typeof systemEvents | number
 
 const events = new Map<number, SystemEvent>(

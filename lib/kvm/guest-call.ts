@@ -19,7 +19,7 @@ export const STUB_ADDRESS = 0x0f00_0000n
 /** Slot of that memory. */
 export const STUB_SLOT = 500
 /** Bytes of that memory: a page of the largest size a host can have. */
-const STUB_SIZE = 0x1_0000
+export const STUB_SIZE = 0x1_0000
 /** Where no memory is: the store there ends the run. */
 const DOORBELL = STUB_ADDRESS + BigInt(STUB_SIZE)
 

@@ -1,7 +1,16 @@
+import {
+  checkChoice,
+  checkOptions,
+  checkSize,
+  checkUint32,
+  invalidType,
+  numberOf,
+  outOfRange,
+} from '../arguments.js'
 import type { Backend, SystemFd } from '../backend.js'
 import { serviceBitmaps } from '../hypercalls/index.js'
 import { kernelBackend } from '../kernel/index.js'
-import { capabilities, errnos, KVM_API_VERSION, type Capability } from '../uapi.js'
+import { capabilities, type Capability, errnos, KVM_API_VERSION } from '../uapi.js'
 import { check, errnoName, KvmError } from './errors.js'
 import { GuestMemory } from './memory.js'
 import { Vm } from './vm.js'
@@ -9,7 +18,7 @@ import { Vm } from './vm.js'
 export interface KvmOptions {
   /**
    * Who refuses configuration after the first run: `library` (the default), with an error that says what to do, or `kernel`,
-   * which is asked every time and answers as it does.
+   * which then gets every call and answers for itself.
    */
   ordering?: 'library' | 'kernel'
 }
@@ -23,11 +32,22 @@ export interface VmOptions {
 }
 
 /**
- * Opens KVM: `/dev/kvm` of this machine, or what `backend` stands for.
+ * Opens KVM: `/dev/kvm` of this machine, or the host that `backend` answers for.
+ * @param backend `kernelBackend` (the default), or one that `simulator()` made
  * @throws KvmError `ERR_KVM_NOT_AVAILABLE`, `ERR_KVM_PERMISSION`, `ERR_KVM_WRONG_ARCHITECTURE`, `ERR_KVM_API_VERSION`; an error
  * with code `ERR_KVM_ADDON_MISSING` or `ERR_KVM_UNSUPPORTED_PLATFORM` where the addon cannot be loaded
+ * @throws TypeError, RangeError for arguments that are no backend and no options
+ *
+ * @example
+ * using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+ * using vm = kvm.createVm()
+ * const vcpu = vm.createVcpu(0)
  */
-export function openKvm(backend: Backend = kernelBackend, { ordering = 'library' }: KvmOptions = {}): Kvm {
+export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = {}): Kvm {
+  checkBackend(backend)
+  checkOptions(options, 'options', ['ordering'])
+  const { ordering = 'library' } = options
+  checkChoice(ordering, 'ordering', ['library', 'kernel'])
   if (backend.name === 'kernel' && process.arch !== 'arm64') {
     throw new KvmError(
       'ERR_KVM_WRONG_ARCHITECTURE',
@@ -53,6 +73,21 @@ export function openKvm(backend: Backend = kernelBackend, { ordering = 'library'
   return new Kvm(backend, fd, ordering === 'library')
 }
 
+/** Names the call that the caller meant, where it can be guessed. */
+function checkBackend(backend: unknown): asserts backend is Backend {
+  const isObject = typeof backend === 'object' && backend !== null
+  if (isObject && 'open' in backend && typeof backend.open === 'function') return
+  const meant =
+    typeof backend === 'string' && /^[\w.+-]{1,60}$/.test(backend)
+      ? `simulator('${backend}')`
+      : isObject && 'registers' in backend
+        ? 'simulator(report)'
+        : isObject && 'ordering' in backend
+          ? 'undefined, { ordering }'
+          : "simulator('linux-6.12-neoverse-n1')"
+  throw invalidType('backend', `a Backend; use openKvm(${meant})`, backend)
+}
+
 function openError(outcome: number): KvmError {
   if (outcome === -errnos.EACCES || outcome === -errnos.EPERM) {
     return new KvmError('ERR_KVM_PERMISSION', outcome, 'this user may not open /dev/kvm', {
@@ -68,11 +103,11 @@ function openError(outcome: number): KvmError {
   })
 }
 
-/** KVM of one host. */
+/** KVM of one host, made by `openKvm`. Close it after its VMs: a first `hypercall` or `services` of one may need it. */
 export class Kvm implements Disposable {
-  /** What answers. */
+  /** The backend that answers. */
   readonly backend: Backend
-  /** The bare ioctls, whose outcomes are numbers. */
+  /** The bare ioctls, whose outcomes are numbers: see `lib/backend.ts`. */
   readonly fd: SystemFd
   readonly #enforceOrdering: boolean
   #supportedBitmaps: ReadonlyMap<bigint, bigint> | undefined
@@ -84,46 +119,63 @@ export class Kvm implements Disposable {
     this.#enforceOrdering = enforceOrdering
   }
 
-  /** `KVM_CHECK_EXTENSION` on `/dev/kvm`: 0 for no, a positive number for yes or how much. */
+  /**
+   * `KVM_CHECK_EXTENSION` on `/dev/kvm`: 0 for no, a positive number for yes or how much.
+   * @param capability its name, or its number of 32 bits where this library has no name for it
+   * @throws RangeError for an unknown name; TypeError for another type
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
   checkExtension(capability: Capability | number): number {
-    const number = typeof capability === 'number' ? capability : capabilities[capability]
+    const number = numberOf(capability, 'capability', capabilities)
     return check(this.fd.checkExtension(number), { syscall: 'KVM_CHECK_EXTENSION' })
   }
 
-  /** `KVM_GET_VCPU_MMAP_SIZE`: bytes of a vCPU's `kvm_run` mapping. */
+  /**
+   * `KVM_GET_VCPU_MMAP_SIZE`: bytes of a vCPU's `kvm_run` mapping.
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
   get vcpuMmapSize(): number {
     return check(this.fd.getVcpuMmapSize(), { syscall: 'KVM_GET_VCPU_MMAP_SIZE' })
   }
 
   /**
    * `KVM_CREATE_VM`
-   * @throws KvmError `EINVAL` for an address space this host cannot provide
+   * @param options.ipaSize bits of guest physical address space: 0, or 32 to the host's `KVM_CAP_ARM_VM_IPA_SIZE`
+   * @throws KvmError `EINVAL` for an address space this host cannot provide, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type or an unknown option; RangeError for an `ipaSize` of more than 8 bits
+   *
+   * @example
+   * using vm = kvm.createVm({ ipaSize: 40 })
    */
-  createVm({ ipaSize = this.#defaultIpaSize() }: VmOptions = {}): Vm {
-    const outcome = this.fd.createVm(BigInt(ipaSize))
-    const remedy = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE tells the host's limit`
-    const fd = check(outcome, { syscall: 'KVM_CREATE_VM', remedy })
-    return new Vm(
-      fd,
-      BigInt(ipaSize),
-      this.fd,
-      this.#enforceOrdering,
-      () => (this.#supportedBitmaps ??= this.#trySupportedBitmaps()),
-    )
+  createVm(options: VmOptions = {}): Vm {
+    checkOptions(options, 'options', ['ipaSize'])
+    const { ipaSize = this.#defaultIpaSize() } = options
+    checkUint32(ipaSize, 'ipaSize')
+    // Bits above these are flags of the VM's type.
+    if (ipaSize > 0xff) throw outOfRange('ipaSize', 'a number of bits, 0 or 32 to 52', ipaSize)
+    const type = BigInt(ipaSize)
+    const remedy = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE is the host's limit`
+    const fd = check(this.fd.createVm(type), { syscall: 'KVM_CREATE_VM', remedy })
+    return new Vm(fd, type, {
+      system: this.fd,
+      enforceOrdering: this.#enforceOrdering,
+      supportedBitmaps: () => (this.#supportedBitmaps ??= this.#trySupportedBitmaps()),
+    })
   }
 
   /**
-   * Memory to give to guests with `Vm.mapMemory`.
+   * Makes memory to give to guests with `Vm.mapMemory`, filled with zeros.
    * @param size in bytes, a multiple of the host's page size and not 0
-   * @throws KvmError `EINVAL` for another size, `ENOMEM` where there is not as much memory
-   * @throws RangeError for what is no number of bytes
+   * @throws KvmError `EINVAL` for another size, `ENOMEM` where there is not as much memory, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for what is no number of bytes
    */
   createMemory(size: number): GuestMemory {
-    return new GuestMemory(
-      check(this.fd.createMemory(size), { syscall: 'memfd_create', remedy: `Asked for ${size} bytes` }),
-    )
+    checkSize(size, 'size')
+    const remedy = `Asked for ${size} bytes: give a multiple of the page size that this machine has free`
+    return new GuestMemory(check(this.fd.createMemory(size), { syscall: 'memfd_create', remedy }))
   }
 
+  /** Closes `/dev/kvm`; VMs made before stay open. Every later call throws `ERR_KVM_CLOSED`, but `close()` may be called again. */
   close(): void {
     this.fd.close()
   }
@@ -138,7 +190,7 @@ export class Kvm implements Disposable {
   }
 
   /**
-   * Which bits each bitmap firmware register may hold, by writing each bit to a VM made for it. Reading does not tell:
+   * Finds the bits each bitmap firmware register may hold by writing each bit on a scratch VM. Reading does not suffice:
    * `VENDOR_HYP_BMAP_2` resets to 0.
    */
   #trySupportedBitmaps(): Map<bigint, bigint> {

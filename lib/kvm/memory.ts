@@ -1,8 +1,16 @@
+import { checkArray, checkSize } from '../arguments.js'
 import type { GuestMemoryFd } from '../backend.js'
 import { errnos } from '../uapi.js'
 import { kvmError } from './errors.js'
 
-/** Memory that can be given to guests: shared, page aligned, and visible to this process while the guest runs. */
+/**
+ * Memory that can be given to guests: shared, page aligned, and visible to this process while the guest runs. Made by `Kvm.createMemory`.
+ *
+ * @example
+ * using memory = kvm.createMemory(0x10000)
+ * memory.write(0, Uint8Array.of(0x00, 0x00, 0x00, 0x14)) // b .
+ * vm.mapMemory(0, { address: 0x8000_0000n, memory })
+ */
 export class GuestMemory implements Disposable {
   /** What `Vm.mapMemory` hands to the backend. */
   readonly fd: GuestMemoryFd
@@ -11,13 +19,13 @@ export class GuestMemory implements Disposable {
     this.fd = fd
   }
 
-  /** Bytes. */
+  /** Bytes. Stays the same after `close()`. */
   get size(): number {
     return this.fd.size
   }
 
   /**
-   * The memory itself, without a copy. Length 0 after `close()`.
+   * The memory itself, without a copy. Its length is 0 after `close()`.
    * @throws KvmError `EOPNOTSUPP` where the runtime allows no external buffers (Electron): use `read` and `write` there
    */
   get buffer(): ArrayBuffer {
@@ -32,31 +40,46 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * A copy of `length` bytes from `offset`.
-   * @throws KvmError `EFAULT` beyond the end
+   * Returns a copy of `length` bytes from `offset`.
+   * @param offset in bytes from the start of this memory
+   * @param length in bytes
+   * @throws KvmError `EFAULT` beyond the end, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for what is no number of bytes
    */
   read(offset: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length)
+    checkSize(offset, 'offset')
+    checkSize(length, 'length')
+    // So that no array is made for what cannot be read; a closed memory has its own error.
+    const bytes = new Uint8Array(offset + length > this.size ? 0 : length)
     const outcome = this.fd.read(offset, bytes)
-    if (outcome < 0) throw kvmError(outcome, { syscall: 'read', remedy: this.#bounds(offset, length) })
+    this.#check('read', bytes.length < length && outcome === 0 ? -errnos.EFAULT : outcome, offset, length)
     return bytes
   }
 
   /**
    * Copies `bytes` to `offset`.
-   * @throws KvmError `EFAULT` beyond the end
+   * @param offset in bytes from the start of this memory
+   * @param bytes a `Uint8Array`, which a `Buffer` is too
+   * @throws KvmError `EFAULT` beyond the end, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for an offset that is no number of bytes; TypeError for other than a `Uint8Array`
    */
   write(offset: number, bytes: Uint8Array): void {
-    const outcome = this.fd.write(offset, bytes)
-    if (outcome < 0)
-      throw kvmError(outcome, { syscall: 'write', remedy: this.#bounds(offset, bytes.byteLength) })
+    checkSize(offset, 'offset')
+    checkArray(bytes, Uint8Array, 0, 'bytes')
+    this.#check('write', this.fd.write(offset, bytes), offset, bytes.byteLength)
   }
 
-  #bounds(offset: number, length: number): string {
-    return `Asked for ${length} bytes at ${offset} of ${this.size}`
+  #check(syscall: string, outcome: number, offset: number, length: number): void {
+    if (outcome >= 0) return
+    const isOutside = outcome === -errnos.EFAULT
+    const remedy = isOutside ? `${length} bytes at ${offset} end beyond the memory's ${this.size}` : undefined
+    throw kvmError(outcome, { syscall, remedy })
   }
 
-  /** Releases the memory. A VM it is mapped into keeps it until its slot is deleted or the VM is closed. */
+  /**
+   * Releases the memory; `close()` may be called again, every other call throws `ERR_KVM_CLOSED`. A VM it is mapped into keeps it until
+   * its slot is deleted or the VM is closed.
+   */
   close(): void {
     this.fd.close()
   }

@@ -1,3 +1,4 @@
+import { asBigint, checkArray, invalidType, outOfRange } from '../arguments.js'
 import type { VcpuFd } from '../backend.js'
 import {
   decodeRegister,
@@ -15,43 +16,58 @@ import type { FirstRun } from './ordering.js'
 /** A register's id, or its name: `KVM_REG_ARM_STD_BMAP`, `ID_AA64PFR0_EL1`, `x0`. */
 export type RegisterReference = bigint | RegisterName
 
-/** What `Registers.read` found: one value for each id, and 0 or `-errno` for each. */
+/** What `Registers.read` found. */
 export interface BatchResult {
-  values: BigUint64Array
-  errnos: Int32Array
+  /** One for each id; 0n where it failed. */
+  readonly values: BigUint64Array
+  /** For each id 0, or the errno as a negative number. */
+  readonly errnos: Int32Array
   /** How many failed. */
-  failures: number
+  readonly failures: number
 }
 
-/** The registers of a vCPU. Values are unsigned, as wide as bits 55:52 of the id say: 8 to 2048 bits. */
+/** What the registers need to know of their vCPU. */
+export interface RegistersOwner {
+  /** KVM's id. */
+  readonly id: number
+  /** Absent where the kernel alone enforces the order. */
+  readonly firstRun: FirstRun | undefined
+  inFlight(): boolean
+}
+
+/**
+ * The registers of a vCPU. Values are unsigned, as wide as bits 55:52 of the id say: 8 to 2048 bits.
+ *
+ * @example
+ * vcpu.registers.set('pc', 0x8000_0000n)
+ * vcpu.registers.get('ID_AA64PFR0_EL1')
+ */
 export class Registers {
   readonly #fd: VcpuFd
-  readonly #vcpu: number
-  /** Absent where the kernel's answer is wanted instead of this library's. */
-  readonly #firstRun: FirstRun | undefined
-  readonly #inFlight: () => boolean
+  readonly #owner: RegistersOwner
 
-  constructor(fd: VcpuFd, vcpu: number, firstRun: FirstRun | undefined, inFlight: () => boolean) {
+  constructor(fd: VcpuFd, owner: RegistersOwner) {
     this.#fd = fd
-    this.#vcpu = vcpu
-    this.#firstRun = firstRun
-    this.#inFlight = inFlight
+    this.#owner = owner
   }
 
   /**
    * `KVM_GET_ONE_REG`
+   * @param register its name, or its id of 64 bits
+   * @returns the value, an unsigned number of 8 to 2048 bits
    * @throws KvmError `ENOENT` for a register this vCPU does not have, `ENOEXEC` before its init, `EPERM` for a register of SVE before
-   * `Vcpu.finalize`
-   * @throws RangeError for a name that is no register's
+   * `Vcpu.finalize`, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws RangeError for an unknown name, and for an id that no register can have
+   * @throws TypeError for other than a string or a bigint
    */
   get(register: RegisterReference): bigint {
-    const id = typeof register === 'bigint' ? register : encodeRegister(register)
+    const id = idOf(register)
     const value = this.#fd.getOneReg(id)
     if (typeof value === 'bigint') return value
     throw kvmError(value, {
       syscall: 'KVM_GET_ONE_REG',
       register: id,
-      vcpu: this.#vcpu,
+      vcpu: this.#owner.id,
       remedy: this.#remedy(value, id),
     })
   }
@@ -64,28 +80,38 @@ export class Registers {
    *
    * @throws KvmError `EBUSY` for a frozen register, `ENOENT` for one this vCPU does not have, `EINVAL` for a value it
    * may not hold, `ENOEXEC` before the vCPU's init, `EPERM` for a register of SVE before `Vcpu.finalize` and for
-   * `KVM_REG_ARM64_SVE_VLS` after it
-   * @throws RangeError for a name that is no register's and for a value wider than the register
+   * `KVM_REG_ARM64_SVE_VLS` after it, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws RangeError for an unknown name, for an id that no register can have, and for a value wider than the register
+   * @throws TypeError for another type
    */
   set(register: RegisterReference, value: bigint): void {
-    const id = typeof register === 'bigint' ? register : encodeRegister(register)
+    const id = idOf(register)
+    if (typeof value !== 'bigint') throw invalidType('value', `a bigint${asBigint(value)}`, value)
     if (value < 0n || value >> BigInt(registerWidth(id)) !== 0n) {
-      throw new RangeError(`${value} does not fit the ${registerWidth(id)} bits of register ${hex(id)}`)
+      const what = `an unsigned bigint that fits the ${registerWidth(id)} bits of register ${hex(id)}`
+      throw outOfRange('value', what, value)
     }
-    if (this.#firstRun?.started && isFrozenByFirstRun(id)) this.#refuseChange(id, value)
+    if (this.#owner.firstRun?.started && isFrozenByFirstRun(id)) this.#refuseChange(id, value)
     const outcome = this.#fd.setOneReg(id, value)
     if (outcome < 0) {
       const remedy = this.#remedy(outcome, id)
-      throw kvmError(outcome, { syscall: 'KVM_SET_ONE_REG', register: id, value, vcpu: this.#vcpu, remedy })
+      throw kvmError(outcome, {
+        syscall: 'KVM_SET_ONE_REG',
+        register: id,
+        value,
+        vcpu: this.#owner.id,
+        remedy,
+      })
     }
   }
 
   /**
    * `KVM_GET_REG_LIST`: the ids, in the kernel's order.
-   * @throws KvmError `ENOEXEC` before the vCPU's init, `EPERM` before its SVE is finalized
+   * @throws KvmError `ENOEXEC` before the vCPU's init, `EPERM` before its SVE is finalized, `EBUSY` while a run is in flight,
+   * `ERR_KVM_CLOSED`
    */
   list(): BigUint64Array {
-    // The count is asked for first: it depends on the host, the kernel and the vCPU's features.
+    // The first call reports the count, which depends on the host, the kernel and the vCPU's features.
     let room = 0
     for (;;) {
       const list = new BigUint64Array(1 + room)
@@ -96,38 +122,48 @@ export class Registers {
         room = count
         continue
       }
-      check(outcome, { syscall: 'KVM_GET_REG_LIST', vcpu: this.#vcpu, remedy: this.#remedy(outcome) })
+      check(outcome, { syscall: 'KVM_GET_REG_LIST', vcpu: this.#owner.id, remedy: this.#remedy(outcome) })
       return list.subarray(1, 1 + count)
     }
   }
 
   /**
-   * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. Failures are told, not thrown: an id
-   * of a wider register is `EINVAL`, and `get` reads it.
+   * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. It returns failures instead of
+   * throwing them. The id of a wider register fails with `EINVAL`; `get` reads it.
    * @throws KvmError `ERR_KVM_CLOSED` once the vCPU is closed, `EBUSY` while a run is in flight
+   * @throws TypeError for other than a `BigUint64Array`
+   *
+   * @example
+   * const { values } = vcpu.registers.read(BigUint64Array.of(encodeRegister('x0'), encodeRegister('pc')))
    */
   read(ids: BigUint64Array): BatchResult {
+    checkArray(ids, BigUint64Array, 0, 'ids')
     const values = new BigUint64Array(ids.length)
     const errnoOf = new Int32Array(ids.length)
     const outcome = this.#fd.getRegs(ids, values, errnoOf)
     const remedy = this.#remedy(outcome)
-    const failures = check(outcome, { syscall: 'KVM_GET_ONE_REG', vcpu: this.#vcpu, remedy })
+    const failures = check(outcome, { syscall: 'KVM_GET_ONE_REG', vcpu: this.#owner.id, remedy })
     return { values, errnos: errnoOf, failures }
   }
 
   /**
-   * `KVM_SET_ONE_REG` for each id of at most 64 bits in one crossing, all of them tried: 0 or `-errno` for each.
-   * @throws KvmError `EBUSY`, before anything is written, where one would change what the first run froze
+   * `KVM_SET_ONE_REG` for each id of at most 64 bits in one crossing. It goes on after a failure, and returns 0 or `-errno` for each id.
+   * @param values one for each id
+   * @throws KvmError `EBUSY`, before anything is written, where one would change what the first run froze, and while a run is in flight;
+   * `ERR_KVM_CLOSED`
+   * @throws TypeError for other than two `BigUint64Array`s; RangeError for fewer values than ids
    */
   write(ids: BigUint64Array, values: BigUint64Array): Int32Array {
-    if (this.#firstRun?.started) {
+    checkArray(ids, BigUint64Array, 0, 'ids')
+    checkArray(values, BigUint64Array, ids.length, 'values')
+    if (this.#owner.firstRun?.started) {
       for (const [index, id] of ids.entries()) {
-        if (isFrozenByFirstRun(id)) this.#refuseChange(id, values[index] ?? 0n)
+        if (isFrozenByFirstRun(id)) this.#refuseChange(id, values[index]!)
       }
     }
     const errnoOf = new Int32Array(ids.length)
     const outcome = this.#fd.setRegs(ids, values, errnoOf)
-    check(outcome, { syscall: 'KVM_SET_ONE_REG', vcpu: this.#vcpu, remedy: this.#remedy(outcome) })
+    check(outcome, { syscall: 'KVM_SET_ONE_REG', vcpu: this.#owner.id, remedy: this.#remedy(outcome) })
     return errnoOf
   }
 
@@ -138,22 +174,29 @@ export class Registers {
       syscall: 'KVM_SET_ONE_REG',
       register: id,
       value,
-      vcpu: this.#vcpu,
+      vcpu: this.#owner.id,
       remedy:
         `It holds ${hex(current)}. Set it on a new VM before the first run of any vCPU` +
-        ` (or open KVM with { ordering: 'kernel' } to have the kernel answer)`,
+        ` (or open KVM with { ordering: 'kernel' } to let the kernel answer)`,
     })
   }
 
   #remedy(outcome: number, id?: bigint): string | undefined {
-    if (outcome === -errnos.EBUSY && this.#inFlight()) return IN_FLIGHT
+    if (outcome === -errnos.EBUSY && this.#owner.inFlight()) return IN_FLIGHT
+    if (outcome === -errnos.EBUSY) return 'The first run of any vCPU froze it: set it on a new VM'
     if (outcome === -errnos.ENOEXEC) return 'Call init() on this vCPU first'
     if (outcome === -errnos.EPERM)
-      return 'Call finalize() on this vCPU first: its SVE vector lengths are still open'
+      return 'Call finalize() on this vCPU first: its SVE vector lengths are not settled yet'
     if (id === undefined) return undefined
-    if (outcome === -errnos.ENOENT) return 'This vCPU has no such register: list() tells which it has'
+    if (outcome === -errnos.ENOENT) return 'This vCPU has no such register: list() returns those it has'
     return undefined
   }
+}
+
+function idOf(register: RegisterReference): bigint {
+  if (typeof register === 'bigint') return register
+  if (typeof register === 'string') return encodeRegister(register)
+  throw invalidType('register', "a name such as 'x0', or an id, which is a bigint", register)
 }
 
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')

@@ -7,6 +7,7 @@ import {
   UnknownServiceError,
   type UnnamedService,
 } from '../hypercalls/index.js'
+import { checkObject, invalidType } from '../arguments.js'
 import { KvmError } from './errors.js'
 import type { Vcpu } from './vcpu.js'
 
@@ -21,53 +22,72 @@ export type ElectedServices = {
 /** The services to leave discoverable, by register; registers not named keep what they hold. */
 export type Election = Partial<ElectedServices>
 
+/** What the services need to know of their VM. Both methods throw `ERR_KVM_CLOSED` once it is closed. */
+export interface ServicesOwner {
+  /** A vCPU to reach the registers through: an idle one, if there is any. */
+  anyVcpu(): Vcpu | undefined
+  /** For each bitmap register the host has, the bits it may hold. */
+  supportedBitmaps(): ReadonlyMap<bigint, bigint>
+}
+
 /**
  * The hypercall services a VM's guest may discover: the bitmap firmware registers, whose value is the whole VM's.
  *
- * A guest that finds a service may use it for ever, so what is elected must be there on every host it will move to. What is
- * not elected answers `NOT_SUPPORTED`. To be chosen before the first run of any vCPU
+ * A guest that finds a service may use it for ever, so every host it will move to must have what is elected. A service that is
+ * not elected answers `NOT_SUPPORTED`. Elect before the first run of any vCPU
  * (`Documentation/virt/kvm/arm/fw-pseudo-registers.rst`).
+ *
+ * @example
+ * vm.createVcpu(0)
+ * vm.services.elect({ std: [], stdHyp: ['pv-time'] })
  */
 export class Services {
-  readonly #firstVcpu: () => Vcpu | undefined
-  readonly #supportedBitmaps: () => ReadonlyMap<bigint, bigint>
+  readonly #vm: ServicesOwner
 
-  /** `supportedBitmaps` tells, for each bitmap register the host has, the bits it may hold. */
-  constructor(firstVcpu: () => Vcpu | undefined, supportedBitmaps: () => ReadonlyMap<bigint, bigint>) {
-    this.#firstVcpu = firstVcpu
-    this.#supportedBitmaps = supportedBitmaps
-  }
-
-  /** What this host offers, found on a VM made for the question and remembered. */
-  get supported(): ElectedServices {
-    return this.#read((id) => this.#supportedBitmaps().get(id) ?? 0n)
+  constructor(vm: ServicesOwner) {
+    this.#vm = vm
   }
 
   /**
-   * What this VM's guest may discover now.
-   * @throws KvmError before the VM has a vCPU: the registers are reached through one
+   * The services this host offers. The first read finds them on a scratch VM; they are remembered for all VMs of the `Kvm`.
+   * @throws KvmError `ERR_KVM_CLOSED` once the VM is closed, or the `Kvm` before the first read
+   */
+  get supported(): ElectedServices {
+    const supported = this.#vm.supportedBitmaps()
+    return this.#read((id) => supported.get(id) ?? 0n)
+  }
+
+  /**
+   * The services this VM's guest can discover now.
+   * @throws KvmError `ENOEXEC` before the VM has a vCPU, through which the registers are reached; `EBUSY` while all vCPUs run;
+   * `ERR_KVM_CLOSED`
    */
   get elected(): ElectedServices {
     const { registers } = this.#vcpu('KVM_GET_ONE_REG')
-    return this.#read((id) => (this.#supportedBitmaps().has(id) ? registers.get(id) : 0n))
+    const supported = this.#vm.supportedBitmaps()
+    return this.#read((id) => (supported.has(id) ? registers.get(id) : 0n))
   }
 
   /**
-   * Elects services; all of them or, with an error, none.
-   * @throws RangeError for a register or a service there is not, and for a service this host does not offer
-   * @throws KvmError `EBUSY` once the VM has started, unless nothing would change
+   * Elects services: all of them or, with an error, none.
+   * @throws RangeError for an unknown register or service (`ERR_KVM_UNKNOWN_SERVICE`), and for a service this host does not offer
+   * @throws TypeError for another type
+   * @throws KvmError `ENOEXEC` before the VM has a vCPU; `EBUSY` once the VM has started, unless nothing would change, and while all vCPUs
+   * run; `ERR_KVM_CLOSED`
    */
   elect(election: Election): void {
+    checkObject(election, 'election', "an object such as { std: ['trng-v1.0'] }")
     const groups = Object.values(serviceBitmaps).map(({ group }) => group)
     const unknown = Object.keys(election).find((group) => !(groups as string[]).includes(group))
     if (unknown !== undefined) {
       throw new UnknownServiceError(`${unknown} is none of the registers of services: ${groups.join(', ')}`)
     }
-    const supported = this.#supportedBitmaps()
+    const supported = this.#vm.supportedBitmaps()
     const writes: { id: bigint; value: bigint }[] = []
     for (const { register: id, group, name } of Object.values(serviceBitmaps)) {
       const names = election[group]
       if (names === undefined) continue
+      if (!Array.isArray(names)) throw invalidType(group, 'an array of names of services', names)
       const value = bitmapOfServices(group, names)
       const missing = value & ~(supported.get(id) ?? 0n)
       if (missing !== 0n) {
@@ -92,7 +112,7 @@ export class Services {
   }
 
   #vcpu(syscall: string): Vcpu {
-    const vcpu = this.#firstVcpu()
+    const vcpu = this.#vm.anyVcpu()
     if (vcpu !== undefined) return vcpu
     throw new KvmError('ENOEXEC', undefined, 'the VM has no vCPU, and its services are reached through one', {
       syscall,

@@ -1,4 +1,15 @@
+import {
+  checkArray,
+  checkChoice,
+  checkMilliseconds,
+  checkOptions,
+  checkUint32,
+  checkUint64,
+  invalidType,
+  outOfRange,
+} from '../arguments.js'
 import type { Conduit, VcpuFd } from '../backend.js'
+import { encodeRegister } from '../registers/index.js'
 import {
   errnos,
   exitReasons,
@@ -11,7 +22,7 @@ import {
   vcpuFeatures,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
-import { check, IN_FLIGHT, kvmError } from './errors.js'
+import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest } from './guest-call.js'
 import { type FirstRun, hasEntered } from './ordering.js'
@@ -20,66 +31,98 @@ import { Registers } from './registers.js'
 export interface VcpuInit {
   /** `KVM_ARM_VCPU_*`. Without `psci-0.2` the guest gets PSCI 0.1. Default: `['psci-0.2']`. */
   features?: readonly VcpuFeature[]
-  /** `struct kvm_vcpu_init.target`. Default: what `KVM_ARM_PREFERRED_TARGET` answers. */
+  /** `struct kvm_vcpu_init.target`, 32 bits. Default: what `KVM_ARM_PREFERRED_TARGET` answers. */
   target?: number
 }
 
+export interface RunOptions {
+  /** Milliseconds after which the run ends with exit `interrupted`; 0 waits for ever. Default: 0. */
+  timeout?: number
+}
+
 export interface HypercallOptions {
-  /** The instruction the guest calls with. Default: `hvc`. */
+  /** The instruction by which the guest calls. Default: `hvc`. */
   conduit?: Conduit
-  /** Milliseconds after which a call that does not come back ends with `interrupted`; 0 waits for ever. Default: 1000. */
+  /** Milliseconds after which a call that does not come back ends with exit `interrupted`; 0 waits for ever. Default: 1000. */
   timeout?: number
 }
 
 export interface HypercallResult {
-  /** x0 to x3 after the call, or as it left them at the exit. */
+  /** x0 to x3 after the call, or as they are at the exit; 64 bits each. */
   x: readonly [bigint, bigint, bigint, bigint]
   /** Why the run ended, where the call did not come back to the guest. */
   exit?: Exit
 }
 
-/** A virtual CPU. */
+/** What a vCPU needs to know of its VM. */
+export interface VcpuOwner {
+  readonly firstRun: FirstRun
+  /** False where the kernel alone enforces the order. */
+  readonly enforceOrdering: boolean
+  preferredTarget(): number
+  /** Maps the stub guest, unless it is mapped. */
+  mapStub(): void
+  /** Whether a slot has memory at this guest physical address. */
+  hasMemoryAt(address: bigint): boolean
+}
+
+/**
+ * A virtual CPU, made by `Vm.createVcpu`.
+ *
+ * @example
+ * vcpu.registers.set('pc', 0x8000_0000n)
+ * for (;;) {
+ *   const exit = await vcpu.run()
+ *   if (exit.reason !== 'mmio') break
+ *   if (!exit.write) vcpu.respond(0n)
+ * }
+ */
 export class Vcpu implements Disposable {
   /** KVM's id of it, as given to `Vm.createVcpu`. */
   readonly id: number
+  /** The registers that KVM lists for it. */
   readonly registers: Registers
+  /** `Documentation/virt/kvm/devices/vcpu.rst` */
   readonly attributes: Attributes
   readonly #fd: VcpuFd
-  readonly #firstRun: FirstRun
-  readonly #preferredTarget: () => number
-  readonly #mapStub: () => void
+  readonly #vm: VcpuOwner
   /** Calls of `run()` that have not settled: one that is refused over another among them. */
   #unsettled = 0
-  /** The last run ended with an access of the guest that KVM finishes at the next one. */
-  #accessPending = false
+  /** The access of the guest that the last run ended with, which KVM finishes at the next one. */
+  #accessPending: 'read' | 'write' | undefined
   #features: readonly VcpuFeature[] = []
 
   /** Vcpus are made by `Vm.createVcpu`. */
-  constructor(
-    fd: VcpuFd,
-    id: number,
-    firstRun: FirstRun,
-    enforceOrdering: boolean,
-    preferredTarget: () => number,
-    mapStub: () => void,
-  ) {
+  constructor(fd: VcpuFd, id: number, vm: VcpuOwner) {
     this.id = id
     this.#fd = fd
-    this.#firstRun = firstRun
-    this.#preferredTarget = preferredTarget
-    this.#mapStub = mapStub
-    const inFlight = () => this.#inFlight
-    this.registers = new Registers(fd, id, enforceOrdering ? firstRun : undefined, inFlight)
-    this.attributes = new Attributes(fd, inFlight)
+    this.#vm = vm
+    this.registers = new Registers(fd, {
+      id,
+      firstRun: vm.enforceOrdering ? vm.firstRun : undefined,
+      inFlight: () => this.#inFlight,
+    })
+    this.attributes = new Attributes(fd, {
+      kind: 'vcpu',
+      vcpu: id,
+      runRemedy: () => (this.#inFlight ? IN_FLIGHT : undefined),
+    })
   }
 
   /**
    * `KVM_ARM_VCPU_INIT`: chooses the vCPU's features, or resets it.
    * @throws KvmError `ENOENT` for a feature the kernel does not know, `EINVAL` for one this host has not, for a combination
-   * it refuses, or for features other than an earlier init fixed
+   * it refuses, or for features other than an earlier init fixed; `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type or an unknown option; RangeError for an unknown feature or a target wider than 32 bits
+   *
+   * @example
+   * const vcpu = vm.createVcpu(1, { init: false })
+   * vcpu.init({ features: ['psci-0.2', 'power-off'] })
    */
-  init({ features = ['psci-0.2'], target = this.#preferredTarget() }: VcpuInit = {}): void {
-    const word = features.reduce((bits, feature) => bits | (1 << featureBit(feature)), 0)
+  init(options: VcpuInit = {}): void {
+    checkVcpuInit(options)
+    const { features = ['psci-0.2'], target = this.#vm.preferredTarget() } = options
+    const word = features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
     const outcome = this.#fd.init(target, [word])
     if (outcome < 0) {
       throw kvmError(outcome, {
@@ -87,21 +130,23 @@ export class Vcpu implements Disposable {
         vcpu: this.id,
         remedy: this.#inFlight
           ? IN_FLIGHT
-          : `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature.` +
-            ` The id is not free again: KVM keeps the vCPU with its VM`,
+          : outcome === -errnos.EBADF
+            ? undefined
+            : `Asked for target ${target} with ${features.join(', ') || 'no features'}: check the host's capabilities for each feature.` +
+              ` The id is not free again: KVM keeps the vCPU with its VM`,
       })
     }
     this.#features = [...features]
   }
 
-  /** Those of the last `init`; none before it. */
+  /** The features of the last `init`; none before it. */
   get features(): readonly VcpuFeature[] {
     return this.#features
   }
 
   /**
    * `KVM_ARM_VCPU_FINALIZE`: settles the SVE vector lengths. Needed once after the init of a vCPU with `sve`.
-   * @throws KvmError `EPERM` the second time, `EINVAL` for a vCPU without SVE
+   * @throws KvmError `EPERM` the second time, `EINVAL` for a vCPU without SVE, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    */
   finalize(): void {
     this.#check(this.#fd.finalize(KVM_ARM_VCPU_SVE), 'KVM_ARM_VCPU_FINALIZE')
@@ -110,45 +155,70 @@ export class Vcpu implements Disposable {
   /**
    * `KVM_RUN` on this thread until an exit. The VM has started from here on.
    *
-   * A guest that was stopped by PSCI, or waits for an interrupt that never comes, lets `KVM_RUN` block for good: give a
-   * `timeout`, or use `run()` and `kick()`.
+   * `KVM_RUN` blocks for good where PSCI stopped the guest or it waits for an interrupt that never comes: give a `timeout`, or use
+   * `run()` and `kick()`.
    *
-   * @param options.timeout milliseconds after which the exit is `interrupted`; without it there is no limit
-   * @throws KvmError `EBUSY` while `run()` is in flight, `ENOEXEC` before init, `EPERM` before finalize, `EIO` on a VM that died
+   * @param options.timeout milliseconds after which the exit is `interrupted`; 0, the default, waits for ever
+   * @throws KvmError `EBUSY` while `run()` is in flight, `ENOEXEC` before init, `EPERM` before finalize, `EIO` on a VM that died,
+   * `ERR_KVM_CLOSED`
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` on a simulated host, for a run without a timeout that would never end
+   * @throws TypeError for another type or an unknown option; RangeError for a negative timeout
+   *
+   * @example
+   * const exit = vcpu.runSync({ timeout: 1000 })
+   * if (exit.reason === 'interrupted' && exit.pcOutsideMemory !== undefined) console.error('map the guest code first')
    */
-  runSync({ timeout = 0 }: { timeout?: number } = {}): Exit {
-    return this.#exit(this.#run(timeout))
+  runSync(options: RunOptions = {}): Exit {
+    checkOptions(options, 'options', ['timeout'])
+    const { timeout = 0 } = options
+    checkMilliseconds(timeout, 'timeout')
+    const started = timeout > 0 ? performance.now() : 0
+    const exit = this.#exit(this.#run(timeout))
+    const isTimeout = exit.reason === 'interrupted' && timeout > 0 && performance.now() - started >= timeout
+    const pcOutsideMemory = isTimeout ? this.#pcOutsideMemory() : undefined
+    return pcOutsideMemory === undefined ? exit : { reason: 'interrupted', pcOutsideMemory }
   }
 
   /**
-   * Lets the guest make one call and tells what it was answered. It runs a stub, `hvc #0` or `smc #0` and a store to an address
-   * without memory, which is mapped into the VM on the first call: `STUB_SLOT`, from `STUB_ADDRESS`. x0 to x7 and pc are put back
-   * after it, so the guest itself is where it was. The VM has started from here on.
+   * Makes the guest issue one call, and returns its results. The guest runs a stub: `hvc #0` or `smc #0`, then a store to an address
+   * without memory. The first call maps the stub into the VM, in slot `STUB_SLOT` at `STUB_ADDRESS`. The call restores x0 to x7 and pc,
+   * so the guest itself stays where it was. The VM has started from here on.
    *
    * Meant for a vCPU as `init` leaves it: AArch64, at EL1, with the MMU off. One that sleeps, or that PSCI stopped, answers
    * nothing before the timeout.
    *
-   * @param functionId w0 of the call; as a `bigint`, x0 with its upper half
-   * @param args x1 to x6, what is missing 0
+   * @param functionId w0 of the call, 32 bits; as a `bigint`, all 64 bits of x0
+   * @param args x1 to x6, 64 bits each; missing ones are 0
    * @throws KvmError as `runSync`; `EEXIST` where the VM has other memory or another slot there; `EOPNOTSUPP` in AArch32 state or at
    * EL0; `EBUSY` after an exit `mmio` that no run has gone on from
+   * @throws TypeError for another type or an unknown option; RangeError for wider numbers, for more than six `args` and for an unknown
+   * conduit
+   *
+   * @example
+   * const { x } = vcpu.hypercall(0x8400_0000) // PSCI_VERSION
    */
   hypercall(
     functionId: number | bigint,
     args: readonly bigint[] = [],
-    { conduit = 'hvc', timeout = 1000 }: HypercallOptions = {},
+    options: HypercallOptions = {},
   ): HypercallResult {
+    const x0 = checkFunctionId(functionId)
+    checkCallArguments(args)
+    checkOptions(options, 'options', ['conduit', 'timeout'])
+    const { conduit = 'hvc', timeout = 1000 } = options
+    checkChoice(conduit, 'conduit', ['hvc', 'smc'])
+    checkMilliseconds(timeout, 'timeout')
     this.#refuseInFlight()
     this.#openPage('KVM_RUN')
-    if (this.#accessPending) {
+    if (this.#accessPending !== undefined) {
       // The next run would finish that access, and with it skip the stub's call.
       const remedy =
         'KVM has yet to finish the access of the last exit: respond() to a read, then freeze() or run, then call'
       throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy })
     }
-    this.#mapStub()
+    this.#vm.mapStub()
     let exit: Exit | undefined
-    const call = { conduit, args: [BigInt(functionId), ...args.slice(0, 6)] }
+    const call = { conduit, args: [x0, ...args] }
     const found = callFromGuest(this.#fd, call, (fd) => {
       const outcome = this.#run(timeout, fd)
       exit = this.#exit(outcome)
@@ -158,24 +228,27 @@ export class Vcpu implements Disposable {
       const remedy = 'A guest can make calls from AArch64 state above EL0, on an initialised vCPU'
       throw kvmError(found, { syscall: 'KVM_GET_ONE_REG', vcpu: this.id, remedy })
     }
-    // That of the stub is finished.
-    if (found.returned) this.#accessPending = false
+    // The stub's own access is finished.
+    if (found.returned) this.#accessPending = undefined
     const x = found.x as [bigint, bigint, bigint, bigint]
     return found.returned ? { x } : { x, exit: exit! }
   }
 
   /**
-   * `KVM_RUN` on a thread of this vCPU's own. The VM has started from here on. Several vCPUs run at once this way.
-   * @throws KvmError as `runSync`
+   * `KVM_RUN` on a thread of this vCPU's own. The VM has started from here on. Several vCPUs run at once this way. `kick()` ends it.
+   * @throws KvmError as `runSync`: the promise rejects
+   *
+   * @example
+   * const exit = await vcpu.run()
    */
   async run(): Promise<Exit> {
     this.#unsettled++
-    this.#firstRun.begin()
+    this.#vm.firstRun.begin()
     let outcome = -errnos.EINVAL
     try {
       outcome = await this.#fd.run()
     } finally {
-      this.#firstRun.end(outcome)
+      this.#vm.firstRun.end(outcome)
       this.#unsettled--
     }
     return this.#exit(outcome)
@@ -185,7 +258,7 @@ export class Vcpu implements Disposable {
    * Interrupts the run in flight: `run()` resolves with `interrupted`. A run is in flight from the call until its promise settles.
    * If the guest has exited already, `run()` resolves with that exit, and the next `run()`, `runSync()` or `hypercall()` ends with
    * `interrupted` before the guest executes an instruction; `freeze()` does not use the kick up. Several kicks of one run count as
-   * one. Does nothing when no run is in flight.
+   * one. Does nothing when no run is in flight, and after `close()`.
    */
   kick(): void {
     this.#fd.kick()
@@ -211,25 +284,37 @@ export class Vcpu implements Disposable {
 
   /**
    * Answers an MMIO read: the next run goes on with `value` in the register the guest loads, cut to the access's size.
-   * @throws KvmError `ERR_KVM_CLOSED`
+   * @param value 64 bits
+   * @throws KvmError `ERR_KVM_NO_READ_PENDING` unless the last exit is an MMIO read, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws TypeError for other than a bigint; RangeError for a sign or more than 64 bits
    */
   respond(value: bigint): void {
-    new DataView(this.#openPage('mmap')).setBigUint64(kvmRun.mmio.data, value, true)
+    checkUint64(value, 'value')
+    const page = this.#openPage('KVM_RUN')
+    this.#refuseInFlight()
+    if (this.#accessPending !== 'read') {
+      throw new KvmError('ERR_KVM_NO_READ_PENDING', undefined, 'the guest waits for no MMIO read', {
+        syscall: 'KVM_RUN',
+        vcpu: this.id,
+        remedy: "respond() answers an exit { reason: 'mmio', write: false }, before the next run",
+      })
+    }
+    new DataView(page).setBigUint64(kvmRun.mmio.data, value, true)
   }
 
-  /** Whether it can be asked now: it is open, and no run is in flight. */
+  /** Whether the vCPU is open and no run is in flight. */
   get idle(): boolean {
     return !this.#inFlight && this.#fd.runPage.byteLength > 0
   }
 
-  /** The mapping of `struct kvm_run`, for what `Exit` does not tell. Length 0 after `close()`. */
+  /** The mapping of `struct kvm_run`, for what `Exit` does not have. Its length is 0 after `close()`. */
   get runPage(): ArrayBuffer {
     return this.#fd.runPage
   }
 
   /**
    * `KVM_GET_MP_STATE`; a number for a state this library does not know.
-   * @throws KvmError `EIO` on a VM that died
+   * @throws KvmError `EIO` on a VM that died, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    */
   get mpState(): MpState | number {
     const state = this.#check(this.#fd.getMpState(), 'KVM_GET_MP_STATE')
@@ -239,15 +324,19 @@ export class Vcpu implements Disposable {
 
   /**
    * `KVM_SET_MP_STATE`: `runnable` wakes a vCPU that PSCI stopped.
-   * @throws KvmError `EINVAL` for `suspended` on a kernel without `KVM_CAP_ARM_SYSTEM_SUSPEND`, `EIO` on a VM that died
+   * @throws KvmError `EINVAL` for `suspended` on a kernel without `KVM_CAP_ARM_SYSTEM_SUSPEND`, `EIO` on a VM that died, `EBUSY` while a
+   * run is in flight, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for other than a name of a state
    */
   set mpState(state: MpState) {
+    checkChoice(state, 'mpState', Object.keys(mpStates))
     this.#check(this.#fd.setMpState(mpStates[state]), 'KVM_SET_MP_STATE')
   }
 
   /**
-   * `KVM_GET_VCPU_EVENTS`: the 64 bytes of `struct kvm_vcpu_events` (`arch/arm64/include/uapi/asm/kvm.h`), an SError that is pending.
-   * @throws KvmError `ENOEXEC` before init on kernels that look for it, `EIO` on a VM that died
+   * `KVM_GET_VCPU_EVENTS`: the 64 bytes of `struct kvm_vcpu_events` (`arch/arm64/include/uapi/asm/kvm.h`), which hold a pending SError.
+   * @throws KvmError `ENOEXEC` before init on kernels that check for it, `EIO` on a VM that died, `EBUSY` while a run is in flight,
+   * `ERR_KVM_CLOSED`
    */
   getEvents(): Uint8Array {
     const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
@@ -260,13 +349,17 @@ export class Vcpu implements Disposable {
    * @param events the 64 bytes of `struct kvm_vcpu_events`, its pads 0
    * @throws KvmError `EINVAL` for pads that are not 0, for a syndrome on a host without `KVM_CAP_ARM_INJECT_SERROR_ESR` and for one
    * wider than ESR_EL2.ISS; otherwise as `getEvents`
-   * @throws RangeError for fewer bytes
+   * @throws RangeError for fewer bytes; TypeError for other than a `Uint8Array`
    */
   setEvents(events: Uint8Array): void {
+    checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
     this.#check(this.#fd.setVcpuEvents(events), 'KVM_SET_VCPU_EVENTS')
   }
 
-  /** Interrupts a run in flight, which comes back with `interrupted`, and closes the vCPU. */
+  /**
+   * Ends a run in flight, with exit `interrupted`, and closes the vCPU. KVM keeps it in its VM, and its id stays in use. Every later call
+   * throws `ERR_KVM_CLOSED`, but for `kick()` and `close()`, which then do nothing.
+   */
   close(): void {
     this.#fd.close()
   }
@@ -279,7 +372,7 @@ export class Vcpu implements Disposable {
     return this.#unsettled > 0
   }
 
-  /** The mapping of `struct kvm_run`, of an open vCPU. */
+  /** The mapping of `struct kvm_run`; throws where the vCPU is closed. */
   #openPage(syscall: string): ArrayBuffer {
     const { runPage } = this.#fd
     if (runPage.byteLength === 0) throw kvmError(-errnos.EBADF, { syscall, vcpu: this.id })
@@ -296,24 +389,34 @@ export class Vcpu implements Disposable {
       throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy: IN_FLIGHT })
   }
 
+  /** The guest's pc where no slot has memory for it; undefined where it has, or where this cannot be known. */
+  #pcOutsideMemory(): bigint | undefined {
+    const [pc, pstate, sctlr] = [PC, PSTATE, SCTLR_EL1].map((id) => this.#fd.getOneReg(id))
+    if (typeof pc !== 'bigint' || typeof pstate !== 'bigint' || typeof sctlr !== 'bigint') return undefined
+    // The MMU of EL2 has its own switch. A vCPU that PSCI stopped executes nothing wherever its pc is.
+    const isPhysical = (sctlr & MMU_ON) === 0n && (pstate & 0x1cn) !== IN_EL2
+    if (!isPhysical || this.#fd.getMpState() !== mpStates.runnable) return undefined
+    return this.#vm.hasMemoryAt(pc) ? undefined : pc
+  }
+
   #run(timeout: number, fd = this.#fd): number {
-    this.#firstRun.begin()
+    this.#vm.firstRun.begin()
     let outcome = -errnos.EINVAL
     try {
       outcome = fd.runSync(timeout)
     } finally {
-      this.#firstRun.end(outcome)
+      this.#vm.firstRun.end(outcome)
     }
     return outcome
   }
 
   #exit(outcome: number): Exit {
-    // A run that was refused, over one in flight or over the vCPU's state, has finished nothing.
-    if (hasEntered(outcome)) this.#accessPending = false
+    // A run that KVM refused, because of one in flight or of the vCPU's state, has finished nothing.
+    if (hasEntered(outcome)) this.#accessPending = undefined
     if (outcome === -errnos.EINTR) return { reason: 'interrupted' }
     if (outcome >= 0) {
       const exit = decodeExit(new DataView(this.#fd.runPage))
-      this.#accessPending = exit.reason === 'mmio'
+      if (exit.reason === 'mmio') this.#accessPending = exit.write ? 'write' : 'read'
       return exit
     }
     if (outcome === -errnos.EFAULT || outcome === -errnos.EHWPOISON) {
@@ -327,6 +430,38 @@ export class Vcpu implements Disposable {
   }
 }
 
+/** Checks the options of `Vcpu.init` and `Vm.createVcpu`. */
+export function checkVcpuInit(options: VcpuInit): void {
+  checkOptions(options, 'options', ['features', 'target'])
+  const { features, target } = options
+  if (target !== undefined) checkUint32(target, 'target')
+  if (features === undefined) return
+  if (!Array.isArray(features)) throw invalidType('features', 'an array of names of features', features)
+  for (const [index, feature] of features.entries()) {
+    checkChoice(feature, `features[${index}]`, Object.keys(vcpuFeatures))
+  }
+}
+
+/** x0 of a call. */
+function checkFunctionId(functionId: number | bigint): bigint {
+  if (typeof functionId === 'bigint') checkUint64(functionId, 'functionId')
+  else if (typeof functionId === 'number') checkUint32(functionId, 'functionId')
+  else throw invalidType('functionId', 'a number of 32 bits or a bigint of 64', functionId)
+  return BigInt(functionId)
+}
+
+function checkCallArguments(args: readonly bigint[]): void {
+  if (!Array.isArray(args)) throw invalidType('args', 'an array of bigints', args)
+  if (args.length > 6) throw outOfRange('args', 'at most 6 bigints, for x1 to x6', args.length)
+  for (const [index, argument] of args.entries()) checkUint64(argument, `args[${index}]`)
+}
+
+const PSTATE = encodeRegister('pstate')
+const PC = encodeRegister('pc')
+const SCTLR_EL1 = encodeRegister('SCTLR_EL1')
+const MMU_ON = 1n
+const IN_EL2 = 0x8n
+
 const runRemedies = new Map<number, string>([
   [errnos.ENOEXEC, 'Call init() on this vCPU first'],
   [errnos.EPERM, 'Call finalize() on this vCPU first'],
@@ -335,7 +470,7 @@ const runRemedies = new Map<number, string>([
     'A first run failed with an interrupt controller that was not configured, and KVM gave the VM up: make a new one',
   ],
   [errnos.ENXIO, 'Give the GIC its addresses and initialise it before the first run'],
-  [errnos.EINVAL, 'A PMU that was asked for needs KVM_ARM_VCPU_PMU_V3_INIT before the first run'],
+  [errnos.EINVAL, 'A vCPU with feature pmu-v3 needs KVM_ARM_VCPU_PMU_V3_INIT before the first run'],
   [errnos.EBUSY, 'The GIC was given addresses but not initialised'],
   [
     errnos.ENOSYS,
@@ -344,11 +479,3 @@ const runRemedies = new Map<number, string>([
   ],
   [errnos.EFAULT, 'The guest touched memory of a slot that is no longer mapped in this process'],
 ])
-
-function featureBit(feature: VcpuFeature): number {
-  const bit = (vcpuFeatures as Record<string, number>)[feature]
-  if (bit === undefined) {
-    throw new RangeError(`${feature} is no vCPU feature: ${Object.keys(vcpuFeatures).join(', ')}`)
-  }
-  return bit
-}

@@ -1,7 +1,19 @@
+import {
+  checkBoolean,
+  checkChoice,
+  checkOptions,
+  checkSize,
+  checkUint32,
+  checkUint64,
+  invalidType,
+  numberOf,
+  outOfRange,
+} from '../arguments.js'
 import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
 import {
   capabilities,
   type Capability,
+  type DeviceType,
   deviceTypes,
   errnos,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
@@ -15,30 +27,32 @@ import {
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
 import { check, KvmError, kvmError } from './errors.js'
-import { mapStub, STUB_ADDRESS, STUB_SLOT } from './guest-call.js'
-import type { GuestMemory } from './memory.js'
+import { mapStub, STUB_ADDRESS, STUB_SIZE, STUB_SLOT } from './guest-call.js'
+import { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
-import { Vcpu, type VcpuInit } from './vcpu.js'
+import { checkVcpuInit, Vcpu, type VcpuInit } from './vcpu.js'
 import { featureIdAt, hex } from '../registers/index.js'
 
 export interface MemoryMapping {
-  /** Guest physical address, a multiple of the page size. */
+  /** Guest physical address of 64 bits, a multiple of the page size. */
   address: bigint
+  /** Made by `Kvm.createMemory` of the same backend. */
   memory: GuestMemory
-  /** Where in `memory` the slot begins, in bytes, and how long it is; default: all of it. Multiples of the page size. */
+  /** Where in `memory` the slot begins, in bytes, a multiple of the page size. Default: 0. */
   offset?: number
+  /** Bytes of the slot, a multiple of the page size and not 0. Default: all of `memory` from `offset`. */
   size?: number
-  /** Guest writes become MMIO exits. */
+  /** `KVM_MEM_READONLY`: guest writes become MMIO exits. Default: false. */
   readonly?: boolean
-  /** `KVM_MEM_LOG_DIRTY_PAGES` */
+  /** `KVM_MEM_LOG_DIRTY_PAGES`. Default: false. */
   logDirtyPages?: boolean
 }
 
-/** What becomes of a call of the guest: KVM answers it, it is `NOT_SUPPORTED`, or the run ends with exit `hypercall`. */
+/** `handle`: KVM answers the call. `deny`: it answers `NOT_SUPPORTED`. `forward`: the run ends with exit `hypercall`. */
 export type FilterAction = keyof typeof smcccFilterActions
 
-/** Function ids, `count` from `base`, that are to be treated alike. */
+/** `count` function ids from `base` on, and what to do with the guest's calls of them. */
 export interface FilteredCalls {
   /** 32 bits. */
   base: number
@@ -47,10 +61,34 @@ export interface FilteredCalls {
   action: FilterAction
 }
 
-/** A virtual machine. */
+/** What `Vm.createVcpu` takes. */
+export interface VcpuOptions extends VcpuInit {
+  /** Whether to initialise the vCPU, and finalize its SVE. Default: true. */
+  init?: boolean
+}
+
+/** What a VM needs to know of its host. */
+export interface VmHost {
+  readonly system: SystemFd
+  /** False where the kernel alone enforces the order. */
+  readonly enforceOrdering: boolean
+  /** For each bitmap register the host has, the bits it may hold. */
+  supportedBitmaps(): ReadonlyMap<bigint, bigint>
+}
+
+/**
+ * A virtual machine, made by `Kvm.createVm`.
+ *
+ * @example
+ * using vm = kvm.createVm()
+ * using memory = kvm.createMemory(0x10000)
+ * vm.mapMemory(0, { address: 0x8000_0000n, memory })
+ * const vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+ */
 export class Vm implements Disposable {
+  /** `Documentation/virt/kvm/devices/vm.rst` */
   readonly attributes: Attributes
-  /** The hypercall services its guest may discover. */
+  /** The hypercall services its guest can discover. */
   readonly services: Services
   /** As given to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
   readonly type: bigint
@@ -58,26 +96,24 @@ export class Vm implements Disposable {
   readonly #smcccFilter: FilteredCalls[] = []
   readonly #fd: VmFd
   readonly #firstRun = new FirstRun()
-  readonly #enforceOrdering: boolean
+  readonly #host: VmHost
   readonly #vcpus = new Map<number, Vcpu>()
   readonly #devices = new Set<Device>()
-  readonly #system: SystemFd
+  /** By slot, where the guest has memory. */
+  readonly #slots = new Map<number, { readonly address: bigint; readonly size: number }>()
   #stub: GuestMemoryFd | null = null
+  #closed = false
 
   /** VMs are made by `Kvm.createVm`. */
-  constructor(
-    fd: VmFd,
-    type: bigint,
-    system: SystemFd,
-    enforceOrdering: boolean,
-    supportedBitmaps: () => ReadonlyMap<bigint, bigint>,
-  ) {
+  constructor(fd: VmFd, type: bigint, host: VmHost) {
     this.#fd = fd
     this.type = type
-    this.#system = system
-    this.#enforceOrdering = enforceOrdering
-    this.attributes = new Attributes(fd)
-    this.services = new Services(() => this.#anyVcpu(), supportedBitmaps)
+    this.#host = host
+    this.attributes = new Attributes(fd, { kind: 'vm', runRemedy: () => this.#runRemedy() })
+    this.services = new Services({
+      anyVcpu: () => this.#anyVcpu(),
+      supportedBitmaps: () => this.#supportedBitmaps(),
+    })
   }
 
   /** Whether any vCPU has run or is running: what the first run freezes is frozen. */
@@ -85,7 +121,7 @@ export class Vm implements Disposable {
     return this.#firstRun.started
   }
 
-  /** In the order they were created. */
+  /** The vCPUs, in the order they were created; closed ones too. */
   get vcpus(): readonly Vcpu[] {
     return [...this.#vcpus.values()]
   }
@@ -93,28 +129,35 @@ export class Vm implements Disposable {
   /**
    * `KVM_CREATE_VCPU`, `KVM_ARM_VCPU_INIT` and, where `features` hold `sve`, `KVM_ARM_VCPU_FINALIZE`. With `init: false` only
    * the first: `Vcpu.init` and `Vcpu.finalize` are then the caller's.
-   * @param id the vCPU's index, from 0; MPIDR_EL1 is derived from it
-   * @throws KvmError `EEXIST` for an id in use, `EINVAL` beyond `KVM_CAP_MAX_VCPUS`, and as `Vcpu.init`
+   * @param id the vCPU's index of 32 bits, from 0; MPIDR_EL1 is derived from it
+   * @throws KvmError `EEXIST` for an id in use, `EINVAL` beyond `KVM_CAP_MAX_VCPUS`, `EBUSY` once the GIC is initialised,
+   * `ERR_KVM_CLOSED`, and as `Vcpu.init`
+   * @throws TypeError for another type or an unknown option; RangeError for an id wider than 32 bits or an unknown feature
+   *
+   * @example
+   * const vcpu = vm.createVcpu(0, { features: ['psci-0.2', 'sve'] })
    */
-  createVcpu(id: number, { init = true, ...how }: VcpuInit & { init?: boolean } = {}): Vcpu {
+  createVcpu(id: number, options: VcpuOptions = {}): Vcpu {
+    checkUint32(id, 'id')
+    checkOptions(options, 'options', ['init', 'features', 'target'])
+    const { init = true, ...how } = options
+    checkBoolean(init, 'init')
+    // An id is used up by its creation, so that what is wrong must be found before it.
+    checkVcpuInit(how)
     const outcome = this.#fd.createVcpu(id)
-    const remedy =
-      outcome === -errnos.EEXIST
-        ? 'KVM keeps a vCPU with its VM, also one that was closed or whose init failed: take another id, or a new VM'
-        : undefined
+    const remedy = typeof outcome === 'number' ? createVcpuRemedies.get(-outcome) : undefined
     const fd = check(outcome, { syscall: 'KVM_CREATE_VCPU', vcpu: id, remedy })
-    const vcpu = new Vcpu(
-      fd,
-      id,
-      this.#firstRun,
-      this.#enforceOrdering,
-      () => this.preferredTarget(),
-      () => this.#mapStub(),
-    )
+    const vcpu = new Vcpu(fd, id, {
+      firstRun: this.#firstRun,
+      enforceOrdering: this.#host.enforceOrdering,
+      preferredTarget: () => this.preferredTarget(),
+      mapStub: () => this.#mapStub(),
+      hasMemoryAt: (address) => this.#hasMemoryAt(address),
+    })
     try {
       if (init) {
         vcpu.init(how)
-        if (how.features?.includes('sve')) vcpu.finalize()
+        if (vcpu.features.includes('sve')) vcpu.finalize()
       }
     } catch (error) {
       vcpu.close()
@@ -124,58 +167,80 @@ export class Vm implements Disposable {
     return vcpu
   }
 
-  /** `KVM_ARM_PREFERRED_TARGET`: the target number `Vcpu.init` takes. */
+  /**
+   * `KVM_ARM_PREFERRED_TARGET`: the target number `Vcpu.init` takes.
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
   preferredTarget(): number {
     const init = new Uint32Array(8)
     check(this.#fd.getPreferredTarget(init), { syscall: 'KVM_ARM_PREFERRED_TARGET' })
     return init[0]!
   }
 
-  /** `KVM_CHECK_EXTENSION` on the VM: 0 for no, a positive number for yes or how much. */
+  /**
+   * `KVM_CHECK_EXTENSION` on the VM: 0 for no, a positive number for yes or how much.
+   * @param capability its name, or its number of 32 bits where this library has no name for it
+   * @throws RangeError for an unknown name; TypeError for another type
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
   checkExtension(capability: Capability | number): number {
-    const number = typeof capability === 'number' ? capability : capabilities[capability]
+    const number = numberOf(capability, 'capability', capabilities)
     return check(this.#fd.checkExtension(number), { syscall: 'KVM_CHECK_EXTENSION' })
   }
 
   /**
    * `KVM_ENABLE_CAP`
-   * @throws KvmError `EINVAL` for one this kernel does not have or that comes too late
+   * @param capability its name, or its number of 32 bits where this library has no name for it
+   * @param args up to four numbers of 64 bits
+   * @throws KvmError `EINVAL` for one that this kernel does not have or that comes too late, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type; RangeError for an unknown name, a wider number or a fifth argument
+   *
+   * @example
+   * vm.enableCapability('KVM_CAP_ARM_NISV_TO_USER')
    */
   enableCapability(capability: Capability | number, ...args: bigint[]): void {
-    const number = typeof capability === 'number' ? capability : capabilities[capability]
+    const number = numberOf(capability, 'capability', capabilities)
+    if (args.length > 4) throw outOfRange('args', 'at most 4 numbers', args.length)
+    for (const [index, argument] of args.entries()) checkUint64(argument, `args[${index}]`)
     const outcome = this.#fd.enableCap(number, 0, args)
     if (outcome < 0) {
-      const remedy = `${capability} is unknown to this kernel, or must be enabled before the first vCPU is created`
+      const remedy =
+        outcome === -errnos.EBADF
+          ? undefined
+          : `This kernel does not know ${capability}, or it must be enabled before the first vCPU is created`
       throw kvmError(outcome, { syscall: 'KVM_ENABLE_CAP', remedy })
     }
     const name = Object.entries(capabilities).find(([, known]) => known === number)?.[0]
     if (name !== undefined) this.#enabledCapabilities.add(name as Capability)
   }
 
-  /** What `enableCapability` enabled: KVM itself does not tell. */
+  /** The capabilities that `enableCapability` enabled; KVM has no call that reports them. */
   get enabledCapabilities(): readonly Capability[] {
     return [...this.#enabledCapabilities]
   }
 
   /**
-   * `KVM_ARM_VM_SMCCC_FILTER`: decides what becomes of some of the guest's calls, before the bitmaps of services are looked at. What
-   * was decided once cannot be changed.
+   * `KVM_ARM_VM_SMCCC_FILTER`: decides for a range of function ids how KVM treats the guest's calls, before it consults the bitmaps of
+   * services. A decision cannot be changed.
    * @throws KvmError `EEXIST` for an id decided on before or one of the Arm architecture calls, `EBUSY` once the VM has started, `ENXIO`
-   * or `EINVAL` where the kernel has no filter, `EINVAL` for no functions and for a range beyond 32 bits
-   * @throws RangeError for another action, and for a `base` or `count` that is no number of 32 bits
+   * or `EINVAL` where the kernel has no filter, `EINVAL` for no functions and for a range beyond 32 bits, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type or an unknown key; RangeError for another action, and for a `base` or `count` wider than 32 bits
+   *
+   * @example
+   * vm.filterCalls({ base: 0x8400_0000, count: 0x20, action: 'deny' })
    */
-  filterCalls({ base, count, action }: FilteredCalls): void {
+  filterCalls(calls: FilteredCalls): void {
+    checkOptions(calls, 'calls', ['base', 'count', 'action'])
+    const { base, count, action } = calls
     checkUint32(base, 'base')
     checkUint32(count, 'count')
-    if (!Object.hasOwn(smcccFilterActions, action)) {
-      throw new RangeError(`action is one of ${Object.keys(smcccFilterActions).join(', ')}, not ${action}`)
-    }
-    if (this.#enforceOrdering && this.#firstRun.started) {
+    checkChoice(action, 'action', Object.keys(smcccFilterActions))
+    if (this.#host.enforceOrdering && !this.#closed && this.#firstRun.started) {
       throw new KvmError('EBUSY', undefined, 'the VM has started, which froze its SMCCC filter', {
         syscall: 'KVM_SET_DEVICE_ATTR',
         remedy:
           `Asked to ${action} ${count} functions from ${hex(base)}. Filter calls on a new VM before the first run of any vCPU` +
-          ` (or open KVM with { ordering: 'kernel' } to have the kernel answer)`,
+          ` (or open KVM with { ordering: 'kernel' } to let the kernel answer)`,
       })
     }
     const outcome = this.#fd.setDeviceAttr(
@@ -187,21 +252,24 @@ export class Vm implements Disposable {
       const why =
         outcome === -errnos.EBUSY
           ? 'the first run of any vCPU froze the filter'
-          : 'the filter is there from Linux 6.4 on'
-      const remedy = `Asked to ${action} ${count} functions from ${hex(base)}; ${why}`
+          : 'Linux has the filter from 6.4 on'
+      const remedy =
+        outcome === -errnos.EBADF
+          ? undefined
+          : `Asked to ${action} ${count} functions from ${hex(base)}; ${why}`
       throw kvmError(outcome, { syscall: 'KVM_SET_DEVICE_ATTR', remedy })
     }
     this.#smcccFilter.push({ base, count, action })
   }
 
-  /** What `filterCalls` decided: KVM itself does not tell. */
+  /** What `filterCalls` decided; KVM has no call that reports it. */
   get smcccFilter(): readonly FilteredCalls[] {
     return [...this.#smcccFilter]
   }
 
   /**
    * `KVM_ARM_GET_REG_WRITABLE_MASKS`: for each feature ID register with any, the bits userspace may change.
-   * @throws KvmError `EINVAL` before Linux 6.7: ask `KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES`
+   * @throws KvmError `EINVAL` before Linux 6.7: check `KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES`; `ERR_KVM_CLOSED`
    */
   writableMasks(): Map<bigint, bigint> {
     const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
@@ -216,58 +284,128 @@ export class Vm implements Disposable {
   /**
    * `KVM_SET_USER_MEMORY_REGION`: makes memory visible to the guest. The VM keeps the memory until the slot is deleted or the
    * VM is closed.
-   * @throws KvmError `EEXIST` where it overlaps another slot, `EINVAL` where something is not a multiple of the page size
+   * @param slot below `KVM_CAP_NR_MEMSLOTS`; `hypercall` uses slot 500
+   * @throws KvmError `EEXIST` where it overlaps another slot, `EINVAL` where something is not a multiple of the page size, `EFAULT`
+   * beyond the guest's address space, `ERR_KVM_CLOSED` once the VM or the memory is closed
+   * @throws TypeError for another type or an unknown key; RangeError for a wider number and for bytes beyond the memory
+   *
+   * @example
+   * using memory = kvm.createMemory(0x20_0000)
+   * vm.mapMemory(0, { address: 0x4000_0000n, memory })
    */
-  mapMemory(
-    slot: number,
-    { address, memory, offset = 0, size = memory.size - offset, ...how }: MemoryMapping,
-  ): void {
-    const flags = (how.readonly ? KVM_MEM_READONLY : 0) | (how.logDirtyPages ? KVM_MEM_LOG_DIRTY_PAGES : 0)
+  mapMemory(slot: number, mapping: MemoryMapping): void {
+    checkUint32(slot, 'slot')
+    const keys = ['address', 'memory', 'offset', 'size', 'readonly', 'logDirtyPages']
+    checkOptions(mapping, 'mapping', keys)
+    const { address, memory, offset = 0, readonly = false, logDirtyPages = false } = mapping
+    checkUint64(address, 'address')
+    if (!(memory instanceof GuestMemory)) throw invalidType('memory', 'made by createMemory()', memory)
+    checkSize(offset, 'offset')
+    if (offset > memory.size) throw outOfRange('offset', `at most ${memory.size}, the memory's size`, offset)
+    const { size = memory.size - offset } = mapping
+    checkSize(size, 'size')
+    if (size === 0 || size > memory.size - offset) {
+      throw outOfRange('size', `from 1 to the ${memory.size - offset} bytes the memory has from offset`, size)
+    }
+    checkBoolean(readonly, 'readonly')
+    checkBoolean(logDirtyPages, 'logDirtyPages')
+    const flags = (readonly ? KVM_MEM_READONLY : 0) | (logDirtyPages ? KVM_MEM_LOG_DIRTY_PAGES : 0)
     const outcome = this.#fd.setUserMemoryRegion({ slot, flags, address, memory: memory.fd, offset, size })
     if (outcome < 0) {
-      const remedy = `Asked for ${size} bytes at guest address ${hex(address)} in slot ${slot}`
+      const remedy =
+        outcome !== -errnos.EBADF
+          ? `Asked for ${size} bytes at guest address ${hex(address)} in slot ${slot}`
+          : `It is the ${this.#closed ? 'VM' : 'memory'}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     }
+    this.#slots.set(slot, { address, size })
   }
 
   /**
    * `KVM_SET_USER_MEMORY_REGION` of size 0: takes a slot's memory from the guest.
-   * @throws KvmError `EINVAL` for a slot that has none, or that is not below `KVM_CAP_NR_MEMSLOTS`
+   * @throws KvmError `EINVAL` for a slot that has none, or that is not below `KVM_CAP_NR_MEMSLOTS`; `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for what is no number of 32 bits
    */
   unmapMemory(slot: number): void {
+    checkUint32(slot, 'slot')
     check(this.#fd.setUserMemoryRegion({ slot, flags: 0, address: 0n, memory: null, offset: 0, size: 0 }), {
       syscall: 'KVM_SET_USER_MEMORY_REGION',
     })
+    this.#slots.delete(slot)
   }
 
   /**
    * `KVM_CREATE_DEVICE`
-   * @throws KvmError `ENODEV` for a type this host has not, `EEXIST` for a second GIC
+   * @param type its name, or its number of 32 bits where this library has no name for it
+   * @throws KvmError `ENODEV` for a type this host does not have, `EEXIST` for a second GIC, `EBUSY` for a GIC after the first run,
+   * `ERR_KVM_CLOSED`
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` on a simulated host, for any type but `KVM_DEV_TYPE_ARM_VGIC_V3`
+   * @throws RangeError for an unknown name or a wider number; TypeError for another type
+   *
+   * @example
+   * const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
    */
-  createDevice(type: keyof typeof deviceTypes | number): Device {
-    const number = typeof type === 'number' ? type : deviceTypes[type]
-    const device = new Device(check(this.#fd.createDevice(number, 0), { syscall: 'KVM_CREATE_DEVICE' }))
+  createDevice(type: DeviceType | number): Device {
+    const number = numberOf(type, 'type', deviceTypes)
+    const outcome = this.#fd.createDevice(number, 0)
+    const remedy =
+      outcome === -errnos.EBUSY
+        ? (this.#runRemedy() ?? 'Create the device before the first run of any vCPU')
+        : outcome === -errnos.ENODEV
+          ? `This host cannot create ${type}`
+          : undefined
+    const fd = check(outcome, { syscall: 'KVM_CREATE_DEVICE', remedy })
+    const device = new Device(fd, number, () => this.#runRemedy())
     this.#devices.add(device)
     return device
   }
 
-  /** Interrupts what runs and closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. */
+  /**
+   * Closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. A run in flight ends with exit
+   * `interrupted`. Every later call throws `ERR_KVM_CLOSED`, but `close()` may be called again.
+   */
   close(): void {
+    this.#closed = true
     for (const vcpu of this.#vcpus.values()) vcpu.close()
     for (const device of this.#devices) device.close()
     this.#stub?.close()
     this.#fd.close()
   }
 
-  /** A vCPU to reach what is the whole VM's through: one that can be asked now, if there is any. */
   #anyVcpu(): Vcpu | undefined {
+    this.#refuseClosed('KVM_GET_ONE_REG')
     return this.vcpus.find(({ idle }) => idle) ?? this.vcpus[0]
   }
 
-  /** The stub guest's memory, on the first call that needs it. */
+  #supportedBitmaps(): ReadonlyMap<bigint, bigint> {
+    this.#refuseClosed('KVM_GET_ONE_REG')
+    return this.#host.supportedBitmaps()
+  }
+
+  #refuseClosed(syscall: string): void {
+    if (this.#closed) throw kvmError(-errnos.EBADF, { syscall })
+  }
+
+  /** The vCPUs that run, as a remedy for `EBUSY`; undefined where none does. */
+  #runRemedy(): string | undefined {
+    const running = this.vcpus
+      .filter(({ idle, runPage }) => !idle && runPage.byteLength > 0)
+      .map(({ id }) => id)
+    if (running.length === 0) return undefined
+    return `vCPU ${running.join(', ')} of this VM runs: kick() each and await its run first`
+  }
+
+  #hasMemoryAt(address: bigint): boolean {
+    return [...this.#slots.values()].some(
+      (slot) => address >= slot.address && address < slot.address + BigInt(slot.size),
+    )
+  }
+
+  /** Maps the stub guest's memory, on the first call that needs it. */
   #mapStub(): void {
     if (this.#stub !== null) return
-    const stub = mapStub(this.#system, this.#fd)
+    this.#refuseClosed('KVM_SET_USER_MEMORY_REGION')
+    const stub = mapStub(this.#host.system, this.#fd)
     if (stub === -errnos.EBADF) {
       const remedy =
         'The Kvm that made this VM is closed, and the first call needs memory from it: close it after the VM'
@@ -275,6 +413,7 @@ export class Vm implements Disposable {
     }
     const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
     this.#stub = check(stub, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
+    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, size: STUB_SIZE })
   }
 
   [Symbol.dispose](): void {
@@ -282,8 +421,14 @@ export class Vm implements Disposable {
   }
 }
 
-function checkUint32(value: number, name: string): void {
-  if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
-    throw new RangeError(`${name} is 0 to 0xffffffff, not ${value}`)
-  }
-}
+const createVcpuRemedies = new Map<number, string>([
+  [
+    errnos.EEXIST,
+    'KVM keeps a vCPU with its VM, also one that was closed or whose init failed: take another id, or a new VM',
+  ],
+  [
+    errnos.EBUSY,
+    'The GIC is initialised, and takes no further vCPU: create all vCPUs before KVM_DEV_ARM_VGIC_CTRL_INIT',
+  ],
+  [errnos.EINVAL, "KVM_CAP_MAX_VCPUS is the host's limit, of ids too"],
+])

@@ -1,5 +1,5 @@
 /** Device attributes: their groups and payloads. */
-import { checkArray } from './arguments.js'
+import { checkArray } from '../arguments.js'
 import type { VcpuState } from './state.js'
 
 /** Attributes of a vCPU with one group number. */

@@ -8,7 +8,7 @@ import {
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
 } from '../uapi.js'
-import { checkUint32, checkUint64 } from './arguments.js'
+import { checkUint32, checkUint64 } from '../arguments.js'
 import { NO_ADDRESS, readWord, writeWord } from './attributes.js'
 import type { Gic, VmState } from './state.js'
 

@@ -1,7 +1,7 @@
 /** The memory of a simulated VM by guest physical addresses. */
 import type { MemoryRegion } from '../backend.js'
 import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
-import { outOfRange } from './arguments.js'
+import { outOfRange } from '../arguments.js'
 import { SimulatedMemory } from './memory.js'
 import type { MemorySlot, VmState } from './state.js'
 

@@ -1,6 +1,6 @@
 import type { GuestMemoryFd } from '../backend.js'
 import { errnos } from '../uapi.js'
-import { checkSize } from './arguments.js'
+import { checkSize } from '../arguments.js'
 
 /** Guest memory of a simulated VM: an ArrayBuffer like any other. A VM it is mapped into keeps what it holds after `close()`. */
 export class SimulatedMemory implements GuestMemoryFd {

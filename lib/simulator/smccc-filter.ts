@@ -1,6 +1,6 @@
 /** `KVM_ARM_VM_SMCCC_FILTER`: which of the guest's calls userspace takes over (`arch/arm64/kvm/hypercalls.c:kvm_smccc_set_filter`). */
 import { errnos, SMCCC_FILTER_SIZE, smcccFilterActions, unpackSmcccFilter } from '../uapi.js'
-import { checkArray } from './arguments.js'
+import { checkArray } from '../arguments.js'
 import type { VmState } from './state.js'
 
 const actions: readonly number[] = Object.values(smcccFilterActions)

@@ -1,6 +1,6 @@
 import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
 import { errnos, KVM_API_VERSION } from '../uapi.js'
-import { checkUint32, checkUint64 } from './arguments.js'
+import { checkUint32, checkUint64 } from '../arguments.js'
 import type { Host } from './host.js'
 import { createMemory } from './memory.js'
 import { VmState } from './state.js'

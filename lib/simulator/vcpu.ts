@@ -1,14 +1,8 @@
 import type { VcpuFd } from '../backend.js'
 import { registerWidth } from '../registers/index.js'
 import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
-import {
-  checkArray,
-  checkRegisterId,
-  checkRegisterValue,
-  checkUint32,
-  checkUint64,
-  outOfRange,
-} from './arguments.js'
+import { checkArray, checkUint32, checkUint64, outOfRange } from '../arguments.js'
+import { checkRegisterId, checkRegisterValue } from './arguments.js'
 import { SimulatorError } from './errors.js'
 import { isMmioExit, recordExit, recordInterrupt, systemEvent } from './exits.js'
 import { completeStore, runGuest } from './guest.js'

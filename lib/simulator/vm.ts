@@ -8,7 +8,7 @@ import {
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
 } from '../uapi.js'
-import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRange } from './arguments.js'
+import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRange } from '../arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'

@@ -4,12 +4,20 @@ import { type FilteredCalls, openKvm } from '../../lib/kvm/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 
 for (const [what, calls, message] of [
-  ['an action there is not', { action: 'drop' }, 'action is one of handle, deny, forward, not drop'],
-  ['an action every object has', { action: 'toString' }, /^action is one of .*, not toString$/],
-  ['a base of more than 32 bits', { base: 0x1_0000_0000 }, 'base is 0 to 0xffffffff, not 4294967296'],
-  ['a base below 0', { base: -1 }, 'base is 0 to 0xffffffff, not -1'],
-  ['a count of more than 32 bits', { count: 0x1_0000_0001 }, 'count is 0 to 0xffffffff, not 4294967297'],
-  ['half a function', { count: 0.5 }, 'count is 0 to 0xffffffff, not 0.5'],
+  ['an action there is not', { action: 'drop' }, 'action must be one of handle, deny, forward, not "drop"'],
+  ['an action every object has', { action: 'toString' }, /^action must be one of .*, not "toString"$/],
+  [
+    'a base of more than 32 bits',
+    { base: 0x1_0000_0000 },
+    'base must be an integer from 0 to 4294967295, not 4294967296',
+  ],
+  ['a base below 0', { base: -1 }, 'base must be an integer from 0 to 4294967295, not -1'],
+  [
+    'a count of more than 32 bits',
+    { count: 0x1_0000_0001 },
+    'count must be an integer from 0 to 4294967295, not 4294967297',
+  ],
+  ['half a function', { count: 0.5 }, 'count must be an integer from 0 to 4294967295, not 0.5'],
 ] as const) {
   it(`refuses to filter ${what} before KVM is asked`, () => {
     using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))

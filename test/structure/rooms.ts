@@ -20,6 +20,7 @@ export const rooms = [
   'documents',
   'backend.ts',
   'hypercalls',
+  'arguments.ts',
   'registers',
   'uapi.ts',
   'literals.ts',

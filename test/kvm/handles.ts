@@ -1,0 +1,32 @@
+/** One of each handle of a simulated host. */
+import type { Backend } from '../../lib/backend.js'
+import { simulator } from '../../lib/hosts/index.js'
+import { openKvm } from '../../lib/kvm/index.js'
+import type { Device, GuestMemory, Kvm, Vcpu, Vm } from '../../lib/kvm/index.js'
+
+export interface Handles {
+  readonly backend: Backend
+  readonly kvm: Kvm
+  readonly vm: Vm
+  readonly vcpu: Vcpu
+  readonly gic: Device
+  readonly memory: GuestMemory
+}
+
+/** Where the guest's memory is. Nothing backs the address before it. */
+export const MEMORY_ADDRESS = 0x8000_0000n
+
+/** A VM whose guest writes x0 to an address without memory, again and again. */
+export function handles(backend: Backend = simulator('linux-6.18-cortex-a57')): Handles {
+  const kvm = openKvm(backend)
+  const vm = kvm.createVm()
+  const memory = kvm.createMemory(0x1_0000)
+  // str x0, [x1]; b .-4
+  memory.write(0, new Uint8Array(Uint32Array.of(0xf900_0020, 0x17ff_ffff).buffer))
+  vm.mapMemory(0, { address: MEMORY_ADDRESS, memory })
+  const vcpu = vm.createVcpu(0)
+  vcpu.registers.set('pc', MEMORY_ADDRESS)
+  vcpu.registers.set('x1', MEMORY_ADDRESS - 8n)
+  const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
+  return { backend, kvm, vm, vcpu, gic, memory }
+}
