@@ -22,6 +22,12 @@ export class CommandError extends Error {
   }
 }
 
+/** The message of an error, in which the option stands in place of the library's call that does the same. */
+export function messageOf(error: unknown): string {
+  const { message } = error instanceof Error ? error : new Error(String(error))
+  return message.replace(/openKvm\(simulator\('([\w.-]+)'\)\)/, '--simulate $1')
+}
+
 /** The status for an error of any room. */
 export function statusOf(error: unknown): number {
   if (error instanceof CommandError) return error.status

@@ -1,7 +1,7 @@
 import { accessSync, constants, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
-import { printableJson, printableLines } from '../documents/printable.js'
+import { printable, printableJson, printableLines } from '../documents/printable.js'
 import { writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus } from './exit.js'
 
@@ -41,18 +41,40 @@ export function printJson(value: unknown): void {
 
 /** A line for the person at the terminal, beside whatever the output is used for. */
 export function note(text: string): void {
+  clearProgress()
   process.stderr.write(`kvm-arm64: ${printableLines(text)}\n`)
 }
 
-/** Runs `work` under a line that says so, on a terminal only: it would be noise in a log. */
-export function withProgress<T>(text: string, work: () => T): T {
-  if (!process.stderr.isTTY) return work()
-  process.stderr.write(`${text} …`)
-  try {
-    return work()
-  } finally {
-    process.stderr.write('\r\u001b[K')
+/** Reports how far work has come. */
+export type Step = (done: number, of: number) => void
+
+/** Milliseconds between two of its lines. */
+const REFRESH = 100
+
+/** Runs `work` under a line that names it and counts its steps; on a terminal only, since it would be noise in a log. */
+export function withProgress<T>(text: string, work: (step: Step) => T): T {
+  if (!process.stderr.isTTY) return work(() => undefined)
+  const line = (rest: string) => {
+    clearProgress()
+    // A line that is wrapped could not be cleared.
+    const room = (process.stderr.columns || 80) - rest.length - 1
+    process.stderr.write(`${printable(text).slice(0, Math.max(0, room))}${rest}`)
   }
+  line(' …')
+  let last = performance.now()
+  try {
+    return work((done, of) => {
+      if (performance.now() - last < REFRESH) return
+      last = performance.now()
+      line(` … ${done} of ${of}`)
+    })
+  } finally {
+    clearProgress()
+  }
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
 }
 
 /**

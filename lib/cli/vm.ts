@@ -21,12 +21,13 @@ export interface VmFlags {
 
 export function vmOptions(): Option[] {
   return [
-    new Option('--features <list>', 'vCPU features of the VM beside psci-0.2, separated by commas')
+    new Option('--features <features>', 'vCPU features of the VM beside psci-0.2, separated by commas')
       .argParser(parseFeatures)
       .default(['psci-0.2'], 'psci-0.2'),
-    new Option('--elect <list>', 'services its guest may discover, separated by commas, or none').argParser(
-      parseElection,
-    ),
+    new Option(
+      '--elect <services>',
+      'services its guest may discover, separated by commas, or none',
+    ).argParser(parseElection),
     new Option(
       '--psci <version>',
       'version of PSCI its guest is told; without it, the newest of the host',

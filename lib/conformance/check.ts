@@ -38,6 +38,8 @@ export interface CheckResult extends Omit<Check, 'experiment'> {
   verdict: Verdict
   /** What the kernel did; for `not applicable`, why. */
   did: string
+  /** How long it took. */
+  seconds: number
 }
 
 /** Ends an experiment. */

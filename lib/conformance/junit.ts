@@ -1,11 +1,11 @@
 import type { CheckResult } from './check.js'
 
 /**
- * Results as JUnit XML: one `testsuite`, a `testcase` for each check with its group as `classname`. Broken promises are failures. What
- * does not apply is skipped, and so is what was merely observed elsewhere and is otherwise here. A deviation is a test case
- * that passed and tells what the kernel did.
+ * Results as JUnit XML: one `testsuite`, a `testcase` for each check with its group as `classname` and its `time` in seconds. A broken
+ * promise is a failure. Every other check that does not pass is skipped, with its verdict in the message: one that does not apply, one
+ * that releases merely used to pass, and one in which the kernel deviates from its document. The verdict is a property as well.
  *
- * @param host what was asked, for readers
+ * @param host which host ran them, for readers
  */
 export function junitXml(results: readonly CheckResult[], host: string): string {
   const cases = results.map(testCase)
@@ -15,7 +15,8 @@ export function junitXml(results: readonly CheckResult[], host: string): string 
     ['errors', 0],
     ['skipped', cases.filter(({ kind }) => kind === 'skipped').length],
   ] as const
-  const totals = counts.map(([name, count]) => ` ${name}="${count}"`).join('')
+  const seconds = results.reduce((sum, result) => sum + result.seconds, 0)
+  const totals = [...counts.map(([name, count]) => ` ${name}="${count}"`), timeOf(seconds)].join('')
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="kvm-arm64 conformance"${totals}>`,
@@ -38,15 +39,19 @@ function testCase(result: CheckResult): { kind: 'failure' | 'skipped' | 'success
   ].join('\n')
   const inside =
     kind === 'failure'
-      ? [`<failure type="${mark}" message="${escape(did)}">${escape(background)}</failure>`]
+      ? [
+          properties(result),
+          `<failure type="${mark}" message="${escape(did)}">${escape(background)}</failure>`,
+        ]
       : [
+          properties(result),
           ...(kind === 'skipped' ? [`<skipped message="${escape(`${verdict}: ${did}`)}"/>`] : []),
           `<system-out>${escape(background)}</system-out>`,
         ]
   return {
     kind,
     xml: [
-      `    <testcase classname="${escape(group)}" name="${escape(name)}">`,
+      `    <testcase classname="${escape(group)}" name="${escape(name)}"${timeOf(result.seconds)}>`,
       ...inside.map((element) => `      ${element}`),
       '    </testcase>',
     ].join('\n'),
@@ -55,7 +60,15 @@ function testCase(result: CheckResult): { kind: 'failure' | 'skipped' | 'success
 
 function kindOf({ verdict, mark }: CheckResult): 'failure' | 'skipped' | 'success' {
   if (verdict === 'fails') return mark === 'promised' ? 'failure' : 'skipped'
-  return verdict === 'not applicable' ? 'skipped' : 'success'
+  return verdict === 'passes' ? 'success' : 'skipped'
+}
+
+function timeOf(seconds: number): string {
+  return ` time="${seconds.toFixed(6)}"`
+}
+
+function properties({ verdict, mark }: CheckResult): string {
+  return `<properties><property name="verdict" value="${verdict}"/><property name="mark" value="${mark}"/></properties>`
 }
 
 const entities: Readonly<Record<string, string>> = {

@@ -6,6 +6,8 @@ import { checkGroups } from './checks/index.js'
 export interface ConformanceOptions {
   /** Checks to run: those whose group or name holds this text, in any case. Default: all. */
   only?: string
+  /** Called after each check. */
+  progress?: (done: number, of: number) => void
 }
 
 /** The checks that `only` means, in their groups. */
@@ -27,17 +29,27 @@ export function selectChecks({ only = '' }: ConformanceOptions = {}): CheckGroup
 export function conformance(backend: Backend, options: ConformanceOptions = {}): CheckResult[] {
   // It is the kernel that is asked, not this library's own guard of the first run.
   using kvm = openKvm(backend, { ordering: 'kernel' })
-  return selectChecks(options).flatMap(({ title, checks }) =>
-    checks.map((check) => ({ group: title, ...runCheck(kvm, check) })),
+  const selected = selectChecks(options).flatMap(({ title, checks }) =>
+    checks.map((check) => ({ group: title, check })),
   )
+  const results: CheckResult[] = []
+  for (const { group, check } of selected) {
+    const { experiment, ...described } = check
+    const start = performance.now()
+    const found = outcomeOf(kvm, experiment)
+    const seconds = (performance.now() - start) / 1000
+    results.push({ group, ...described, ...found, seconds })
+    options.progress?.(results.length, selected.length)
+  }
+  return results
 }
 
-function runCheck(kvm: Kvm, { experiment, ...check }: Check): Omit<CheckResult, 'group'> {
+function outcomeOf(kvm: Kvm, experiment: Check['experiment']): Pick<CheckResult, 'verdict' | 'did'> {
   try {
-    return { ...check, verdict: 'passes', did: experiment(kvm) }
+    return { verdict: 'passes', did: experiment(kvm) }
   } catch (error) {
-    if (error instanceof Ruling) return { ...check, verdict: error.verdict, did: error.message }
-    // What the experiment took for granted was refused, or no kernel is known to answer so. The other checks go on.
-    return { ...check, verdict: 'fails', did: error instanceof KvmError ? error.message : String(error) }
+    if (error instanceof Ruling) return { verdict: error.verdict, did: error.message }
+    // The host refused what the experiment took for granted, or answered as no kernel is known to. The other checks go on.
+    return { verdict: 'fails', did: error instanceof KvmError ? error.message : String(error) }
   }
 }

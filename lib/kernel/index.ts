@@ -1,2 +1,2 @@
 export { kernelBackend } from './backend.js'
-export { AddonError, type AddonErrorCode } from './load-addon.js'
+export { AddonError, type AddonErrorCode, findAddon, loadAddon } from './load-addon.js'

@@ -33,7 +33,27 @@ export class AddonError extends Error {
  * addon for this machine, or there is one and it does not load (the linker's own words are then in the message).
  */
 export function loadAddon(root: URL, machine: Machine = thisMachine()): unknown {
-  const instead = 'use the simulator, which needs no addon, or a real kernel in the lab (kvm-arm64 lab run)'
+  const file = findAddon(root, machine)
+  try {
+    return require(file)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new AddonError(
+      'ERR_KVM_ADDON_MISSING',
+      `the native addon ${file} is there but does not load on ${nameOf(machine)}: ${reason}. ` +
+        `In a clone, build it again with npm run build:addon; else ${instead}`,
+      cause,
+    )
+  }
+}
+
+const instead = 'use the simulator, which needs no addon, or a real kernel in the lab (kvm-arm64 lab run)'
+
+/**
+ * The file that {@link loadAddon} loads, which need not load.
+ * @throws {AddonError} as `loadAddon` where there is none
+ */
+export function findAddon(root: URL, machine: Machine = thisMachine()): string {
   if (machine.platform !== 'linux') {
     throw new AddonError(
       'ERR_KVM_UNSUPPORTED_PLATFORM',
@@ -41,32 +61,22 @@ export function loadAddon(root: URL, machine: Machine = thisMachine()): unknown 
     )
   }
   const folder = fileURLToPath(root)
-  const here = () => `${machine.platform}-${machine.arch} (${libc()}, Node.js ${machine.nodeVersion})`
-
-  let file: string
   try {
-    file = nodeGypBuild.resolve(folder)
+    return nodeGypBuild.resolve(folder)
   } catch (cause) {
     const prebuilt = prebuilds(root)
     throw new AddonError(
       'ERR_KVM_ADDON_MISSING',
-      `there is no native addon for ${here()} in ${folder}: ` +
+      `there is no native addon for ${nameOf(machine)} in ${folder}: ` +
         `${prebuilt.length === 0 ? 'it has no prebuilt ones' : `it has one for ${prebuilt.join(', ')}`}. ` +
         `In a clone, build one with npm run build:addon; else ${instead}`,
       cause,
     )
   }
-  try {
-    return require(file)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new AddonError(
-      'ERR_KVM_ADDON_MISSING',
-      `the native addon ${file} is there but does not load on ${here()}: ${reason}. ` +
-        `In a clone, build it again with npm run build:addon; else ${instead}`,
-      cause,
-    )
-  }
+}
+
+function nameOf({ platform, arch, nodeVersion }: Machine): string {
+  return `${platform}-${arch} (${libc()}, Node.js ${nodeVersion})`
 }
 
 function thisMachine(): Machine {

@@ -23,7 +23,7 @@ const keyrings = ['gpg', 'pgp'].map((end) => `/usr/share/keyrings/debian-archive
 const indexLifetime = 24 * 60 * 60 * 1000
 
 /** The machine's Debian mirrors, found in its own apt sources; `KVM_ARM64_LAB_MIRROR` names one where it has none. */
-async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: string }> {
+export async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: string }> {
   const given = process.env['KVM_ARM64_LAB_MIRROR']
   const requests = given ? '' : await executeOrFail('apt-get', ['update', '--print-uris'], signal)
   const find = (suite: string) =>

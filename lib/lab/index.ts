@@ -1,5 +1,7 @@
 export { bootLab, Lab, type BootOptions, type LabTimings, type RunOptions, type RunResult } from './lab.js'
+export { mirrors } from './apt.js'
+export { cacheDirectory } from './cache.js'
 export { LabError, type LabErrorCode } from './errors.js'
 export { hasArm64Addon } from './host-files.js'
-export { listKernels, type LabKernel } from './kernels.js'
+export { cachedKernels, listKernels, type LabKernel } from './kernels.js'
 export { fetchKernels, inspectSetup, installPackages } from './setup.js'

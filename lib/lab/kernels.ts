@@ -40,7 +40,7 @@ const consoleModules = [
 ]
 
 /** Kernels in the cache, newest first. */
-async function cachedKernels(): Promise<LabKernel[]> {
+export async function cachedKernels(): Promise<LabKernel[]> {
   const names = await readdir(cachePath('kernels')).catch(() => [])
   const kernels = await Promise.all(
     names.map(

@@ -15,6 +15,8 @@ export interface CensusOptions {
   services?: Election
   /** `0.1` is a vCPU without `psci-0.2`. Default: the host's newest. */
   psci?: PsciVersion
+  /** Called after each call of the guest. */
+  progress?: (done: number, of: number) => void
 }
 
 /** One call of a guest and what it was answered. */
@@ -61,7 +63,7 @@ const censusIds: readonly number[] = [
  * @throws RangeError for a service this host does not offer
  * @throws KvmError `EINVAL` for a PSCI version that this host does not have; the message lists those it has
  */
-export function census(kvm: Kvm, { services = {}, psci }: CensusOptions = {}): CensusCall[] {
+export function census(kvm: Kvm, { services = {}, psci, progress }: CensusOptions = {}): CensusCall[] {
   using vm = kvm.createVm()
   const vcpu = vm.createVcpu(0, { features: psci === '0.1' ? [] : ['psci-0.2'] })
   vm.services.elect(services)
@@ -70,8 +72,13 @@ export function census(kvm: Kvm, { services = {}, psci }: CensusOptions = {}): C
     ...censusIds.map((id) => ({ id, argument: 0n })),
     ...questions.flatMap((id) => hypercallFunctions.map((about) => ({ id, argument: BigInt(about.id) }))),
   ]
-  return (['hvc', 'smc'] as const).flatMap((conduit) =>
-    calls.map(({ id, argument }) => callOnce(vcpu, conduit, id, argument)),
+  const conduits: readonly Conduit[] = ['hvc', 'smc']
+  return conduits.flatMap((conduit, round) =>
+    calls.map(({ id, argument }, index) => {
+      const call = callOnce(vcpu, conduit, id, argument)
+      progress?.(round * calls.length + index + 1, conduits.length * calls.length)
+      return call
+    }),
   )
 }
 

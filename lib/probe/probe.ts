@@ -11,7 +11,7 @@ import {
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   type VcpuFeature,
 } from '../uapi.js'
-import { census, type CensusCall } from './census.js'
+import { census, type CensusCall, type CensusOptions } from './census.js'
 import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
 import { onVm } from './scratch.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
@@ -22,11 +22,16 @@ import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
  *
  * @param options.now what `probedAt` says
  * @param options.census whether the report tells what a guest of a fresh VM discovers
+ * @param options.progress called after each call of the census
  * @throws KvmError where the host cannot even make a VM and a vCPU
  */
 export function probe(
   kvm: Kvm,
-  { now = new Date(), census: withCensus = false }: { now?: Date; census?: boolean } = {},
+  {
+    now = new Date(),
+    census: withCensus = false,
+    progress,
+  }: { now?: Date; census?: boolean } & Pick<CensusOptions, 'progress'> = {},
 ): Report {
   const { fd } = kvm
   const { release, build } = kvm.backend.host
@@ -52,7 +57,7 @@ export function probe(
       return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
     }),
     traits: probeTraits(fd, type, supported, base),
-    ...(withCensus && { census: discoveries(census(kvm)) }),
+    ...(withCensus && { census: discoveries(census(kvm, progress && { progress })) }),
   }
 }
 

@@ -66,6 +66,7 @@ describe('conformance', () => {
       'mark',
       'name',
       'promise',
+      'seconds',
       'source',
       'verdict',
     ])

@@ -25,6 +25,8 @@ const commands = [
   'export',
   'import',
   'lab',
+  'doctor',
+  'completion',
 ]
 
 const HOST = 'linux-6.12-neoverse-n1'

@@ -13,6 +13,11 @@ const all = checkGroups.flatMap(({ title, checks }) => checks.map((check) => ({ 
 
 const resultsOf = memoize((host) => conformance(simulator(host)))
 
+/** Results as JSON, without how long they took. */
+function timeless(results: readonly CheckResult[]): string[] {
+  return results.map((result) => JSON.stringify({ ...result, seconds: 0 }))
+}
+
 function memoize(ask: (host: string) => CheckResult[]): (host: string) => CheckResult[] {
   const known = new Map<string, CheckResult[]>()
   return (host) => {
@@ -157,7 +162,7 @@ describe('conformance', () => {
   })
 
   test('says the same each time', () => {
-    assert.deepEqual(conformance(simulator('linux-7.2-max')), resultsOf('linux-7.2-max'))
+    assert.deepEqual(timeless(conformance(simulator('linux-7.2-max'))), timeless(resultsOf('linux-7.2-max')))
   })
 
   for (const [name, only] of [

@@ -13,6 +13,7 @@ function resultWith(properties: Partial<CheckResult>): CheckResult {
     mark: 'promised',
     verdict: 'passes',
     did: 'it did',
+    seconds: 0.25,
     ...properties,
   }
 }
@@ -32,19 +33,30 @@ describe('JUnit XML', () => {
   })
 
   for (const [verdict, mark, kinds, failures, skipped] of [
-    ['passes', 'promised', ['system-out'], '0', '0'],
-    ['deviates', 'promised', ['system-out'], '0', '0'],
-    ['not applicable', 'observed', ['skipped', 'system-out'], '0', '1'],
-    ['fails', 'promised', ['failure'], '1', '0'],
-    ['fails', 'observed', ['skipped', 'system-out'], '0', '1'],
+    ['passes', 'promised', ['properties', 'system-out'], '0', '0'],
+    ['deviates', 'promised', ['properties', 'skipped', 'system-out'], '0', '1'],
+    ['not applicable', 'observed', ['properties', 'skipped', 'system-out'], '0', '1'],
+    ['fails', 'promised', ['properties', 'failure'], '1', '0'],
+    ['fails', 'observed', ['properties', 'skipped', 'system-out'], '0', '1'],
   ] as const) {
-    test(`shows what ${verdict} and was ${mark} as ${kinds[0]}`, () => {
+    test(`shows what ${verdict} and was ${mark} as ${kinds[1]}`, () => {
       const root = parseXml(junitXml([resultWith({ verdict, mark })], 'host'))
       const [testCase] = root.children[0]!.children
       assert.deepEqual(
         testCase!.children.map(({ name }) => name),
         kinds,
       )
+      assert.deepEqual(
+        testCase!.children[0]!.children.map(({ attributes }) => [attributes.name, attributes.value]),
+        [
+          ['verdict', verdict],
+          ['mark', mark],
+        ],
+      )
+      if (kinds.some((kind) => kind === 'skipped')) {
+        assert.equal(testCase!.children[1]!.attributes.message, `${verdict}: it did`)
+      }
+      assert.deepEqual([testCase!.attributes.time, root.attributes.time], ['0.250000', '0.250000'])
       assert.equal(root.attributes.failures, failures)
       assert.equal(root.attributes.skipped, skipped)
       assert.match(
@@ -60,7 +72,7 @@ describe('JUnit XML', () => {
     const [suite] = root.children
     assert.equal(suite!.attributes.name, '<&">')
     assert.equal(
-      suite!.children[0]!.children[0]!.attributes.message,
+      suite!.children[0]!.children[1]!.attributes.message,
       '<b> & "quotes" \' ]]> \ufffd\ufffd[31m \ufffd \ufffd ’ 😀',
     )
   })

@@ -9,7 +9,7 @@ import { formatDocument } from '../../documents/write.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { probedReportOf } from '../host.js'
-import { checkOutput, isStandardOutput, paint, print, writeOutput } from '../output.js'
+import { checkOutput, isStandardOutput, paint, print, withProgress, writeOutput } from '../output.js'
 import { properties, table } from '../view/table.js'
 import { count } from '../view/text.js'
 import { parseFeatures } from '../vm.js'
@@ -27,7 +27,7 @@ export function baselineCommand(): Command {
     .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or this: the machine it runs on')
     .option('-o, --output <file>', 'write the baseline to a file, whole or not at all')
     .option(
-      '--features <list>',
+      '--features <features>',
       'vCPU features to have beside psci-0.2, separated by commas; without it, of PMU, SVE and pointer authentication those all can share',
       parseFeatures,
     )
@@ -50,10 +50,15 @@ Examples:
 
 function run(reports: string[], { output, features, json }: Flags): void {
   checkOutput(output)
-  const found = baselineOf(
-    [...new Set(reports)].map((name) => ({ name, report: probedReportOf(name) })),
-    features,
+  const sources = [...new Set(reports)]
+  const hosts = withProgress('Reading reports', (progress) =>
+    sources.map((name, index) => {
+      const report = probedReportOf(name)
+      progress(index + 1, sources.length)
+      return { name, report }
+    }),
   )
+  const found = withProgress(`Comparing ${count(hosts.length, 'host')}`, () => baselineOf(hosts, features))
   const text = formatDocument(found)
   if (output !== undefined) writeOutput(output, text)
   if (json && !isStandardOutput(output)) writeOutput(undefined, text)

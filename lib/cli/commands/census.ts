@@ -22,7 +22,7 @@ export function censusCommand(): Command {
   return new Command('census')
     .description('call every known hypercall from inside a guest, and tell what it can really discover')
     .option(
-      '--elect <list>',
+      '--elect <services>',
       'let the guest find these services alone, separated by commas, or none; without it, those a fresh VM has',
       parseElection,
     )
@@ -53,9 +53,9 @@ Examples:
 function run({ elect, psci, simulate, json }: Flags): void {
   const { backend, label } = hostOf(simulate)
   using kvm = openKvm(backend)
-  const calls = withProgress(`Calling from a guest of ${label}`, () => {
+  const calls = withProgress(`Calling from a guest of ${label}`, (progress) => {
     try {
-      return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }) })
+      return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }), progress })
     } catch (error) {
       throw refusalOf(error, kvm, label, psci)
     }

@@ -38,7 +38,7 @@ export function checkCommand(): Command {
       ).conflicts(['from', 'both', 'features', 'elect', 'psci']),
     )
     .addOption(
-      new Option('--vmm <list>', `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`)
+      new Option('--vmm <vmms>', `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`)
         .argParser(parseVmms)
         .default([vmmRules('strict')], 'strict'),
     )

@@ -63,7 +63,9 @@ function run({ simulate, only, junit, json }: Flags): void {
   refuseTwoDocuments('--junit', junit, json)
   checkOutput(junit)
   const { backend, label } = hostOf(simulate)
-  const results = withProgress(`Checking ${label}`, () => conformance(backend, options))
+  const results = withProgress(`Checking ${label}`, (progress) =>
+    conformance(backend, { ...options, progress }),
+  )
   if (junit !== undefined) writeOutput(junit, junitXml(results, label))
   if (json) printJson(results)
   else if (!isStandardOutput(junit)) print(resultsText(label, results))

@@ -44,7 +44,7 @@ export function exportCommand(): Command {
     .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
     .option('-o, --output <file>', 'write to a file, whole or not at all; --json is printed all the same')
     .option(
-      '--features <list>',
+      '--features <features>',
       'firecracker, qemu: vCPU features of the guest beside psci-0.2, separated by commas',
       parseFeatures,
     )

@@ -40,7 +40,7 @@ export function fleetCommand(): Command {
       '<reports>',
       'a report, a file with one on each line, a directory of report files (*.json), or - for standard input',
     )
-    .option('--vmm <name>', 'whose rules decide what stops a move', 'strict')
+    .option('--vmm <vmm>', 'whose rules decide what stops a move', 'strict')
     .option(
       '--what-if <host>',
       'what another kernel would open or close: a report of a host that has it, a name of `kvm-arm64 hosts`, or what several of those begin with, as linux-6.18',

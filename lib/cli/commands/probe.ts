@@ -39,7 +39,7 @@ export function probeCommand(): Command {
       ).choices(['kernel', 'simulator']),
     )
     .option(
-      '--features <list>',
+      '--features <features>',
       'also list every register of a vCPU with these features beside psci-0.2, separated by commas',
       parseFeatures,
     )
@@ -72,7 +72,9 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   checkOutput(output)
   const { kvm, label } = open(simulate, backend, output !== undefined || json === true)
   try {
-    const report = withProgress(`Probing ${label}`, () => probe(kvm, { census: census ?? false }))
+    const report = withProgress(`Probing ${label}`, (progress) =>
+      probe(kvm, { census: census ?? false, progress }),
+    )
     const registers = features && listRegisters(kvm, report, features)
     const text = formatDocument(report)
     if (output !== undefined) writeOutput(output, text)

@@ -36,7 +36,7 @@ export function showCommand(): Command {
     .description('show a report, or a simulated host that comes with this package')
     .argument('<report>', 'a file written by `kvm-arm64 probe -o`, or a name of `kvm-arm64 hosts`')
     .addOption(
-      view('--register <name>', 'register', 'one register: its value, fields and what may be written'),
+      view('--register <register>', 'register', 'one register: its value, fields and what may be written'),
     )
     .addOption(view('--registers', 'registers', 'every register and its value'))
     .addOption(
@@ -48,7 +48,7 @@ export function showCommand(): Command {
     .addOption(view('--traits', 'traits', 'what experiments found where no register tells'))
     .addOption(
       new Option(
-        '--features <list>',
+        '--features <features>',
         'vCPU features beside psci-0.2 that the registers are of, separated by commas',
       )
         .argParser(parseFeatures)

@@ -1,0 +1,25 @@
+import { Argument, Command } from 'commander'
+import { completionScript, shells, type Shell } from '../completion.js'
+
+/**
+ * `kvm-arm64 completion`: a script by which a shell completes what is typed.
+ * @param program all commands
+ */
+export function completionCommand(program: () => Promise<Command>): Command {
+  return new Command('completion')
+    .description('print a script with which a shell completes commands, options and values')
+    .addArgument(new Argument('<shell>', 'the shell').choices(shells))
+    .addHelpText(
+      'after',
+      `
+It completes commands, options, files, hosts, vCPU features, services and VMMs.
+
+Examples:
+  source <(kvm-arm64 completion bash)              in ~/.bashrc
+  source <(kvm-arm64 completion zsh)               in ~/.zshrc, after compinit
+  kvm-arm64 completion fish > ~/.config/fish/completions/kvm-arm64.fish`,
+    )
+    .action(async (shell: Shell) => {
+      process.stdout.write(completionScript(shell, await program()))
+    })
+}
