@@ -10,8 +10,9 @@ import { isFingerprint } from '../interchange/fingerprint.js'
 import { FormatError, readJson } from '../documents/document.js'
 import { checkReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
-import { builtInHosts, builtInReport, simulator } from '../hosts/index.js'
+import { type BuiltInHost, builtInHosts, builtInReport, simulator } from '../hosts/index.js'
 import { CommandError, exitStatus } from './exit.js'
+import type { NamedReport } from '../fleet/baseline/baseline.js'
 import { withProgress } from './output.js'
 
 export interface Host {
@@ -35,7 +36,7 @@ export function hostOf(simulate?: string): Host {
 }
 
 function simulatorOf(hostOrFile: string): Backend {
-  return simulator(builtInHosts().some((name) => name === hostOrFile) ? hostOrFile : reportOf(hostOrFile))
+  return simulator(builtInHostOf(hostOrFile) ?? reportOf(hostOrFile))
 }
 
 /** The word for this machine where an argument is a host. */
@@ -54,21 +55,44 @@ export function probedReportOf(name: string): Report {
 }
 
 /**
- * The report that an argument HOST|REPORT means: a built-in host by name, or else a file.
- * @throws CommandError where it is neither
+ * The report that an argument HOST|REPORT means: a built-in host by its name, or else a file, or else the one built-in host whose name
+ * begins so: `seed` means `seed-v6`.
+ * @throws CommandError where it is none of these, or the beginning of several names
  * @throws FormatError for a file that is no report
  */
 export function reportOf(hostOrFile: string): Report {
-  const hosts = builtInHosts()
-  if (hosts.some((name) => name === hostOrFile)) return builtInReport(hostOrFile)
+  const builtIn = builtInHostOf(hostOrFile)
+  if (builtIn !== undefined) return builtInReport(builtIn)
   if (isThere(hostOrFile)) return reportIn(hostOrFile)
-  const nearest = nearestNames(hostOrFile, hosts)
+  const nearest = nearestNames(hostOrFile, builtInHosts())
   const hint =
     nearest.length === 0 ? 'kvm-arm64 hosts lists the hosts' : `did you mean ${nearest.join(', ')}?`
   throw new CommandError(
     `${hostOrFile}: no such report file, and no built-in host; ${hint}`,
     exitStatus.usage,
   )
+}
+
+/** The reports that an argument HOSTS|REPORT means: as `reportOf`, but the beginning of several names means all these hosts. */
+export function reportsOf(hostsOrFile: string): NamedReport[] {
+  const names = builtInHostsOf(hostsOrFile)
+  if (names.length === 0) return [{ name: hostsOrFile, report: reportOf(hostsOrFile) }]
+  return names.map((name) => ({ name, report: builtInReport(name) }))
+}
+
+/** @throws CommandError for the beginning of several names */
+function builtInHostOf(name: string): BuiltInHost | undefined {
+  const found = builtInHostsOf(name)
+  if (found.length < 2) return found[0]
+  throw new CommandError(`${name} means several hosts: ${found.join(', ')}; name one`, exitStatus.usage)
+}
+
+/** The built-in host of this name; else those whose names it begins, up to a hyphen, unless it is a file. */
+function builtInHostsOf(name: string): BuiltInHost[] {
+  const hosts = builtInHosts()
+  const exact = hosts.find((host) => host === name)
+  if (exact !== undefined) return [exact]
+  return isThere(name) ? [] : hosts.filter((host) => host.startsWith(`${name}-`))
 }
 
 /** Also where it cannot be looked at, or is a link to nothing: whoever reads it says so. */

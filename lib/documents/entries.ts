@@ -1,6 +1,6 @@
 /** What the entries of every format are made of. */
 import * as v from 'valibot'
-import { HIDDEN } from './printable.js'
+import { HIDDEN, printable } from './printable.js'
 
 /** A 64-bit quantity or wider, unsigned, lower case, no leading zeros: `0x0`, `0x6030000000160000`. At most 2048 bits. */
 export const hex = v.pipe(
@@ -17,6 +17,11 @@ export const text = v.pipe(
   v.maxLength(1000),
   v.regex(new RegExp(`^[^${HIDDEN}]*$`), 'holds control characters, bidirectional or zero-width ones'),
 )
+/** A text from outside, such as the name of a file, as the entry `text` accepts it: escaped, and cut where it is too long. */
+export function asText(outside: string): string {
+  return printable(outside).slice(0, 1000)
+}
+
 export const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff))
 export const int32 = v.pipe(v.number(), v.integer(), v.minValue(-0x80000000), v.maxValue(0x7fffffff))
 /** `uname -r` and `uname -v`: for readers, never for a decision. */

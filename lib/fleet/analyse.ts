@@ -142,7 +142,7 @@ function defaultState(report: Report, source: string): State {
     throw new FormatError(
       source,
       '$',
-      `tells of a host on which no VM with a vCPU of psci-0.2 can be made (${error.message})`,
+      `describes a host on which no VM with a vCPU of psci-0.2 can be created (${error.message})`,
     )
   }
 }

@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { crc32 } from 'node:zlib'
 import * as v from 'valibot'
 import { checkShape, FormatError, MAX_BYTES, parseJson, unreadable } from '../documents/document.js'
@@ -10,7 +11,7 @@ import { type Input, openInput, standardInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
 import { checkReport } from '../report/read.js'
 import { text } from '../documents/entries.js'
-import { type Origin, originText } from '../report/origin.js'
+import type { Origin } from '../report/origin.js'
 import { reportSchema, type Report } from '../report/report.js'
 
 /** Hosts whose reports say the same but for when and of which build of the kernel they were made. */
@@ -25,8 +26,8 @@ export interface HostClass {
   readonly names: string[]
   /** What `uname -r` says on them, the first few. */
   readonly releases: Set<string>
-  /** Who answered when their reports were made (`originText`), and for how many of them. */
-  readonly origins: Map<string, number>
+  /** Who answered when their reports were made, and for how many of them; the first few. */
+  readonly origins: { readonly origin: Origin; hosts: number }[]
   /** Of the first. */
   report(): Report
 }
@@ -110,11 +111,7 @@ function readStream(input: Input, source: string, reader: FleetReader): void {
       reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
     } else if (number === 1 && bytes.length < HEAD && LAID_OUT.test(bytes.toString('latin1'))) {
       // Else every line of it would be told to be no report.
-      throw new FormatError(
-        source,
-        '$',
-        'holds reports over several lines, and each must be on one: jq -c . puts them so',
-      )
+      throw new FormatError(source, '$', 'expected one report per line; convert with `jq -c .`')
     } else if (!isBlank(bytes)) reader.add(bytes, where)
   }
   if (isEmpty) throw new FormatError(source, '$', 'is empty')
@@ -220,15 +217,14 @@ class FleetReader {
     }
   }
 
-  #count(found: HostClass, { release, origin: by }: Pick<Head, 'release' | 'origin'>, name?: string): void {
+  #count(found: HostClass, { release, origin: who }: Pick<Head, 'release' | 'origin'>, name?: string): void {
     this.#hosts++
     found.hosts++
     if (name !== undefined) found.names.push(name)
     if (found.releases.size < MAX_RELEASES) found.releases.add(release)
-    const origins = originText({ origin: by })
-    if (found.origins.has(origins) || found.origins.size < MAX_RELEASES) {
-      found.origins.set(origins, (found.origins.get(origins) ?? 0) + 1)
-    }
+    const known = found.origins.find((entry) => isDeepStrictEqual(entry.origin, who))
+    if (known !== undefined) known.hosts++
+    else if (found.origins.length < MAX_RELEASES) found.origins.push({ origin: who, hosts: 1 })
   }
 
   #classOf(report: Report, where: string): HostClass {
@@ -239,7 +235,7 @@ class FleetReader {
       throw new FormatError(
         where,
         '$',
-        `is a different host again, after ${MAX_CLASSES} others: so many cannot be compared with each other`,
+        `is yet another class, after ${MAX_CLASSES}: so many cannot be compared with each other`,
       )
     }
     const json = Buffer.from(JSON.stringify(report))
@@ -249,7 +245,7 @@ class FleetReader {
       first: where,
       names: [],
       releases: new Set(),
-      origins: new Map(),
+      origins: [],
       // Kept as text: as objects, a thousand of them would not fit.
       report: () => JSON.parse(json.toString()) as Report,
     }

@@ -1,10 +1,11 @@
 /** The fleet as a document: which hosts are alike, who can move where, and why not. Classes and obstacles are named by their index, from 0. */
 import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, FormatError, readDocument } from '../documents/document.js'
-import { hex64, text, uint32 } from '../documents/entries.js'
+import { asText, hex64, text, uint32 } from '../documents/entries.js'
 import { findingCodes, findingSchema } from '../migration/finding.js'
 import { encodeRegister, hex } from '../registers/index.js'
 import { cpuName } from '../report/cpu.js'
+import { originSchema } from '../report/origin.js'
 import { registerValue } from '../report/registers.js'
 import type { FleetAnalysis } from './analyse.js'
 import type { Fleet, HostClass } from './classes.js'
@@ -19,6 +20,8 @@ const hostClass = v.strictObject({
   psciVersion: v.nullable(hex64),
   /** What `uname -r` prints on them, the first few. */
   releases: v.array(text),
+  /** Who answered when their reports were made, and for how many of them; the first few. */
+  origins: v.array(v.strictObject({ origin: originSchema, hosts: uint32 })),
   /** Where the first was read: a file, or a line of one. */
   first: text,
   /** Of those that have a name, in the order read. */
@@ -143,7 +146,7 @@ export function fleetDocument({ hosts, faulty }: Fleet, analysis: FleetAnalysis)
     version: 1,
     hosts: hosts - refused,
     faulty: faulty + refused,
-    vmm,
+    vmm: asText(vmm),
     classes: classes.map(describe),
     left,
     moves: moves.flatMap((row, from) =>
@@ -152,7 +155,12 @@ export function fleetDocument({ hosts, faulty }: Fleet, analysis: FleetAnalysis)
     obstacles,
     groups,
     divides,
-    upgrades,
+    upgrades: upgrades.map(({ class: index, upgrade, opens, closes }) => ({
+      class: index,
+      upgrade: asText(upgrade),
+      opens,
+      closes,
+    })),
   }
 }
 
@@ -167,7 +175,8 @@ function describe(one: HostClass): FleetDocument['classes'][number] {
     cpu: cpuName(report),
     psciVersion: psciVersion === undefined ? null : hex(psciVersion),
     releases: [...one.releases],
-    first: one.first,
-    names: one.names,
+    origins: one.origins,
+    first: asText(one.first),
+    names: one.names.map(asText),
   }
 }

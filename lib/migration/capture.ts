@@ -1,6 +1,7 @@
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
 import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-version.js'
 import { hex, registerName } from '../registers/index.js'
+import { originOf } from '../report/origin.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
@@ -17,6 +18,7 @@ export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } =
     version: 1,
     capturedAt: now.toISOString(),
     host: { release, build },
+    origin: originOf(kvm.backend),
     vm: {
       type: hex(vm.type),
       capabilities: [...vm.enabledCapabilities],

@@ -14,6 +14,7 @@ import {
   refuseDuplicateIds,
 } from '../documents/document.js'
 import { hex, hex64, host, int32, text, uint32 } from '../documents/entries.js'
+import { originSchema } from '../report/origin.js'
 import { feature } from '../report/report.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
 
@@ -45,6 +46,8 @@ export const stateSchema = v.strictObject({
   version: v.literal(1),
   capturedAt: v.pipe(v.string(), v.isoTimestamp()),
   host,
+  /** Who answered when it was captured. */
+  origin: v.exactOptional(originSchema),
   vm: v.strictObject({
     /** As given to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
     type: hex64,

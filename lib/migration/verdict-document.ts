@@ -2,11 +2,14 @@
 import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, readDocument } from '../documents/document.js'
 import { text, uint32 } from '../documents/entries.js'
+import { originSchema } from '../report/origin.js'
 import { findingSchema } from './finding.js'
 
 const end = v.strictObject({
   /** For readers: a built-in host, a file, or `this` for the machine that made the document. */
   name: text,
+  /** Who answered when its report was made, or its state captured. */
+  origin: originSchema,
 })
 
 const move = v.strictObject({
@@ -33,6 +36,8 @@ export const verdictSchema = v.strictObject({
 })
 
 export type VerdictDocument = v.InferOutput<typeof verdictSchema>
+/** Where a VM is, or where it is to go. */
+export type MoveEnd = JudgedMove['from']
 /** One move of a verdict. */
 export type JudgedMove = VerdictDocument['moves'][number]
 

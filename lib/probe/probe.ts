@@ -1,8 +1,8 @@
-import type { Backend, SystemFd, VmFd } from '../backend.js'
+import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { kvmError } from '../kvm/errors.js'
 import { featureIdAt, hex, registerName } from '../registers/index.js'
-import type { Origin } from '../report/origin.js'
+import { originOf } from '../report/origin.js'
 import type { Report } from '../report/report.js'
 import {
   capabilities,
@@ -59,10 +59,6 @@ export function probe(
     traits: probeTraits(fd, type, supported, base),
     ...(withCensus && { census: discoveries(census(kvm, progress && { progress })) }),
   }
-}
-
-function originOf({ name, simulates, host }: Backend): Origin {
-  return name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? host.release }
 }
 
 /** Of the calls of a census those that found something, as a report holds them. */

@@ -1,5 +1,6 @@
 /** Who answered when a report was made: a file must not pass a simulation for a machine. */
 import * as v from 'valibot'
+import type { Backend } from '../backend.js'
 import { text } from '../documents/entries.js'
 
 export const originSchema = v.variant('kind', [
@@ -11,7 +12,7 @@ export const originSchema = v.variant('kind', [
   v.strictObject({ kind: v.literal('fingerprint'), like: text }),
   /** Nobody: worked out from the report of another host. */
   v.strictObject({ kind: v.literal('derivation'), from: text }),
-  /** The report is of version 1, which does not say. */
+  /** Not recorded: the report is of version 1, or the state was written without it. */
   v.strictObject({ kind: v.literal('unknown') }),
 ])
 
@@ -22,10 +23,15 @@ const phrases: { readonly [K in Origin['kind']]: (origin: Extract<Origin, { kind
   simulation: ({ of }) => `a simulation of ${of}`,
   fingerprint: ({ like }) => `nobody: a fingerprint with the behaviour of ${like}`,
   derivation: ({ from }) => `nobody: derived from ${from}`,
-  unknown: () => 'not recorded (a report of version 1)',
+  unknown: () => 'not recorded',
 }
 
 /** Who answered, as a phrase: `a kernel`, `a simulation of linux-6.12-max`. */
 export function originText({ origin }: { readonly origin: Origin }): string {
   return (phrases[origin.kind] as (of: Origin) => string)(origin)
+}
+
+/** The origin of what a backend answers. */
+export function originOf({ name, simulates, host }: Backend): Origin {
+  return name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? host.release }
 }

@@ -99,6 +99,52 @@ describe('check', () => {
     assert.match(out, /"destination": "counts"/)
   })
 
+  test('says who answered, and whether it is a prediction', () => {
+    const file = join(folder, 'simulated.json')
+    const report = builtInReport('linux-6.12-max')
+    const origin = { kind: 'simulation', of: 'linux-6.12-max' }
+    writeFileSync(file, JSON.stringify({ ...report, origin }))
+    const move = ['check', '--from', file, '--to', 'linux-6.12-max']
+    const { out } = kvmArm64(move)
+    assert.match(
+      out.replaceAll(/\s+/g, ' '),
+      /answered by: a simulation of linux-6\.12-max → a kernel; predicted on/,
+    )
+    const [found] = checkVerdict(JSON.parse(kvmArm64([...move, '--json']).out), 'check').moves
+    assert.deepEqual([found!.from.origin, found!.to.origin], [origin, { kind: 'kernel' }])
+  })
+
+  test('takes the beginning of one host’s name, and names the hosts where there are several', () => {
+    assert.equal(kvmArm64(['check', '--from', 'seed', '--to', 'seed-v6']).status, 0)
+    for (const args of [
+      ['check', '--from', 'linux-6.18', '--to', 'linux-6.1-max'],
+      ['check', '--from', 'linux-6.1-max', '--to', 'linux-6.18'],
+      ['diff', 'linux-6.18', 'linux-6.1-max'],
+      ['capture', '--simulate', 'linux-6.18'],
+      ['show', 'linux-6.18'],
+    ]) {
+      const { status, error } = kvmArm64(args)
+      assert.equal(status, 2, args.join(' '))
+      assert.match(
+        error,
+        /linux-6\.18 means several hosts: linux-6\.18-cortex-a57, linux-6\.18-max, linux-6\.18-neoverse-n1; name one/,
+      )
+    }
+    // Not the beginning up to a hyphen.
+    assert.match(kvmArm64(['show', 'linux-6.1-neo']).error, /no such report file, and no built-in host/)
+  })
+
+  test('prints no escape sequence of a file name, and a document that its reader accepts', () => {
+    const file = join(folder, '\u001b[31modd\u202e.json')
+    writeFileSync(file, JSON.stringify(builtInReport('linux-6.1-max')))
+    const move = ['check', '--from', file, '--to', 'linux-6.1-max']
+    const { out } = kvmArm64(move)
+    // oxlint-disable-next-line no-control-regex
+    assert.doesNotMatch(out, /[\u001b\u202e]/)
+    const [found] = checkVerdict(JSON.parse(kvmArm64([...move, '--json']).out), 'check').moves
+    assert.match(found!.from.name, /\\x1b\[31modd\\u202e\.json$/)
+  })
+
   test('moves a captured state', () => {
     const file = join(folder, 'vm.json')
     const captured = kvmArm64([
@@ -116,6 +162,7 @@ describe('check', () => {
     assert.equal(readState(file).vcpus.length, 2)
     const { status, out } = kvmArm64(['check', '--state', file, '--to', 'linux-7.2-max'])
     assert.equal(status, 0)
+    assert.match(out, /answered by: a simulation of linux-7\.2-max → a kernel/)
     assert.match(out, /514 of 514\s+registers unchanged/)
   })
 
@@ -224,6 +271,23 @@ describe('diff', () => {
     assert.equal(status, 0)
     assert.match(out, /^ +register +KVM_REG_ARM_PSCI_VERSION +0x10001 +0x10003$/m)
     assert.match(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max']).out, /show the same/)
-    assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max', '--json']).out), [])
+    const origin = { kind: 'kernel' }
+    assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-7.2-max', '--json']).out).a, {
+      name: 'linux-6.1-max',
+      origin,
+    })
+    assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max', '--json']).out), {
+      a: { name: 'linux-6.1-max', origin },
+      b: { name: 'linux-6.1-max', origin },
+      differences: [],
+    })
+  })
+
+  test('shows who answered', () => {
+    const { out } = kvmArm64(['diff', 'linux-6.1-max', 'seed-v6'])
+    assert.match(
+      out,
+      /^answered by: a kernel \(linux-6\.1-max\), nobody: derived from\n {2}linux-6\.1-neoverse-n1 \(seed-v6\)$/m,
+    )
   })
 })

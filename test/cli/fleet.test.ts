@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
+import { checkFleetDocument, readFleetDocument } from '../../lib/fleet/document.js'
+import type { Report } from '../../lib/report/report.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { kvmArm64, shell } from './run.js'
 
@@ -84,13 +86,13 @@ describe('kvm-arm64 fleet', () => {
     assert.match(out, /^2 hosts in 2 classes\n/)
     assert.match(
       error,
-      /impossible\.ndjson, line 2: tells of a host on which no VM .* can be made .*: odd\n$/,
+      /impossible\.ndjson, line 2: describes a host on which no VM .* can be created .*: odd\n$/,
     )
     const whatIf = join(folder, 'impossible.json')
     writeFileSync(whatIf, JSON.stringify(report))
     const asked = kvmArm64(['fleet', reports, '--what-if', whatIf])
     assert.equal(asked.status, 2)
-    assert.match(asked.error, /impossible\.json: tells of a host/)
+    assert.match(asked.error, /impossible\.json: describes a host/)
   })
 
   it('takes one report as `probe -o` wrote it', () => {
@@ -101,7 +103,10 @@ describe('kvm-arm64 fleet', () => {
     assert.match(out, /^1 host in 1 class\n/)
     const piped = shell(`cat ${file} | $kvm_arm64 fleet -`)
     assert.equal(piped.status, 2)
-    assert.match(piped.error, /^kvm-arm64: standard input: holds reports over several lines.*jq -c.*\n$/)
+    assert.match(
+      piped.error,
+      /^kvm-arm64: standard input: expected one report per line; convert with `jq -c \.`\n$/,
+    )
   })
 
   it('refuses a page it could not write before it reads anything', () => {
@@ -141,6 +146,43 @@ describe('kvm-arm64 fleet', () => {
   it('says so where no class has the CPU of the host to compare with', () => {
     const { error } = kvmArm64(['fleet', reports, '--what-if', 'linux-6.18-neoverse-n1'])
     assert.match(error, /no class of this fleet has the CPU of linux-6\.18-neoverse-n1/)
+  })
+
+  it('says who answered where it was no kernel, and documents it of every class', () => {
+    const file = join(folder, 'origins.ndjson')
+    const simulated: Report = {
+      ...builtInReport('linux-6.18-max'),
+      origin: { kind: 'simulation', of: 'linux-6.18-max' },
+    }
+    const document = join(folder, 'origins.json')
+    writeFileSync(file, [lines[0], lines[1], JSON.stringify(simulated)].join('\n'))
+    const { out } = kvmArm64(['fleet', file])
+    assert.match(out, /answered by/)
+    assert.match(out, /a kernel \(1\), a simulation of linux-6\.18-max \(1\)/)
+    assert.doesNotMatch(kvmArm64(['fleet', reports]).out, /answered by/)
+    writeFileSync(document, kvmArm64(['fleet', file, '--json']).out)
+    assert.deepEqual(
+      readFleetDocument(document).classes.map(({ origins }) => origins),
+      [
+        [
+          { origin: { kind: 'kernel' }, hosts: 1 },
+          { origin: { kind: 'simulation', of: 'linux-6.18-max' }, hosts: 1 },
+        ],
+        [{ origin: { kind: 'kernel' }, hosts: 1 }],
+      ],
+    )
+  })
+
+  it('prints no escape sequence of a file name, and a document that its reader accepts', () => {
+    const odd = join(folder, '\u001b[31modd\u202e')
+    mkdirSync(odd)
+    writeFileSync(join(odd, 'a\u001b]0;x.json'), JSON.stringify(builtInReport('linux-6.1-max')))
+    writeFileSync(join(odd, 'b\u202e.json'), '{')
+    const { out, error } = kvmArm64(['fleet', odd])
+    // oxlint-disable-next-line no-control-regex
+    assert.doesNotMatch(out + error, /[\u001b\u202e]/)
+    const { classes } = checkFleetDocument(JSON.parse(kvmArm64(['fleet', odd, '--json']).out), 'fleet')
+    assert.deepEqual(classes[0]!.names, [String.raw`a\x1b]0;x`])
   })
 
   it('judges by the rules of a VMM', () => {

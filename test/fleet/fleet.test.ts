@@ -171,7 +171,7 @@ describe('the hosts of a fleet', () => {
     assert.deepEqual(counts(fleet), [1])
     assert.deepEqual(fleet.errors, [])
     assert.throws(() => readFleet(fileOf(laidOut + laidOut)), {
-      message: /holds reports over several lines, and each must be on one: jq -c \. puts them so$/,
+      message: /expected one report per line; convert with `jq -c \.`$/,
     })
   })
 
@@ -307,7 +307,7 @@ describe('the analysis of a fleet', () => {
     for (const [index, { error }] of errors.entries()) {
       assert.match(
         error.message,
-        new RegExp(`line ${index + 1}: tells of a host on which no VM .* can be made`),
+        new RegExp(`line ${index + 1}: describes a host on which no VM .* can be created`),
       )
     }
   })

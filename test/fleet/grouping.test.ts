@@ -65,7 +65,12 @@ describe('groups do not depend on words', () => {
     test(`of the text of a verdict, with ${what}`, async () => {
       using source = openKvm(simulator('linux-7.2-max'))
       using destination = openKvm(simulator('linux-5.10-neoverse-n1'))
-      const ends = { from: { name: 'a' }, to: { name: 'b' }, restoredOn: 'simulation' as const }
+      const origin = { kind: 'kernel' } as const
+      const ends = {
+        from: { name: 'a', origin },
+        to: { name: 'b', origin },
+        restoredOn: 'simulation' as const,
+      }
       const move = { ...ends, ...verdict(captureHost(source), destination) }
       const show = async (): Promise<string> => {
         const { verdictText } = await import('../../lib/cli/view/verdict.js')

@@ -114,7 +114,11 @@ export function holdAgainstKernel(name: string): void {
           const vmms = vmmNames().filter((vmm) => vmmRules(vmm).name === vmm)
           const predicted = vmms.map((vmm) => judge(state, destination, vmmRules(vmm)))
           assert.ok(predicted[0]!.findings.length >= 20)
-          const ends = { from: { name: 'vm.json' }, to: { name: 'this' }, restoredOn: 'kernel' }
+          const ends = {
+            from: { name: 'vm.json', origin: { kind: 'simulation', of: 'linux-7.2-max' } },
+            to: { name: 'this', origin: { kind: 'kernel' } },
+            restoredOn: 'kernel',
+          }
           const expected = predicted.map((move) => Object.assign({}, ends, move))
           assert.deepEqual(live.moves, expected)
         })

@@ -160,7 +160,8 @@ function play({ from, options, change, to, fault = {}, vmm = 'strict' }: Scenari
 }
 
 function documentOf(...moves: readonly MoveVerdict[]): VerdictDocument {
-  const ends = { from: { name: 'a' }, to: { name: 'b' }, restoredOn: 'simulation' as const }
+  const origin = { kind: 'kernel' } as const
+  const ends = { from: { name: 'a', origin }, to: { name: 'b', origin }, restoredOn: 'simulation' as const }
   return {
     format: 'kvm-arm64/verdict',
     version: 1,

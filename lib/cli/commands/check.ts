@@ -1,14 +1,15 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { asText } from '../../documents/entries.js'
 import { readState, type State } from '../../migration/state.js'
 import { verdict } from '../../migration/verdict.js'
-import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
+import type { JudgedMove, MoveEnd, VerdictDocument } from '../../migration/verdict-document.js'
 import { vmmNames, vmmRules } from '../../migration/vmm/names.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import { kernelBackend } from '../../kernel/index.js'
 import { openKvm } from '../../kvm/index.js'
 import { simulator } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
-import { hostNamed, probedReportOf, THIS } from '../host.js'
+import { hostNamed, probedReportOf, reportOf, THIS } from '../host.js'
 import { print, printJson } from '../output.js'
 import { verdictText } from '../view/verdict.js'
 import { freshState, type VmFlags, vmOptions } from '../vm.js'
@@ -27,42 +28,46 @@ interface Flags extends VmFlags {
 export function checkCommand(): Command {
   const command = new Command('check')
     .description(
-      'tell whether a VM can move from one host to another, what stops it, and what would have prevented that',
+      'check whether a VM can move from one host to another, what stops it, and what would have prevented that',
     )
     .option('--from <host>', 'where the VM is: a name of `kvm-arm64 hosts`, a report, or `this` machine')
-    .requiredOption('--to <host>', 'where it is to go, likewise')
+    .requiredOption('--to <host>', 'where it should go, likewise')
     .addOption(
       new Option(
         '--state <file>',
-        'the state of the VM; without it, that of a VM as --from makes it',
+        'the state of the VM, as `capture` writes it; without it, the state of a fresh VM of --from',
       ).conflicts(['from', 'both', 'features', 'elect', 'psci']),
     )
     .addOption(
-      new Option('--vmm <vmms>', `who moves it, separated by commas, or all: ${vmmNames().join(', ')}`)
+      new Option(
+        '--vmm <vmms>',
+        `the VMMs that move it, separated by commas, or all: ${vmmNames().join(', ')}`,
+      )
         .argParser(parseVmms)
         .default([vmmRules('strict')], 'strict'),
     )
-    .option('--both', 'also the way back, of a VM as --to makes it')
-    .option('--live', 'restore on a VM of this machine’s real KVM, not of a simulated one; with --to this')
-    .option('--json', 'print the verdicts as JSON')
+    .option('--both', 'check the way back as well, for a fresh VM of --to')
+    .option('--live', 'restore on this machine’s real KVM, not on a simulation; needs --to this')
+    .option('--json', 'print the verdict as JSON (kvm-arm64/verdict.schema.json)')
   for (const option of vmOptions()) command.addOption(option)
   return command
     .addHelpText(
       'after',
       `
-The state is restored on a VM of a simulation of the destination, by the very code that restores on real KVM, and the VM is closed
-again. What is told is what was refused, what is missing, and what reads differently:
+check restores the state on a VM of a simulated destination, by the same code that restores on real KVM, and closes the VM again. It
+reports what the destination refuses, what it lacks, and what reads differently:
 
-  refused                 the destination does not take the value
-  missing at destination  it has no such register
+  refused                 the destination refuses the value
+  missing at destination  the destination has no such register
   service lost            a hypercall service the guest may have discovered is gone
-  reads differently       the destination takes the value and shows another
-  silent default          the guest sees the destination's value, and no error says so
-  notice                  different, and of no consequence
+  reads differently       the destination accepts the value and shows another
+  silent default          the guest sees the destination's value, and no error reports it
+  notice                  different, without consequence for the guest
 
---features, --elect and --psci choose the VM that --from makes, and --both is about two such VMs: none of them goes with --state.
+docs/findings.md explains each code of the JSON. --features, --elect and --psci describe the fresh VM of --from, and with --both that of
+--to; they do not go with --state.
 
-Exit status: 0 if the VM can move, by every VMM and every way asked for; 1 if not; 3 if there is no arm64 KVM for \`this\`.
+Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if there is no arm64 KVM for \`this\`.
 
 Examples:
   kvm-arm64 check --from linux-7.2-max --to linux-6.1-max
@@ -89,25 +94,45 @@ function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): vo
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
   const state = file === undefined ? freshState(hostNamed(from!), vm) : readState(file)
-  const moves = judge(from ?? file!, to, state, vmm, live ?? false)
-  if (both) moves.push(...judge(to, from!, freshState(hostNamed(to), vm), vmm, false))
+  const source = file === undefined ? endOf(from!) : endOfState(file, state)
+  const destination = endOf(to)
+  const moves = judge({ from: source, to: destination, state, vmms: vmm, live: live ?? false })
+  if (both) {
+    const back = freshState(hostNamed(to), vm)
+    moves.push(...judge({ from: destination, to: source, state: back, vmms: vmm, live: false }))
+  }
   const document: VerdictDocument = { format: 'kvm-arm64/verdict', version: 1, moves }
   if (json) printJson(document)
   else print(verdictText(document))
   process.exitCode = moves.every(({ possible }) => possible) ? exitStatus.done : exitStatus.negative
 }
 
-function judge(
-  from: string,
-  to: string,
-  state: State,
-  vmms: readonly VmmRules[],
-  live: boolean,
-): JudgedMove[] {
-  using kvm = openKvm(live ? kernelBackend : simulator(probedReportOf(to)))
+interface End extends MoveEnd {
+  /** What the command line calls it. */
+  host: string
+}
+
+function endOf(host: string): End {
+  return { host, name: asText(host), origin: host === THIS ? { kind: 'kernel' } : reportOf(host).origin }
+}
+
+function endOfState(file: string, { origin = { kind: 'unknown' } }: State): End {
+  return { host: file, name: asText(file), origin }
+}
+
+interface Question {
+  from: End
+  to: End
+  state: State
+  vmms: readonly VmmRules[]
+  live: boolean
+}
+
+function judge({ from, to, state, vmms, live }: Question): JudgedMove[] {
+  using kvm = openKvm(live ? kernelBackend : simulator(probedReportOf(to.host)))
   return vmms.map((rules) => ({
-    from: { name: from },
-    to: { name: to },
+    from: { name: from.name, origin: from.origin },
+    to: { name: to.name, origin: to.origin },
     restoredOn: live ? 'kernel' : 'simulation',
     ...verdict(state, kvm, rules),
   }))

@@ -3,20 +3,22 @@ import { type Difference, diffReports } from '../../report/diff.js'
 import { printable } from '../../documents/printable.js'
 import { probedReportOf } from '../host.js'
 import { print, printJson } from '../output.js'
+import { originText } from '../../report/origin.js'
 import { table } from '../view/table.js'
+import { wrap } from '../view/text.js'
 
 /** `kvm-arm64 diff`: what differs between two hosts. */
 export function diffCommand(): Command {
   return new Command('diff')
-    .description('tell what differs between two hosts, by field, without a verdict')
+    .description('list what differs between two hosts, by field, without a verdict')
     .argument('<a>', 'a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .argument('<b>', 'likewise')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-Registers are those of a vCPU with psci-0.2 alone. AArch32 ID registers do not count where a host has no AArch32. Whether a VM can go
-from one to the other is another question: kvm-arm64 check.
+Registers are those of a vCPU with psci-0.2 alone. AArch32 ID registers do not count where a host has no AArch32. To find out whether a
+VM can move from one to the other, use kvm-arm64 check.
 
 Exit status: 0 also where they differ; 3 if there is no arm64 KVM for \`this\`.
 
@@ -28,10 +30,16 @@ Examples:
 }
 
 function run(a: string, b: string, { json }: { json?: boolean }): void {
-  const differences = diffReports(probedReportOf(a), probedReportOf(b))
-  if (json) printJson(differences)
-  else if (differences.length === 0) print(printable(`${a} and ${b} show the same`))
+  const [left, right] = [probedReportOf(a), probedReportOf(b)]
+  const differences = diffReports(left, right)
+  if (json) {
+    printJson({ a: { name: a, origin: left.origin }, b: { name: b, origin: right.origin }, differences })
+    return
+  }
+  if (differences.length === 0) print(printable(`${a} and ${b} show the same`))
   else print(table(['what', 'name', 'field', a, b], differences.map(row)))
+  const answered = `answered by: ${originText(left)} (${a}), ${originText(right)} (${b})`
+  print(`\n${wrap(printable(answered), 0, 2)}`)
 }
 
 function row({ kind, name, field, a, b }: Difference): string[] {

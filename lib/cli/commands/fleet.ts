@@ -1,14 +1,12 @@
 import { Command } from 'commander'
 import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
 import { type HostClass, readFleet } from '../../fleet/classes.js'
-import type { NamedReport } from '../../fleet/baseline/baseline.js'
 import { printableJson } from '../../documents/printable.js'
 import { vmmRules } from '../../migration/vmm/names.js'
-import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
 import { fleetPage } from '../fleet-page/fleet-page.js'
-import { reportOf } from '../host.js'
+import { reportsOf } from '../host.js'
 import {
   checkOutput,
   isStandardOutput,
@@ -19,7 +17,7 @@ import {
   withProgress,
   writeOutput,
 } from '../output.js'
-import { classPsci, divideSubject } from '../view/fleet.js'
+import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/fleet.js'
 import { table } from '../view/table.js'
 import { count } from '../view/text.js'
 
@@ -34,30 +32,29 @@ interface Flags {
 export function fleetCommand(): Command {
   return new Command('fleet')
     .description(
-      'read the reports of a fleet: which hosts are alike, who can move where, and what keeps them apart',
+      'read the reports of a fleet: which hosts are alike, which can exchange VMs, and what keeps the others apart',
     )
     .argument(
       '<reports>',
-      'a report, a file with one on each line, a directory of report files (*.json), or - for standard input',
+      'a report, a file with one report per line, a directory of report files (*.json), or - for standard input',
     )
-    .option('--vmm <vmm>', 'whose rules decide what stops a move', 'strict')
+    .option('--vmm <vmm>', 'the VMM whose rules decide what stops a move', 'strict')
     .option(
       '--what-if <host>',
-      'what another kernel would open or close: a report of a host that has it, a name of `kvm-arm64 hosts`, or what several of those begin with, as linux-6.18',
+      'show which moves another kernel would open or close: a report, a name of `kvm-arm64 hosts`, or the beginning of several such names (linux-6.18)',
     )
     .option('--html <file>', 'write a page with the matrix of moves and the reasons')
-    .option('--json', 'print JSON')
+    .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
     .addHelpText(
       'after',
       `
-A line is a report as \`probe --json | jq -c\` prints it, or {"name": "node-17", "report": …} to have hosts told by their names. Equal hosts
-are one class; what they have in common is parsed once. Moves are predicted: a fresh VM of one class is restored on a simulation of the
-other. Of more than ${MAX_COMPARED} classes those with most hosts are compared.
+A line is a report as \`probe --json | jq -c .\` prints it, or {"name": "node-17", "report": …} to name the host. Equal hosts form one class,
+which is parsed once. fleet predicts every move: it restores a fresh VM of one class on a simulation of the other. If there are more than
+${MAX_COMPARED} classes, it compares those with most hosts.
 
-What is no report, or tells of a host that cannot be simulated, is told on stderr with its file or line, and the others are analysed all
-the same.
+Reports that cannot be read or simulated are listed on stderr with their file or line; the others are analysed all the same.
 
-Exit status: 2 if anything could not be read or simulated.
+Exit status: 2 if any report could not be read or simulated.
 
 Examples:
   kvm-arm64 fleet reports/ --html fleet.html
@@ -71,11 +68,11 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   refuseTwoDocuments('--html', html, json)
   checkOutput(html)
   const rules = rulesOf(vmm)
-  const upgrades = whatIf === undefined ? [] : upgradesOf(whatIf)
+  const upgrades = whatIf === undefined ? [] : reportsOf(whatIf)
   const fleet = withProgress(`Reading ${source}`, () => readFleet(source))
   for (const { message } of fleet.errors) note(message)
-  const untold = fleet.faulty - fleet.errors.length
-  if (untold > 0) note(`and ${untold} more that could not be read`)
+  const others = fleet.faulty - fleet.errors.length
+  if (others > 0) note(`and ${others} more that could not be read`)
   if (fleet.faulty > 0) process.exitCode = exitStatus.usage
   if (fleet.hosts === 0) return
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, () =>
@@ -108,12 +105,6 @@ function rulesOf(name: string): ReturnType<typeof vmmRules> {
   }
 }
 
-function upgradesOf(host: string): NamedReport[] {
-  const names = builtInHosts().filter((name) => name.startsWith(`${host}-`))
-  if (names.length > 0) return names.map((name) => ({ name, report: builtInReport(name) }))
-  return [{ name: host, report: reportOf(host) }]
-}
-
 const MATRIX = 40
 
 function summary({
@@ -139,18 +130,19 @@ function summary({
   return [
     paint('bold', `${count(hosts, 'host')} in ${all} ${all === 1 ? 'class' : 'classes'}`),
     table(
-      ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'first read'],
+      ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'first read'],
       shown.map((one, index) => [
         `${index + 1}`,
         `${one.hosts}`,
         one.cpu,
         one.releases.slice(0, 2).join(' ') + (one.releases.length > 2 ? ' …' : ''),
         classPsci(one),
+        isFromKernels(one) ? '' : classOrigins(one),
         one.first,
       ]),
     ),
     ...(shown.length < all
-      ? [`  and ${all - shown.length} more: --json tells all that were compared, --html shows them`]
+      ? [`  and ${all - shown.length} more: --json and --html show all that were compared`]
       : []),
     '',
     paint('bold', `Who can move where, rows to columns (${vmm})`),
@@ -158,7 +150,7 @@ function summary({
       ['', ...shown.map((_, to) => `${to + 1}`)],
       shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
     ),
-    '  ✓ moves   ≈ moves, its guest sees a change   ✗ stopped by so many obstacles',
+    '  ✓ moves   ≈ moves, its guest sees a change   ✗3 stopped by 3 obstacles',
     '',
     paint('bold', 'Groups with free movement'),
     ...groups
@@ -183,12 +175,12 @@ function summary({
           paint('bold', 'What if'),
           ...upgrades.map(
             (upgrade) =>
-              `  class ${upgrade.class + 1} as ${upgrade.upgrade}: opens ${told(upgrade.opens)}; closes ${told(upgrade.closes)}`,
+              `  class ${upgrade.class + 1} as ${upgrade.upgrade}: opens ${listed(upgrade.opens)}; closes ${listed(upgrade.closes)}`,
           ),
         ]),
   ].join('\n')
 }
 
-function told(moves: FleetDocument['upgrades'][number]['opens']): string {
+function listed(moves: FleetDocument['upgrades'][number]['opens']): string {
   return moves.map(({ direction, class: other }) => `${direction} ${other + 1}`).join(', ') || 'nothing'
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { FleetDocument } from '../../fleet/document.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
 import { packageRoot } from '../../package-root.js'
-import { classPsci, divideSubject } from '../view/fleet.js'
+import { classOrigins, classPsci, divideSubject } from '../view/fleet.js'
 
 /** Shown of each class: a few tell which class it is, and a million would be the page. */
 const NAMES = 5
@@ -58,7 +58,12 @@ export function fleetPage(fleet: FleetDocument, title: string): string {
 function pageData(fleet: FleetDocument) {
   return {
     ...fleet,
-    classes: fleet.classes.map((one) => ({ ...one, psci: classPsci(one), names: few(one.names) })),
+    classes: fleet.classes.map((one) => ({
+      ...one,
+      psci: classPsci(one),
+      answeredBy: classOrigins(one),
+      names: few(one.names),
+    })),
     obstacles: fleet.obstacles.map((finding) => ({
       stops: finding.stops,
       severity: severityWords(finding.severity),

@@ -84,12 +84,13 @@ function drawMove(row, from, to) {
 
 function listClasses(table) {
   const head = add(add(table, 'thead'), 'tr')
-  for (const title of ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'first read', 'among them'])
+  for (const title of ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'first read', 'among them'])
     addHeading(head, title)
   const body = add(table, 'tbody')
-  for (const [index, { hosts: count, cpu, releases, psci, first, names }] of classes.entries()) {
+  for (const [index, { hosts: count, cpu, releases, psci, answeredBy, first, names }] of classes.entries()) {
     const row = add(body, 'tr')
-    for (const text of [index + 1, number(count), cpu, releases.join(', '), psci, first]) add(row, 'td', text)
+    for (const text of [index + 1, number(count), cpu, releases.join(', '), psci, answeredBy, first])
+      add(row, 'td', text)
     add(row, 'td', names.join(', '), 'names')
   }
 }

@@ -1,6 +1,7 @@
 /** A verdict as text. */
 import { codeRow, type Finding, severities, type Severity } from '../../migration/finding.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
+import { originText } from '../../report/origin.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
 import { paint } from '../output.js'
 import { count, wrap } from './text.js'
@@ -9,14 +10,20 @@ export function verdictText({ moves }: VerdictDocument): string {
   return moves.map(moveText).join('\n\n')
 }
 
+const predicted = {
+  kernel: 'restored on the destination’s KVM',
+  simulation: 'predicted on a simulation of the destination',
+} as const
+
 function moveText(move: JudgedMove): string {
-  const { from, to, vmm, possible, registers, findings } = move
+  const { from, to, restoredOn, vmm, possible, registers, findings } = move
   const stopping = findings.filter(({ stops }) => stops).length
   const answer = possible ? paint('green', 'yes') : paint('red', 'no')
   const why = stopping === 0 ? '' : `, stopped by ${count(stopping, 'obstacle')}`
   const head = `${paint('bold', `${from.name} → ${to.name}`)}, ${vmm}: ${answer}${why}`
   return [
     wrap(`${head}; ${registers.same} of ${registers.total} registers unchanged`, 0, 2),
+    wrap(`answered by: ${originText(from)} → ${originText(to)}; ${predicted[restoredOn]}`, 2, 4),
     ...severities.flatMap((severity) => severityText(severity, findings, vmm)),
   ].join('\n')
 }
