@@ -12,7 +12,8 @@ export interface Machine {
   readonly nodeVersion: string
 }
 
-export type AddonErrorCode = 'ERR_KVM_ADDON_MISSING' | 'ERR_KVM_UNSUPPORTED_PLATFORM'
+export type AddonErrorCode =
+  'ERR_KVM_ADDON_FORBIDDEN' | 'ERR_KVM_ADDON_MISSING' | 'ERR_KVM_UNSUPPORTED_PLATFORM'
 
 /** Real KVM was asked for where this package cannot speak to it. `code` tells which; the message says what to do. */
 export class AddonError extends Error {
@@ -30,13 +31,22 @@ export class AddonError extends Error {
  * platform.
  *
  * @throws {AddonError} `ERR_KVM_UNSUPPORTED_PLATFORM` anywhere but on Linux; `ERR_KVM_ADDON_MISSING` where there is no
- * addon for this machine, or there is one and it does not load (the linker's own words are then in the message).
+ * addon for this machine, or there is one and it does not load (the linker's own words are then in the message);
+ * `ERR_KVM_ADDON_FORBIDDEN` where Node.js runs without the permission to load addons.
  */
 export function loadAddon(root: URL, machine: Machine = thisMachine()): unknown {
   const file = findAddon(root, machine)
   try {
     return require(file)
   } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ERR_DLOPEN_DISABLED') {
+      throw new AddonError(
+        'ERR_KVM_ADDON_FORBIDDEN',
+        `Node.js may not load the native addon ${file}: under --permission add --allow-addons, and leave out --no-addons; ` +
+          `else ${instead}`,
+        cause,
+      )
+    }
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new AddonError(
       'ERR_KVM_ADDON_MISSING',

@@ -35,7 +35,8 @@ export interface VmOptions {
  * Opens KVM: `/dev/kvm` of this machine, or the host that `backend` answers for.
  * @param backend `kernelBackend` (the default), or one that `simulator()` made
  * @throws KvmError `ERR_KVM_NOT_AVAILABLE`, `ERR_KVM_PERMISSION`, `ERR_KVM_WRONG_ARCHITECTURE`, `ERR_KVM_API_VERSION`; an error
- * with code `ERR_KVM_ADDON_MISSING` or `ERR_KVM_UNSUPPORTED_PLATFORM` where the addon cannot be loaded
+ * with code `ERR_KVM_ADDON_MISSING`, `ERR_KVM_ADDON_FORBIDDEN` or `ERR_KVM_UNSUPPORTED_PLATFORM` where the addon cannot be
+ * loaded
  * @throws TypeError, RangeError for arguments that are no backend and no options
  *
  * @example

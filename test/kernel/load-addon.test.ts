@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterEach, beforeEach, describe, it } from 'vitest'
 import { loadAddon } from '../../lib/kernel/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 
 describe('Loading the addon', () => {
   let folder: string
@@ -49,6 +51,31 @@ describe('Loading the addon', () => {
       message: /it has one for linux-mips\. /,
     })
   })
+
+  // Until Node 22.13 the option was called experimental.
+  const permission = process.allowedNodeEnvironmentFlags.has('--permission')
+    ? '--permission'
+    : '--experimental-permission'
+
+  for (const options of [[permission, '--allow-fs-read=*'], ['--no-addons']]) {
+    it(`names the option that is missing, or too many, under ${options[0]}`, () => {
+      put('build', 'Release', 'kvm-arm64.node')
+      const arm64 = 'data:text/javascript,Object.defineProperty(process,"arch",{value:"arm64"})'
+      const script = `
+        import { openKvm } from ${JSON.stringify(new URL('dist/bundle/index.js', packageRoot).href)}
+        try { openKvm() } catch ({ code, message }) { console.log(code, message) }`
+      const { stdout, stderr } = spawnSync(
+        process.execPath,
+        [...options, '--import', arm64, '--input-type=module', '-e', script],
+        { encoding: 'utf8', env: { ...process.env, KVM_ARM64_PREBUILD: folder } },
+      )
+      assert.match(
+        stdout,
+        /^ERR_KVM_ADDON_FORBIDDEN .*kvm-arm64\.node: under --permission add --allow-addons, and leave out --no-addons;/,
+        stderr,
+      )
+    })
+  }
 
   for (const path of [
     ['build', 'Release', 'kvm-arm64.node'],
