@@ -1,38 +1,51 @@
 /**
  * The tests of everything that runs outside the lab's machine, in projects by what they need:
  *
- * - `unit` needs the sources alone;
+ * - `unit` needs the sources alone, and takes a minute; `long` the same, and takes minutes: it starts the command some hundred times,
+ *   and plants faults and finds them again;
  * - `native` needs the addon for this machine, and the programs that tsc makes of test/native;
- * - `package` needs all that the package consists of, `browser` a Chromium, `lab` also QEMU, and minutes.
+ * - `package` needs all that the package consists of, `browser` a Chromium, `lab` QEMU and the build.
  */
 import { fileURLToPath } from 'node:url'
-import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
 const minute = 60_000
 
-const lab = ['lab', 'lab-kernels']
-const others = ['native', 'package', 'browser', ...lab]
+const long = [
+  'test/cli/**/*.test.ts',
+  'test/trace/cli.test.ts',
+  'test/fuzz/faults.test.ts',
+  'test/conformance/faults.test.ts',
+  'test/fleet/baseline/baseline-moves.test.ts',
+]
 
-/** `order`: projects of the same order run side by side, those of a higher one later. */
+interface Project {
+  include: string[]
+  exclude?: string[]
+  /** What one test or hook may take, in milliseconds. */
+  limit: number
+  /** Projects of the same order run side by side, those of a higher one later. */
+  order?: number
+  alias?: Record<string, string>
+}
+
 function project(
   name: string,
-  folders: string[],
-  order: number,
-  limit: number,
+  { include, exclude = [], limit, order = 0, alias = {} }: Project,
 ): TestProjectInlineConfiguration {
   return {
     extends: true,
+    resolve: { alias },
     test: {
       name,
-      include: folders.map((folder) => `test/${folder}/**/*.test.ts`),
+      include,
+      exclude: [...configDefaults.exclude, ...exclude],
       testTimeout: limit,
       hookTimeout: limit,
       sequence: { groupOrder: order },
     },
   }
 }
-
-const native = project('native', ['native'], 1, 2 * minute)
 
 export default defineConfig({
   // Node 20 has no `using`.
@@ -42,6 +55,7 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     globalSetup: 'test/setup.ts',
+    reporters: ['default', ['junit', { outputFile: 'test-results/vitest.xml' }]],
     coverage: {
       provider: 'v8',
       include: ['lib/simulator/**'],
@@ -49,16 +63,24 @@ export default defineConfig({
       thresholds: { branches: 95 },
     },
     projects: [
-      project('unit', ['!(' + others.join('|') + ')'], 0, minute),
-      {
-        ...native,
-        resolve: {
-          alias: { 'node:test': fileURLToPath(new URL('test/native/on-vitest.ts', import.meta.url)) },
-        },
-      },
-      project('package', ['package'], 2, 10 * minute),
-      project('browser', ['browser'], 3, 2 * minute),
-      project('lab', lab, 4, 20 * minute),
+      project('unit', {
+        include: ['test/!(native|package|browser|lab|lab-kernels)/**/*.test.ts'],
+        exclude: long,
+        limit: minute,
+      }),
+      project('long', { include: long, limit: 2 * minute }),
+      project('native', {
+        include: ['test/native/**/*.test.ts'],
+        limit: 2 * minute,
+        alias: { 'node:test': fileURLToPath(new URL('test/native/on-vitest.ts', import.meta.url)) },
+      }),
+      project('package', { include: ['test/package/**/*.test.ts'], limit: 10 * minute }),
+      project('browser', { include: ['test/browser/**/*.test.ts'], limit: 2 * minute }),
+      project('lab', {
+        include: ['test/lab/**/*.test.ts', 'test/lab-kernels/**/*.test.ts'],
+        limit: 20 * minute,
+        order: 1,
+      }),
     ],
   },
 })

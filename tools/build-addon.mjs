@@ -6,11 +6,15 @@
 //   node tools/build-addon.mjs --sanitize-arm64  the same for arm64, into build-sanitize-arm64/build/Release
 //   node tools/build-addon.mjs --if-possible     for this machine; where that cannot be done, says so in one line and succeeds
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import prebuildify from 'prebuildify'
+import { arm64Tools, checkArm64Compiler } from './arm64-compiler.mjs'
+import { checkArm64Addon, prebuiltAddon } from './prebuilt-addon.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const file = 'kvm-arm64.node'
@@ -37,36 +41,46 @@ function gyp(args, folder = root, env = {}, stdio = 'inherit') {
   })
 }
 
-/** node-gyp in a folder that looks like the package, so that what it builds does not replace this machine's build/Release. */
-function gypAside(folder, args, env) {
+/** Makes a folder look like the package, so that what is built there does not replace this machine's build/Release. */
+function resemble(folder) {
   for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
     symlinkSync(join(root, name), join(folder, name))
   }
-  gyp(args, folder, env)
-  return join(folder, 'build/Release', file)
 }
 
 function forThisMachine() {
   gyp(['-Dwarnings_as_errors=1'])
 }
 
-/** What the compiler's tools are called here when they are to make code for arm64. */
-function arm64Tools() {
-  const prefix = process.arch === 'arm64' && process.platform === 'linux' ? '' : 'aarch64-linux-gnu-'
-  return { CC: `${prefix}gcc`, CXX: `${prefix}g++`, strip: `${prefix}strip` }
-}
-
-function forArm64() {
+async function forArm64() {
+  checkArm64Compiler()
   const { strip, ...compiler } = arm64Tools()
+  // prebuildify passes on neither of these by an option.
+  Object.assign(process.env, headers(), compiler, {
+    GYP_DEFINES: 'warnings_as_errors=1',
+    npm_config_loglevel: 'warn',
+  })
   const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-build-'))
   try {
-    // Without a compiler named, node-gyp would put this machine's code into a file called arm64.
-    const built = gypAside(folder, ['--arch=arm64', '-Dwarnings_as_errors=1'], compiler)
-    const target = join(root, 'prebuilds/linux-arm64', file)
-    mkdirSync(dirname(target), { recursive: true })
-    run('strip', strip, ['--strip-unneeded', '-o', `${target}.new`, built])
+    resemble(folder)
+    await promisify(prebuildify)({
+      arch: 'arm64',
+      platform: 'linux',
+      napi: true,
+      // Whose headers are used; with N-API those of any version serve all.
+      targets: [process.versions.node],
+      cwd: folder,
+      strip: true,
+      stripBin: strip,
+      nodeGyp: join(root, 'node_modules/.bin/node-gyp'),
+    })
+    const built = join(folder, 'prebuilds/linux-arm64', file)
+    // Without a compiler named, node-gyp puts this machine's code into a file called arm64.
+    checkArm64Addon(built)
+    mkdirSync(dirname(prebuiltAddon), { recursive: true })
+    copyFileSync(built, `${prebuiltAddon}.new`)
     // Renamed into place: somebody may be loading the old one.
-    renameSync(`${target}.new`, target)
+    renameSync(`${prebuiltAddon}.new`, prebuiltAddon)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -76,7 +90,13 @@ function withSanitizers(name, args = [], env = {}) {
   const folder = join(root, name)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
-  gypAside(folder, ['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1', ...args], env)
+  resemble(folder)
+  gyp(['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1', ...args], folder, env)
+}
+
+function sanitizersForArm64() {
+  checkArm64Compiler()
+  withSanitizers('build-sanitize-arm64', ['--arch=arm64'], arm64Tools())
 }
 
 function ifPossible() {
@@ -93,11 +113,12 @@ function ifPossible() {
   }
 }
 
+/** @type {Map<string | undefined, () => void | Promise<void>>} */
 const builds = new Map([
   [undefined, forThisMachine],
   ['--arm64', forArm64],
   ['--sanitize', () => withSanitizers('build-sanitize')],
-  ['--sanitize-arm64', () => withSanitizers('build-sanitize-arm64', ['--arch=arm64'], arm64Tools())],
+  ['--sanitize-arm64', sanitizersForArm64],
   ['--if-possible', ifPossible],
 ])
 const build = builds.get(process.argv[2])
@@ -106,7 +127,7 @@ if (build === undefined) {
   process.exitCode = 2
 } else {
   try {
-    build()
+    await build()
   } catch (error) {
     console.error(`kvm-arm64: ${error.message}`)
     process.exitCode = 1

@@ -4,8 +4,8 @@
  * libraries from the start, since the executable is Node's own.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
-import { basename } from 'node:path'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
@@ -35,7 +35,13 @@ function here(): number {
     .map((name) => fileURLToPath(new URL(name, import.meta.url)))
   const build = fileURLToPath(new URL('build-sanitize/', packageRoot))
   const leaks = fileURLToPath(new URL(suppressions, packageRoot))
-  const { status } = spawnSync(process.execPath, ['--test', ...tests], {
+  const junit = fileURLToPath(new URL('test-results/sanitizers.xml', packageRoot))
+  mkdirSync(dirname(junit), { recursive: true })
+  const [terminal, file] = [
+    ['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ['--test-reporter=junit', `--test-reporter-destination=${junit}`],
+  ] as const
+  const { status } = spawnSync(process.execPath, ['--test', ...terminal, ...file, ...tests], {
     stdio: 'inherit',
     env: { ...process.env, ...environment(build, libraries('gcc'), leaks) },
   })

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { onX64 } from '../cli/run.js'
 import { manifest, pack, root, schemas } from './pack.js'
@@ -57,7 +57,7 @@ describe('the packed package', () => {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/lib\/.*\.d\.ts|lib\/(report|compat)\/[a-z]+\.schema\.json|lib\/simulator\/hosts\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/lib\/.*\.d\.ts|lib\/.*\.schema\.json|lib\/hosts\/recorded\/[^/]*\.json|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],
@@ -147,6 +147,54 @@ describe('the packed package', () => {
   })
 })
 
-test('publint and attw have nothing to say about the package', () => {
-  execFileSync('npm', ['run', '--silent', 'check:package'], { cwd: root, stdio: 'pipe' })
+test('publint and attw have nothing to say about any door', () => {
+  execFileSync('npx', ['--no', 'node', 'dist/tools/check-package.js'], { cwd: root, stdio: 'pipe' })
+})
+
+describe('packing is refused', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-prepack-'))
+  afterAll(() => rmSync(folder, { recursive: true }))
+  const addon = join(folder, 'prebuilds/linux-arm64/kvm-arm64.node')
+
+  /** prepack in a folder with the tools alone, on a machine without compilers. */
+  function prepack(): { status: number | null; stderr: string } {
+    cpSync(join(root, 'tools'), join(folder, 'tools'), { recursive: true })
+    const options = { encoding: 'utf8', env: { PATH: '' } } as const
+    return spawnSync(process.execPath, [join(folder, 'tools/prepack.mjs')], options)
+  }
+
+  test('without an addon for arm64, saying what to install', () => {
+    const { status, stderr } = prepack()
+    assert.equal(status, 1)
+    assert.match(stderr, /^kvm-arm64: not packed: .*kvm-arm64\.node does not exist; install .*g\+\+/)
+  })
+
+  test('with one for another machine', () => {
+    mkdirSync(dirname(addon), { recursive: true })
+    const bytes = readFileSync(join(root, 'prebuilds/linux-arm64/kvm-arm64.node'))
+    const x64 = 62
+    bytes.writeUInt16LE(x64, 18)
+    writeFileSync(addon, bytes)
+    const { status, stderr } = prepack()
+    assert.equal(status, 1)
+    assert.match(stderr, /kvm-arm64\.node is no arm64 ELF shared object/)
+  })
+
+  test('but not with the right one', () => {
+    cpSync(join(root, 'prebuilds/linux-arm64/kvm-arm64.node'), addon)
+    const { status, stderr } = prepack()
+    assert.deepEqual([status, stderr], [0, ''])
+  })
+})
+
+test('without a compiler for arm64 the addon is not built for another machine, and what to install is named', () => {
+  const builder = join(root, 'tools/build-addon.mjs')
+  for (const build of ['--arm64', '--sanitize-arm64']) {
+    const { status, stderr } = spawnSync(process.execPath, [builder, build], {
+      encoding: 'utf8',
+      env: { PATH: '' },
+    })
+    assert.equal(status, 1)
+    assert.match(stderr, /^kvm-arm64: nothing here compiles for arm64; install .*g\+\+/)
+  }
 })

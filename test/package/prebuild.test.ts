@@ -9,7 +9,7 @@ describe('The prebuilt addon', () => {
   let bytes: Buffer
   let strings: string[]
   beforeAll(() => {
-    assert.ok(statSync(file, { throwIfNoEntry: false }), 'build it first: npm run build:addon:arm64')
+    assert.ok(statSync(file, { throwIfNoEntry: false }), 'build it first: npm run build:addon -- --arm64')
     bytes = readFileSync(file)
     strings = bytes.toString('latin1').match(/[\x20-\x7e]{4,}/g) ?? []
   })

@@ -96,7 +96,7 @@ Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
 async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
   if (!hasArm64Addon()) {
     note(
-      'this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon:arm64',
+      'this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon -- --arm64',
     )
   }
   const deadline = performance.now() + timeout * 1000

@@ -1,5 +1,5 @@
-/** Tells the journey on a terminal, step by step as it is made: `npm run journey`. */
-import { journey } from './journey.js'
+/** Tells the journey on a terminal, step by step as it is made: `npm run tool journey`. */
+import { journey } from '../test/lab-kernels/journey/journey.js'
 
 for await (const { title, on, stay } of journey()) {
   console.log(`\n${title} (Linux ${on})`)
