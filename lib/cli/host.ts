@@ -24,7 +24,7 @@ export interface Host {
 export function simulateOption(): Option {
   return new Option(
     '--simulate <host>',
-    "ask a simulated host, not this machine's KVM: a name of `kvm-arm64 hosts`, or a report",
+    "use a simulated host instead of this machine's KVM: a name of `kvm-arm64 hosts`, or a report",
   )
 }
 
@@ -67,10 +67,7 @@ export function reportOf(hostOrFile: string): Report {
   const nearest = nearestNames(hostOrFile, builtInHosts())
   const hint =
     nearest.length === 0 ? 'kvm-arm64 hosts lists the hosts' : `did you mean ${nearest.join(', ')}?`
-  throw new CommandError(
-    `${hostOrFile}: no such report file, and no built-in host; ${hint}`,
-    exitStatus.usage,
-  )
+  throw new CommandError(`${hostOrFile}: no such report file or built-in host; ${hint}`, exitStatus.usage)
 }
 
 /** The reports that an argument HOSTS|REPORT means: as `reportOf`, but the beginning of several names means all these hosts. */

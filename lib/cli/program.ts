@@ -9,7 +9,7 @@ import { paint } from './output.js'
 const help = `
 Examples:
   kvm-arm64 probe                 show what this host's KVM offers its guests
-                                  (without arm64 KVM: what a simulated host does)
+                                  (without arm64 KVM, of a simulated host)
   kvm-arm64 probe -o host.json    write a report of it
   kvm-arm64 show host.json --register ID_AA64PFR0_EL1
   kvm-arm64 decode 0x6030000000160000

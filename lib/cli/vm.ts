@@ -26,11 +26,11 @@ export function vmOptions(): Option[] {
       .default(['psci-0.2'], 'psci-0.2'),
     new Option(
       '--elect <services>',
-      'services its guest may discover, separated by commas, or none',
+      'services that its guest may discover, separated by commas, or none',
     ).argParser(parseElection),
     new Option(
       '--psci <version>',
-      'version of PSCI its guest is told; without it, the newest of the host',
+      'version of PSCI of its guest; without it, the newest that the host has',
     ).choices(electablePsciVersions),
   ]
 }
@@ -80,7 +80,7 @@ export function parseFeatures(list: string): VcpuFeature[] {
   const names = list.split(',').map((name) => name.trim())
   const unknown = names.find((name) => !known.includes(name))
   if (unknown !== undefined) {
-    throw new InvalidArgumentError(`"${unknown}" is no vCPU feature: ${known.join(', ')}.`)
+    throw new InvalidArgumentError(`Unknown vCPU feature "${unknown}"; known: ${known.join(', ')}.`)
   }
   return [...new Set<VcpuFeature>(['psci-0.2', ...(names as VcpuFeature[])])]
 }
@@ -92,7 +92,7 @@ export function parseElection(list: string): Election {
   const unknown = names.find((name) => !groups.some((group) => namesIn(group).includes(name)))
   if (unknown !== undefined) {
     throw new InvalidArgumentError(
-      `"${unknown}" is no service: ${groups.flatMap(namesIn).join(', ')}, or none.`,
+      `Unknown service "${unknown}"; known: ${groups.flatMap(namesIn).join(', ')}, or none.`,
     )
   }
   return Object.fromEntries(

@@ -54,7 +54,7 @@ describe('census', () => {
   test('names the services when one is unknown', () => {
     const { status, error } = kvmArm64(['census', '--simulate', HOST, '--elect', 'pvtime'])
     assert.equal(status, 2)
-    assert.match(error, /"pvtime" is no service: trng-v1\.0, pv-time/)
+    assert.match(error, /Unknown service "pvtime"; known: trng-v1\.0, pv-time/)
   })
 
   test('needs arm64 KVM where no host is named', () => {

@@ -134,7 +134,7 @@ describe('kvm-arm64 fleet', () => {
   it('refuses an unknown VMM, an unknown host and a fleet that is not there', () => {
     for (const [args, message] of [
       [[reports, '--vmm', 'none'], /unknown VMM "none"; expected one of strict/],
-      [[reports, '--what-if', 'linux-9'], /linux-9: no such report file, and no built-in host/],
+      [[reports, '--what-if', 'linux-9'], /linux-9: no such report file or built-in host/],
       [[join(folder, 'nowhere')], /nowhere: cannot be read \(ENOENT\)/],
     ] as const) {
       const { status, error } = kvmArm64(['fleet', ...args])

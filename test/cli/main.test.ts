@@ -29,6 +29,16 @@ const commands = [
   'completion',
 ]
 
+/** Help that does not fit 80 columns yet. */
+const widerToday: ReadonlySet<string> = new Set([
+  'fleet',
+  'check',
+  'diff',
+  'trace record',
+  'trace replay',
+  'trace fuzz',
+])
+
 const HOST = 'linux-6.12-neoverse-n1'
 
 describe('the command line as a whole', () => {
@@ -44,11 +54,11 @@ describe('the command line as a whole', () => {
       '0   done',
       '1   the answer is no',
       '2   wrong arguments',
-      '3   this machine cannot',
+      '3   this machine cannot do it',
     ]) {
       assert.ok(out.includes(`\n  ${line}`), line)
     }
-    assert.ok(out.split('\n').every((line) => line.length <= 120))
+    assert.ok(out.split('\n').every((line) => line.length <= 80))
   })
 
   for (const command of [
@@ -67,6 +77,12 @@ describe('the command line as a whole', () => {
       assert.match(out, /^Examples?:/m)
       // A default that is data has words of its own.
       assert.doesNotMatch(out, /default: [[{]/)
+      if (!widerToday.has(command)) {
+        assert.deepEqual(
+          out.split('\n').filter((line) => line.length > 80),
+          [],
+        )
+      }
     })
   }
 
@@ -90,8 +106,11 @@ describe('the command line as a whole', () => {
     [['probe', 'surplus'], /too many arguments/],
     [['probe', '--backend', 'xen'], /Allowed choices are kernel, simulator/],
     [['probe', '--backend', 'kernel', '--simulate', HOST], /exclude each other/],
-    [['probe', '--features', 'sve,wings'], /"wings" is no vCPU feature: power-off, el1-32bit, psci-0\.2/],
-    [['probe', '--features', ''], /"" is no vCPU feature/],
+    [
+      ['probe', '--features', 'sve,wings'],
+      /Unknown vCPU feature "wings"; known: power-off, el1-32bit, psci-0\.2/,
+    ],
+    [['probe', '--features', ''], /Unknown vCPU feature ""/],
     [['probe', '-o'], /argument missing/],
     [['show'], /missing required argument 'report'/],
     [['show', HOST, '--traits', '--services'], /cannot be used with/],

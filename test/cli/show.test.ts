@@ -171,7 +171,7 @@ describe('show refuses', () => {
   test('a file that is missing, a directory and a file it may not read', () => {
     assert.match(
       kvmArm64(['show', 'none.json']).error,
-      /^kvm-arm64: none\.json: no such report file, and no built-in host/,
+      /^kvm-arm64: none\.json: no such report file or built-in host/,
     )
     const directory = kvmArm64(['show', folder])
     assert.equal(directory.status, 2)

@@ -12,7 +12,7 @@ import { table } from '../view/table.js'
 export function applyCommand(): Command {
   return new Command('apply')
     .description(
-      "write a baseline to a fresh VM on this machine's KVM, read it back, and tell every bit refused",
+      "write a baseline to a fresh VM on this machine's KVM, read it back, and list every bit refused",
     )
     .argument('<baseline>', 'a file of `kvm-arm64 baseline`')
     .addOption(simulateOption())
@@ -20,8 +20,10 @@ export function applyCommand(): Command {
     .addHelpText(
       'after',
       `
-The VM is closed again: this tells beforehand whether a host can provide the baseline. A script configures its own VM with apply().
-Registers the baseline itself says some hosts lack are told and are no refusal.
+\`apply\` closes the VM again: it shows in advance whether a host can provide the
+baseline. A script configures a VM of its own with apply() of this package.
+Registers that some hosts lack according to the baseline are listed, and do not
+count as refused.
 
 Exit status: 1 if a bit was refused.
 

@@ -23,23 +23,27 @@ interface Flags {
 /** `kvm-arm64 baseline`: the greatest configuration that all of some hosts can show a guest. */
 export function baselineCommand(): Command {
   return new Command('baseline')
-    .description('work out the greatest guest-visible configuration that every one of some hosts can provide')
-    .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or this: the machine it runs on')
-    .option('-o, --output <file>', 'write the baseline to a file, whole or not at all')
+    .description('compute the most capable guest configuration that all given hosts can provide')
+    .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or `this` for this machine')
+    .option('-o, --output <file>', 'write the baseline to a file (- is standard output)')
     .option(
       '--features <features>',
-      'vCPU features to have beside psci-0.2, separated by commas; without it, of PMU, SVE and pointer authentication those all can share',
+      'vCPU features beside psci-0.2, separated by commas; without it, those of PMU, SVE and pointer authentication that all hosts share',
       parseFeatures,
     )
     .option('--json', 'print the baseline instead of a summary')
     .addHelpText(
       'after',
       `
-Services, the version of PSCI, the fields of the ID registers, SVE vector lengths and features: of each the most that no host has to
-make up, within what KVM lets be written there. What cannot be reconciled is told with the hosts that cause it, and so are the groups
-of hosts that can. A VM configured by the baseline of such a group (kvm-arm64 apply) can be restored on every host of it.
+A baseline holds the most that every host can provide, within what KVM accepts:
+services, PSCI version, fields of the ID registers, SVE vector lengths and vCPU
+features. What cannot be reconciled is listed with the hosts that cause it, and
+so are the groups of hosts that can be reconciled. A VM that is configured by
+the baseline of such a group (kvm-arm64 apply) can be restored on every host of
+the group.
 
-Exit status: 1 if something cannot be reconciled; the baseline is printed and written all the same.
+Exit status: 1 if something cannot be reconciled; the baseline is printed and
+written nevertheless.
 
 Examples:
   kvm-arm64 baseline a.json b.json -o fleet.json

@@ -14,23 +14,25 @@ interface Flags extends VmFlags {
 /** `kvm-arm64 capture`: the state of a VM as a host makes it. */
 export function captureCommand(): Command {
   const command = new Command('capture')
-    .description('write down the state of a VM as this host makes it, for `kvm-arm64 check`')
+    .description('save the state of a VM as this host makes it, for `kvm-arm64 check`')
     .option('-o, --output <file>', 'write to a file instead of standard output')
     .addOption(simulateOption())
-    .option('--vcpus <n>', 'vCPUs of the VM', wholeNumber(1, 9999), 1)
+    .option('--vcpus <n>', 'number of vCPUs of the VM', wholeNumber(1, 9999), 1)
   for (const option of vmOptions()) command.addOption(option)
   return command
     .addHelpText(
       'after',
       `
-The state holds every register of every vCPU, as a program that moves VMs would save it; a running VM's is captured by the program
-that runs it, with capture() of this package.
+The state holds every register of every vCPU, as a program that moves VMs would
+save it. To capture a running VM, call capture() of this package in the program
+that runs it.
 
 Exit status: 1 if the host cannot make such a VM, 3 if there is no arm64 KVM.
 
 Examples:
-  kvm-arm64 capture -o vm.json                               on this host
-  kvm-arm64 capture --elect pv-time --psci 1.0 -o vm.json    of a VM whose guest may find less
+  kvm-arm64 capture -o vm.json              capture a VM of this host
+  kvm-arm64 capture --elect pv-time --psci 1.0 -o vm.json
+                                            of a guest that may discover less
   kvm-arm64 capture --simulate linux-7.2-max --features psci-0.2,sve`,
     )
     .action(run)

@@ -20,32 +20,35 @@ interface Flags {
 /** `kvm-arm64 census`: what a guest can really discover. */
 export function censusCommand(): Command {
   return new Command('census')
-    .description('call every known hypercall from inside a guest, and tell what it can really discover')
+    .description('run a small guest that makes every known hypercall, and list those that work')
     .option(
       '--elect <services>',
-      'let the guest find these services alone, separated by commas, or none; without it, those a fresh VM has',
+      'services that the guest may discover, separated by commas, or none; without it, those of a fresh VM',
       parseElection,
     )
     .addOption(
-      new Option('--psci <version>', 'version of PSCI; without it, the newest of the host').choices(
+      new Option('--psci <version>', 'version of PSCI; without it, the newest that the host has').choices(
         psciVersions,
       ),
     )
     .addOption(simulateOption())
-    .option('--json', 'print every call instead of those that found something')
+    .option('--json', 'print every call as JSON, not only those that work')
     .addHelpText(
       'after',
       `
-A guest made for it calls every function known here and the ids beside each, by hvc and by smc, and asks with
-SMCCC_ARCH_FEATURES, TRNG_FEATURES, PV_TIME_FEATURES and PSCI_FEATURES about every function. What is answered
-NOT_SUPPORTED is not told apart from what does not exist: the guest cannot either.
+A small guest calls every known function and the ids beside it, by hvc and by
+smc, and asks SMCCC_ARCH_FEATURES, TRNG_FEATURES, PV_TIME_FEATURES and
+PSCI_FEATURES about every function. Like the guest, census cannot distinguish a
+call that is answered NOT_SUPPORTED from one that does not exist.
 
-Exit status: 1 if the host does not offer what is to be elected, 3 if there is no arm64 KVM.
+Exit status: 1 if the host does not offer the services or PSCI version that
+were asked for, 3 if there is no arm64 KVM.
 
 Examples:
-  kvm-arm64 census                                      of this host
-  kvm-arm64 census --elect pv-time,features             of a guest that may find two services
-  kvm-arm64 census --simulate linux-6.1-max --psci 0.2  of a simulated host`,
+  kvm-arm64 census                              on this host
+  kvm-arm64 census --elect pv-time,features     with two services alone
+  kvm-arm64 census --simulate linux-6.1-max --psci 0.2
+                                                on a simulated host`,
     )
     .action(run)
 }

@@ -29,28 +29,30 @@ interface Flags {
 /** `kvm-arm64 conformance`: whether KVM keeps what its documents promise. */
 export function conformanceCommand(): Command {
   return new Command('conformance')
-    .description('check whether KVM does what its documents promise and its in-tree selftests assert')
+    .description('check that KVM does what its documents promise and its in-tree selftests assert')
     .addOption(simulateOption())
-    .option('--only <text>', 'run the checks whose name, or group, holds this text')
-    .option('--junit <file>', 'write the results as JUnit XML too')
-    .option('--json', 'print every result with its promise and source')
+    .option('--only <text>', 'run only checks whose name or group contains this text')
+    .option('--junit <file>', 'also write the results as JUnit XML (- is standard output)')
+    .option('--json', 'print every result with its promise and source as JSON')
     .addHelpText(
       'after',
       `
-Each check works on VMs of its own. What was promised has a document of the kernel or of Arm, or an in-tree selftest, behind
-it; what was observed is how every release behaves. A kernel that does otherwise than its own document, in a way that releases
-are known for, deviates: that is told, and is no failure. What a host has not does not apply, and it is told why.
+Each check uses VMs of its own. A check is "promised" if a document of the
+kernel or of Arm, or an in-tree selftest, says what it expects, and "observed"
+if all releases merely behave so. A kernel "deviates" if it does otherwise than
+its own document, in a way that releases are known for; this is reported, and
+is no failure. A check does not apply if the host lacks what it needs.
 
-Exit status: 1 if the kernel breaks a promise, 3 if there is no arm64 KVM. What was only observed elsewhere does not count,
-and JUnit XML has it as skipped.
+Exit status: 1 if a promised check fails, 3 if there is no arm64 KVM. In JUnit
+XML all other checks that do not pass are skipped, with their verdict.
 
 Examples:
-  kvm-arm64 conformance                              of this machine's kernel
-  kvm-arm64 conformance --junit results.xml          for a CI
-  kvm-arm64 conformance --only "smccc filter"        one group
-  kvm-arm64 conformance --simulate linux-6.12-max    of a simulated host
+  kvm-arm64 conformance                            check this machine's kernel
+  kvm-arm64 conformance --junit results.xml        write results for a CI
+  kvm-arm64 conformance --only "smccc filter"      run one group
+  kvm-arm64 conformance --simulate linux-6.12-max  check a simulated host
   kvm-arm64 lab run --kernel 7.2 -- kvm-arm64 conformance
-                                                     of a real kernel under QEMU`,
+                                                   check a kernel under QEMU`,
     )
     .action(run)
 }
@@ -58,7 +60,7 @@ Examples:
 function run({ simulate, only, junit, json }: Flags): void {
   const options = only === undefined ? {} : { only }
   if (selectChecks(options).length === 0) {
-    throw new CommandError(`no check's name or group holds "${only}"`, exitStatus.usage)
+    throw new CommandError(`no check has "${only}" in its name or group`, exitStatus.usage)
   }
   refuseTwoDocuments('--junit', junit, json)
   checkOutput(junit)

@@ -38,16 +38,16 @@ export function decodeCommand(): Command {
     .addHelpText(
       'after',
       `
-Numbers of up to 32 bits, hexadecimal with 0x or decimal, are function ids of hypercalls, longer ones register ids.
+A number of up to 32 bits (hexadecimal with 0x, or decimal) is the function id
+of a hypercall, a longer one is a register id. Unknown ids are still split into
+fields, and marked as unknown.
 
-Exit status: 2 for a name that is unknown. A number is taken apart also where no kernel is known to give it a meaning, and this is
-said.
+Exit status: 2 for an unknown name.
 
 Examples:
   kvm-arm64 decode 0x6030000000160000
   kvm-arm64 decode ID_AA64PFR0_EL1 --value 0x1100000011111112
-  kvm-arm64 decode 0x84000050 TRNG_RND64 --json
-  kvm-arm64 decode PSCI_CPU_ON --psci 0.1`,
+  kvm-arm64 decode 0x84000050 TRNG_RND64 --json`,
     )
     .action((arguments_: string[], { json, ...flags }: Flags) => {
       const problems: string[] = []

@@ -36,13 +36,13 @@ type Target = (typeof targets)[number]
 /** `kvm-arm64 export`: a host as other tools want it told. */
 export function exportCommand(): Command {
   return new Command('export')
-    .description('write what other tools read: CPU templates, options, labels, metrics')
+    .description('write files of other tools: CPU templates, options, labels, metrics')
     .argument(
       '<report...>',
       'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',
     )
     .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
-    .option('-o, --output <file>', 'write to a file, whole or not at all; --json is printed all the same')
+    .option('-o, --output <file>', 'write to a file (- is standard output); --json prints too')
     .option(
       '--features <features>',
       'firecracker, qemu: vCPU features of the guest beside psci-0.2, separated by commas',
@@ -54,23 +54,30 @@ export function exportCommand(): Command {
       parseNamespace,
       labelNamespace,
     )
-    .option('--expire <hours>', 'nfd: when labels go that were not written anew', parseHours, 24)
-    .option('--json', 'print JSON: the text, and what it cannot say')
+    .option(
+      '--expire <hours>',
+      'nfd: hours after which labels that were not written again disappear',
+      parseHours,
+      24,
+    )
+    .option('--json', 'print JSON: the text, and what it cannot express')
     .addHelpText(
       'after',
       `
 Formats:
-  firecracker   a custom CPU template that pins features, PSCI version, services and ID registers
-  qemu          the option -cpu of the newest QEMU known; ${ofQemus.join(' and ')} of these
+  firecracker   a custom CPU template: features, PSCI version, services, ID
+                registers
+  qemu          the option -cpu for the newest known QEMU; for others:
+                ${ofQemus.join(', ')}
   nfd           a file for features.d of Kubernetes' Node Feature Discovery
-  kubevirt      affinity and selectors, in YAML, on the labels of nfd
+  kubevirt      affinity and selectors in YAML, for the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
 
-What the format has no words for is told on stderr.
+What the format cannot express is reported on stderr.
 
 Examples:
   kvm-arm64 export baseline.json --to firecracker -o template.json
-  kvm-arm64 export host.json --to nfd -o /etc/kubernetes/node-feature-discovery/features.d/kvm-arm64
+  kvm-arm64 export host.json --to nfd -o features.d/kvm-arm64
   kvm-arm64 export a.json b.json --to kubevirt
   kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
     )
@@ -91,20 +98,14 @@ function refuseForeignOptions(to: Target, command: Command): void {
   for (const [option, isFor] of Object.entries(optionsOf)) {
     if (command.getOptionValueSource(option) !== 'cli' || isFor(to)) continue
     const others = targets.filter((target) => !target.includes('@') && isFor(target)).join(' and ')
-    throw new CommandError(
-      `--${option} is for --to ${others}, and --to ${to} has no use for it`,
-      exitStatus.usage,
-    )
+    throw new CommandError(`--${option} applies to --to ${others} only, not to --to ${to}`, exitStatus.usage)
   }
 }
 
 function run(sources: string[], flags: Flags): void {
   const [source, ...others] = sources as [string, ...string[]]
   if (others.length > 0 && flags.to !== 'kubevirt') {
-    throw new CommandError(
-      `--to ${flags.to} takes one report, and ${sources.length} are given`,
-      exitStatus.usage,
-    )
+    throw new CommandError(`--to ${flags.to} takes one report, found ${sources.length}`, exitStatus.usage)
   }
   if (flags.to === 'nfd' && flags.output !== undefined && basename(flags.output).startsWith('.')) {
     throw new CommandError(

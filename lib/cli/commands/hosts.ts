@@ -13,7 +13,8 @@ export function hostsCommand(): Command {
     .addHelpText(
       'after',
       `
-The column "bitmaps" has, for each bitmap firmware register, the bits a VM may set.
+The column "bitmaps" lists, for each bitmap firmware register, the bits that a
+VM may set.
 
 Example: kvm-arm64 probe --simulate linux-6.1-cortex-a57`,
     )

@@ -26,25 +26,28 @@ interface Flags {
 /** `kvm-arm64 import`: what Firecracker's tools wrote, in this package's formats. */
 export function importCommand(): Command {
   return new Command('import')
-    .description("make a report of a fingerprint of Firecracker's, or a baseline of its CPU template")
+    .description('convert a Firecracker fingerprint to a report, or a CPU template to a baseline')
     .argument('<file>', 'a fingerprint of cpu-template-helper, or a custom CPU template, of arm64')
     .option(
       '--like <host>',
-      "whose kernel behaves as the fingerprint's: a name of `kvm-arm64 hosts`, or a report",
+      "host with a kernel like the fingerprint's: a name of `kvm-arm64 hosts`, or a report",
     )
-    .option('-o, --output <file>', 'write to a file, whole or not at all')
+    .option('-o, --output <file>', 'write to a file (- is standard output)')
     .addHelpText(
       'after',
       `
-A fingerprint holds what a vCPU without optional features reads from its registers. It does not tell what a host lets be
-written, nor vCPU features and vector lengths. These come from the host --like names, which must have the same firmware
-registers; values that the hardware decides stay the fingerprint's. Without --like the hosts that would do are listed.
+A fingerprint holds what a vCPU without optional features reads from its
+registers. It does not say what a host accepts in writes, nor which vCPU
+features and vector lengths it has. These come from the host --like, which must
+have the same firmware registers; values that the hardware decides stay those of
+the fingerprint. Without --like the hosts that would do are listed.
 
-A template becomes a baseline: kvm-arm64 apply then tells which of its bits a host refuses.
+A template becomes a baseline; kvm-arm64 apply then shows which of its bits a
+host refuses.
 
 Examples:
-  kvm-arm64 import fingerprint.json                             which hosts would do
-  kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o graviton2.json
+  kvm-arm64 import fingerprint.json              list the hosts that would do
+  kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o g2.json
   kvm-arm64 import template.json -o baseline.json`,
     )
     .action(run)
@@ -83,7 +86,7 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
   const fingerprint = checkFingerprint(data, file)
   if (like === undefined) {
     throw new CommandError(
-      `${file}: say with --like which host's kernel behaves as this one's; nearest first: ${alike(fingerprint).join(', ')}`,
+      `${file}: name with --like a host with the same kernel; nearest first: ${alike(fingerprint).join(', ')}`,
       exitStatus.usage,
     )
   }

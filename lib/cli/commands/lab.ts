@@ -57,7 +57,7 @@ function runCommand(): Command {
     .argument('<command...>', 'the command and its arguments')
     .option('--kernel <kernel>', 'a Debian kernel: a series or a release of `lab kernels`', '6.12')
     .option('--image <file>', "a kernel image to boot instead of Debian's")
-    .option('--cpu <model>', 'a CPU that QEMU knows', 'neoverse-n1')
+    .option('--cpu <model>', 'a CPU model of QEMU', 'neoverse-n1')
     .option('--smp <count>', 'number of CPUs', wholeNumber(1, 512), 2)
     .option('--memory <MiB>', 'memory', wholeNumber(1, 1_000_000), 1024)
     .addOption(
@@ -65,7 +65,7 @@ function runCommand(): Command {
     )
     .option(
       '--timeout <seconds>',
-      'end the machine when boot and command take longer',
+      'stop the machine if boot and command take longer',
       wholeNumber(1, 1_000_000),
       600,
     )
@@ -78,15 +78,18 @@ function runCommand(): Command {
     .addHelpText(
       'after',
       `
-Inside, the command starts in /lab. A path given with --copy keeps its place there when it lies below the
-current directory, and goes under its own name otherwise. Arguments of the command that name files below the
-current directory are copied too. There is no network, and nothing comes back but stdout and stderr.
+Inside, the command starts in /lab. A file or directory given with --copy keeps
+its relative path if it lies below the current directory, and otherwise goes
+under its own name. Files below the current directory that the command names as
+arguments are copied too. There is no network; only stdout and stderr come back.
 
-Exit status: the command's own (128 + n when signal n ended it, 127 when there is no such command);
-${timedOut} when the time ran out, ${labFailed} when the lab itself failed, 128 + n when signal n interrupted the lab.
+Exit status: the command's own (128 + n if signal n ended it, 127 if there is no
+such command); ${timedOut} when the time ran out, ${labFailed} when the lab itself failed,
+128 + n when signal n interrupted the lab.
 
-The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of pointer authentication differs.
-On "max" QEMU 7.2 now and then fails Node in code that V8 has compiled: node --jitless compiles none.
+The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of
+pointer authentication differs. On "max", QEMU 7.2 sometimes breaks code that V8
+compiled; "node --jitless" compiles none.
 
 Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
     )
@@ -132,7 +135,7 @@ function labFault(error: unknown): never {
 
 function kernelsCommand(): Command {
   return new Command('kernels')
-    .description('list the kernels that can be had, and which are cached')
+    .description('list the kernels that are cached or can be downloaded')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -159,17 +162,17 @@ function kernelTable(kernels: LabKernel[]): string {
 
 function setupCommand(): Command {
   return new Command('setup')
-    .description('install what the lab needs on this machine (through apt, as root or by sudo)')
+    .description('install what the lab needs on this machine (with apt, as root or by sudo)')
     .addOption(
-      new Option('--kernel <kernel>', 'also fetch this kernel and all that is needed to boot it (repeatable)')
+      new Option('--kernel <kernel>', 'also download this kernel and what it needs to boot (repeatable)')
         .argParser(append)
         .default([], 'none'),
     )
     .addHelpText(
       'after',
       `
-Exit status: 2 for a kernel that cannot be had; 3 when something is missing that this user may not install, the command to run
-is printed.
+Exit status: 2 for an unknown kernel; 3 if something is missing that this user
+may not install: the command that installs it is then printed.
 
 Examples:
   kvm-arm64 lab setup
@@ -182,7 +185,7 @@ Examples:
           if (!allowed) {
             print(command)
             throw new CommandError(
-              `missing: ${missing.join(', ')}; someone with the right to must run the command above`,
+              `missing: ${missing.join(', ')}; run the command above as root`,
               exitStatus.machine,
             )
           }

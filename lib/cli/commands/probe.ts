@@ -28,14 +28,14 @@ interface Flags {
 export function probeCommand(): Command {
   return new Command('probe')
     .description(
-      "write down everything this host's arm64 KVM shows: registers, values, firmware bitmaps, behaviour",
+      "report everything this host's arm64 KVM offers: registers, values, firmware bitmaps, behaviour",
     )
-    .option('-o, --output <file>', 'write the report to a file, whole or not at all')
+    .option('-o, --output <file>', 'write the report to a file (- is standard output)')
     .addOption(simulateOption())
     .addOption(
       new Option(
         '--backend <backend>',
-        'insist on who answers; without it, KVM where there is arm64 KVM',
+        'which backend to use; without it, KVM where there is arm64 KVM',
       ).choices(['kernel', 'simulator']),
     )
     .option(
@@ -43,25 +43,27 @@ export function probeCommand(): Command {
       'also list every register of a vCPU with these features beside psci-0.2, separated by commas',
       parseFeatures,
     )
-    .option('--census', 'put what a guest of a fresh VM discovers into the report')
+    .option('--census', 'add to the report which hypercalls work in a guest of a fresh VM')
     .option('--json', 'print the report instead of a summary')
     .addHelpText(
       'after',
       `
-Nothing on the host is changed: what cannot be read is found out on VMs made for it, whose guests make hypercalls. Two probes
-of one host differ only in "probedAt". A report holds every set of vCPU features the host supports.
+\`probe\` changes nothing on the host. What cannot be read it finds out on VMs of
+its own, whose guests only make hypercalls. Two probes of one host differ only
+in "probedAt". A report holds every set of vCPU features the host supports.
 
-Without arm64 KVM the summary is of a simulated host (${DEFAULT_HOST}), and stderr says so. No report is made then, unless
---simulate asks for one.
+Without arm64 KVM the summary is that of a simulated host
+(${DEFAULT_HOST}), and stderr says so; a report needs --simulate.
 
-Exit status: 1 if the host has no vCPU with --features; 3 if there is no arm64 KVM to use, with -o, --json or --backend kernel.
+Exit status: 1 if the host has no vCPU with --features; 3 if there is no arm64
+KVM to use and a report (-o, --json) or --backend kernel needs it.
 
 Examples:
-  kvm-arm64 probe -o host.json                   probe this host
-  kvm-arm64 probe --features psci-0.2,sve        also list the registers of a vCPU with SVE
-  kvm-arm64 probe --simulate linux-6.1-max       probe a simulated host
+  kvm-arm64 probe -o host.json               probe this host
+  kvm-arm64 probe --features psci-0.2,sve    list the registers of an SVE vCPU
+  kvm-arm64 probe --simulate linux-6.1-max   probe a simulated host
   kvm-arm64 lab run --kernel 6.1 -- kvm-arm64 probe --json > host.json
-                                                 probe a real kernel under QEMU`,
+                                             probe a real kernel under QEMU`,
     )
     .action(run)
 }

@@ -36,20 +36,26 @@ export function showCommand(): Command {
     .description('show a report, or a simulated host that comes with this package')
     .argument('<report>', 'a file written by `kvm-arm64 probe -o`, or a name of `kvm-arm64 hosts`')
     .addOption(
-      view('--register <register>', 'register', 'one register: its value, fields and what may be written'),
+      view(
+        '--register <register>',
+        'register',
+        'show one register: its value, its fields, which values it accepts',
+      ),
     )
-    .addOption(view('--registers', 'registers', 'every register and its value'))
+    .addOption(view('--registers', 'registers', 'list every register with its value'))
+    .addOption(view('--services', 'services', 'list hypercall services, their bits and their functions'))
     .addOption(
-      view('--services', 'services', 'hypercall services, the bits that show them and their functions'),
+      view(
+        '--census',
+        'census',
+        'list what a guest of a fresh VM discovered (needs a report of `probe --census`)',
+      ),
     )
-    .addOption(
-      view('--census', 'census', 'what a guest of a fresh VM discovered, of a report of `probe --census`'),
-    )
-    .addOption(view('--traits', 'traits', 'what experiments found where no register tells'))
+    .addOption(view('--traits', 'traits', 'list what experiments found that no register shows'))
     .addOption(
       new Option(
         '--features <features>',
-        'vCPU features beside psci-0.2 that the registers are of, separated by commas',
+        'vCPU features of the registers shown, beside psci-0.2, separated by commas',
       )
         .argParser(parseFeatures)
         .default(['psci-0.2'], 'psci-0.2')
@@ -59,9 +65,10 @@ export function showCommand(): Command {
     .addHelpText(
       'after',
       `
-NAME is a register's name, with or without KVM_REG_ARM_ in front, or its id.
+REGISTER is a name, with or without the prefix KVM_REG_ARM_, or an id.
 
-Exit status: 1 if the report holds no census, or the host has no such register, or no vCPU with --features.
+Exit status: 1 if the report holds no census, or the host has no such register
+or no vCPU with --features.
 
 Examples:
   kvm-arm64 show host.json
