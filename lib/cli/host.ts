@@ -12,7 +12,7 @@ import { checkReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
 import { type BuiltInHost, builtInHosts, builtInReport, simulator } from '../hosts/index.js'
 import { CommandError, exitStatus } from './exit.js'
-import type { NamedReport } from '../fleet/baseline/baseline.js'
+import type { NamedReport } from '../fleet/baseline/candidate.js'
 import { withProgress } from './output.js'
 
 export interface Host {

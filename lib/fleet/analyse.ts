@@ -6,7 +6,7 @@ import { reportDigest } from '../report/digest.js'
 import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import { simulator } from '../hosts/index.js'
-import type { NamedReport } from './baseline/baseline.js'
+import type { NamedReport } from './baseline/candidate.js'
 import { captureHost } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
 import type { Finding, FindingCode, RegisterFinding } from '../migration/finding.js'
@@ -70,8 +70,8 @@ export interface AnalyseOptions {
   rules?: VmmRules
   /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
   whatIf?: readonly NamedReport[]
-  /** Called now and then with the share done, 0 to 1. */
-  progress?: (share: number) => void
+  /** Called after each class with how many have been judged as a destination. */
+  progress?: (done: number, of: number) => void
 }
 
 /** Every one is compared with every other, which takes some milliseconds. */
@@ -91,7 +91,7 @@ export function analyseFleet(
   for (const [to, destination] of classes.entries()) {
     const judge = arrivalsAt(destination.report(), rules, ledger)
     for (const [from, state] of states.entries()) moves[from]![to] = from === to ? null : judge(state)
-    progress?.((to + 1) / classes.length)
+    progress?.(to + 1, classes.length)
   }
   return {
     vmm: rules.name,

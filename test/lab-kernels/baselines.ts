@@ -1,7 +1,8 @@
 /** Applies baselines, and restores what was configured by them on the other hosts of a class: the same on a real kernel and on a simulation. */
 import type { Backend } from '../../lib/backend.js'
 import { apply } from '../../lib/fleet/baseline/apply.js'
-import { baseline, type NamedReport } from '../../lib/fleet/baseline/baseline.js'
+import { baseline } from '../../lib/fleet/baseline/baseline.js'
+import type { NamedReport } from '../../lib/fleet/baseline/candidate.js'
 import type { Baseline } from '../../lib/fleet/baseline/format.js'
 import { capture } from '../../lib/migration/capture.js'
 import { attemptRestore } from '../../lib/migration/attempt.js'

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
-import { baseline, type NamedReport } from '../../fleet/baseline/baseline.js'
+import { baseline } from '../../fleet/baseline/baseline.js'
+import type { NamedReport } from '../../fleet/baseline/candidate.js'
 import type { Baseline, Unreconciled } from '../../fleet/baseline/format.js'
 import { meaningOf } from '../../registers/differing-fields.js'
 import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../../hypercalls/index.js'

@@ -75,8 +75,8 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   if (others > 0) note(`and ${others} more that could not be read`)
   if (fleet.faulty > 0) process.exitCode = exitStatus.usage
   if (fleet.hosts === 0) return
-  const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, () =>
-    analyseFleet(fleet, { rules, whatIf: upgrades }),
+  const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, (progress) =>
+    analyseFleet(fleet, { rules, whatIf: upgrades, progress }),
   )
   for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
   if (analysis.errors.length > 0) process.exitCode = exitStatus.usage

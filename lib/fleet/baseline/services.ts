@@ -1,0 +1,67 @@
+/** The hypercall services and the version of PSCI of a baseline. */
+import { serviceBitmaps } from '../../hypercalls/index.js'
+import { decodeRegister, hex, U64 } from '../../registers/index.js'
+import type { Report } from '../../report/report.js'
+import { type Candidate, grouped, unreconciledIn } from './candidate.js'
+import type { BaselineBitmap, Unreconciled } from './format.js'
+
+/**
+ * Services KVM answers are shown where every host can show them and must be shown where one cannot hide them; what only tells the guest of
+ * calls that userspace answers stays as a fresh VM has it.
+ */
+export function settleServices(hosts: readonly Candidate[]): {
+  bitmaps: BaselineBitmap[]
+  conflicts: Unreconciled[]
+} {
+  const bitmaps: BaselineBitmap[] = []
+  const conflicts: Unreconciled[] = []
+  const ids = new Set(hosts.flatMap(({ report }) => report.bitmaps.map(({ id }) => id)))
+  const known = Object.values(serviceBitmaps)
+  for (const { register, services } of known) {
+    const entryOf = ({ report }: Candidate): Report['bitmaps'][number] | undefined =>
+      report.bitmaps.find(({ id }) => BigInt(id) === register)
+    const mask = hosts.reduce(
+      (common, host) => common & BigInt(entryOf(host)?.mask ?? U64),
+      ids.has(hex(register)) ? U64 : 0n,
+    )
+    let gated = 0n
+    let offered = mask
+    for (const { bit, name, gated: isGated } of services) {
+      if (!isGated) continue
+      gated |= 1n << BigInt(bit)
+      const answers = grouped(hosts, (host) => {
+        const entry = entryOf(host)
+        if (entry !== undefined) return isSet(BigInt(entry.mask), bit) ? 'elective' : 'never'
+        return host.report.traits.hypercalls.services.some((answered) => answered === name)
+          ? 'always'
+          : 'never'
+      })
+      const ways = new Set(answers.map(({ value }) => value))
+      if (ways.has('never')) offered &= ~(1n << BigInt(bit))
+      if (ways.has('always') && ways.has('never')) {
+        conflicts.push({ ...unreconciledIn('service', register, [name]), found: answers })
+      }
+    }
+    if (!ids.has(hex(register))) continue
+    const resets = hosts.reduce((bits, host) => bits & BigInt(entryOf(host)?.reset ?? U64), U64)
+    bitmaps.push({
+      id: hex(register),
+      name: decodeRegister(register).name,
+      value: hex((offered & gated) | (mask & resets & ~gated)),
+      mask: hex(mask),
+      absentOn: hosts.filter((host) => entryOf(host) === undefined).map(({ name }) => name),
+    })
+  }
+  return { bitmaps, conflicts }
+}
+
+function isSet(bits: bigint, bit: number): boolean {
+  return ((bits >> BigInt(bit)) & 1n) === 1n
+}
+
+export function commonPsciVersion(hosts: readonly Candidate[]): bigint | null {
+  const [first, ...others] = hosts.map(({ report }) => report.traits.psciVersions.map(BigInt))
+  return first!
+    .filter((version) => others.every((versions) => versions.includes(version)))
+    .reduce<bigint | null>((best, version) => (best === null || version > best ? version : best), null)
+}
