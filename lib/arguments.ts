@@ -96,6 +96,11 @@ function suggestion(text: string, names: readonly string[]): string {
   return nearest === undefined ? '' : `: did you mean ${nearest}?`
 }
 
+/** @throws TypeError unless `value` is a string */
+export function checkText(value: unknown, name: string): asserts value is string {
+  if (typeof value !== 'string') throw invalidType(name, 'a string', value)
+}
+
 /** @throws TypeError unless `value` is true or false */
 export function checkBoolean(value: unknown, name: string): asserts value is boolean {
   if (typeof value !== 'boolean') throw invalidType(name, 'true or false', value)

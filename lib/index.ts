@@ -23,12 +23,12 @@ export type {
   MemoryMapping,
   RegisterReference,
   Registers,
-  RunOptions,
   Services,
   SystemEvent,
   Vcpu,
   VcpuInit,
   VcpuOptions,
+  VcpuRunOptions,
   Vm,
   VmOptions,
 } from './kvm/index.js'

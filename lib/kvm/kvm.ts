@@ -57,7 +57,7 @@ export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = 
       {
         syscall: 'open',
         remedy:
-          "Use a simulated host, openKvm(simulator('linux-6.12-neoverse-n1')), or boot a real arm64 kernel: kvm-arm64 lab run",
+          "Use a simulated host, openKvm(simulator('linux-6.12-neoverse-n1')), or boot a real arm64 kernel with bootLab() of kvm-arm64/lab",
       },
     )
   }
@@ -100,7 +100,7 @@ function openError(outcome: number): KvmError {
     syscall: 'open',
     remedy:
       'The kernel must have been started at EL2 with KVM built in: a virtual machine has none unless its host nests.' +
-      ' In a container, pass the device in. Elsewhere use a simulated host or kvm-arm64 lab run',
+      ' In a container, pass the device in. Elsewhere use a simulated host, openKvm(simulator(name)), or bootLab() of kvm-arm64/lab',
   })
 }
 

@@ -7,7 +7,7 @@ import {
   UnknownServiceError,
   type UnnamedService,
 } from '../hypercalls/index.js'
-import { checkObject, invalidType } from '../arguments.js'
+import { checkObject, checkText, invalidType } from '../arguments.js'
 import { KvmError } from './errors.js'
 import type { Vcpu } from './vcpu.js'
 
@@ -88,6 +88,7 @@ export class Services {
       const names = election[group]
       if (names === undefined) continue
       if (!Array.isArray(names)) throw invalidType(group, 'an array of names of services', names)
+      for (const [index, each] of names.entries()) checkText(each, `${group}[${index}]`)
       const value = bitmapOfServices(group, names)
       const missing = value & ~(supported.get(id) ?? 0n)
       if (missing !== 0n) {

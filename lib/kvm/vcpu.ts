@@ -35,7 +35,7 @@ export interface VcpuInit {
   target?: number
 }
 
-export interface RunOptions {
+export interface VcpuRunOptions {
   /** Milliseconds after which the run ends with exit `interrupted`; 0 waits for ever. Default: 0. */
   timeout?: number
 }
@@ -168,7 +168,7 @@ export class Vcpu implements Disposable {
    * const exit = vcpu.runSync({ timeout: 1000 })
    * if (exit.reason === 'interrupted' && exit.pcOutsideMemory !== undefined) console.error('map the guest code first')
    */
-  runSync(options: RunOptions = {}): Exit {
+  runSync(options: VcpuRunOptions = {}): Exit {
     checkOptions(options, 'options', ['timeout'])
     const { timeout = 0 } = options
     checkMilliseconds(timeout, 'timeout')

@@ -112,6 +112,7 @@ const uses: readonly [name: string, use: Use, types: readonly unknown[], ranges?
   ['data', ({ vm }, v) => vm.attributes.set(0, 0n, v), others.bytes, [new Uint8Array(23)]],
   ['election', ({ vm }, v) => vm.services.elect(v), others.object],
   ['std', ({ vm }, v) => vm.services.elect({ std: v }), others.list],
+  ['std[0]', ({ vm }, v) => vm.services.elect({ std: [v] }), others.text],
   ['register', ({ vcpu }, v) => vcpu.registers.get(v), [5, null, {}, [], true]],
   ['register', ({ vcpu }, v) => vcpu.registers.set(v, 5n), [5, null, {}, [], true]],
   ['value', ({ vcpu }, v) => vcpu.registers.set('pc', v), others.bigint, outside[64]],

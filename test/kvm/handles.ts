@@ -9,8 +9,10 @@ export interface Handles {
   readonly kvm: Kvm
   readonly vm: Vm
   readonly vcpu: Vcpu
-  readonly gic: Device
   readonly memory: GuestMemory
+  /** A VM with nothing but the GIC, without which the other's vCPU can run. */
+  readonly gicVm: Vm
+  readonly gic: Device
 }
 
 /** Where the guest's memory is. Nothing backs the address before it. */
@@ -27,6 +29,7 @@ export function handles(backend: Backend = simulator('linux-6.18-cortex-a57')): 
   const vcpu = vm.createVcpu(0)
   vcpu.registers.set('pc', MEMORY_ADDRESS)
   vcpu.registers.set('x1', MEMORY_ADDRESS - 8n)
-  const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
-  return { backend, kvm, vm, vcpu, gic, memory }
+  const gicVm = kvm.createVm()
+  const gic = gicVm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
+  return { backend, kvm, vm, vcpu, memory, gicVm, gic }
 }
