@@ -11,6 +11,7 @@ import {
 } from '../../interchange/fingerprint.js'
 import { registerName } from '../../registers/index.js'
 import { readJson } from '../../documents/document.js'
+import { checkReport } from '../../report/read.js'
 import type { Report } from '../../report/report.js'
 import { formatDocument } from '../../documents/write.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
@@ -107,7 +108,8 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
       )
     }
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
-    return report
+    // The fingerprint's texts may be none that a report can hold: what is written can be read.
+    return checkReport(report, file)
   } catch (error) {
     if (!(error instanceof UnlikeHostError)) throw error
     throw new CommandError(
