@@ -26,35 +26,37 @@ export const commands: readonly string[] = [
   ),
 ]
 
-/** Whether a command boots a lab. */
-export function bootsLab(command: string): boolean {
-  return / lab (run|setup) /.test(`${command} `) || / --require lab\b/.test(command)
+/** Whether a command needs the lab on this machine. */
+export function usesLab(command: string): boolean {
+  return /kvm-arm64 lab |--require lab/.test(command)
 }
 
-/** A directory in which every file that the pages' commands read has been made, by `kvmArm64(args)`. */
+/** Whether a command asks the KVM of the machine it runs on. */
+export function asksKvm(command: string): boolean {
+  if (usesLab(command) || command.includes('--simulate')) return false
+  return /kvm-arm64 (?:census|apply|capture|conformance|probe -o)|--live/.test(command)
+}
+
+/** Fills a directory with every file that the pages' commands read, made by `kvmArm64`. */
 export function makeFiles(directory: string, kvmArm64: (args: string[]) => void): void {
-  const report = (file: string, host: string) =>
-    kvmArm64(['probe', '--simulate', host, '-o', join(directory, file)])
-  report('host.json', 'linux-6.12-neoverse-n1')
-  report('a.json', 'linux-7.2-neoverse-n1')
-  report('b.json', 'linux-6.12-neoverse-n1')
-  report('c.json', 'linux-6.1-neoverse-n1')
-  mkdirSync(join(directory, 'reports'))
-  report('reports/node-1.json', 'linux-6.12-neoverse-n1')
-  report('reports/node-2.json', 'linux-6.1-neoverse-n1')
-  const onOneLine = (file: string) => JSON.stringify(JSON.parse(readFileSync(join(directory, file), 'utf8')))
-  writeFileSync(join(directory, 'reports.ndjson'), `${onOneLine('a.json')}\n${onOneLine('c.json')}\n`)
-  writeFileSync(join(directory, 'hosts'), 'linux-6.12-neoverse-n1\nlinux-6.1-neoverse-n1\n')
-  copyFileSync(
-    fileURLToPath(
-      new URL('test/interchange/graviton/fingerprint_ARM_NEOVERSE_N1_6.1host.json', packageRoot),
-    ),
-    join(directory, 'fingerprint.json'),
-  )
-  mkdirSync(join(directory, 'docs/examples'), { recursive: true })
-  copyFileSync(
-    fileURLToPath(new URL('docs/examples/recorded-script.mjs', packageRoot)),
-    join(directory, 'docs/examples/recorded-script.mjs'),
-  )
-  writeFileSync(join(directory, 'script.mjs'), "console.log('a script ran')\n")
+  const at = (file: string) => join(directory, file)
+  for (const folder of ['reports', 'docs/examples']) mkdirSync(at(folder), { recursive: true })
+  const reports = {
+    'host.json': 'linux-6.12-neoverse-n1',
+    'a.json': 'linux-7.2-neoverse-n1',
+    'b.json': 'linux-6.12-neoverse-n1',
+    'c.json': 'linux-6.1-neoverse-n1',
+    'reports/node-1.json': 'linux-6.12-neoverse-n1',
+  }
+  for (const [file, host] of Object.entries(reports)) kvmArm64(['probe', '--simulate', host, '-o', at(file)])
+  kvmArm64(['capture', '--simulate', 'linux-6.12-neoverse-n1', '--psci', '1.0', '-o', at('vm.json')])
+  kvmArm64(['baseline', 'linux-6.12-neoverse-n1', 'linux-6.12-max', '-o', at('fleet.json')])
+  const onOneLine = (file: string) => JSON.stringify(JSON.parse(readFileSync(at(file), 'utf8')))
+  writeFileSync(at('reports.ndjson'), `${onOneLine('a.json')}\n${onOneLine('c.json')}\n`)
+  writeFileSync(at('hosts'), 'linux-6.12-neoverse-n1\nlinux-6.1-neoverse-n1\n')
+  writeFileSync(at('script.mjs'), "console.log('a script ran')\n")
+  const fingerprint = 'test/interchange/graviton/fingerprint_ARM_NEOVERSE_N1_6.1host.json'
+  copyFileSync(fileURLToPath(new URL(fingerprint, packageRoot)), at('fingerprint.json'))
+  const script = 'docs/examples/recorded-script.mjs'
+  copyFileSync(fileURLToPath(new URL(script, packageRoot)), at(script))
 }
