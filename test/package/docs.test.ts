@@ -106,7 +106,7 @@ describe('the pages', () => {
   test('every npm script and every host that is named exists', () => {
     for (const { file, text } of pages) {
       for (const [, name] of text.matchAll(/npm run ([a-z:-]+)/g))
-        assert.ok(name! in manifest.scripts, `${file}: npm run ${name}`)
+        assert.ok(Object.hasOwn(manifest.scripts, name!), `${file}: npm run ${name}`)
       for (const [host] of text.matchAll(/linux-\d+\.\d+-[a-z]+[a-z0-9-]*/g))
         assert.ok(
           builtInHosts().some((name) => name === host),

@@ -18,16 +18,14 @@ const files = {
 } as const
 
 /** Used by other handles only, although TypeScript cannot hide them from programs. */
-const internal = ['constructor', 'fd', 'backend']
+const internal = new Set(['constructor', 'fd', 'backend'])
 
 /** Names at the class's own level of indentation that are neither private nor symbols. */
 function membersOf(name: string, file: string): string[] {
   const source = readFileSync(new URL(`lib/kvm/${file}.ts`, packageRoot), 'utf8')
   const body = source.split(new RegExp(`^export class ${name}\\b.*\\{$`, 'm'))[1]!.split(/^\}$/m)[0]!
   const members = body.matchAll(/^ {2}(?:(?:readonly|async|get|set) )*([a-z]\w*)(?=[(<:?!]| =)/gm)
-  return [...new Set([...members].map(([, member]) => member!))].filter(
-    (member) => !internal.includes(member),
-  )
+  return [...new Set([...members].map(([, member]) => member!))].filter((member) => !internal.has(member))
 }
 
 describe('docs/api.md', () => {
