@@ -15,13 +15,14 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.stderr.on('error', () => undefined)
 
 try {
-  const [first, second] = process.argv.slice(2)
+  const [first, second] = process.argv.slice(2).filter((word) => !word.startsWith('-'))
   // Commander answers with its own help where there is no such command.
-  const topic = first === 'help' && second !== 'help' && !second?.startsWith('-') ? second : undefined
+  const topic = first === 'help' && second !== 'help' ? second : undefined
   if (topic !== undefined && !isCommand(topic)) {
     throw new CommandError(`unknown command '${topic}'; kvm-arm64 --help lists them`, exitStatus.usage)
   }
-  const root = await program(first !== undefined && isCommand(first) ? first : undefined)
+  const named = topic ?? first
+  const root = await program(named !== undefined && isCommand(named) ? [named] : [])
   await root.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {

@@ -35,37 +35,103 @@ Environment:
                          (http://…/debian)
   XDG_CACHE_HOME         where "lab" keeps kernels, instead of ~/.cache`
 
-/** In the order of the help. */
-const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  probe: async () => (await import('./commands/probe.js')).probeCommand(),
-  show: async () => (await import('./commands/show.js')).showCommand(),
-  decode: async () => (await import('./commands/decode.js')).decodeCommand(),
-  hosts: async () => (await import('./commands/hosts.js')).hostsCommand(),
-  baseline: async () => (await import('./commands/baseline.js')).baselineCommand(),
-  apply: async () => (await import('./commands/apply.js')).applyCommand(),
-  fleet: async () => (await import('./commands/fleet.js')).fleetCommand(),
-  trace: async () => (await import('./commands/trace.js')).traceCommand(),
-  capture: async () => (await import('./commands/capture.js')).captureCommand(),
-  check: async () => (await import('./commands/check.js')).checkCommand(),
-  diff: async () => (await import('./commands/diff.js')).diffCommand(),
-  census: async () => (await import('./commands/census.js')).censusCommand(),
-  conformance: async () => (await import('./commands/conformance.js')).conformanceCommand(),
-  export: async () => (await import('./commands/export.js')).exportCommand(),
-  import: async () => (await import('./commands/import.js')).importCommand(),
-  lab: async () => (await import('./commands/lab.js')).labCommand(),
-  doctor: async () => (await import('./commands/doctor.js')).doctorCommand(),
-  completion: async () => (await import('./commands/completion.js')).completionCommand(() => program()),
+interface CommandRow {
+  readonly description: string
+  /** The command without its description. */
+  readonly load: () => Promise<Command>
+}
+
+/** In the order of the help, which shows them without loading any: that would take several times as long. */
+const commands: Readonly<Record<string, CommandRow>> = {
+  probe: {
+    description:
+      "report everything this host's arm64 KVM offers: registers, values, firmware bitmaps, behaviour",
+    load: async () => (await import('./commands/probe.js')).probeCommand(),
+  },
+  show: {
+    description: 'show a report, or a simulated host that comes with this package',
+    load: async () => (await import('./commands/show.js')).showCommand(),
+  },
+  decode: {
+    description: 'explain register ids, names and hypercall function ids',
+    load: async () => (await import('./commands/decode.js')).decodeCommand(),
+  },
+  hosts: {
+    description: 'list the simulated hosts that come with this package, recorded from real kernels',
+    load: async () => (await import('./commands/hosts.js')).hostsCommand(),
+  },
+  baseline: {
+    description: 'compute the most capable guest configuration that all given hosts can provide',
+    load: async () => (await import('./commands/baseline.js')).baselineCommand(),
+  },
+  apply: {
+    description:
+      "write a baseline to a fresh VM on this machine's KVM, read it back, and list every bit refused",
+    load: async () => (await import('./commands/apply.js')).applyCommand(),
+  },
+  fleet: {
+    description:
+      'read the reports of a fleet: which hosts are alike, which can exchange VMs, and what keeps the others apart',
+    load: async () => (await import('./commands/fleet.js')).fleetCommand(),
+  },
+  trace: {
+    description: 'record, replay and invent sequences of KVM calls',
+    load: async () => (await import('./commands/trace.js')).traceCommand(),
+  },
+  capture: {
+    description: 'save the state of a VM as this host makes it, for `kvm-arm64 check`',
+    load: async () => (await import('./commands/capture.js')).captureCommand(),
+  },
+  check: {
+    description:
+      'check whether a VM can move from one host to another, what stops it, and what would have prevented that',
+    load: async () => (await import('./commands/check.js')).checkCommand(),
+  },
+  diff: {
+    description: 'list what differs between two hosts, by field, without a verdict',
+    load: async () => (await import('./commands/diff.js')).diffCommand(),
+  },
+  census: {
+    description: 'run a small guest that makes every known hypercall, and list those that work',
+    load: async () => (await import('./commands/census.js')).censusCommand(),
+  },
+  conformance: {
+    description: 'check that KVM does what its documents promise and its in-tree selftests assert',
+    load: async () => (await import('./commands/conformance.js')).conformanceCommand(),
+  },
+  export: {
+    description: 'write files of other tools: CPU templates, options, labels, metrics',
+    load: async () => (await import('./commands/export.js')).exportCommand(),
+  },
+  import: {
+    description: 'convert a Firecracker fingerprint to a report, or a CPU template to a baseline',
+    load: async () => (await import('./commands/import.js')).importCommand(),
+  },
+  lab: {
+    description: 'boot a real arm64 kernel with KVM under QEMU, on any machine',
+    load: async () => (await import('./commands/lab.js')).labCommand(),
+  },
+  doctor: {
+    description: 'report what this machine can do: use KVM, load the addon, run the lab',
+    load: async () => (await import('./commands/doctor.js')).doctorCommand(),
+  },
+  completion: {
+    description: 'print a script with which a shell completes commands, options and values',
+    load: async () => (await import('./commands/completion.js')).completionCommand(commandLine),
+  },
 }
 
 export function isCommand(name: string): boolean {
   return Object.hasOwn(commands, name)
 }
 
-/**
- * The command line.
- * @param only load this command alone: loading the others would more than double the time to start
- */
-export async function program(only?: string): Promise<Command> {
+/** The command line, with all that its commands have. */
+export function commandLine(): Promise<Command> {
+  return program(Object.keys(commands))
+}
+
+/** The command line; commands that are not `loaded` have a name and a description. */
+export async function program(loaded: readonly string[]): Promise<Command> {
   const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
     version: string
   }
@@ -76,8 +142,9 @@ export async function program(only?: string): Promise<Command> {
     .version(version)
     .enablePositionalOptions()
     .addHelpText('after', help)
-  for (const name of only === undefined ? Object.keys(commands) : [only]) {
-    root.addCommand(await commands[name]!())
+  for (const [name, { description, load }] of Object.entries(commands)) {
+    const command = loaded.includes(name) ? await load() : new Command(name)
+    root.addCommand(command.description(description))
   }
   unite(root)
   return root

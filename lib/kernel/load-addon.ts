@@ -3,7 +3,11 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
 const require = createRequire(import.meta.url)
-const nodeGypBuild = require('node-gyp-build') as { resolve(folder: string): string }
+
+/** Loaded when it is needed: simulated hosts do without it. */
+function nodeGypBuild(): { resolve: (folder: string) => string } {
+  return require('node-gyp-build') as { resolve: (folder: string) => string }
+}
 
 /** What decides which addon fits: the parts of `process` that matter. */
 export interface Machine {
@@ -71,8 +75,9 @@ export function findAddon(root: URL, machine: Machine = thisMachine()): string {
     )
   }
   const folder = fileURLToPath(root)
+  const { resolve } = nodeGypBuild()
   try {
-    return nodeGypBuild.resolve(folder)
+    return resolve(folder)
   } catch (cause) {
     const prebuilt = prebuilds(root)
     throw new AddonError(

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { program } from '../../lib/cli/program.js'
+import { commandLine } from '../../lib/cli/program.js'
 import { kvmArm64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-completion-'))
@@ -124,7 +124,7 @@ describe.skipIf(!isInstalled('zsh'))('zsh (if it is installed)', () => {
 })
 
 test('every command and option is in every script', async () => {
-  const root = await program()
+  const root = await commandLine()
   const paths = root.commands.flatMap((command) => [command].concat(command.commands))
   assert.ok(paths.length > 20)
   for (const shell of shells) {

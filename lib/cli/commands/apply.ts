@@ -11,9 +11,6 @@ import { table } from '../view/table.js'
 /** `kvm-arm64 apply`: a baseline on a VM made for it. */
 export function applyCommand(): Command {
   return new Command('apply')
-    .description(
-      "write a baseline to a fresh VM on this machine's KVM, read it back, and list every bit refused",
-    )
     .argument('<baseline>', 'a file of `kvm-arm64 baseline`')
     .addOption(simulateOption())
     .option('--json', 'print JSON')

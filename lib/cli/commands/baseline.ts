@@ -24,7 +24,6 @@ interface Flags {
 /** `kvm-arm64 baseline`: the greatest configuration that all of some hosts can show a guest. */
 export function baselineCommand(): Command {
   return new Command('baseline')
-    .description('compute the most capable guest configuration that all given hosts can provide')
     .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or `this` for this machine')
     .option('-o, --output <file>', 'write the baseline to a file (- is standard output)')
     .option(

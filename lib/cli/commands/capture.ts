@@ -14,7 +14,6 @@ interface Flags extends VmFlags {
 /** `kvm-arm64 capture`: the state of a VM as a host makes it. */
 export function captureCommand(): Command {
   const command = new Command('capture')
-    .description('save the state of a VM as this host makes it, for `kvm-arm64 check`')
     .option('-o, --output <file>', 'write to a file instead of standard output')
     .addOption(simulateOption())
     .option('--vcpus <n>', 'number of vCPUs of the VM', wholeNumber(1, 9999), 1)

@@ -20,7 +20,6 @@ interface Flags {
 /** `kvm-arm64 census`: what a guest can really discover. */
 export function censusCommand(): Command {
   return new Command('census')
-    .description('run a small guest that makes every known hypercall, and list those that work')
     .option(
       '--elect <services>',
       'services that the guest may discover, separated by commas, or none; without it, those of a fresh VM',

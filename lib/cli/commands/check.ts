@@ -27,9 +27,6 @@ interface Flags extends VmFlags {
 /** `kvm-arm64 check`: whether a VM can move. */
 export function checkCommand(): Command {
   const command = new Command('check')
-    .description(
-      'check whether a VM can move from one host to another, what stops it, and what would have prevented that',
-    )
     .option('--from <host>', 'where the VM is: a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .requiredOption('--to <host>', 'where it should go, likewise')
     .addOption(

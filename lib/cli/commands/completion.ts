@@ -7,7 +7,6 @@ import { completionScript, shells, type Shell } from '../completion.js'
  */
 export function completionCommand(program: () => Promise<Command>): Command {
   return new Command('completion')
-    .description('print a script with which a shell completes commands, options and values')
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
     .addHelpText(
       'after',

@@ -29,7 +29,6 @@ interface Flags {
 /** `kvm-arm64 conformance`: whether KVM keeps what its documents promise. */
 export function conformanceCommand(): Command {
   return new Command('conformance')
-    .description('check that KVM does what its documents promise and its in-tree selftests assert')
     .addOption(simulateOption())
     .option('--only <text>', 'run only checks whose name or group contains this text')
     .option('--junit <file>', 'also write the results as JUnit XML (- is standard output)')

@@ -26,7 +26,6 @@ interface Flags {
 /** `kvm-arm64 decode`: what a register id, a name or a hypercall's function id stands for. */
 export function decodeCommand(): Command {
   return new Command('decode')
-    .description('explain register ids, names and hypercall function ids')
     .argument('<what...>', 'ids (0x6030000000160000), names (ID_AA64PFR0_EL1), function ids (0x84000050)')
     .option('--value <hex>', 'also decode this value of the register')
     .addOption(

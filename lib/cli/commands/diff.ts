@@ -10,7 +10,6 @@ import { wrap } from '../view/text.js'
 /** `kvm-arm64 diff`: what differs between two hosts. */
 export function diffCommand(): Command {
   return new Command('diff')
-    .description('list what differs between two hosts, by field, without a verdict')
     .argument('<a>', 'a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .argument('<b>', 'likewise')
     .option('--json', 'print JSON')

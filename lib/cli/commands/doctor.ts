@@ -38,7 +38,6 @@ interface Flags {
 /** `kvm-arm64 doctor`: what this machine can do. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('report what this machine can do: use KVM, load the addon, run the lab')
     .option(
       '--require <abilities>',
       'exit 3 unless the machine can do these: kvm, addon, lab, separated by commas',

@@ -36,7 +36,6 @@ type Target = (typeof targets)[number]
 /** `kvm-arm64 export`: a host as other tools want it told. */
 export function exportCommand(): Command {
   return new Command('export')
-    .description('write files of other tools: CPU templates, options, labels, metrics')
     .argument(
       '<report...>',
       'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',

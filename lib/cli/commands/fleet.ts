@@ -31,9 +31,6 @@ interface Flags {
 /** `kvm-arm64 fleet`: which hosts are alike, and who can move where. */
 export function fleetCommand(): Command {
   return new Command('fleet')
-    .description(
-      'read the reports of a fleet: which hosts are alike, which can exchange VMs, and what keeps the others apart',
-    )
     .argument(
       '<reports>',
       'a report, a file with one report per line, a directory of report files (*.json), or - for standard input',

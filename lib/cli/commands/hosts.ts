@@ -8,7 +8,6 @@ import { table } from '../view/table.js'
 /** `kvm-arm64 hosts`: what can be simulated out of the box. */
 export function hostsCommand(): Command {
   return new Command('hosts')
-    .description('list the simulated hosts that come with this package, recorded from real kernels')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

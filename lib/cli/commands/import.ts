@@ -27,7 +27,6 @@ interface Flags {
 /** `kvm-arm64 import`: what Firecracker's tools wrote, in this package's formats. */
 export function importCommand(): Command {
   return new Command('import')
-    .description('convert a Firecracker fingerprint to a report, or a CPU template to a baseline')
     .argument('<file>', 'a fingerprint of cpu-template-helper, or a custom CPU template, of arm64')
     .option(
       '--like <host>',

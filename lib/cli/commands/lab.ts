@@ -23,17 +23,14 @@ const labFailed = 125
 
 /** `kvm-arm64 lab`: real arm64 KVM on any machine. */
 export function labCommand(): Command {
-  const lab = new Command('lab')
-    .description('boot a real arm64 kernel with KVM under QEMU, on any machine')
-    .enablePositionalOptions()
-    .addHelpText(
-      'after',
-      `
+  const lab = new Command('lab').enablePositionalOptions().addHelpText(
+    'after',
+    `
 Examples:
   kvm-arm64 lab setup
   kvm-arm64 lab kernels
   kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 probe`,
-    )
+  )
   lab.addCommand(runCommand())
   lab.addCommand(kernelsCommand())
   lab.addCommand(setupCommand())

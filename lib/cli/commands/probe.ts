@@ -27,9 +27,6 @@ interface Flags {
 /** `kvm-arm64 probe`: everything this host's KVM shows, as a report. */
 export function probeCommand(): Command {
   return new Command('probe')
-    .description(
-      "report everything this host's arm64 KVM offers: registers, values, firmware bitmaps, behaviour",
-    )
     .option('-o, --output <file>', 'write the report to a file (- is standard output)')
     .addOption(simulateOption())
     .addOption(

@@ -33,7 +33,6 @@ export function showCommand(): Command {
   const view = (flags: string, name: string, description: string) =>
     new Option(flags, description).conflicts(views.filter((other) => other !== name))
   return new Command('show')
-    .description('show a report, or a simulated host that comes with this package')
     .argument('<report>', 'a file written by `kvm-arm64 probe -o`, or a name of `kvm-arm64 hosts`')
     .addOption(
       view(

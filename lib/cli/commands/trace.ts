@@ -5,16 +5,14 @@ import { replayCommand } from './trace/replay.js'
 
 /** `kvm-arm64 trace`: record KVM calls, replay them elsewhere, and invent new ones. */
 export function traceCommand(): Command {
-  const trace = new Command('trace')
-    .description('record, replay and invent sequences of KVM calls')
-    .addHelpText(
-      'after',
-      `
+  const trace = new Command('trace').addHelpText(
+    'after',
+    `
 Examples:
   kvm-arm64 trace record migrate.mjs -o migrate.ndjson
   kvm-arm64 trace replay migrate.ndjson --simulate linux-6.1-max
   kvm-arm64 trace fuzz --ops 100000`,
-    )
+  )
   trace.addCommand(recordCommand())
   trace.addCommand(replayCommand())
   trace.addCommand(fuzzCommand())
