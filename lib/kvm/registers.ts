@@ -9,6 +9,7 @@ import {
   type RegisterName,
   registerWidth,
 } from '../registers/index.js'
+import type { RuntimeText } from '../literals.js'
 import { errnos } from '../uapi.js'
 import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
 import type { FirstRun } from './ordering.js'
@@ -60,7 +61,7 @@ export class Registers {
    * @throws RangeError for an unknown name, and for an id that no register can have
    * @throws TypeError for other than a string or a bigint
    */
-  get(register: RegisterReference): bigint {
+  get<Given extends string>(register: RegisterReference | RuntimeText<Given>): bigint {
     const id = idOf(register)
     const value = this.#fd.getOneReg(id)
     if (typeof value === 'bigint') return value
@@ -84,7 +85,7 @@ export class Registers {
    * @throws RangeError for an unknown name, for an id that no register can have, and for a value wider than the register
    * @throws TypeError for another type
    */
-  set(register: RegisterReference, value: bigint): void {
+  set<Given extends string>(register: RegisterReference | RuntimeText<Given>, value: bigint): void {
     const id = idOf(register)
     if (typeof value !== 'bigint') throw invalidType('value', `a bigint${asBigint(value)}`, value)
     if (value < 0n || value >> BigInt(registerWidth(id)) !== 0n) {
@@ -193,7 +194,7 @@ export class Registers {
   }
 }
 
-function idOf(register: RegisterReference): bigint {
+function idOf(register: bigint | string): bigint {
   if (typeof register === 'bigint') return register
   if (typeof register === 'string') return encodeRegister(register)
   throw invalidType('register', "a name such as 'x0', or an id, which is a bigint", register)

@@ -26,6 +26,8 @@ vcpu.registers.get('x31')
 encodeRegister('KVM_REG_ARM_STD_BITMAP')
 // @ts-expect-error -- a value is a bigint
 vcpu.registers.set('x0', 5)
+// @ts-expect-error -- misspelt service
+vm.services.elect({ vendorHyp: ['feature'] })
 // @ts-expect-error -- misspelt group
 vm.services.elect({ vendorHype: ['features'] })
 // @ts-expect-error -- a function is a number
@@ -49,6 +51,7 @@ simulator(text)
 simulator(`linux-${text}-max`)
 vmmRules(text)
 encodeRegister(text)
+vcpu.registers.get(text)
 
 // Names of every space, as the architecture and the kernel spell them.
 export const names: readonly RegisterName[] = [
