@@ -9,9 +9,7 @@ constexpr double kMaxSafeInteger = 9007199254740991.0;
 constexpr const char* kUint64Range = "a bigint from 0n to 2n ** 64n - 1n";
 constexpr const char* kUint32Range = "an integer from 0 to 4294967295";
 
-std::string Sentence(const char* name, const char* expected) {
-  return std::string(name) + " must be " + expected;
-}
+std::string Sentence(const char* name, const char* expected) { return std::string(name) + " must be " + expected; }
 
 double Number(Napi::Env env, Napi::Value value, const char* name) {
   if (!value.IsNumber()) ThrowInvalidType(env, name, "a number");
@@ -90,9 +88,7 @@ Napi::Object ToObject(const Argument& argument) {
   return argument.value.As<Napi::Object>();
 }
 
-std::uint32_t ToUint32(const Argument& argument) {
-  return Uint32(argument.Env(), argument.value, argument.name);
-}
+std::uint32_t ToUint32(const Argument& argument) { return Uint32(argument.Env(), argument.value, argument.name); }
 
 std::size_t ToSize(const Argument& argument) {
   return static_cast<std::size_t>(Integer(argument.Env(), argument.value, argument.name, kMaxSafeInteger,
@@ -105,9 +101,7 @@ double ToDuration(const Argument& argument) {
   return number;
 }
 
-std::uint64_t ToUint64(const Argument& argument) {
-  return BigInt(argument.Env(), argument.value, argument.name);
-}
+std::uint64_t ToUint64(const Argument& argument) { return BigInt(argument.Env(), argument.value, argument.name); }
 
 std::span<std::uint8_t> ToBytes(const Argument& argument, std::size_t minimum) {
   return Elements<std::uint8_t>(argument, napi_uint8_array, "a Uint8Array", minimum);

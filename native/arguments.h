@@ -1,5 +1,6 @@
-// Reading the arguments of a call. Each throws a TypeError (ERR_INVALID_ARG_TYPE) or a RangeError (ERR_OUT_OF_RANGE) that
-// names the argument. An argument is a place in the call or a property of an object there, with its name in lib/backend.ts.
+// Reading the arguments of a call. Each throws a TypeError (ERR_INVALID_ARG_TYPE) or a RangeError (ERR_OUT_OF_RANGE)
+// that names the argument. An argument is a place in the call or a property of an object there, with its name in
+// lib/backend.ts.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,9 @@
 
 namespace {
 
-// The kernel alone knows how long an attribute is, so it is given a copy with room to spare: a caller's buffer that is too
-// short then yields a truncated value instead of a write beyond its end. The longest attribute of arm64 is 16 bytes.
+// The kernel alone knows how long an attribute is, so it is given a copy with room to spare: a caller's buffer that is
+// too short then yields a truncated value instead of a write beyond its end. The longest attribute of arm64 is 16
+// bytes.
 constexpr std::size_t kRoom = 512;
 
 std::vector<std::uint8_t> Roomy(std::span<const std::uint8_t> data) {

@@ -1,5 +1,6 @@
-// What the classes of the addon have in common. Only the addon creates their objects: JavaScript can reach a constructor
-// through `object.constructor`, but calling it throws. Classes and methods have the names of lib/backend.ts.
+// What the classes of the addon have in common. Only the addon creates their objects: JavaScript can reach a
+// constructor through `object.constructor`, but calling it throws. Classes and methods have the names of
+// lib/backend.ts.
 #pragma once
 
 #include <array>
@@ -21,8 +22,8 @@ struct Addon {
   void* parts = nullptr;
 };
 
-// T has `kTag`, a type tag of its own; `kClass`, its place in Addon; and `struct Parts`, what an object is built from. One
-// with requests has `descriptor()`: the file descriptor that takes them, or the -errno to answer in its place.
+// T has `kTag`, a type tag of its own; `kClass`, its place in Addon; and `struct Parts`, what an object is built from.
+// One with requests has `descriptor()`: the file descriptor that takes them, or the -errno to answer in its place.
 template <typename T>
 class Handle : public Napi::ObjectWrap<T> {
  public:
@@ -62,8 +63,8 @@ class Handle : public Napi::ObjectWrap<T> {
     });
   }
 
-  // A method called without Napi::CallbackInfo, which costs as much as a short ioctl. `Function` is a member function or
-  // takes the descriptor.
+  // A method called without Napi::CallbackInfo, which costs as much as a short ioctl. `Function` is a member function
+  // or takes the descriptor.
   template <std::size_t Count, auto Function>
   static Napi::ClassPropertyDescriptor<T> FastMethod(const char* name) {
     return Descriptor(name, [](napi_env env, napi_callback_info raw) -> napi_value {
@@ -71,7 +72,8 @@ class Handle : public Napi::ObjectWrap<T> {
         std::array<napi_value, Count> arguments;
         std::size_t count = Count;
         napi_value receiver = nullptr;
-        if (napi_get_cb_info(env, raw, &count, arguments.data(), &receiver, nullptr) != napi_ok) ThrowIllegalInvocation(env);
+        if (napi_get_cb_info(env, raw, &count, arguments.data(), &receiver, nullptr) != napi_ok)
+          ThrowIllegalInvocation(env);
         T& self = Self(env, receiver);
         if constexpr (std::is_member_function_pointer_v<decltype(Function)>) {
           return (self.*Function)(env, arguments);

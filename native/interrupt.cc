@@ -11,9 +11,9 @@
 
 #include "kvm_abi.h"
 
-// System calls are made directly where glibc's wrapper is newer than the oldest glibc the addon loads on (2.28), or where
-// its symbol was given a new version when libpthread and librt became part of libc (2.32 to 2.34): gettid, tgkill,
-// timer_*, pthread_kill. In place of pthread_sigmask there is sigprocmask, which on Linux is the same.
+// System calls are made directly where glibc's wrapper is newer than the oldest glibc the addon loads on (2.28), or
+// where its symbol was given a new version when libpthread and librt became part of libc (2.32 to 2.34): gettid,
+// tgkill, timer_*, pthread_kill. In place of pthread_sigmask there is sigprocmask, which on Linux is the same.
 
 namespace {
 

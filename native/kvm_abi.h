@@ -1,6 +1,7 @@
 // The part of KVM's userspace ABI that the addon speaks: request numbers and argument structures, as in
-// include/uapi/linux/kvm.h and arch/arm64/include/uapi/asm/kvm.h. They are written down here rather than included because
-// the addon compiles on x64 too, whose headers lack the arm64 structures, and against headers older than the newest request.
+// include/uapi/linux/kvm.h and arch/arm64/include/uapi/asm/kvm.h. They are written down here rather than included
+// because the addon compiles on x64 too, whose headers lack the arm64 structures, and against headers older than the
+// newest request.
 #pragma once
 
 #include <linux/ioctl.h>

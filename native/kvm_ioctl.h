@@ -7,12 +7,14 @@
 #include <cerrno>
 #include <cstdint>
 
-// The ioctl's result, or -errno. A negative number in place of a descriptor is the answer already: -EBADF of a closed handle.
+// The ioctl's result, or -errno. A negative number in place of a descriptor is the answer already: -EBADF of a closed
+// handle.
 inline int KvmIoctl(int fd, unsigned long request, std::uintptr_t argument = 0) {
   if (fd < 0) return fd;
 #ifdef __aarch64__
   // Not by the C library's function, which lies in another file: the jumps there and back cost a batch of registers a
-  // twentieth of its time (npm run bench). The variables must not be const: a constant is not kept in the register named.
+  // twentieth of its time (npm run bench). The variables must not be const: a constant is not kept in the register
+  // named.
   register long result __asm__("x0") = fd;
   register unsigned long number __asm__("x1") = request;
   register std::uintptr_t address __asm__("x2") = argument;

@@ -10,12 +10,14 @@ Shared<Mapping> Mapping::Map(int fd, std::size_t size) {
 
 Mapping::~Mapping() {
   if (!range_.IsShared()) return;
-  ::mmap(data(), size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  // Where there is no memory for this, the old one stays until the addresses go.
+  static_cast<void>(
+      ::mmap(data(), size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
 
 Mapping::Range::~Range() { ::munmap(address, size); }
 
-void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping) {
+void MappedBuffer::Publish(Napi::Object handle, const char* name, const Shared<Mapping>& mapping) {
   const napi_env env = handle.Env();
   hold_ = new Shared<Mapping>(mapping);
   napi_value buffer = nullptr;
@@ -34,8 +36,7 @@ void MappedBuffer::Publish(Napi::Object handle, const char* name, Shared<Mapping
     auto* const hold = new Shared<Mapping::Range>(mapping->range_);
     if (napi_add_finalizer(env, buffer, hold, ReleaseRange, nullptr, nullptr) != napi_ok) delete hold;
   }
-  handle.DefineProperty(
-      Napi::PropertyDescriptor::Value(name, Napi::Value(env, buffer), napi_enumerable));
+  handle.DefineProperty(Napi::PropertyDescriptor::Value(name, Napi::Value(env, buffer), napi_enumerable));
 }
 
 void MappedBuffer::Detach(Napi::Object handle, const char* name) {

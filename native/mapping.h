@@ -6,13 +6,13 @@
 #include "napi_setup.h"
 #include "shared.h"
 
-// A shared memory mapping, whose memory is released when its last owner lets go. Owners are handles, ArrayBuffers over it, and the memory
-// slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still names must not be given
-// back, or whatever the process maps there next would be the guest's to read and write.
+// A shared memory mapping, whose memory is released when its last owner lets go. Owners are handles, ArrayBuffers over
+// it, and the memory slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still
+// names must not be given back, or whatever the process maps there next would be the guest's to read and write.
 //
 // The addresses themselves are given back only when the ArrayBuffer object is gone too. crypto and fs work on other
-// threads with the address they were given, and hold on to that object, detached or not; what they still read and write after
-// the memory was released is empty memory of nobody's.
+// threads with the address they were given, and hold on to that object, detached or not; what they still read and write
+// after the memory was released is empty memory of nobody's.
 class Mapping {
  public:
   // Maps `size` bytes of `fd` for reading and writing; empty, with errno set, when that fails.
@@ -47,11 +47,11 @@ class Mapping {
 class MappedBuffer {
  public:
   // Defines `name` on `handle`. Where the runtime forbids external buffers, or has none this large, the value is null.
-  void Publish(Napi::Object handle, const char* name, Shared<Mapping> mapping);
+  void Publish(Napi::Object handle, const char* name, const Shared<Mapping>& mapping);
   bool published() const { return hold_ != nullptr; }
 
-  // Empties the ArrayBuffer, so that a late access is a read of undefined and not of unmapped memory, and lets go of the
-  // mapping at once.
+  // Empties the ArrayBuffer, so that a late access is a read of undefined and not of unmapped memory, and lets go of
+  // the mapping at once.
   void Detach(Napi::Object handle, const char* name);
 
  private:

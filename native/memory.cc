@@ -28,8 +28,7 @@ Shared<Mapping> GuestMemoryFd::Allocate(std::size_t size) {
 GuestMemoryFd::GuestMemoryFd(const Napi::CallbackInfo& info) : Handle(info), parts_(TakeParts<Parts>(info)) {
   Napi::Object self = info.This().As<Napi::Object>();
   const double size = static_cast<double>(parts_.mapping->size());
-  self.DefineProperty(
-      Napi::PropertyDescriptor::Value("size", Napi::Number::New(info.Env(), size), napi_enumerable));
+  self.DefineProperty(Napi::PropertyDescriptor::Value("size", Napi::Number::New(info.Env(), size), napi_enumerable));
   buffer_.Publish(self, "buffer", parts_.mapping);
 }
 

@@ -65,7 +65,8 @@ bool WouldOverflowKernelStack(std::uint64_t id) {
 }
 
 // Such an id is asked for instead: a get compares the whole id before it touches any memory, on every kernel, and fails
-// just as a set does on a fixed one (-ENOEXEC before the vCPU is initialised, -EINVAL for a wrong architecture, -ENOENT).
+// just as a set does on a fixed one (-ENOEXEC before the vCPU is initialised, -EINVAL for a wrong architecture,
+// -ENOENT).
 int AskInsteadOfSetting(int fd, std::uint64_t id) {
   Value value{};
   const int result = Access(fd, kvm_abi::kGetOneReg, id, value.data());
@@ -168,9 +169,9 @@ Napi::Value SetRegs(int fd, const Napi::CallbackInfo& info) {
 
 Napi::Value GetRegList(int fd, const Napi::CallbackInfo& info) {
   const std::span<std::uint64_t> list = ToUint64s({info, 0, "list"}, 1);
-  // The kernel reads n itself, and is given a copy: whoever shares the list's memory, a worker or a guest, could have raised
-  // n since it was looked at here. Kernels compare its low 32 bits with their count, and then write so many ids; the room is
-  // for one that starts to believe all 64.
+  // The kernel reads n itself, and is given a copy: whoever shares the list's memory, a worker or a guest, could have
+  // raised n since it was looked at here. Kernels compare its low 32 bits with their count, and then write so many ids;
+  // the room is for one that starts to believe all 64.
   std::vector<std::uint64_t> copy(std::max(list.size(), kvm_abi::kRegListRoom));
   std::copy(list.begin(), list.end(), copy.begin());
   if (static_cast<std::uint32_t>(copy[0]) > list.size() - 1) {

@@ -8,8 +8,8 @@
 
 #include "napi_setup.h"
 
-// The value as a bigint, or -errno as a number. The arguments, the id and the value, are raw: these two are called millions
-// of times.
+// The value as a bigint, or -errno as a number. The arguments, the id and the value, are raw: these two are called
+// millions of times.
 napi_value GetOneReg(napi_env env, int fd, const std::array<napi_value, 1>& arguments);
 napi_value SetOneReg(napi_env env, int fd, const std::array<napi_value, 2>& arguments);
 

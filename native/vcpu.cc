@@ -94,8 +94,8 @@ int VcpuFd::RunFor(double milliseconds) {
   return deadline.error() != 0 ? deadline.error() : run();
 }
 
-// Making a thread-safe function or a promise runs the hooks of node:async_hooks, and these may run or close this very vCPU. So
-// whatever they can change is looked at after both.
+// Making a thread-safe function or a promise runs the hooks of node:async_hooks, and these may run or close this very
+// vCPU. So whatever they can change is looked at after both.
 Napi::Value VcpuFd::Run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (parts_.fd.get() >= 0 && thread_ == nullptr) {

@@ -2,11 +2,12 @@
 //
 // Four rules about threads and thread-safe functions, each of which is a hang or a crash when broken:
 //  1. The owner aborts the thread-safe function before it joins the thread. A thread that waits inside N-API for the
-//     JavaScript thread, which waits in join(), waits for ever. (The thread also never waits there: its calls do not block
-//     and the queue has no limit.)
+//     JavaScript thread, which waits in join(), waits for ever. (The thread also never waits there: its calls do not
+//     block and the queue has no limit.)
 //  2. The thread-safe function starts with two users: the thread, which releases its share as its last act, and the
 //     owner, which aborts the other. With one, whoever comes second uses freed memory.
-//  3. Node.js destroys thread-safe functions at the end of an environment before it finalizes objects. So a cleanup hook
+//  3. Node.js destroys thread-safe functions at the end of an environment before it finalizes objects. So a cleanup
+//  hook
 //     that was added after the function was made, and therefore runs before it is destroyed, stops the thread.
 //  4. A call that is still queued when the environment ends is made with a null environment, and its data must be freed
 //     then. Ours carry no data, and return at once, since the owner may be gone.
@@ -28,8 +29,8 @@
 
 class VcpuThread {
  public:
-  // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null when there is no thread to
-  // be had. Both stay valid until the VcpuThread is destroyed.
+  // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null when there is no
+  // thread to be had. Both stay valid until the VcpuThread is destroyed.
   static std::unique_ptr<VcpuThread> Start(Napi::Env env, int fd, std::uint8_t* run);
   VcpuThread(const VcpuThread&) = delete;
   VcpuThread& operator=(const VcpuThread&) = delete;

@@ -53,8 +53,7 @@ Napi::Value VmFd::GetPreferredTarget(const Napi::CallbackInfo& info) {
 Napi::Value VmFd::GetRegWritableMasks(const Napi::CallbackInfo& info) {
   kvm_abi::RegMaskRange request{};
   request.range = ToUint32({info, 0, "range"});
-  request.addr =
-      reinterpret_cast<std::uintptr_t>(ToUint64s({info, 1, "masks"}, kvm_abi::kFeatureIdRangeSize).data());
+  request.addr = reinterpret_cast<std::uintptr_t>(ToUint64s({info, 1, "masks"}, kvm_abi::kFeatureIdRangeSize).data());
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kArmGetRegWritableMasks, &request));
 }
 

@@ -6,8 +6,8 @@
 #include "fd.h"
 #include "mapping.h"
 
-// The memory in a VM's slots. The VM, its vCPUs and its devices own it together, since in the kernel too the VM lives until
-// the last of their descriptors is closed: no slot ever names an address that has been unmapped.
+// The memory in a VM's slots. The VM, its vCPUs and its devices own it together, since in the kernel too the VM lives
+// until the last of their descriptors is closed: no slot ever names an address that has been unmapped.
 using MemorySlots = std::map<std::uint32_t, Shared<Mapping>>;
 
 class VmFd : public AttributeHandle<VmFd> {

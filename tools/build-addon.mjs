@@ -6,11 +6,12 @@
 //   node tools/build-addon.mjs --sanitize-arm64  the same for arm64, into build-sanitize-arm64/build/Release
 //   node tools/build-addon.mjs --if-possible     for this machine; where that cannot be done, says so in one line and succeeds
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { headers } from './node-headers.mjs'
 import { promisify } from 'node:util'
 import prebuildify from 'prebuildify'
 import { arm64Tools, checkArm64Compiler } from './arm64-compiler.mjs'
@@ -18,13 +19,6 @@ import { checkArm64Addon, prebuiltAddon } from './prebuilt-addon.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const file = 'kvm-arm64.node'
-
-/** node-gyp downloads Node's headers unless told where they are; most installations of Node have them at hand. */
-function headers() {
-  const prefix = dirname(dirname(process.execPath))
-  if (process.env.npm_config_nodedir) return { npm_config_nodedir: process.env.npm_config_nodedir }
-  return existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {}
-}
 
 function run(name, command, args, options = {}) {
   const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit', ...options })

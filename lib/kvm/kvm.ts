@@ -9,7 +9,7 @@ import {
 } from '../arguments.js'
 import type { Backend, SystemFd } from '../backend.js'
 import { serviceBitmaps } from '../hypercalls/index.js'
-import { kernelBackend } from '../kernel/index.js'
+import { kernelBackend, wrongArchitecture } from '../kernel/index.js'
 import { capabilities, type Capability, errnos, KVM_API_VERSION } from '../uapi.js'
 import { check, errnoName, KvmError } from './errors.js'
 import { GuestMemory } from './memory.js'
@@ -49,17 +49,12 @@ export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = 
   checkOptions(options, 'options', ['ordering'])
   const { ordering = 'library' } = options
   checkChoice(ordering, 'ordering', ['library', 'kernel'])
-  if (backend.name === 'kernel' && process.arch !== 'arm64') {
-    throw new KvmError(
-      'ERR_KVM_WRONG_ARCHITECTURE',
-      undefined,
-      `this machine is ${process.arch}, not arm64`,
-      {
-        syscall: 'open',
-        remedy:
-          "Use a simulated host, openKvm(simulator('linux-6.12-neoverse-n1')), or boot a real arm64 kernel with bootLab() of kvm-arm64/lab",
-      },
-    )
+  const wrong = backend.name === 'kernel' ? wrongArchitecture() : undefined
+  if (wrong !== undefined) {
+    throw new KvmError('ERR_KVM_WRONG_ARCHITECTURE', undefined, wrong.problem, {
+      syscall: 'open',
+      remedy: wrong.remedy,
+    })
   }
   const fd = backend.open()
   if (typeof fd === 'number') throw openError(fd)
