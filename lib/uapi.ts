@@ -104,6 +104,11 @@ export const vcpuFeatures = {
 
 export type VcpuFeature = keyof typeof vcpuFeatures
 
+/** `kvm_vcpu_init.features[0]` for features by name. */
+export function featureWord(features: readonly VcpuFeature[]): number {
+  return features.reduce((word, feature) => word | (1 << vcpuFeatures[feature]), 0)
+}
+
 /** `KVM_ARM_VCPU_FINALIZE` takes the feature's number; SVE is the only one there is. */
 export const KVM_ARM_VCPU_SVE = 4
 

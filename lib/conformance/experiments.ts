@@ -10,7 +10,8 @@ import {
 import { errnoOf } from '../kvm/errors.js'
 import { errnoName, type Exit, type Kvm, type RegisterReference, type Vcpu, type Vm } from '../kvm/index.js'
 import { encodeRegister, hex, registerName } from '../registers/index.js'
-import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
+import * as rig from '../probe/rig.js'
+import type { VcpuFeature } from '../uapi.js'
 import { type Check, notApplicable, violated } from './check.js'
 
 /** `success`, or the errno's name. */
@@ -83,15 +84,7 @@ export function onTwoVcpus<T>(kvm: Kvm, experiment: (first: Vcpu, second: Vcpu, 
 
 /** A VM's bare ioctls. */
 export function onBareVm<T>(kvm: Kvm, experiment: (vm: VmFd) => T): T {
-  const size = kvm.checkExtension('KVM_CAP_ARM_VM_IPA_SIZE')
-  // 0 stands for 40 bits, of which a host may have fewer.
-  const vm = kvm.fd.createVm(BigInt(size > 0 && size < 40 ? size : 0))
-  if (typeof vm === 'number') violated(`KVM_CREATE_VM: ${errnoName(vm)}`)
-  try {
-    return experiment(vm)
-  } finally {
-    vm.close()
-  }
+  return rig.onVm(kvm.fd, rig.smallestVmType(kvm.fd), experiment)
 }
 
 /** A vCPU's bare ioctls, on a VM of its own; not initialised where `features` is null. */
@@ -100,22 +93,13 @@ export function onBareVcpu<T>(
   features: readonly VcpuFeature[] | null,
   experiment: (vcpu: VcpuFd) => T,
 ): T {
-  return onBareVm(kvm, (vm) => {
-    const vcpu = vm.createVcpu(0)
-    if (typeof vcpu === 'number') violated(`KVM_CREATE_VCPU: ${errnoName(vcpu)}`)
-    try {
-      if (features !== null) {
-        const init = new Uint32Array(8)
-        vm.getPreferredTarget(init)
-        const bits = features.reduce((sum, feature) => sum | (1 << vcpuFeatures[feature]), 0)
-        const outcome = vcpu.init(init[0]!, [bits])
-        if (outcome < 0) violated(`KVM_ARM_VCPU_INIT: ${errnoName(outcome)}`)
-      }
+  return onBareVm(kvm, (vm) =>
+    rig.onVcpu(vm, 0, (vcpu) => {
+      const outcome = features === null ? 0 : rig.initVcpu(vm, vcpu, features)
+      if (outcome < 0) violated(`KVM_ARM_VCPU_INIT: ${errnoName(outcome)}`)
       return experiment(vcpu)
-    } finally {
-      vcpu.close()
-    }
-  })
+    }),
+  )
 }
 
 /** The vCPU features this host has, of those named; the check does not apply where one is missing. */

@@ -1,5 +1,6 @@
 import type { Backend } from '../backend.js'
 import { type Kvm, KvmError, openKvm } from '../kvm/index.js'
+import { steadyBackend } from '../probe/steady.js'
 import { type Check, type CheckGroup, type CheckResult, Ruling } from './check.js'
 import { checkGroups } from './checks/index.js'
 
@@ -28,7 +29,7 @@ export function selectChecks({ only = '' }: ConformanceOptions = {}): CheckGroup
  */
 export function conformance(backend: Backend, options: ConformanceOptions = {}): CheckResult[] {
   // It is the kernel that is asked, not this library's own guard of the first run.
-  using kvm = openKvm(backend, { ordering: 'kernel' })
+  using kvm = openKvm(steadyBackend(backend), { ordering: 'kernel' })
   const selected = selectChecks(options).flatMap(({ title, checks }) =>
     checks.map((check) => ({ group: title, check })),
   )

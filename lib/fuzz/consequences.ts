@@ -2,6 +2,7 @@
 import { hex } from '../registers/index.js'
 import type { Call, Outcome } from '../trace/index.js'
 import {
+  featureWord,
   KVM_ARM_VCPU_TIMER_CTRL,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_DEV_ARM_VGIC_GRP_CTRL,
@@ -12,15 +13,7 @@ import {
 import { list } from './choices/registers.js'
 import { createVcpu, finalizeSve, inventFeatures, refusedInit } from './choices/vms.js'
 import type { Context, KnownVcpu, KnownVm } from './model.js'
-import {
-  bit,
-  CPU_ON,
-  DISTRIBUTOR,
-  littleEndian,
-  MPIDR_EL1,
-  MPIDR_RES1,
-  REDISTRIBUTORS,
-} from './vocabulary.js'
+import { CPU_ON, DISTRIBUTOR, littleEndian, MPIDR_EL1, MPIDR_RES1, REDISTRIBUTORS } from './vocabulary.js'
 
 /** Plans what a call's outcome suggests to do next. */
 export function follow(context: Context, call: Call, outcome: Outcome): void {
@@ -63,7 +56,7 @@ function beginVcpu(context: Context, vm: KnownVm, vcpu: number): void {
   const isRefusedFirst = random.oneIn(6)
   if (isRefusedFirst) model.plan(refusedInit(context, vcpu, vm))
   model.plan({ op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(vm.features)] })
-  const hasSve = (vm.features & bit('sve')) !== 0
+  const hasSve = (vm.features & featureWord(['sve'])) !== 0
   if (hasSve ? !random.oneIn(4) : isRefusedFirst) model.plan(finalizeSve(vcpu))
   if (vm.vcpus.length === 1) model.plan(list(context, added))
   if (random.oneIn(6)) shareAffinity(context, added)

@@ -13,7 +13,7 @@ import {
   U64,
   withSize,
 } from '../registers/index.js'
-import { capabilities, vcpuFeatures } from '../uapi.js'
+import { capabilities } from '../uapi.js'
 
 export const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 export const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
@@ -121,11 +121,6 @@ export const MOST_VMS = 3
 export const MOST_VCPUS = 4
 /** Bytes of a page on a host of any page size. */
 export const PAGE = 0x1_0000
-
-/** A vCPU feature as a bit of its init's first word. */
-export function bit(feature: keyof typeof vcpuFeatures): number {
-  return 1 << vcpuFeatures[feature]
-}
 
 /** Whether a write may keep a guest from its call: its mode, timers, most system registers that are no ID registers. */
 export function isOddToWrite(id: bigint): boolean {

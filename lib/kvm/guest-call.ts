@@ -13,6 +13,7 @@ import type {
 } from '../backend.js'
 import { encodeRegister } from '../registers/index.js'
 import { errnos, exitReasons, kvmRun } from '../uapi.js'
+import { withImmediateExit } from './immediate-exit.js'
 
 /** Guest physical address of the stub guest's code, in memory of its own. */
 export const STUB_ADDRESS = 0x0f00_0000n
@@ -50,15 +51,9 @@ const EXCEPTION_LEVEL = 0xcn
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
   const memory = unobserved(system).createMemory(STUB_SIZE)
   if (typeof memory === 'number') return memory
-  memory.write(0, new Uint8Array(program.buffer))
-  const outcome = unobserved(vm).setUserMemoryRegion({
-    slot: STUB_SLOT,
-    flags: 0,
-    address: STUB_ADDRESS,
-    memory,
-    offset: 0,
-    size: STUB_SIZE,
-  })
+  const written = memory.write(0, new Uint8Array(program.buffer))
+  const region = { slot: STUB_SLOT, flags: 0, address: STUB_ADDRESS, memory, offset: 0, size: STUB_SIZE }
+  const outcome = written < 0 ? written : unobserved(vm).setUserMemoryRegion(region)
   if (outcome === 0) return memory
   memory.close()
   return outcome
@@ -96,23 +91,38 @@ function runStub(
   // The stub is A64 code, in which hvc and smc are undefined at EL0.
   if ((pstate & AARCH32) !== 0n || (pstate & EXCEPTION_LEVEL) === 0n) return -errnos.EOPNOTSUPP
   const before = new BigUint64Array(registers.length)
-  const errnoOf = new Int32Array(registers.length)
-  vcpu.getRegs(registers, before, errnoOf)
+  const outcomes = new Int32Array(registers.length)
+  const read = firstFailure(vcpu.getRegs(registers, before, outcomes), outcomes)
+  if (read < 0) return read
   const during = BigUint64Array.from(registers, (_, n) => args[n] ?? 0n)
   during[7] = DOORBELL
   during[8] = entries[conduit]
-  vcpu.setRegs(registers, during, errnoOf)
+  let found: GuestCallOutcome = 0
+  let restored = 0
   try {
-    const outcome = run(vcpu)
-    const after = new BigUint64Array(registers.length)
-    vcpu.getRegs(registers, after, errnoOf)
-    const returned = outcome === 0 && isDoorbell(vcpu)
-    // KVM finishes the store, by stepping over it, at the next run only.
-    if (returned) completeStore(vcpu)
-    return { outcome, returned, x: [...after.subarray(0, 4)] }
+    found = firstFailure(vcpu.setRegs(registers, during, outcomes), outcomes)
+    if (found === 0) found = enterStub(vcpu, run)
   } finally {
-    vcpu.setRegs(registers, before, errnoOf)
+    restored = firstFailure(vcpu.setRegs(registers, before, outcomes), outcomes)
   }
+  return restored < 0 ? restored : found
+}
+
+function enterStub(vcpu: VcpuFd, run: (vcpu: VcpuFd) => number): GuestCallOutcome {
+  const outcome = run(vcpu)
+  const returned = outcome === 0 && isDoorbell(vcpu)
+  const after = new BigUint64Array(registers.length)
+  const outcomes = new Int32Array(registers.length)
+  const read = firstFailure(vcpu.getRegs(registers, after, outcomes), outcomes)
+  // KVM finishes the store, by stepping over it, at the next run only.
+  const completed = returned ? completeStore(vcpu) : 0
+  if (read < 0) return read
+  return completed < 0 ? completed : { outcome, returned, x: [...after.subarray(0, 4)] }
+}
+
+/** 0 where a whole batch succeeded, else the first `-errno`. */
+function firstFailure(failures: number, outcomes: Int32Array): number {
+  return failures < 0 ? failures : (outcomes.find((outcome) => outcome < 0) ?? 0)
 }
 
 function isDoorbell(vcpu: VcpuFd): boolean {
@@ -123,9 +133,8 @@ function isDoorbell(vcpu: VcpuFd): boolean {
   )
 }
 
-function completeStore(vcpu: VcpuFd): void {
-  const page = new Uint8Array(vcpu.runPage)
-  page[kvmRun.immediate_exit] = 1
-  vcpu.runSync(0)
-  page[kvmRun.immediate_exit] = 0
+/** 0 or `-errno`. */
+function completeStore(vcpu: VcpuFd): number {
+  const outcome = withImmediateExit(vcpu.runPage, () => vcpu.runSync(0))
+  return outcome === -errnos.EINTR ? 0 : outcome
 }

@@ -11,7 +11,7 @@ import type { Backend, SystemFd } from '../backend.js'
 import { serviceBitmaps } from '../hypercalls/index.js'
 import { kernelBackend, wrongArchitecture } from '../kernel/index.js'
 import { capabilities, type Capability, errnos, KVM_API_VERSION } from '../uapi.js'
-import { check, errnoName, KvmError } from './errors.js'
+import { check, errnoName, KvmError, kvmError } from './errors.js'
 import { GuestMemory } from './memory.js'
 import { Vm } from './vm.js'
 
@@ -199,10 +199,14 @@ export class Kvm implements Disposable {
     )) {
       const ids = new BigUint64Array(64).fill(id)
       const bits = BigUint64Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
-      const errnoOf = registers.write(ids, bits)
+      const outcomes = registers.write(ids, bits)
+      // EINVAL is the answer for a bit there is not; anything else says nothing about the host.
+      const failure = outcomes.find((outcome) => outcome < 0 && outcome !== -errnos.EINVAL)
+      if (failure !== undefined)
+        throw kvmError(failure, { syscall: 'KVM_SET_ONE_REG', register: id, vcpu: 0 })
       supported.set(
         id,
-        bits.reduce((mask, bit, index) => (errnoOf[index] === 0 ? mask | bit : mask), 0n),
+        bits.reduce((mask, bit, index) => (outcomes[index] === 0 ? mask | bit : mask), 0n),
       )
     }
     return supported

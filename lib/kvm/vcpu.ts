@@ -27,6 +27,7 @@ import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest } from './guest-call.js'
 import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
+import { withImmediateExit } from './immediate-exit.js'
 
 export interface VcpuInit {
   /** `KVM_ARM_VCPU_*`. Without `psci-0.2` the guest gets PSCI 0.1. Default: `['psci-0.2']`. */
@@ -225,7 +226,10 @@ export class Vcpu implements Disposable {
       return outcome
     })
     if (typeof found === 'number') {
-      const remedy = 'A guest can make calls from AArch64 state above EL0, on an initialised vCPU'
+      const isState = found === -errnos.EOPNOTSUPP || found === -errnos.ENOEXEC
+      const remedy = isState
+        ? 'A guest can make calls from AArch64 state above EL0, on an initialised vCPU'
+        : 'The registers of the stub guest could not be exchanged, and the guest’s own may be lost'
       throw kvmError(found, { syscall: 'KVM_GET_ONE_REG', vcpu: this.id, remedy })
     }
     // The stub's own access is finished.
@@ -272,14 +276,7 @@ export class Vcpu implements Disposable {
   freeze(): void {
     // Of a run in flight the flag is what kick() ends it by.
     this.#refuseInFlight()
-    const page = new Uint8Array(this.#openPage('KVM_RUN'))
-    const before = page[kvmRun.immediate_exit]!
-    page[kvmRun.immediate_exit] = 1
-    try {
-      this.runSync()
-    } finally {
-      page[kvmRun.immediate_exit] = before
-    }
+    withImmediateExit(this.#openPage('KVM_RUN'), () => this.runSync())
   }
 
   /**

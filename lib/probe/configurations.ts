@@ -1,6 +1,6 @@
 /** What the registers of a vCPU with a set of features are, and what they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
-import { errnoName, kvmError } from '../kvm/errors.js'
+import { errnoName } from '../kvm/errors.js'
 import {
   decodeRegister,
   hex,
@@ -12,7 +12,7 @@ import {
 } from '../registers/index.js'
 import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
-import { freeze, initialise, listRegisters, onVcpu, onVm } from './scratch.js'
+import { freeze, initialise, listRegisters, onVcpu, onVm, readRegister } from './rig.js'
 
 /** The configuration every other is told relative to. */
 export const BASE: readonly VcpuFeature[] = ['psci-0.2']
@@ -38,7 +38,7 @@ export function probeConfiguration(
       const known = new Map(base?.registers.map((register) => [register.id, register]))
       const registers: ReportedRegister[] = [...listRegisters(vcpu)].map((id) => {
         const name = registerName(id)
-        return { id: hex(id), name, value: timerCounters.has(id) ? null : hex(read(vcpu, id)) }
+        return { id: hex(id), name, value: timerCounters.has(id) ? null : hex(readRegister(vcpu, id)) }
       })
       // Values are read before the first write, which may change other registers than the one it is made to.
       for (const register of registers) {
@@ -89,16 +89,6 @@ export function isFixed({ nibbles, invalidAfterRun }: Accepts): boolean {
   return invalidAfterRun === undefined && nibbles.every((set) => /^0*[1248]0*$/.test(set))
 }
 
-function read(vcpu: VcpuFd, id: bigint): bigint {
-  const value = vcpu.getOneReg(id)
-  if (typeof value === 'bigint') return value
-  throw kvmError(value, {
-    syscall: 'KVM_GET_ONE_REG',
-    register: id,
-    remedy: 'KVM lists this register but cannot read it',
-  })
-}
-
 /** Registers whose rules are told otherwise: firmware registers, feature ID registers, PSTATE's modes, counters. */
 function hasRulesOfItsOwn({ id, name, value }: ReportedRegister): boolean {
   const { space } = decodeRegister(BigInt(id))
@@ -121,9 +111,9 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   if (pair !== undefined) {
     const [setId, clearId] = pair
     vcpu.setOneReg(clearId, ones)
-    if (read(vcpu, setId) === 0n) {
+    if (readRegister(vcpu, setId) === 0n) {
       vcpu.setOneReg(setId, ones)
-      const bits = hex(read(vcpu, setId))
+      const bits = hex(readRegister(vcpu, setId))
       vcpu.setOneReg(clearId, ones)
       vcpu.setOneReg(setId, original)
       return id === setId ? { sets: bits } : { clears: bits }
@@ -132,7 +122,7 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   const [afterOnes, afterZeros] = [ones, 0n].map((value) => {
     if (value === original) return value
     const outcome = vcpu.setOneReg(id, value)
-    const found = outcome < 0 ? outcome : read(vcpu, id)
+    const found = outcome < 0 ? outcome : readRegister(vcpu, id)
     vcpu.setOneReg(id, original)
     return found
   }) as [bigint | number, bigint | number]
@@ -158,7 +148,7 @@ function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {
     for (let written = 0; written < 16; written++) {
       if (((Number.parseInt(set, 16) >> written) & 1) === 0) continue
       vcpu.setOneReg(id, (original & ~(0xfn << shift)) | (BigInt(written) << shift))
-      const stored = Number((read(vcpu, id) >> shift) & 0xfn)
+      const stored = Number((readRegister(vcpu, id) >> shift) & 0xfn)
       if (stored !== written) storedAs.push({ nibble, written, stored })
     }
     vcpu.setOneReg(id, original)
@@ -210,7 +200,7 @@ function noteInvalidAfterRun(
     if (entry === undefined || isFixed(entry)) continue
     // The first run itself changes some of them.
     const id = BigInt(register.id)
-    const value = read(vcpu, id)
+    const value = readRegister(vcpu, id)
     if (!isAnyInvalid(vcpu, id, value)) continue
     const tried = tryNibbles(vcpu, id, value)
     const invalid = nibblesWith(-errnos.EINVAL, tried)

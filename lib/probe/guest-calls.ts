@@ -15,7 +15,7 @@ import { encodeRegister, hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { initialise, onVcpu, onVm, pendSError } from './scratch.js'
+import { initialise, onVcpu, onVm, pendSError } from './rig.js'
 
 /** Milliseconds; a call takes microseconds, and some more under an emulator. */
 export const PATIENCE = 10_000

@@ -15,7 +15,7 @@ import type { ReportedRegister, Traits } from '../report/report.js'
 import type { ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
 import { exitReasons, kvmRun, mpStates } from '../uapi.js'
-import { freeze } from './scratch.js'
+import { freeze, readRegister } from './rig.js'
 
 const SCTLR_EL1 = encodeRegister('SCTLR_EL1')
 const MMU_ON = 1n
@@ -46,7 +46,7 @@ function losses(
   by: Stage,
 ): { register: ReportedRegister; lost: bigint }[] {
   return onStub(kvm, type, (vcpu) => {
-    const get = ({ id }: ReportedRegister): bigint => vcpu.getOneReg(BigInt(id)) as bigint
+    const get = ({ id }: ReportedRegister): bigint => readRegister(vcpu, BigInt(id))
     for (const { id } of registers) vcpu.setOneReg(BigInt(id), onesFor(BigInt(id)))
     const written = registers.map(get)
     run(vcpu, by)

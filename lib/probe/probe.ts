@@ -1,6 +1,6 @@
 import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
-import { kvmError } from '../kvm/errors.js'
+import { check, kvmError } from '../kvm/errors.js'
 import { featureIdAt, hex, registerName } from '../registers/index.js'
 import { originOf } from '../report/origin.js'
 import type { Report } from '../report/report.js'
@@ -13,7 +13,8 @@ import {
 } from '../uapi.js'
 import { census, type CensusCall, type CensusOptions } from './census.js'
 import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
-import { onVm } from './scratch.js'
+import { onVm, smallestVmType } from './rig.js'
+import { steady } from './steady.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
 
 /**
@@ -33,7 +34,7 @@ export function probe(
     progress,
   }: { now?: Date; census?: boolean } & Pick<CensusOptions, 'progress'> = {},
 ): Report {
-  const { fd } = kvm
+  const fd = steady(kvm.fd)
   const { release, build } = kvm.backend.host
   const type = smallestVmType(fd)
   const base = probeConfiguration(fd, type, BASE)
@@ -46,7 +47,7 @@ export function probe(
     host: { release, build },
     origin: originOf(kvm.backend),
     capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
-    vcpuMmapSize: fd.getVcpuMmapSize(),
+    vcpuMmapSize: kvm.vcpuMmapSize,
     preferredTarget: onVm(fd, type, preferredTarget),
     writableMasks: onVm(fd, type, probeWritableMasks),
     registers: base.registers,
@@ -75,12 +76,6 @@ export function discoveries(calls: readonly CensusCall[]): NonNullable<Report['c
     }))
 }
 
-/** 40 bits of address space, KVM's default, or the host's limit where that is lower. */
-function smallestVmType(kvm: SystemFd): bigint {
-  const limit = kvm.checkExtension(capabilities.KVM_CAP_ARM_VM_IPA_SIZE)
-  return limit > 0 && limit < 40 ? BigInt(limit) : 0n
-}
-
 function probeCapabilities(kvm: SystemFd, vm: VmFd): Report['capabilities'] {
   const names = Object.keys(capabilities) as Capability[]
   return Object.fromEntries(
@@ -93,7 +88,7 @@ function probeCapabilities(kvm: SystemFd, vm: VmFd): Report['capabilities'] {
 
 function preferredTarget(vm: VmFd): number {
   const init = new Uint32Array(8)
-  vm.getPreferredTarget(init)
+  check(vm.getPreferredTarget(init), { syscall: 'KVM_ARM_PREFERRED_TARGET' })
   return init[0]!
 }
 

@@ -17,10 +17,11 @@ import {
 } from '../registers/index.js'
 import type { Report, ReportedRegister, Traits } from '../report/report.js'
 import {
-  deviceTypes,
   type DeviceType,
-  errnos,
+  deviceTypes,
   type ErrnoName,
+  errnos,
+  featureWord,
   KVM_ARM_VCPU_SVE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
@@ -36,7 +37,7 @@ import {
 import { BASE, type ProbedConfiguration } from './configurations.js'
 import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
 import { probeLossyRegisters } from './lossy-registers.js'
-import { featureWord, freeze, initialise, onVcpu, onVm, pendSError } from './scratch.js'
+import { freeze, initialise, onVcpu, onVm, pendSError, readRegister } from './rig.js'
 import { probePmu, probeTimers } from './vcpu-attributes.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -155,7 +156,7 @@ export function probeTraits(
     faultingSetZeroes: onBase(kvm, type, (vcpu) => {
       vcpu.setOneReg(TPIDR_EL0, 1n)
       vcpu.setOneRegAtNull(TPIDR_EL0)
-      return vcpu.getOneReg(TPIDR_EL0) === 0n
+      return readRegister(vcpu, TPIDR_EL0) === 0n
     }),
     narrowedRegisters: supported.includes('el1-32bit') ? narrowedRegisters(kvm, type) : undefined,
     vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
@@ -316,12 +317,13 @@ function keptAcrossInit(kvm: SystemFd, type: bigint, { registers, accepts }: Pro
         const inverse = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
         const others = otherValues(BigInt(value), accepts.get(id)?.nibbles ?? [])
         return [inverse, ...others].some(
-          (other) => vcpu.setOneReg(BigInt(id), other) === 0 && vcpu.getOneReg(BigInt(id)) !== BigInt(value),
+          (other) =>
+            vcpu.setOneReg(BigInt(id), other) === 0 && readRegister(vcpu, BigInt(id)) !== BigInt(value),
         )
       })
       initialise(vm, vcpu, BASE)
       return changed
-        .filter(({ id, value }) => vcpu.getOneReg(BigInt(id)) !== BigInt(value!))
+        .filter(({ id, value }) => readRegister(vcpu, BigInt(id)) !== BigInt(value!))
         .map(({ id }) => id)
     }),
   )
@@ -367,9 +369,9 @@ function changedByFirstRun(
     return registers
       .filter(({ id }) => isFeatureIdRegister(BigInt(id)))
       .map(({ id, name, value }) => {
-        const found = vcpu.getOneReg(BigInt(id))
-        const mask = typeof found === 'bigint' ? found ^ BigInt(value!) : 0n
-        return { id, name, mask: hex(mask), value: hex((found as bigint) & mask) }
+        const found = readRegister(vcpu, BigInt(id))
+        const mask = found ^ BigInt(value!)
+        return { id, name, mask: hex(mask), value: hex(found & mask) }
       })
       .filter(({ mask }) => mask !== '0x0')
   })

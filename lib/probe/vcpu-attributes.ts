@@ -12,7 +12,7 @@ import {
   KVM_ARM_VCPU_TIMER_CTRL,
 } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { freeze, initialise, onVcpu, onVm } from './scratch.js'
+import { freeze, initialise, onVcpu, onVm } from './rig.js'
 
 const VIRTUAL_TIMER = 0n
 /** A private interrupt that is no timer's by default. */

@@ -1,8 +1,7 @@
 /** The pseudo-registers of KVM's firmware (`arch/arm64/kvm/hypercalls.c:kvm_arm_set_fw_reg`, `kvm_arm_set_fw_reg_bmap`). */
 import { encodeRegister, fieldMask, registerField, U64 } from '../registers/index.js'
 import type { Report, ReportedRegister } from '../report/report.js'
-import { errnos } from '../uapi.js'
-import { featureBit } from './features.js'
+import { errnos, featureWord } from '../uapi.js'
 import type { Register, VcpuState } from './state.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -36,7 +35,7 @@ class PsciVersionRegister implements Register {
 }
 
 function hasPsci(vcpu: VcpuState): boolean {
-  return (vcpu.features & featureBit('psci-0.2')) !== 0
+  return (vcpu.features & featureWord(['psci-0.2'])) !== 0
 }
 
 /** State of a mitigation: a write is checked against the host's and forgotten. */

@@ -1,8 +1,8 @@
 import { encodeRegister, hasAArch32 } from '../registers/index.js'
 import { configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
-import { capabilities, type Capability, errnos } from '../uapi.js'
-import { featureBits, featureNames } from './features.js'
+import { capabilities, type Capability, errnos, featureWord } from '../uapi.js'
+import { featureNames } from './features.js'
 
 /** A report, prepared for answering from it. */
 export class Host {
@@ -25,7 +25,7 @@ export class Host {
         answers,
       ]),
     )
-    this.supportedFeatures = featureBits(report.traits.init.supported)
+    this.supportedFeatures = featureWord(report.traits.init.supported)
     this.hasAArch32El0 = hasAArch32(registerValue(report, encodeRegister('ID_AA64PFR0_EL1')) ?? 0n)
     // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.
     const ring = this.capability('KVM_CAP_COALESCED_MMIO')

@@ -1,8 +1,7 @@
 /** `KVM_ARM_VCPU_INIT` and `KVM_ARM_VCPU_FINALIZE` (`arch/arm64/kvm/arm.c`, `arch/arm64/kvm/reset.c`). */
 import { encodeRegister } from '../registers/index.js'
-import { errnos, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
+import { errnos, featureWord, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
 import { registerFile } from './configuration.js'
-import { featureBit } from './features.js'
 import { PC, setGeneralRegister, setGuestRegister } from './guest-registers.js'
 import type { VcpuState } from './state.js'
 
@@ -12,10 +11,10 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 /** Of `struct kvm_vcpu_init.features`. */
 const WORDS = 7
 
-const POWER_OFF = featureBit('power-off')
-const EL1_32BIT = featureBit('el1-32bit')
-const SVE = featureBit('sve')
-const PTRAUTH = featureBit('ptrauth-address') | featureBit('ptrauth-generic')
+const POWER_OFF = featureWord(['power-off'])
+const EL1_32BIT = featureWord(['el1-32bit'])
+const SVE = featureWord(['sve'])
+const PTRAUTH = featureWord(['ptrauth-address']) | featureWord(['ptrauth-generic'])
 
 /** 0 or `-errno`. `features` are up to seven words. */
 export function initVcpu(vcpu: VcpuState, target: number, features: readonly number[]): number {

@@ -1,6 +1,7 @@
 /** `KVM_ARM_VCPU_PMU_V3_CTRL` (`arch/arm64/kvm/pmu-emul.c:kvm_arm_pmu_v3_set_attr`, `kvm_arm_pmu_v3_enable`). */
 import {
   errnos,
+  featureWord,
   KVM_ARM_VCPU_PMU_V3_FILTER,
   KVM_ARM_VCPU_PMU_V3_INIT,
   KVM_ARM_VCPU_PMU_V3_IRQ,
@@ -9,7 +10,6 @@ import {
   KVM_PMU_EVENT_DENY,
 } from '../uapi.js'
 import { type AttributeGroup, readWord, writeWord } from './attributes.js'
-import { featureBit } from './features.js'
 import { claimInterrupt, hasInterrupt, isPrivateInterrupt, isSharedInterrupt } from './interrupts.js'
 import type { VcpuState, VmState } from './state.js'
 
@@ -58,7 +58,7 @@ export function enablePmu(vcpu: VcpuState): number {
 
 /** Where the features are the VM's, a vCPU has the PMU as soon as one of them is initialised. */
 function hasPmu({ features, vm }: VcpuState): boolean {
-  return vm.host.traits.pmu !== null && ((vm.features ?? features) & featureBit('pmu-v3')) !== 0
+  return vm.host.traits.pmu !== null && ((vm.features ?? features) & featureWord(['pmu-v3'])) !== 0
 }
 
 function setInterrupt(vcpu: VcpuState, data: Uint8Array | null): number {

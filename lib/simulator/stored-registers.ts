@@ -1,8 +1,7 @@
 /** Registers whose value is each vCPU's own: core and system registers, SVE, counters. */
 import { decodeRegister, encodeRegister, U64 } from '../registers/index.js'
 import type { Write } from '../report/report.js'
-import { errnos } from '../uapi.js'
-import { featureBit } from './features.js'
+import { errnos, featureWord } from '../uapi.js'
 import { NibbleSets } from './nibbles.js'
 import { generalRegisters, PC } from './guest-registers.js'
 import type { Register, VcpuState, VmState } from './state.js'
@@ -168,7 +167,7 @@ export class PstateRegister extends CoreRegister {
 }
 
 function isPossibleMode(vcpu: VcpuState, mode: number): boolean {
-  const is32Bit = (vcpu.features & featureBit('el1-32bit')) !== 0
+  const is32Bit = (vcpu.features & featureWord(['el1-32bit'])) !== 0
   switch (mode) {
     // EL0t, EL1t, EL1h
     case 0x0:
@@ -178,7 +177,7 @@ function isPossibleMode(vcpu: VcpuState, mode: number): boolean {
     // EL2t, EL2h
     case 0x8:
     case 0x9:
-      return !is32Bit && (vcpu.features & featureBit('has-el2')) !== 0
+      return !is32Bit && (vcpu.features & featureWord(['has-el2'])) !== 0
     // User
     case 0x10:
       return vcpu.vm.host.hasAArch32El0

@@ -1,7 +1,6 @@
 /** The interrupts of a vCPU's timers (`arch/arm64/kvm/arch_timer.c:kvm_arm_timer_set_attr`, `kvm_timer_enable`). */
-import { errnos } from '../uapi.js'
+import { errnos, featureWord } from '../uapi.js'
 import { type AttributeGroup, readWord, writeWord } from './attributes.js'
-import { featureBit } from './features.js'
 import { claimInterrupt, isPrivateInterrupt } from './interrupts.js'
 import type { VcpuState } from './state.js'
 
@@ -40,7 +39,7 @@ export function enableTimers(vcpu: VcpuState): number {
 }
 
 function claimInterrupts(vcpu: VcpuState): boolean {
-  const used = vcpu.timerInterrupts.slice(0, vcpu.features & featureBit('has-el2') ? 4 : 2)
+  const used = vcpu.timerInterrupts.slice(0, vcpu.features & featureWord(['has-el2']) ? 4 : 2)
   const areClaimed = used.every((interrupt, timer) => claimInterrupt(vcpu, interrupt, `timer ${timer}`) === 0)
   if (isOfVm(vcpu) || !areClaimed) return areClaimed
   return [...vcpu.vm.vcpus.values()].every(({ timerInterrupts }) =>

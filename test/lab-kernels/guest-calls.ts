@@ -3,7 +3,7 @@
  * told by the rule they keep.
  */
 import type { Backend, Conduit, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
-import { initialise, onVcpu, onVm } from '../../lib/probe/scratch.js'
+import { initialise, onVcpu, onVm } from '../../lib/probe/rig.js'
 import { functionIds, functionName, hypercallFunctions } from '../../lib/hypercalls/index.js'
 import { errnoName } from '../../lib/kvm/errors.js'
 import { decodeExit } from '../../lib/kvm/exits.js'

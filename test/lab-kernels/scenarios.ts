@@ -3,7 +3,7 @@
  * scenario works on VMs of its own and drives the bare ioctls, so that nothing above them hides an answer.
  */
 import type { Backend, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
-import { initialise, listRegisters, onVcpu, onVm, freeze, featureWord } from '../../lib/probe/scratch.js'
+import { initialise, listRegisters, onVcpu, onVm, freeze } from '../../lib/probe/rig.js'
 import { errnoName } from '../../lib/kvm/errors.js'
 import {
   encodeRegister,
@@ -12,6 +12,7 @@ import {
   registerWidth,
 } from '../../lib/registers/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
+import { featureWord } from '../../lib/uapi.js'
 
 export interface Answer {
   question: string

@@ -1,9 +1,9 @@
 /** Calls that make and set up VMs and vCPUs. */
 import { hex } from '../../registers/index.js'
 import type { Call, CallOf } from '../../trace/index.js'
-import { capabilities, KVM_ARM_VCPU_SVE } from '../../uapi.js'
+import { capabilities, featureWord, KVM_ARM_VCPU_SVE } from '../../uapi.js'
 import type { Context, KnownVcpu, KnownVm } from '../model.js'
-import { bit, ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
+import { ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
 
 export function createVm({ random, model }: Context): Call {
   if (model.vms.length >= MOST_VMS) return { op: 'close', vm: model.dropOldestVm().vm }
@@ -31,12 +31,12 @@ function freeId(taken: ReadonlySet<number>): number {
 /** Features for the vCPUs of a VM, mostly such as were not refused before. */
 export function inventFeatures({ random, model }: Context): number {
   for (let attempt = 0; ; attempt++) {
-    let features = random.oneIn(8) ? 0 : bit('psci-0.2')
-    if (random.oneIn(4)) features |= bit('pmu-v3')
-    if (random.oneIn(4)) features |= bit('sve')
-    if (random.oneIn(5)) features |= bit('ptrauth-address') | bit('ptrauth-generic')
-    if (random.oneIn(6)) features |= bit('el1-32bit')
-    if (random.oneIn(10)) features |= bit('power-off')
+    let features = random.oneIn(8) ? 0 : featureWord(['psci-0.2'])
+    if (random.oneIn(4)) features |= featureWord(['pmu-v3'])
+    if (random.oneIn(4)) features |= featureWord(['sve'])
+    if (random.oneIn(5)) features |= featureWord(['ptrauth-address']) | featureWord(['ptrauth-generic'])
+    if (random.oneIn(6)) features |= featureWord(['el1-32bit'])
+    if (random.oneIn(10)) features |= featureWord(['power-off'])
     if (attempt === 4 || !model.refusedFeatures.has(features)) return features
   }
 }
@@ -45,18 +45,19 @@ export function init(context: Context, { vcpu, vm }: KnownVcpu): Call {
   const { random, model } = context
   const target = random.oneIn(8) ? random.below(8) : 'preferred'
   const features = random.oneIn(3) ? oddFeatures(context, vm) : [vm.features]
-  if ((vm.features & bit('sve')) !== 0 && random.oneIn(2)) model.plan(finalizeSve(vcpu))
+  if ((vm.features & featureWord(['sve'])) !== 0 && random.oneIn(2)) model.plan(finalizeSve(vcpu))
   return { op: 'vcpu_init', vcpu, target, features: features.map(hex) }
 }
 
 /** An init with half of pointer authentication, or with a feature more and one that no kernel knows. */
 export function refusedInit({ random }: Context, vcpu: number, { features }: KnownVm): Call {
   if (random.oneIn(3)) {
-    const half = features | bit('sve') | bit(random.oneIn(2) ? 'ptrauth-address' : 'el1-32bit')
+    const half =
+      features | featureWord(['sve']) | featureWord([random.oneIn(2) ? 'ptrauth-address' : 'el1-32bit'])
     return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(half)] }
   }
   const more = random.pick(['psci-0.2', 'pmu-v3', 'sve', 'power-off'] as const)
-  const word = (features | bit(more) | (1 << (7 + random.below(random.oneIn(2) ? 4 : 25)))) >>> 0
+  const word = (features | featureWord([more]) | (1 << (7 + random.below(random.oneIn(2) ? 4 : 25)))) >>> 0
   return { op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(word)] }
 }
 
@@ -66,7 +67,7 @@ function oddFeatures(context: Context, { features }: KnownVm): number[] {
     case 0:
       return [(features ^ (1 << random.below(32))) >>> 0]
     case 1:
-      return [(features ^ bit('power-off')) >>> 0]
+      return [(features ^ featureWord(['power-off'])) >>> 0]
     case 2:
       return [features, ...Array.from({ length: random.below(7) }, () => random.below(2))]
     default:

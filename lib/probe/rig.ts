@@ -1,10 +1,21 @@
+/** The rig of experiments: bare handles on VMs made for one experiment each. The probe and the conformance checks use it. */
 import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
-import { check } from '../kvm/errors.js'
-import { KVM_ARM_VCPU_SVE, KVM_VCPU_EVENTS_SIZE, kvmRun, vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { check, kvmError } from '../kvm/errors.js'
+import { withImmediateExit } from '../kvm/immediate-exit.js'
+import {
+  capabilities,
+  featureWord,
+  KVM_ARM_VCPU_SVE,
+  KVM_VCPU_EVENTS_SIZE,
+  type VcpuFeature,
+} from '../uapi.js'
 
-/** `kvm_vcpu_init.features[0]` for features by name. */
-export function featureWord(features: readonly VcpuFeature[]): number {
-  return features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
+/** The type for `KVM_CREATE_VM` of 40 bits of address space, KVM's default, or of the host's limit where that is lower. */
+export function smallestVmType(kvm: SystemFd): bigint {
+  const limit = check(kvm.checkExtension(capabilities.KVM_CAP_ARM_VM_IPA_SIZE), {
+    syscall: 'KVM_CHECK_EXTENSION',
+  })
+  return limit > 0 && limit < 40 ? BigInt(limit) : 0n
 }
 
 /** Runs an experiment on a VM of its own, which is closed after it. */
@@ -27,11 +38,16 @@ export function onVcpu<T>(vm: VmFd, id: number, experiment: (vcpu: VcpuFd) => T)
   }
 }
 
-/** `KVM_ARM_VCPU_INIT` for the VM's preferred target, and `KVM_ARM_VCPU_FINALIZE` where SVE is asked for: 0 or `-errno`. */
-export function initialise(vm: VmFd, vcpu: VcpuFd, features: readonly VcpuFeature[]): number {
+/** `KVM_ARM_VCPU_INIT` for the VM's preferred target: 0 or `-errno`. */
+export function initVcpu(vm: VmFd, vcpu: VcpuFd, features: readonly VcpuFeature[]): number {
   const init = new Uint32Array(8)
   check(vm.getPreferredTarget(init), { syscall: 'KVM_ARM_PREFERRED_TARGET' })
-  const outcome = vcpu.init(init[0]!, [featureWord(features)])
+  return vcpu.init(init[0]!, [featureWord(features)])
+}
+
+/** `initVcpu`, and `KVM_ARM_VCPU_FINALIZE` where `features` hold `sve`: 0 or `-errno`. */
+export function initialise(vm: VmFd, vcpu: VcpuFd, features: readonly VcpuFeature[]): number {
+  const outcome = initVcpu(vm, vcpu, features)
   return outcome === 0 && features.includes('sve') ? vcpu.finalize(KVM_ARM_VCPU_SVE) : outcome
 }
 
@@ -47,11 +63,18 @@ export function listRegisters(vcpu: VcpuFd): BigUint64Array {
 
 /** `KVM_RUN` that executes nothing and sets the VM's has-ran-once flag: what `KVM_RUN` answered, `-EINTR` when all is well. */
 export function freeze(vcpu: VcpuFd): number {
-  const page = new Uint8Array(vcpu.runPage)
-  page[kvmRun.immediate_exit] = 1
-  const outcome = vcpu.runSync(0)
-  page[kvmRun.immediate_exit] = 0
-  return outcome
+  return withImmediateExit(vcpu.runPage, () => vcpu.runSync(0))
+}
+
+/** `KVM_GET_ONE_REG` of a register that the vCPU lists. */
+export function readRegister(vcpu: VcpuFd, id: bigint): bigint {
+  const value = vcpu.getOneReg(id)
+  if (typeof value === 'bigint') return value
+  throw kvmError(value, {
+    syscall: 'KVM_GET_ONE_REG',
+    register: id,
+    remedy: 'KVM lists this register but cannot read it',
+  })
 }
 
 /** `KVM_SET_VCPU_EVENTS` with `exception.serror_pending`, its first byte. */

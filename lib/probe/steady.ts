@@ -1,0 +1,96 @@
+/**
+ * Handles for experiments: an errno that says something about this moment on this machine, and nothing about KVM, ends the experiment
+ * with an error instead of counting as an answer of the host.
+ */
+import type { Backend, DeviceFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import { kvmError } from '../kvm/errors.js'
+import { errnos } from '../uapi.js'
+
+/** `EFAULT` is an answer where the address is meant to fault, and an exit of `KVM_RUN`. */
+const accidents: ReadonlySet<number> = new Set([-errnos.ENOMEM, -errnos.EMFILE, -errnos.EFAULT])
+
+type Method = Exclude<keyof SystemFd | keyof VmFd | keyof VcpuFd | keyof DeviceFd, 'observed' | 'runPage'>
+
+/** The ioctl of each method that can meet an accident; null where its outcome is none or passes on as it is. */
+const syscalls: Readonly<Record<Method, string | null>> = {
+  getApiVersion: 'KVM_GET_API_VERSION',
+  checkExtension: 'KVM_CHECK_EXTENSION',
+  getVcpuMmapSize: 'KVM_GET_VCPU_MMAP_SIZE',
+  createVm: 'KVM_CREATE_VM',
+  createMemory: 'memfd_create',
+  enableCap: 'KVM_ENABLE_CAP',
+  createVcpu: 'KVM_CREATE_VCPU',
+  getPreferredTarget: 'KVM_ARM_PREFERRED_TARGET',
+  getRegWritableMasks: 'KVM_ARM_GET_REG_WRITABLE_MASKS',
+  setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
+  createDevice: 'KVM_CREATE_DEVICE',
+  hasDeviceAttr: 'KVM_HAS_DEVICE_ATTR',
+  getDeviceAttr: 'KVM_GET_DEVICE_ATTR',
+  setDeviceAttr: 'KVM_SET_DEVICE_ATTR',
+  init: 'KVM_ARM_VCPU_INIT',
+  finalize: 'KVM_ARM_VCPU_FINALIZE',
+  getRegList: 'KVM_GET_REG_LIST',
+  getOneReg: 'KVM_GET_ONE_REG',
+  setOneReg: 'KVM_SET_ONE_REG',
+  getOneRegAtNull: null,
+  setOneRegAtNull: null,
+  getRegs: 'KVM_GET_ONE_REG',
+  setRegs: 'KVM_SET_ONE_REG',
+  getMpState: 'KVM_GET_MP_STATE',
+  setMpState: 'KVM_SET_MP_STATE',
+  getVcpuEvents: 'KVM_GET_VCPU_EVENTS',
+  setVcpuEvents: 'KVM_SET_VCPU_EVENTS',
+  runSync: null,
+  run: null,
+  kick: null,
+  noteGuestCall: null,
+  close: null,
+}
+
+/** A backend whose handles, and those made from them, throw a `KvmError` for an accident. Memory stays the backend's own. */
+export function steadyBackend(backend: Backend): Backend {
+  return {
+    ...backend,
+    open: () => {
+      const fd = backend.open()
+      return typeof fd === 'number' ? fd : steady(fd)
+    },
+  }
+}
+
+/** See `steadyBackend`. */
+export function steady<Fd extends object>(fd: Fd): Fd {
+  return new Proxy(fd, {
+    get: (_, key) => {
+      const value: unknown = Reflect.get(fd, key, fd)
+      if (typeof value !== 'function') return value
+      const call = value.bind(fd) as (...args: unknown[]) => unknown
+      const syscall = syscalls[key as Method] ?? null
+      if (syscall === null) return call
+      return (...args: unknown[]) => {
+        const outcome = call(...args)
+        if (typeof outcome === 'number') refuseAccident(outcome, syscall)
+        if (key === 'getRegs' || key === 'setRegs') refuseAccidents(args, syscall)
+        const isHandle = typeof outcome === 'object' && outcome !== null && key !== 'createMemory'
+        return isHandle ? steady(outcome) : outcome
+      }
+    },
+  })
+}
+
+/** Those of single registers of a batch. */
+function refuseAccidents([ids, , outcomes]: readonly unknown[], syscall: string): void {
+  for (const [index, outcome] of (outcomes as Int32Array).entries()) {
+    refuseAccident(outcome, syscall, (ids as BigUint64Array)[index])
+  }
+}
+
+function refuseAccident(outcome: number, syscall: string, register?: bigint): void {
+  if (!accidents.has(outcome)) return
+  throw kvmError(outcome, {
+    syscall,
+    register,
+    remedy:
+      'This is no answer of the host to record: try again when the machine has memory and file descriptors to spare',
+  })
+}
