@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { probe } from '../../probe/probe.js'
 import { type Kvm, openKvm } from '../../kvm/index.js'
+import { printable } from '../../documents/printable.js'
 import { formatDocument } from '../../documents/write.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { censusTable } from '../view/census-table.js'
@@ -139,5 +140,5 @@ const noKvm: Readonly<Record<string, string>> = {
 function whereToLook(report: string | undefined): string {
   if (report === undefined)
     return 'Write a report with -o FILE, then see all of it: kvm-arm64 show FILE --registers'
-  return `See all of it: kvm-arm64 show ${report} --registers (or --services, --traits, --census, --register NAME)`
+  return `See all of it: kvm-arm64 show ${printable(report)} --registers (or --services, --traits, --census, --register NAME)`
 }

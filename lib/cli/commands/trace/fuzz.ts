@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { type FuzzFinding, fuzz, type Profile, profiles } from '../../../fuzz/index.js'
+import { printable } from '../../../documents/printable.js'
 import { simulator } from '../../../hosts/index.js'
 import { openKvm } from '../../../kvm/index.js'
 import { probe } from '../../../probe/probe.js'
@@ -72,7 +73,7 @@ function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): v
       writeOutput(file, formatTrace({ host: backend.host.release }, finding.trace))
     }
   }
-  print(`${ops} calls on ${backend.host.release} with seed ${seed}: ${count} kinds of difference`)
+  print(`${ops} calls on ${printable(backend.host.release)} with seed ${seed}: ${count} kinds of difference`)
   if (count === 0) return
   if (save === undefined) note('--save DIR writes a trace for each difference, for kvm-arm64 trace replay')
   process.exitCode = exitStatus.negative

@@ -46,5 +46,5 @@ function replayTrace(file: string, { simulate }: { simulate?: string }): void {
 
 function divergenceText(file: string, { line, call, recorded, replayed }: Divergence): string {
   const [before, now] = describeAnswers(recorded, replayed)
-  return `${printable(file)}:${line}: ${describeCall(call)}\n  recorded: ${before}\n  replayed: ${now}`
+  return `${printable(file)}:${line}: ${printable(describeCall(call))}\n  recorded: ${printable(before)}\n  replayed: ${printable(now)}`
 }
