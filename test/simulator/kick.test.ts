@@ -1,6 +1,6 @@
 /** A kick is for the run in flight, or, where that one has left the guest, for the next. */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { test } from 'vitest'
 import { simulator } from '../../lib/hosts/index.js'
 import { openKvm, type Vcpu } from '../../lib/kvm/index.js'
 import { STUB_ADDRESS } from '../../lib/kvm/guest-call.js'
