@@ -66,9 +66,9 @@ export default defineConfig({
       project('unit', {
         include: ['test/!(native|package|browser|lab|lab-kernels)/**/*.test.ts'],
         exclude: long,
-        limit: minute,
+        limit: 2 * minute,
       }),
-      project('long', { include: long, limit: 2 * minute }),
+      project('long', { include: long, limit: 10 * minute }),
       project('native', {
         include: ['test/native/**/*.test.ts'],
         limit: 2 * minute,
