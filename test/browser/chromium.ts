@@ -1,29 +1,10 @@
 /** A real browser without a window, driven by the Chrome DevTools Protocol over a pipe. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
-import { installation, installPackages } from '../../lib/lab/setup.js'
-
-/** Debian's Chromium, installed through apt where it is missing and we may. */
-export async function ensureChromium(): Promise<string> {
-  const present = findChromium()
-  if (present !== undefined) return present
-  const { command, allowed } = await installation(['chromium'])
-  if (!allowed) throw new Error(`the pages are tested in Chromium, which is missing: ${command}`)
-  await installPackages(command)
-  const installed = findChromium()
-  if (installed === undefined) throw new Error(`Chromium could not be installed: ${command}`)
-  return installed
-}
-
-function findChromium(): string | undefined {
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((directory) => join(directory, 'chromium'))
-    .find((file) => existsSync(file))
-}
+import { ensurePrograms } from '../debian.js'
 
 interface Message {
   id?: number
@@ -59,9 +40,10 @@ export class Page {
   }
 
   static async open(url: string): Promise<Page> {
+    await ensurePrograms(['chromium'])
     const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-chromium-'))
     const browser = spawn(
-      await ensureChromium(),
+      'chromium',
       [
         '--headless',
         '--no-sandbox',

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { commandLine } from '../../lib/cli/program.js'
+import { ensurePrograms } from '../debian.js'
 import { kvmArm64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-completion-'))
@@ -23,10 +24,6 @@ const scripts = Object.fromEntries(
     return [shell, script]
   }),
 ) as Record<(typeof shells)[number], string>
-
-function isInstalled(shell: string): boolean {
-  return spawnSync(shell, ['-c', 'true']).status === 0
-}
 
 /** What stands on the line so far, and what it may become. */
 const cases: readonly (readonly [line: string, candidates: readonly string[]])[] = [
@@ -71,7 +68,8 @@ describe('bash', () => {
   })
 })
 
-describe.skipIf(!isInstalled('fish'))('fish (if it is installed)', () => {
+describe('fish', () => {
+  beforeAll(() => ensurePrograms(['fish']))
   for (const [line, candidates] of cases) {
     test(`completes ${line.replace(folder, '')}`, () => {
       const { stdout, stderr } = spawnSync(
@@ -107,10 +105,11 @@ for line in "$@"; do
 done
 `
 
-describe.skipIf(!isInstalled('zsh'))('zsh (if it is installed)', () => {
+describe('zsh', () => {
   const unique = cases.filter(([, candidates]) => candidates.length === 1)
   let completed: string[]
-  beforeAll(() => {
+  beforeAll(async () => {
+    await ensurePrograms(['zsh'])
     const lines = unique.map(([line]) => line)
     const { stdout } = spawnSync('zsh', ['-f', '-c', zshSession, 'zsh', ...lines], { encoding: 'utf8' })
     completed = Array.from(stdout.matchAll(/<([^<>]*)>/g), ([, line]) => line!)
