@@ -63,6 +63,8 @@
         ['warnings_as_errors==1', {'cflags_cc': ['-Werror']}],
         # Node's own switch (node-gyp --asan=1 --ubsan=1): undefined behaviour is to fail the run, not only to be told.
         ['ubsan==1', {'cflags_cc': ['-fno-sanitize-recover=undefined']}],
+        # Node's own switch too (node-gyp --tsan=1), which by itself only sets a define of V8's.
+        ['tsan==1', {'cflags_cc': ['-fsanitize=thread'], 'ldflags': ['-fsanitize=thread']}],
         ['asan==1', {'defines': ['_GLIBCXX_ASSERTIONS']}],
       ],
       'configurations': {

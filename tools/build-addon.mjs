@@ -4,6 +4,7 @@
 //   node tools/build-addon.mjs --arm64           for arm64 (with Debian's cross compiler elsewhere), into prebuilds/linux-arm64
 //   node tools/build-addon.mjs --sanitize        for this machine with AddressSanitizer and UBSan, into build-sanitize/build/Release
 //   node tools/build-addon.mjs --sanitize-arm64  the same for arm64, into build-sanitize-arm64/build/Release
+//   node tools/build-addon.mjs --threads         for this machine with ThreadSanitizer, into build-sanitize-threads/build/Release
 //   node tools/build-addon.mjs --if-possible     for this machine; where that cannot be done, says so in one line and succeeds
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
@@ -80,17 +81,19 @@ async function forArm64() {
   }
 }
 
-function withSanitizers(name, args = [], env = {}) {
+const addressAndUndefined = ['--asan=1', '--ubsan=1']
+
+function withSanitizers(name, sanitizers, args = [], env = {}) {
   const folder = join(root, name)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
   resemble(folder)
-  gyp(['--asan=1', '--ubsan=1', '-Dwarnings_as_errors=1', ...args], folder, env)
+  gyp([...sanitizers, '-Dwarnings_as_errors=1', ...args], folder, env)
 }
 
 function sanitizersForArm64() {
   checkArm64Compiler()
-  withSanitizers('build-sanitize-arm64', ['--arch=arm64'], arm64Tools())
+  withSanitizers('build-sanitize-arm64', addressAndUndefined, ['--arch=arm64'], arm64Tools())
 }
 
 function ifPossible() {
@@ -111,7 +114,8 @@ function ifPossible() {
 const builds = new Map([
   [undefined, forThisMachine],
   ['--arm64', forArm64],
-  ['--sanitize', () => withSanitizers('build-sanitize')],
+  ['--sanitize', () => withSanitizers('build-sanitize', addressAndUndefined)],
+  ['--threads', () => withSanitizers('build-sanitize-threads', ['--tsan=1'])],
   ['--sanitize-arm64', sanitizersForArm64],
   ['--if-possible', ifPossible],
 ])

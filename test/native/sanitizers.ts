@@ -1,19 +1,21 @@
 /**
  * Runs the addon's tests with AddressSanitizer and UBSan: here, with what `tools/build-addon.mjs --sanitize` built, or with `--lab`
- * in a real arm64 kernel, with what `--sanitize-arm64` built. The process that loads such an addon has to have the sanitizers'
+ * in a real arm64 kernel, with what `--sanitize-arm64` built. With `--threads`, runs `stress.ts` with ThreadSanitizer and what
+ * `--threads` built. The process that loads such an addon has to have the sanitizers'
  * libraries from the start, since the executable is Node's own.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
 const suppressions = 'test/native/leaks-not-ours.txt'
 
-function libraries(compiler: string): string[] {
-  return ['libasan.so', 'libubsan.so'].map((name) =>
+function libraries(compiler: string, names: readonly string[] = ['libasan.so', 'libubsan.so']): string[] {
+  return names.map((name) =>
     execFileSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),
   )
 }
@@ -73,4 +75,37 @@ async function inLab(): Promise<number> {
   }
 }
 
-process.exitCode = process.argv[2] === '--lab' ? await inLab() : here()
+/** Where there is no KVM of any kind, `fake-kvm.c` stands in for it. */
+function threads(): number {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-threads-'))
+  try {
+    const preloaded = libraries('gcc', ['libtsan.so'])
+    if (!existsSync('/dev/kvm') && process.arch !== 'arm64') {
+      const fake = join(folder, 'fake-kvm.so')
+      const source = fileURLToPath(new URL('test/native/fake-kvm.c', packageRoot))
+      execFileSync('gcc', ['-O2', '-shared', '-fPIC', '-o', fake, source])
+      preloaded.unshift(fake)
+    }
+    const program = fileURLToPath(new URL('stress.js', import.meta.url))
+    const { status, signal, stdout } = spawnSync(process.execPath, [program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
+      timeout: 300_000,
+      env: {
+        ...process.env,
+        KVM_ARM64_PREBUILD: fileURLToPath(new URL('build-sanitize-threads/', packageRoot)),
+        LD_PRELOAD: preloaded.join(':'),
+        // Node's own code is not instrumented, and what it does is none of ours.
+        TSAN_OPTIONS: 'ignore_noninstrumented_modules=1:exitcode=66',
+      },
+    })
+    const isClean = status === 0 && stdout === 'raced\n'
+    console.log(isClean ? 'ThreadSanitizer: no race' : `ThreadSanitizer: ${signal ?? `status ${status}`}`)
+    return isClean ? 0 : 1
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const ways: Record<string, () => number | Promise<number>> = { '--lab': inLab, '--threads': threads }
+process.exitCode = await (ways[process.argv[2] ?? ''] ?? here)()

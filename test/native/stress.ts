@@ -1,0 +1,93 @@
+/**
+ * Races everything that two threads of the addon do at once: runs, kicks, deadlines, ends of a vCPU and of an environment. Run under
+ * ThreadSanitizer by `sanitizers.ts`, which looks at what it prints last.
+ */
+import assert from 'node:assert/strict'
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { isMainThread, Worker, workerData } from 'node:worker_threads'
+import { errnos } from '../../lib/uapi.js'
+import { endlessHandles, hasKvm } from './handles.js'
+
+const interrupted = -errnos.EINTR
+const file = fileURLToPath(import.meta.url)
+/** An emulated CPU takes its time. */
+const rounds = process.arch === 'arm64' ? 60 : 200
+
+/** What a worker does until it is terminated: all that this thread does, or one run that nothing ends. */
+interface Task {
+  kind: 'work' | 'leave'
+  /** How many workers have come as far as that. */
+  started: Int32Array
+}
+
+/** Something else to do for this thread, of another length each time. */
+async function meanwhile(round: number): Promise<void> {
+  const kinds = [
+    () => Promise.resolve(),
+    () => setImmediate(),
+    () => setTimeout(1),
+    async () => {
+      const end = performance.now() + (round % 10) / 20
+      while (performance.now() < end);
+    },
+  ]
+  await kinds[round % kinds.length]!()
+}
+
+async function runAndKick(): Promise<void> {
+  const { vcpu, close } = endlessHandles()
+  // What makes a run of fake-kvm.c end by itself, so that kicks come before, at and after its end.
+  const exitAfter = new Int32Array(vcpu.runPage, 2048, 1)
+  const endsByItself = process.arch !== 'arm64'
+  for (let round = 0; round < rounds; round++) {
+    if (endsByItself) exitAfter[0] = round % 2 === 0 ? 0 : 1 + ((round * 37) % 600)
+    const run = vcpu.run()
+    await meanwhile(round)
+    const wasInFlight = (await Promise.race([run, Promise.resolve('in flight')])) === 'in flight'
+    vcpu.kick()
+    if (round % 5 === 0) vcpu.kick()
+    const result = await run
+    assert.ok(result === 0 || result === interrupted)
+    if (endsByItself) exitAfter[0] = 0
+    // A kick that its run had no use for is for this one, which nothing else would end before its time.
+    const start = performance.now()
+    assert.equal(vcpu.runSync(wasInFlight && result === 0 ? 10_000 : 0.2), interrupted)
+    assert.ok(performance.now() - start < 5000, 'a kick was lost')
+    assert.equal(new Uint8Array(vcpu.runPage)[1], 0)
+  }
+  close()
+}
+
+async function closeInFlight(): Promise<void> {
+  for (let round = 0; round < rounds / 4; round++) {
+    const { vcpu, close } = endlessHandles()
+    const run = vcpu.run()
+    await meanwhile(round)
+    if (round % 3 === 0) vcpu.kick()
+    close()
+    assert.equal(await run, interrupted)
+  }
+}
+
+async function endEnvironments(): Promise<void> {
+  for (let round = 0; round < rounds / 50; round++) {
+    const started = new Int32Array(new SharedArrayBuffer(4))
+    const kinds: Task['kind'][] = ['work', 'leave', 'leave']
+    const workers = kinds.map((kind) => new Worker(file, { workerData: { kind, started } satisfies Task }))
+    while (Atomics.load(started, 0) < workers.length) await setTimeout(5)
+    await meanwhile(round)
+    await Promise.all(workers.map((worker) => worker.terminate()))
+  }
+}
+
+if (isMainThread) {
+  assert.ok(hasKvm, 'nothing to race without KVM')
+  await Promise.all([runAndKick(), runAndKick(), closeInFlight(), endEnvironments()])
+  console.log('raced')
+} else {
+  const { kind, started } = workerData as Task
+  if (kind === 'leave') void endlessHandles().vcpu.run()
+  Atomics.add(started, 0, 1)
+  if (kind === 'work') await Promise.all([runAndKick(), closeInFlight()])
+}
