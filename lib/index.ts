@@ -40,14 +40,7 @@ export { formatDocument } from './documents/write.js'
 export { diffReports, type Difference } from './report/diff.js'
 export { checkReport, parseReport, readReport } from './report/read.js'
 export { originText, type Origin } from './report/origin.js'
-export type {
-  Accepts,
-  Configuration,
-  Refusal,
-  Report,
-  ReportedRegister,
-  Traits,
-  Write,
-} from './report/report.js'
+export type { Configuration, Refusal, Report, ReportedRegister, Traits } from './report/report.js'
+export type { WriteRule } from './report/write-rule.js'
 export { SimulatorError, type SimulatorErrorCode } from './simulator/index.js'
 export type { Capability, DeviceType, ErrnoName, MpState, VcpuFeature } from './uapi.js'

@@ -80,19 +80,31 @@ function openDirectly(file: string): Draft {
   return { write: (text) => writeFileSync(descriptor, text), publish: close, discard: close }
 }
 
-/** Lists, and what holds one, go on several lines where one would be long; all else goes on one. */
+/** Lists, and what holds one, go on several lines where one would be long; all else, and a register's row, goes on one. */
 function layOut(value: unknown, indent: string): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value)
   const flat = JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, ' ')
   if (flat.length < 100 || !holdsList(value)) return flat
   const inner = `${indent}  `
   if (Array.isArray(value)) {
-    return `[\n${value.map((entry) => inner + layOut(entry, inner)).join(',\n')}\n${indent}]`
+    const rows = value.map((entry) => {
+      const row = JSON.stringify(entry, null, 1).replaceAll(/\n\s*/g, ' ')
+      return inner + (row.length < 500 && isRow(entry) ? row : layOut(entry, inner))
+    })
+    return `[\n${rows.join(',\n')}\n${indent}]`
   }
   const entries = Object.entries(value)
     .filter(([, entry]) => entry !== undefined)
     .map(([key, entry]) => `${inner}${JSON.stringify(key)}: ${layOut(entry, inner)}`)
   return `{\n${entries.join(',\n')}\n${indent}}`
+}
+
+/** Whether it names something by its id, as a register's row does, and holds no list of such. */
+function isRow(value: unknown): boolean {
+  if (value === null || typeof value !== 'object' || !('id' in value)) return false
+  return Object.values(value).every(
+    (entry) => !Array.isArray(entry) || entry.every((of) => typeof of !== 'object'),
+  )
 }
 
 function holdsList(value: unknown): boolean {

@@ -3,9 +3,18 @@
  * reads from its registers. That is a part of a report: nothing in it tells what a host lets be written.
  */
 import * as v from 'valibot'
-import { decodeRegister, encodeRegister, hex, registerName } from '../registers/index.js'
+import { decodeRegister, encodeRegister, hex, isFeatureIdRegister, registerName } from '../registers/index.js'
 import { checkShape, FormatError, parseDocumentJson } from '../documents/document.js'
-import type { Accepts, Report, ReportedRegister, Write } from '../report/report.js'
+import { psciVersionsOf } from '../report/registers.js'
+import type { Report, ReportedRegister } from '../report/report.js'
+import {
+  acceptedNibbles,
+  namedReplacements,
+  nibbleOf,
+  type NibblesRule,
+  nibblesRule,
+  replacedNibbles,
+} from '../report/write-rule.js'
 import type { Capability } from '../uapi.js'
 import { checkCpuTemplate } from './firecracker.js'
 
@@ -132,23 +141,24 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
   refuseUnlike(fingerprint, like)
   const values = new Map(fingerprint.registers.map(({ id, value }) => [id, value]))
   const likeById = new Map(like.registers.map((register) => [BigInt(register.id), register]))
+  const midr = values.get(encodeRegister('MIDR_EL1'))!
   const registers = like.registers.flatMap((register): ReportedRegister[] => {
     const id = BigInt(register.id)
     const value = values.get(id)
-    if (value !== undefined) return [withValue(register, value)]
+    if (value !== undefined) return [tolerant(withValue(register, value), midr)]
     const companion = leftOut.get(id)
     return companion !== undefined && values.has(companion) ? [register] : []
   })
   for (const [id, value] of values) {
-    if (!likeById.has(id)) registers.push({ id: hex(id), name: registerName(id), value: hex(value) })
+    if (likeById.has(id)) continue
+    const row = { id: hex(id), name: registerName(id), value: hex(value) }
+    registers.push(isFeatureIdRegister(id) ? { ...row, write: { rule: 'fixed', errno: 'EINVAL' } } : row)
   }
   for (const [id, companion] of leftOut) {
     if (!likeById.has(id) && values.has(companion)) {
       registers.push({ id: hex(id), name: registerName(id), value: null })
     }
   }
-  const present = new Set(registers.map(({ id }) => id))
-  const masks = new Map((like.writableMasks ?? []).map(({ id, mask }) => [id, BigInt(mask)]))
   return {
     ...like,
     host: {
@@ -162,21 +172,7 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
         ofOptionalFeatures.has(name as Capability) ? [0, 0] : answer,
       ]),
     ),
-    writableMasks: like.writableMasks && like.writableMasks.filter(({ id }) => present.has(id)),
     registers,
-    accepts: like.accepts
-      .filter(({ id }) => present.has(id))
-      .map((accepts) =>
-        withLimit(accepts, likeById.get(BigInt(accepts.id)), values.get(BigInt(accepts.id)), masks),
-      )
-      .map((accepts) => tolerant(accepts, values, masks)),
-    bitmaps: like.bitmaps.map((bitmap) => ({ ...bitmap, reset: hex(values.get(BigInt(bitmap.id))!) })),
-    workarounds: like.workarounds.map((workaround) => {
-      const value = values.get(BigInt(workaround.id))!
-      const accepted =
-        hex(value) === workaround.value ? workaround.accepted : acceptedLevels(workaround.name, value)
-      return { ...workaround, value: hex(value), accepted }
-    }),
     configurations: [],
     traits: {
       ...like.traits,
@@ -215,55 +211,54 @@ function refuseUnlike(fingerprint: Fingerprint, like: Report): void {
       `${has} has ${registerName(unlike)}, which ${lacks} lacks: take a host whose kernel has the same firmware registers`,
     )
   }
-  const psci = hex(fingerprint.registers.find(({ id }) => id === version)!.value)
-  if (!like.traits.psciVersions.includes(psci)) {
+  const psci = fingerprint.registers.find(({ id }) => id === version)!.value
+  if (!psciVersionsOf(like).includes(psci)) {
     throw new UnlikeHostError(
-      `the fingerprint has PSCI_VERSION ${psci}, which the host ${like.host.release} does not accept`,
+      `the fingerprint has PSCI_VERSION ${hex(psci)}, which the host ${like.host.release} does not accept`,
     )
   }
 }
 
 function withValue(register: ReportedRegister, value: bigint): ReportedRegister {
+  const { name, write, mask = '0x0' } = register
   const old = register.value === null ? undefined : BigInt(register.value)
   const changed = { ...register, value: hex(value) }
-  const write: Write | undefined = register.write
-  if (old === undefined || write === undefined || !('accepted' in write)) return changed
-  return { ...changed, write: { accepted: write.accepted.map((set, n) => limited(set, n, old, value, 0n)) } }
-}
-
-function withLimit(
-  accepts: Accepts,
-  like: ReportedRegister | undefined,
-  value: bigint | undefined,
-  masks: ReadonlyMap<string, bigint>,
-): Accepts {
-  if (value === undefined || like === undefined || like.value === null) return accepts
-  const old = BigInt(like.value)
-  const mask = masks.get(accepts.id) ?? 0n
-  const same = (nibble: number) => nibbleOf(old, nibble) === nibbleOf(value, nibble)
-  const limitedAccepts: Accepts = {
-    ...accepts,
-    nibbles: accepts.nibbles.map((set, n) => limited(set, n, old, value, mask)),
+  if (old === undefined || old === value) return changed
+  switch (write?.rule) {
+    case 'checked':
+      return { ...changed, write: { ...write, accepts: acceptedLevels(name, value) } }
+    case 'nibbles': {
+      const sets = acceptedNibbles(write, old).map((set, n) => limited(set, n, old, value, BigInt(mask)))
+      const more = rest(write, (nibble) => nibbleOf(old, nibble) === nibbleOf(value, nibble))
+      return { ...changed, write: nibblesRule(sets, value, more) }
+    }
+    default:
+      return changed
   }
-  if (accepts.storedAs) limitedAccepts.storedAs = accepts.storedAs.filter(({ nibble }) => same(nibble))
-  return limitedAccepts
 }
 
-function nibbleOf(value: bigint, nibble: number): number {
-  return Number((value >> BigInt(4 * nibble)) & 0xfn)
+/** What a rule says beside what is accepted, but for the values stored in place of others in nibbles that are left out. */
+function rest(
+  { invalidAfterRun, storedAs }: NibblesRule,
+  isKept: (nibble: number) => boolean,
+): Pick<NibblesRule, 'invalidAfterRun' | 'storedAs'> {
+  const kept = replacedNibbles(storedAs).filter(({ nibble }) => isKept(nibble))
+  return {
+    ...(invalidAfterRun && { invalidAfterRun }),
+    ...(kept.length > 0 && { storedAs: namedReplacements(kept) }),
+  }
 }
 
 /** The values a nibble accepts where the host's own is not the recorded one: a range that ended at the old value ends at the new. */
-function limited(set: string, nibble: number, old: bigint, value: bigint, mask: bigint): string {
+function limited(bits: number, nibble: number, old: bigint, value: bigint, mask: bigint): number {
   const [from, to] = [nibbleOf(old, nibble), nibbleOf(value, nibble)]
-  if (from === to) return set
-  const bits = Number.parseInt(set, 16)
+  if (from === to) return bits
   const lowest = bits & -bits
   const isRange = bits === upTo(from) - (lowest - 1)
   // All a field of value 0 can show of being writable is its mask.
   const writable = bits !== lowest || (from === 0 && nibbleOf(mask, nibble) === 0xf)
-  const answer = !isRange ? bits | (1 << to) : writable ? (upTo(to) & ~(lowest - 1)) | (1 << to) : 1 << to
-  return answer.toString(16).padStart(4, '0')
+  if (!isRange) return bits | (1 << to)
+  return writable ? (upTo(to) & ~(lowest - 1)) | (1 << to) : 1 << to
 }
 
 /** The set of 0 to `value`. */
@@ -290,32 +285,24 @@ const hiddenAgain: readonly { register: string; nibble: number; value: number; p
     { register: 'ID_AA64MMFR2_EL1', nibble: 6, value: 2, parts: [0xd40n, 0xd4fn] },
   ]
 
-function tolerant(
-  accepts: Accepts,
-  values: ReadonlyMap<bigint, bigint>,
-  masks: ReadonlyMap<string, bigint>,
-): Accepts {
-  const id = BigInt(accepts.id)
-  const midr = values.get(encodeRegister('MIDR_EL1')) ?? 0n
+function tolerant(register: ReportedRegister, midr: bigint): ReportedRegister {
+  const { id, value, mask, write } = register
+  if (write?.rule !== 'nibbles' || value === null || mask === undefined) return register
   const fields = hiddenAgain.filter(
-    ({ register, nibble, parts }) =>
-      encodeRegister(register) === id &&
+    ({ register: name, nibble, parts }) =>
+      encodeRegister(name) === BigInt(id) &&
       parts.includes((midr >> 4n) & 0xfffn) &&
       midr >> 24n === 0x41n &&
-      nibbleOf(values.get(id) ?? 0n, nibble) === 0 &&
-      masks.has(accepts.id),
+      nibbleOf(BigInt(value), nibble) === 0,
   )
-  if (fields.length === 0) return accepts
-  return {
-    ...accepts,
-    nibbles: accepts.nibbles.map((set, nibble) => {
-      const field = fields.find((candidate) => candidate.nibble === nibble)
-      if (!field) return set
-      return (Number.parseInt(set, 16) | (1 << field.value)).toString(16).padStart(4, '0')
-    }),
-    storedAs: [
-      ...(accepts.storedAs ?? []),
-      ...fields.map(({ nibble, value }) => ({ nibble, written: value, stored: 0 })),
-    ],
+  if (fields.length === 0) return register
+  const accepted = acceptedNibbles(write, BigInt(value)).map((set, nibble) =>
+    fields.filter((field) => field.nibble === nibble).reduce((bits, field) => bits | (1 << field.value), set),
+  )
+  const stored = fields.map((field) => ({ nibble: field.nibble, written: field.value, stored: 0 }))
+  const more = {
+    ...rest(write, () => false),
+    storedAs: namedReplacements([...replacedNibbles(write.storedAs), ...stored]),
   }
+  return { ...register, write: nibblesRule(accepted, BigInt(value), more) }
 }

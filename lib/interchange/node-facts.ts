@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../hypercalls/index.js'
 import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../registers/index.js'
-import { registerValue } from '../report/registers.js'
+import { bitmapsOf, mitigationsOf, registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { VcpuFeature } from '../uapi.js'
 
@@ -37,8 +37,11 @@ export function nodeFacts(report: Report): NodeFacts {
     psci: decodePsciVersion(valueOf('KVM_REG_ARM_PSCI_VERSION')),
     midr: hex(valueOf('MIDR_EL1')),
     vcpuFeatures: report.traits.init.supported,
-    bitmaps: report.bitmaps.map(({ name, mask }) => ({ name: withoutPrefix(name), mask })),
-    workarounds: report.workarounds.map(({ name, value }) => ({ name: withoutPrefix(name), value })),
+    bitmaps: bitmapsOf(report).map(({ name, mask }) => ({ name: withoutPrefix(name), mask: hex(mask) })),
+    workarounds: mitigationsOf(report).map(({ name, value }) => ({
+      name: withoutPrefix(name),
+      value: hex(value),
+    })),
     idRegisters: report.registers.flatMap(({ id, name, value }) => {
       const isShown = isIdRegister(BigInt(id)) && (aarch32 || !isAArch32IdRegister(BigInt(id)))
       return isShown && value !== null ? [{ name, value }] : []
@@ -47,14 +50,7 @@ export function nodeFacts(report: Report): NodeFacts {
 }
 
 /** Of everything in a report that decides over a restore; not its date, nor the kernel's name, nor limits like the number of vCPUs. */
-function compatibilityClass({
-  registers,
-  accepts,
-  bitmaps,
-  workarounds,
-  configurations,
-  traits,
-}: Report): string {
-  const decisive = { registers, accepts, bitmaps, workarounds, configurations, traits }
+function compatibilityClass({ registers, configurations, traits }: Report): string {
+  const decisive = { registers, configurations, traits }
   return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)
 }

@@ -10,100 +10,92 @@ import {
   setClearPairs,
   timerCounters,
 } from '../registers/index.js'
-import type { Accepts, Configuration, Refusal, ReportedRegister, Write } from '../report/report.js'
+import type { Configuration, Refusal, ReportedRegister } from '../report/report.js'
+import {
+  namedReplacements,
+  namedSets,
+  type NibblesRule,
+  nibblesRule,
+  type WriteRule,
+} from '../report/write-rule.js'
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm, readRegister } from './rig.js'
 
-/** The configuration every other is told relative to. */
+/** The configuration that every other is relative to. */
 export const BASE: readonly VcpuFeature[] = ['psci-0.2']
 
-/** What a vCPU with a set of features has. */
-export interface ProbedConfiguration {
-  registers: ReportedRegister[]
-  /** By id, for each feature ID register. */
-  accepts: Map<string, Accepts>
-}
-
-/** `base` saves finding out again what the base configuration has already told. */
+/**
+ * The registers of a vCPU with a set of features. `base`, those of the base configuration, saves finding out again what they say already.
+ */
 export function probeConfiguration(
   kvm: SystemFd,
   type: bigint,
   features: readonly VcpuFeature[],
-  base?: ProbedConfiguration,
-): ProbedConfiguration | Refusal {
+  base?: readonly ReportedRegister[],
+): ReportedRegister[] | Refusal {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
       const outcome = initialise(vm, vcpu, features)
       if (outcome < 0) return { features: [...features], refused: errnoName(outcome) as ErrnoName }
-      const known = new Map(base?.registers.map((register) => [register.id, register]))
+      const known = new Map(base?.map((register) => [register.id, register]))
       const registers: ReportedRegister[] = [...listRegisters(vcpu)].map((id) => {
         const name = registerName(id)
         return { id: hex(id), name, value: timerCounters.has(id) ? null : hex(readRegister(vcpu, id)) }
       })
       // Values are read before the first write, which may change other registers than the one it is made to.
       for (const register of registers) {
-        const write = known.has(register.id) ? known.get(register.id)!.write : tryWrites(vcpu, register)
+        const before = known.get(register.id)
+        const write = canInherit(register, before) ? before.write : tryWrites(vcpu, register)
         if (write !== undefined) register.write = write
       }
-      const featureIds = registers.filter(({ id }) => isFeatureIdRegister(BigInt(id)))
-      const accepts = featureIds.map((register) =>
-        // What such a register may hold hangs on the value it begins with: the same value, the same answer.
-        known.get(register.id)?.value === register.value
-          ? base!.accepts.get(register.id)!
-          : acceptsOf(vcpu, register),
-      )
-      const configuration = { registers, accepts: new Map(accepts.map((entry) => [entry.id, entry])) }
-      if (base === undefined) noteInvalidAfterRun(vcpu, registers, configuration.accepts)
-      else inheritInvalidAfterRun(configuration.accepts, base.accepts)
-      return configuration
+      if (base === undefined) noteInvalidAfterRun(vcpu, registers)
+      else inheritInvalidAfterRun(registers, known)
+      return registers
     }),
   )
+}
+
+/** What a feature ID register may hold depends on the value it begins with: the same value, the same rule. */
+function canInherit(
+  { id, value }: ReportedRegister,
+  before: ReportedRegister | undefined,
+): before is ReportedRegister {
+  return before !== undefined && (before.value === value || !isFeatureIdRegister(BigInt(id)))
 }
 
 /** What a configuration does to the base. */
 export function relativeTo(
-  base: ProbedConfiguration,
+  base: readonly ReportedRegister[],
   features: VcpuFeature[],
-  { registers, accepts }: ProbedConfiguration,
+  registers: readonly ReportedRegister[],
 ): Configuration {
-  const before = new Map(base.registers.map((register) => [register.id, register]))
+  const before = new Map(base.map((register) => [register.id, register]))
   const ids = new Set(registers.map(({ id }) => id))
   return {
     features,
-    removed: base.registers.filter(({ id }) => !ids.has(id)).map(({ id }) => id),
+    removed: base.filter(({ id }) => !ids.has(id)).map(({ id }) => id),
     added: registers.map((register, index) => ({ ...register, index })).filter(({ id }) => !before.has(id)),
-    changed: registers
-      .filter(({ id, value }) => before.has(id) && before.get(id)!.value !== value)
-      .map(({ id, name, value }) => ({ id, name, value: value! })),
-    accepts: [...accepts.values()].filter((entry) => {
-      const told = base.accepts.get(entry.id)
-      return told === undefined || isFixed(told)
-        ? !isFixed(entry)
-        : JSON.stringify(told) !== JSON.stringify(entry)
+    changed: registers.filter((register) => {
+      const old = before.get(register.id)
+      return old !== undefined && (old.value !== register.value || !isSameRule(old.write, register.write))
     }),
   }
 }
 
-/** Whether every nibble accepts but one value, the one it has, which the register's value tells already. */
-export function isFixed({ nibbles, invalidAfterRun }: Accepts): boolean {
-  return invalidAfterRun === undefined && nibbles.every((set) => /^0*[1248]0*$/.test(set))
+function isSameRule(one: WriteRule | undefined, other: WriteRule | undefined): boolean {
+  return JSON.stringify(one) === JSON.stringify(other)
 }
 
-/** Registers whose rules are told otherwise: firmware registers, feature ID registers, PSTATE's modes, counters. */
-function hasRulesOfItsOwn({ id, name, value }: ReportedRegister): boolean {
+/** Registers that need other experiments: firmware registers, PSTATE's modes, counters. */
+function isTriedElsewhere({ id, name, value }: ReportedRegister): boolean {
   const { space } = decodeRegister(BigInt(id))
-  return (
-    space === 'firmware' ||
-    space === 'bitmap' ||
-    name === 'pstate' ||
-    value === null ||
-    isFeatureIdRegister(BigInt(id))
-  )
+  return space === 'firmware' || space === 'bitmap' || name === 'pstate' || value === null
 }
 
-/** What becomes of all ones and of all zeros in a register: nothing to tell where both are kept. */
-function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined {
-  if (hasRulesOfItsOwn(register)) return undefined
+/** The rule of a register by what becomes of all ones and of all zeros: none where both are kept. */
+function tryWrites(vcpu: VcpuFd, register: ReportedRegister): WriteRule | undefined {
+  if (isTriedElsewhere(register)) return undefined
+  if (isFeatureIdRegister(BigInt(register.id))) return featureIdRule(vcpu, register)
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
   const ones = (1n << BigInt(registerWidth(id))) - 1n
@@ -116,7 +108,7 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
       const bits = hex(readRegister(vcpu, setId))
       vcpu.setOneReg(clearId, ones)
       vcpu.setOneReg(setId, original)
-      return id === setId ? { sets: bits } : { clears: bits }
+      return { rule: id === setId ? 'sets' : 'clears', bits }
     }
   }
   const [afterOnes, afterZeros] = [ones, 0n].map((value) => {
@@ -128,32 +120,40 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): Write | undefined 
   }) as [bigint | number, bigint | number]
   const refusals = [afterOnes, afterZeros].filter((found) => typeof found === 'number')
   if (refusals.length > 0) {
-    const nibbles = nibblesWith(0, tryNibbles(vcpu, id, original))
-    return isFixed({ id: register.id, nibbles })
-      ? { refused: errnoName(refusals[0]!) as ErrnoName }
-      : { accepted: nibbles }
+    const sets = nibblesWith(0, tryNibbles(vcpu, id, original))
+    const errno = errnoName(refusals[0]!) as ErrnoName
+    if (sets.every((set) => set === 0)) return { rule: 'refused', errno }
+    const rule = nibblesRule(withinWidth(id, sets), original)
+    return rule.rule === 'fixed' ? { rule: 'fixed', errno } : rule
   }
-  const sticky = (afterOnes as bigint) & ~(afterZeros as bigint)
-  return sticky === ones ? undefined : { sticky: hex(sticky) }
+  const kept = (afterOnes as bigint) & ~(afterZeros as bigint)
+  return kept === ones ? undefined : { rule: 'bits', bits: hex(kept) }
+}
+
+/** Beyond its width a register is 0. */
+function withinWidth(id: bigint, sets: readonly number[]): number[] {
+  return sets.map((set, nibble) => (4 * nibble < registerWidth(id) ? set : 1))
 }
 
 /** What a feature ID register accepts, and what becomes of it. */
-function acceptsOf(vcpu: VcpuFd, register: ReportedRegister): Accepts {
+function featureIdRule(vcpu: VcpuFd, register: ReportedRegister): WriteRule {
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
-  const nibbles = nibblesWith(0, tryNibbles(vcpu, id, original))
-  const storedAs: Accepts['storedAs'] = []
-  for (const [nibble, set] of nibbles.entries()) {
+  const sets = nibblesWith(0, tryNibbles(vcpu, id, original))
+  // No feature register is free in every bit: what KVM accepts whole, it ignores.
+  if (sets.every((set) => set === 0xffff)) return { rule: 'bits', bits: '0x0' }
+  const replaced: { nibble: number; written: number; stored: number }[] = []
+  for (const [nibble, set] of sets.entries()) {
     const shift = BigInt(4 * nibble)
     for (let written = 0; written < 16; written++) {
-      if (((Number.parseInt(set, 16) >> written) & 1) === 0) continue
+      if (((set >> written) & 1) === 0) continue
       vcpu.setOneReg(id, (original & ~(0xfn << shift)) | (BigInt(written) << shift))
       const stored = Number((readRegister(vcpu, id) >> shift) & 0xfn)
-      if (stored !== written) storedAs.push({ nibble, written, stored })
+      if (stored !== written) replaced.push({ nibble, written, stored })
     }
     vcpu.setOneReg(id, original)
   }
-  return storedAs.length === 0 ? { id: register.id, nibbles } : { id: register.id, nibbles, storedAs }
+  return nibblesRule(sets, original, replaced.length > 0 ? { storedAs: namedReplacements(replaced) } : {})
 }
 
 /**
@@ -179,34 +179,38 @@ function tryNibbles(vcpu: VcpuFd, id: bigint, original: bigint): Int32Array[] {
 }
 
 /** Sixteen sets, of the values whose outcome is this one; those of nibbles beyond the register's width are empty. */
-function nibblesWith(outcome: number, tried: readonly Int32Array[]): string[] {
-  return Array.from({ length: 16 }, (_, nibble) => {
-    const set =
-      tried[nibble]?.reduce((bits, found, value) => (found === outcome ? bits | (1 << value) : bits), 0) ?? 0
-    return set.toString(16).padStart(4, '0')
-  })
+function nibblesWith(outcome: number, tried: readonly Int32Array[]): number[] {
+  return Array.from(
+    { length: 16 },
+    (_, nibble) =>
+      tried[nibble]?.reduce((bits, found, value) => (found === outcome ? bits | (1 << value) : bits), 0) ?? 0,
+  )
 }
 
 /** Freezes the VM; where differing values are then `EBUSY`, notes the ones that are `EINVAL` all the same. */
-function noteInvalidAfterRun(
-  vcpu: VcpuFd,
-  registers: readonly ReportedRegister[],
-  accepts: Map<string, Accepts>,
-): void {
+function noteInvalidAfterRun(vcpu: VcpuFd, registers: readonly ReportedRegister[]): void {
   freeze(vcpu)
   for (const register of registers) {
-    const entry = accepts.get(register.id)
-    // What takes no other value before the run takes none after it, and there is nothing to check first.
-    if (entry === undefined || isFixed(entry)) continue
-    // The first run itself changes some of them.
     const id = BigInt(register.id)
+    // What takes no other value before the run takes none after it, and there is nothing to check first.
+    if (!isFeatureIdRegister(id) || register.write?.rule !== 'nibbles') continue
+    // The first run itself changes some of them.
     const value = readRegister(vcpu, id)
     if (!isAnyInvalid(vcpu, id, value)) continue
     const tried = tryNibbles(vcpu, id, value)
-    const invalid = nibblesWith(-errnos.EINVAL, tried)
-    const isBusy = nibblesWith(-errnos.EBUSY, tried).some((set) => set !== NONE)
-    if (isBusy && invalid.some((set) => set !== NONE)) entry.invalidAfterRun = invalid
+    const invalidAfterRun = namedSets(nibblesWith(-errnos.EINVAL, tried), () => 0)
+    const isBusy = nibblesWith(-errnos.EBUSY, tried).some((set) => set !== 0)
+    if (isBusy && Object.keys(invalidAfterRun).length > 0) {
+      register.write = withInvalidAfterRun(register.write, invalidAfterRun)
+    }
   }
+}
+
+function withInvalidAfterRun(
+  { storedAs, ...rule }: NibblesRule,
+  invalidAfterRun: NonNullable<NibblesRule['invalidAfterRun']>,
+): NibblesRule {
+  return { ...rule, invalidAfterRun, ...(storedAs && { storedAs }) }
 }
 
 /**
@@ -222,11 +226,17 @@ function isAnyInvalid(vcpu: VcpuFd, id: bigint, value: bigint): boolean {
   return isInvalid
 }
 
-const NONE = '0000'
-
-function inheritInvalidAfterRun(accepts: Map<string, Accepts>, base: ReadonlyMap<string, Accepts>): void {
-  for (const [id, entry] of accepts) {
-    const invalid = base.get(id)?.invalidAfterRun
-    if (invalid !== undefined) entry.invalidAfterRun = invalid
+function inheritInvalidAfterRun(
+  registers: readonly ReportedRegister[],
+  base: ReadonlyMap<string, ReportedRegister>,
+): void {
+  for (const register of registers) {
+    const before = base.get(register.id)?.write
+    const { write } = register
+    if (before?.rule !== 'nibbles' || before.invalidAfterRun === undefined) continue
+    if (write?.rule === 'nibbles') register.write = withInvalidAfterRun(write, before.invalidAfterRun)
+    else if (write?.rule === 'fixed') {
+      register.write = withInvalidAfterRun({ rule: 'nibbles', accepts: {} }, before.invalidAfterRun)
+    }
   }
 }

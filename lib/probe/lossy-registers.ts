@@ -12,7 +12,6 @@ import {
   withoutIstatus,
 } from '../registers/index.js'
 import type { ReportedRegister, Traits } from '../report/report.js'
-import type { ProbedConfiguration } from './configurations.js'
 import { onStub, PATIENCE } from './guest-calls.js'
 import { exitReasons, kvmRun, mpStates } from '../uapi.js'
 import { freeze, readRegister } from './rig.js'
@@ -27,7 +26,7 @@ type Stage = LossyRegisters[number]['by']
 export function probeLossyRegisters(
   kvm: SystemFd,
   type: bigint,
-  { registers }: ProbedConfiguration,
+  registers: readonly ReportedRegister[],
 ): LossyRegisters {
   let candidates = registers.filter(({ id, value }) => value !== null && isCandidate(BigInt(id)))
   return (['run', 'load', 'guest'] as const).flatMap((by) => {

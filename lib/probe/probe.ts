@@ -1,9 +1,9 @@
 import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { check, kvmError } from '../kvm/errors.js'
-import { featureIdAt, hex, registerName } from '../registers/index.js'
+import { featureIdAt, hex } from '../registers/index.js'
 import { originOf } from '../report/origin.js'
-import type { Report } from '../report/report.js'
+import type { Report, ReportedRegister } from '../report/report.js'
 import {
   capabilities,
   type Capability,
@@ -12,7 +12,7 @@ import {
   type VcpuFeature,
 } from '../uapi.js'
 import { census, type CensusCall, type CensusOptions } from './census.js'
-import { BASE, isFixed, probeConfiguration, relativeTo } from './configurations.js'
+import { BASE, probeConfiguration, relativeTo } from './configurations.js'
 import { onVm, smallestVmType } from './rig.js'
 import { steady } from './steady.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
@@ -39,6 +39,8 @@ export function probe(
   const type = smallestVmType(fd)
   const base = probeConfiguration(fd, type, BASE)
   if ('refused' in base) throw kvmError(-errnos[base.refused], { syscall: 'KVM_ARM_VCPU_INIT' })
+  probeFirmware(fd, type, base)
+  const masks = onVm(fd, type, probeWritableMasks)
   const supported = supportedFeatures(fd, type)
   return {
     format: 'kvm-arm64/report',
@@ -49,10 +51,7 @@ export function probe(
     capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
     vcpuMmapSize: kvm.vcpuMmapSize,
     preferredTarget: onVm(fd, type, preferredTarget),
-    writableMasks: onVm(fd, type, probeWritableMasks),
-    registers: base.registers,
-    accepts: [...base.accepts.values()].filter((entry) => !isFixed(entry)),
-    ...probeFirmware(fd, type, base.registers),
+    registers: base.map((register) => withMask(register, masks.get(register.id))),
     configurations: optionalFeatureSets(supported).map((features) => {
       const found = probeConfiguration(fd, type, [...BASE, ...features], base)
       return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
@@ -92,15 +91,15 @@ function preferredTarget(vm: VmFd): number {
   return init[0]!
 }
 
-function probeWritableMasks(vm: VmFd): Report['writableMasks'] {
+/** By id; none where the ioctl does not exist. */
+function probeWritableMasks(vm: VmFd): Map<string, bigint> {
   const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
-  if (vm.getRegWritableMasks(0, masks) < 0) return null
-  return [...masks.entries()]
-    .filter(([, mask]) => mask !== 0n)
-    .map(([index, mask]) => {
-      const id = featureIdAt(index)
-      return { id: hex(id), name: registerName(id), mask: hex(mask) }
-    })
+  if (vm.getRegWritableMasks(0, masks) < 0) return new Map()
+  return new Map(Array.from(masks, (mask, index) => [hex(featureIdAt(index)), mask]))
+}
+
+function withMask({ write, ...register }: ReportedRegister, mask = 0n): ReportedRegister {
+  return { ...register, ...(mask !== 0n && { mask: hex(mask) }), ...(write && { write }) }
 }
 
 /** Every combination of optional features but none, pointer authentication as the pair it must be. */

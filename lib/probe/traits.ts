@@ -1,5 +1,6 @@
 /** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
 import type { SystemFd, VcpuFd } from '../backend.js'
+import { workarounds } from '../hypercalls/index.js'
 import { errnoName } from '../kvm/errors.js'
 import {
   arm64Id,
@@ -15,7 +16,8 @@ import {
   timerControls,
   withSize,
 } from '../registers/index.js'
-import type { Report, ReportedRegister, Traits } from '../report/report.js'
+import type { ReportedRegister, Traits } from '../report/report.js'
+import { acceptedNibbles, sixteen, type WriteRule } from '../report/write-rule.js'
 import {
   type DeviceType,
   deviceTypes,
@@ -34,7 +36,7 @@ import {
   type VcpuFeature,
   vcpuFeatures,
 } from '../uapi.js'
-import { BASE, type ProbedConfiguration } from './configurations.js'
+import { BASE } from './configurations.js'
 import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
 import { probeLossyRegisters } from './lossy-registers.js'
 import { freeze, initialise, onVcpu, onVm, pendSError, readRegister } from './rig.js'
@@ -91,29 +93,30 @@ function onBase<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd) => T)
   )
 }
 
-/** What the firmware registers of both spaces may hold. */
-export function probeFirmware(
-  kvm: SystemFd,
-  type: bigint,
-  registers: readonly ReportedRegister[],
-): Pick<Report, 'bitmaps' | 'workarounds'> {
-  return onBase(kvm, type, (vcpu) => ({
-    bitmaps: registers
-      .filter(({ id }) => decodeRegister(BigInt(id)).space === 'bitmap')
-      .map(({ id, name, value }) => {
-        const bits = Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
-        const mask = accepted(vcpu, BigInt(id), bits).reduce((sum, bit) => sum | bit, 0n)
-        return { id, name, reset: value!, mask: hex(mask) }
-      }),
-    workarounds: registers
-      .filter(({ name }) => name.startsWith('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_'))
-      .map(({ id, name, value }) => ({
-        id,
-        name,
-        value: value!,
-        accepted: acceptedLevels(vcpu, BigInt(id)),
-      })),
-  }))
+/** Notes on their rows what the firmware registers of both spaces accept. */
+export function probeFirmware(kvm: SystemFd, type: bigint, registers: readonly ReportedRegister[]): void {
+  onBase(kvm, type, (vcpu) => {
+    for (const register of registers) {
+      const write = firmwareRule(kvm, type, vcpu, BigInt(register.id))
+      if (write !== undefined) register.write = write
+    }
+  })
+}
+
+const BITS = Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
+const PSCI_VERSIONS = [0n, 1n, 2n].flatMap((major) =>
+  Array.from({ length: 16 }, (_, minor) => (major << 16n) | BigInt(minor)),
+)
+const mitigations = new Set(workarounds.map(({ register }) => register))
+
+function firmwareRule(kvm: SystemFd, type: bigint, vcpu: VcpuFd, id: bigint): WriteRule | undefined {
+  if (decodeRegister(id).space === 'bitmap') {
+    return { rule: 'subset', of: hex(accepted(vcpu, id, BITS).reduce((sum, bit) => sum | bit, 0n)) }
+  }
+  if (id === PSCI_VERSION) return { rule: 'values', accepts: accepted(vcpu, id, PSCI_VERSIONS).map(hex) }
+  if (!mitigations.has(id)) return undefined
+  const withoutSsbs = id === WORKAROUND_2 && workaround2WithoutSsbs(kvm, type)
+  return { rule: 'checked', accepts: acceptedLevels(vcpu, id), ...(withoutSsbs && { withoutSsbs }) }
 }
 
 function accepted(vcpu: VcpuFd, id: bigint, values: readonly bigint[]): bigint[] {
@@ -128,22 +131,15 @@ export function probeTraits(
   kvm: SystemFd,
   type: bigint,
   supported: readonly VcpuFeature[],
-  base: ProbedConfiguration,
+  base: readonly ReportedRegister[],
 ): Traits {
   return {
     init: probeInit(kvm, type, supported, base),
-    psciVersions: onBase(kvm, type, (vcpu) => {
-      const versions = [0n, 1n, 2n].flatMap((major) =>
-        Array.from({ length: 16 }, (_, minor) => (major << 16n) | BigInt(minor)),
-      )
-      return accepted(vcpu, PSCI_VERSION, versions).map(hex)
-    }),
     bitmapAfterRun: bitmapAfterRun(kvm, type, base),
     idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
     changedByFirstRun: changedByFirstRun(kvm, type, base),
     changedByVgic: changedByVgic(kvm, type),
     lossyRegisters: probeLossyRegisters(kvm, type, base),
-    workaround2WithoutSsbs: workaround2WithoutSsbs(kvm, type),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
       // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.
       const narrow = withSize(PSCI_VERSION, sizes.U32)
@@ -195,7 +191,7 @@ function probeInit(
   kvm: SystemFd,
   type: bigint,
   supported: readonly VcpuFeature[],
-  base: ProbedConfiguration,
+  base: readonly ReportedRegister[],
 ): Traits['init'] {
   const bits = Array.from({ length: 32 }, (_, bit) => bit)
   const unknown =
@@ -304,18 +300,18 @@ function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegiste
  * Every bit that can be changed is, or one nibble where not all can, and what an init leaves of it is told. Feature ID registers are the
  * VM's, and stay, but for CLIDR_EL1.
  */
-function keptAcrossInit(kvm: SystemFd, type: bigint, { registers, accepts }: ProbedConfiguration): string[] {
+function keptAcrossInit(kvm: SystemFd, type: bigint, registers: readonly ReportedRegister[]): string[] {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
       initialise(vm, vcpu, BASE)
-      const changed = registers.filter(({ id, name, value }) => {
+      const changed = registers.filter(({ id, name, value, write }) => {
         const isVms = isFeatureIdRegister(BigInt(id)) && name !== 'CLIDR_EL1'
         const isFirmware = ['firmware', 'bitmap'].includes(decodeRegister(BigInt(id)).space)
         // Whether a timer has fired, which its control tells, hangs on the time.
         const isTimed = value === null || timerControls.has(BigInt(id))
         if (name === 'pstate' || isFirmware || isTimed || isVms) return false
         const inverse = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
-        const others = otherValues(BigInt(value), accepts.get(id)?.nibbles ?? [])
+        const others = isFeatureIdRegister(BigInt(id)) ? otherValues(BigInt(value), write) : []
         return [inverse, ...others].some(
           (other) =>
             vcpu.setOneReg(BigInt(id), other) === 0 && readRegister(vcpu, BigInt(id)) !== BigInt(value),
@@ -343,8 +339,12 @@ function keepsSError(kvm: SystemFd, type: bigint): boolean {
   )
 }
 
-function bitmapAfterRun(kvm: SystemFd, type: bigint, base: ProbedConfiguration): Traits['bitmapAfterRun'] {
-  const std = base.registers.find((register) => register.name === 'KVM_REG_ARM_STD_BMAP')
+function bitmapAfterRun(
+  kvm: SystemFd,
+  type: bigint,
+  base: readonly ReportedRegister[],
+): Traits['bitmapAfterRun'] {
+  const std = base.find((register) => register.name === 'KVM_REG_ARM_STD_BMAP')
   if (std === undefined) return null
   const value = BigInt(std.value!)
   return onBase(kvm, type, (vcpu) => afterRun(vcpu, BigInt(std.id), value, value & (value - 1n)))
@@ -353,7 +353,7 @@ function bitmapAfterRun(kvm: SystemFd, type: bigint, base: ProbedConfiguration):
 function idRegisterAfterRun(
   kvm: SystemFd,
   type: bigint,
-  base: ProbedConfiguration,
+  base: readonly ReportedRegister[],
 ): Traits['idRegisterAfterRun'] {
   const [id, value, other] = changeableIdRegister(base)
   return onBase(kvm, type, (vcpu) => afterRun(vcpu, id, value, other))
@@ -362,7 +362,7 @@ function idRegisterAfterRun(
 function changedByFirstRun(
   kvm: SystemFd,
   type: bigint,
-  { registers }: ProbedConfiguration,
+  registers: readonly ReportedRegister[],
 ): Traits['changedByFirstRun'] {
   return onBase(kvm, type, (vcpu) => {
     freeze(vcpu)
@@ -405,31 +405,29 @@ function changedByVgic(kvm: SystemFd, type: bigint): Traits['changedByVgic'] {
 }
 
 /** A feature ID register, its value, and another that is accepted before the run, or that is refused where none is. */
-function changeableIdRegister({
-  registers,
-  accepts,
-}: ProbedConfiguration): [id: bigint, value: bigint, other: bigint] {
-  const values = new Map(registers.map(({ id, value }) => [id, value]))
-  for (const { id, nibbles, storedAs } of accepts.values()) {
-    // A write that is dropped tells nothing.
-    if (storedAs !== undefined) continue
-    const value = BigInt(values.get(id)!)
+function changeableIdRegister(
+  registers: readonly ReportedRegister[],
+): [id: bigint, value: bigint, other: bigint] {
+  for (const { id, name, value, write } of registers) {
     // CLIDR_EL1 is each vCPU's own and never freezes.
-    if (registerName(BigInt(id)) === 'CLIDR_EL1') continue
-    const [other] = otherValues(value, nibbles)
-    if (other !== undefined) return [BigInt(id), value, other]
+    if (!isFeatureIdRegister(BigInt(id)) || name === 'CLIDR_EL1') continue
+    // A write that is dropped shows nothing.
+    if (write?.rule !== 'nibbles' || write.storedAs !== undefined) continue
+    const [other] = otherValues(BigInt(value!), write)
+    if (other !== undefined) return [BigInt(id), BigInt(value!), other]
   }
-  const value = BigInt(values.get(hex(ID_AA64PFR0_EL1))!)
+  const value = BigInt(registers.find(({ id }) => id === hex(ID_AA64PFR0_EL1))!.value!)
   return [ID_AA64PFR0_EL1, value, value ^ 1n]
 }
 
-/** The values that differ from one in a single nibble, of which what is there is among those accepted. */
-function otherValues(value: bigint, nibbles: readonly string[]): bigint[] {
-  return nibbles.flatMap((set, nibble) => {
+/** The values that differ from one in a single nibble and are accepted. */
+function otherValues(value: bigint, rule: WriteRule | undefined): bigint[] {
+  if (rule?.rule !== 'nibbles') return []
+  return acceptedNibbles(rule, value).flatMap((set, nibble) => {
     const shift = BigInt(4 * nibble)
     const rest = value & ~(0xfn << shift)
-    return Array.from({ length: 16 }, (_, other) => other)
-      .filter((other) => (Number.parseInt(set, 16) >> other) & 1)
+    return sixteen
+      .filter((other) => (set >> other) & 1)
       .map((other) => rest | (BigInt(other) << shift))
       .filter((other) => other !== value)
   })
@@ -443,16 +441,20 @@ function afterRun(vcpu: VcpuFd, id: bigint, same: bigint, other: bigint): Traits
   return vcpu.setOneReg(id, other) === -errnos.EBUSY ? 'busy-if-changed' : 'unguarded'
 }
 
-function workaround2WithoutSsbs(kvm: SystemFd, type: bigint): Traits['workaround2WithoutSsbs'] {
+/** The state of `WORKAROUND_2` in a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared, where it is another. */
+function workaround2WithoutSsbs(
+  kvm: SystemFd,
+  type: bigint,
+): Extract<WriteRule, { rule: 'checked' }>['withoutSsbs'] {
   return onBase(kvm, type, (vcpu) => {
     const features = vcpu.getOneReg(ID_AA64PFR1_EL1)
     const before = vcpu.getOneReg(WORKAROUND_2)
-    if (typeof features !== 'bigint' || (features & SSBS) === 0n) return null
-    if (vcpu.setOneReg(ID_AA64PFR1_EL1, features & ~SSBS) < 0) return null
+    if (typeof features !== 'bigint' || (features & SSBS) === 0n) return undefined
+    if (vcpu.setOneReg(ID_AA64PFR1_EL1, features & ~SSBS) < 0) return undefined
     const value = vcpu.getOneReg(WORKAROUND_2)
     return typeof value === 'bigint' && value !== before
-      ? { value: hex(value), accepted: acceptedLevels(vcpu, WORKAROUND_2) }
-      : null
+      ? { value: hex(value), accepts: acceptedLevels(vcpu, WORKAROUND_2) }
+      : undefined
   })
 }
 

@@ -3,11 +3,12 @@ import {
   decodeRegister,
   encodeRegister,
   hasAArch32,
+  hex,
   isAArch32IdRegister,
   registerFields,
   withoutIstatus,
 } from '../registers/index.js'
-import { registerValue } from './registers.js'
+import { bitmapsOf, psciVersionsOf, registerValue } from './registers.js'
 import type { Report } from './report.js'
 import type { Capability } from '../uapi.js'
 import { differingFields, meaningOf } from '../registers/differing-fields.js'
@@ -48,8 +49,8 @@ function diffCapabilities(a: Report, b: Report): Difference[] {
   })
 }
 
-function versions({ traits }: Report): string[] {
-  return traits.psciVersions.map((version) => decodePsciVersion(BigInt(version)))
+function versions(report: Report): string[] {
+  return psciVersionsOf(report).map(decodePsciVersion)
 }
 
 function diffSets(kind: 'feature' | 'psci', a: readonly string[], b: readonly string[]): Difference[] {
@@ -97,10 +98,10 @@ function diffRegisters(a: Report, b: Report): Difference[] {
 
 /** Bits a bitmap may hold that no register shows: where one starts at 0. */
 function diffBitmaps(a: Report, b: Report): Difference[] {
-  return a.bitmaps.flatMap(({ id, name, mask }) => {
-    const other = b.bitmaps.find((entry) => entry.id === id)
+  return bitmapsOf(a).flatMap(({ id, name, mask }) => {
+    const other = bitmapsOf(b).find((entry) => entry.id === id)
     return other === undefined || other.mask === mask
       ? []
-      : [{ kind: 'accepts', name, a: mask, b: other.mask }]
+      : [{ kind: 'accepts', name, a: hex(mask), b: hex(other.mask) }]
   })
 }

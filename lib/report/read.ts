@@ -42,13 +42,9 @@ export function checkReport(data: unknown, source: string): Report {
 
 function refuseDuplicates(report: Report, source: string): void {
   refuseDuplicateIds(report.registers, '$.registers', source)
-  refuseDuplicateIds(report.accepts, '$.accepts', source)
-  refuseDuplicateIds(report.bitmaps, '$.bitmaps', source)
-  refuseDuplicateIds(report.workarounds, '$.workarounds', source)
-  refuseDuplicateIds(report.writableMasks ?? [], '$.writableMasks', source)
   for (const [index, configuration] of report.configurations.entries()) {
     if ('refused' in configuration) continue
-    for (const list of ['added', 'changed', 'accepts'] as const) {
+    for (const list of ['added', 'changed'] as const) {
       refuseDuplicateIds(configuration[list], `$.configurations[${index}].${list}`, source)
     }
   }

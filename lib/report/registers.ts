@@ -1,7 +1,8 @@
 /** Look-ups in a report: which registers a vCPU has, and their values. */
-import { hex } from '../registers/index.js'
+import { decodeRegister, encodeRegister, hex } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { Configuration, Refusal, Report, ReportedRegister } from './report.js'
+import { acceptedValues, settableBits } from './write-rule.js'
 
 /** Features that change neither the list nor the value of any register but `PSCI_VERSION`. */
 const WITHOUT_REGISTERS: ReadonlySet<VcpuFeature> = new Set<VcpuFeature>(['power-off', 'psci-0.2'])
@@ -42,12 +43,63 @@ export function registersOf(
 ): readonly ReportedRegister[] {
   if (configuration === null) return report.registers
   const removed = new Set(configuration.removed)
-  const changed = new Map(configuration.changed.map(({ id, value }) => [id, value]))
+  const changed = new Map(configuration.changed.map((register) => [register.id, register]))
   const listed = report.registers
     .filter(({ id }) => !removed.has(id))
-    .map((register) => Object.assign({}, register, { value: changed.get(register.id) ?? register.value }))
+    .map((register): ReportedRegister => changed.get(register.id) ?? register)
   for (const { index, ...register } of configuration.added.toSorted((a, b) => a.index - b.index)) {
     listed.splice(index, 0, register)
   }
   return listed
+}
+
+interface Bitmap {
+  id: string
+  name: string
+  /** What a fresh VM reads. */
+  reset: bigint
+  /** Bits that may be set. */
+  mask: bigint
+}
+
+/** The firmware's bitmap registers, in the list's order. */
+export function bitmapsOf({ registers }: Report): Bitmap[] {
+  return registers
+    .filter(({ id }) => decodeRegister(BigInt(id)).space === 'bitmap')
+    .map(({ id, name, value, write }) => ({
+      id,
+      name,
+      reset: BigInt(value ?? 0),
+      mask: settableBits(write),
+    }))
+}
+
+interface Mitigation {
+  id: string
+  name: string
+  value: bigint
+  /** Values that `KVM_SET_ONE_REG` accepts, and does not store. */
+  accepts: readonly bigint[]
+  /** The state once ID_AA64PFR1_EL1.SSBS was cleared, where it is another. */
+  withoutSsbs: { value: bigint; accepts: readonly bigint[] } | undefined
+}
+
+/** The firmware's registers of mitigations, in the list's order. */
+export function mitigationsOf({ registers }: Report): Mitigation[] {
+  return registers.flatMap(({ id, name, value, write }) => {
+    if (write?.rule !== 'checked') return []
+    const withoutSsbs = write.withoutSsbs && {
+      value: BigInt(write.withoutSsbs.value),
+      accepts: write.withoutSsbs.accepts.map(BigInt),
+    }
+    return [{ id, name, value: BigInt(value ?? 0), accepts: write.accepts.map(BigInt), withoutSsbs }]
+  })
+}
+
+const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
+
+/** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
+export function psciVersionsOf({ registers }: Report): readonly bigint[] {
+  const text = hex(PSCI_VERSION)
+  return acceptedValues(registers.find(({ id }) => id === text)?.write) ?? []
 }

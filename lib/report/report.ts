@@ -3,8 +3,8 @@
  * compatibility tools compare it. This file is its only definition: the TypeScript types and the published JSON Schema
  * (`report.schema.json`) are both derived from it.
  *
- * Nothing in it is looked up by kernel version. What cannot be read is found out by experiment on scratch VMs (`traits`,
- * `accepts`, `writes`), because stable kernels carry backports and behaviour is not even monotonic in the version.
+ * Nothing in it is looked up by kernel version. What cannot be read is found out by experiment on scratch VMs (`traits`, and
+ * `write` of a register), because stable kernels carry backports and behaviour is not even monotonic in the version.
  */
 import * as v from 'valibot'
 import { gatedServices } from '../hypercalls/index.js'
@@ -20,28 +20,12 @@ import {
 } from '../uapi.js'
 import { hex, hex64, host, int32, text } from '../documents/entries.js'
 import { originSchema } from './origin.js'
+import { writeRuleSchema } from './write-rule.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself answers, as `vm.services` names them. */
 const service = v.picklist(gatedServices.map(({ name }) => name))
 export const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
-
-/** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */
-const nibbles = v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9a-f]{4}$/))), v.length(16))
-
-/** What a write other than of the value already there does, before the first run, where it is not plain storage. */
-const write = v.union([
-  /** Every other value is refused. */
-  v.strictObject({ refused: errno }),
-  /** Accepted, but only these bits change; `{ sticky: "0x0" }` is accepted and ignored. */
-  v.strictObject({ sticky: hex }),
-  /** Bits written as one are set, the others left: the SET register of a pair, whose storage it shares with the CLR register. */
-  v.strictObject({ sets: hex }),
-  /** Bits written as one are cleared, the others left. */
-  v.strictObject({ clears: hex }),
-  /** Kept whole where every nibble is one of these, else `EINVAL`. */
-  v.strictObject({ accepted: nibbles }),
-])
 
 const register = v.strictObject({
   id: hex64,
@@ -49,21 +33,12 @@ const register = v.strictObject({
   name: text,
   /** After `KVM_ARM_VCPU_INIT` (and `KVM_ARM_VCPU_FINALIZE`) on vCPU 0 of a fresh VM; null where it counts time. */
   value: v.nullable(hex),
-  write: v.optional(write),
+  /** What `KVM_ARM_GET_REG_WRITABLE_MASKS` reports of it; absent for 0, and where the ioctl does not exist. */
+  mask: v.optional(hex64),
+  /** What a write does before the first run; absent where the register keeps any value. */
+  write: v.optional(writeRuleSchema),
 })
-
-/** Per nibble what a fresh VM accepts in a feature ID register, every other nibble left at its value. */
-const accepts = v.strictObject({
-  id: hex64,
-  nibbles,
-  /**
-   * After the first run, where a value that differs is `EBUSY`: per nibble the values that are `EINVAL` all the same, because KVM
-   * checks them first. Absent where there are none.
-   */
-  invalidAfterRun: v.optional(nibbles),
-  /** Accepted values of a nibble that do not stick: another is stored in their stead. Absent where there are none. */
-  storedAs: v.optional(v.array(v.strictObject({ nibble: int32, written: int32, stored: int32 }))),
-})
+const { mask: _ofVm, ...vcpuRegister } = register.entries
 
 /** What a set of vCPU features does to the base configuration. */
 const configuration = v.strictObject({
@@ -71,32 +46,13 @@ const configuration = v.strictObject({
   /** Ids no longer listed. */
   removed: v.array(hex64),
   /** Registers that join the list, in its order, each with its place in this configuration's list. */
-  added: v.array(v.strictObject({ ...register.entries, index: int32 })),
-  /** Registers whose value differs from the base's. */
-  changed: v.array(v.strictObject({ id: hex64, name: text, value: hex })),
-  /** ID registers whose acceptance differs from the base's. */
-  accepts: v.array(accepts),
+  added: v.array(v.strictObject({ ...vcpuRegister, index: int32 })),
+  /** Registers whose value or rule differs from the base's, each whole. */
+  changed: v.array(v.strictObject(vcpuRegister)),
 })
 
 /** A combination of vCPU features the host supports one by one but not together. */
 const refusal = v.strictObject({ features: v.array(feature), refused: errno })
-
-const bitmap = v.strictObject({
-  id: hex64,
-  name: text,
-  /** What a fresh VM reads. */
-  reset: hex64,
-  /** Bits that may be set, each tried on its own. Not readable anywhere: `VENDOR_HYP_BMAP_2` resets to 0. */
-  mask: hex64,
-})
-
-const workaround = v.strictObject({
-  id: hex64,
-  name: text,
-  value: hex64,
-  /** Of 0…3 and 0x10…0x13, the values `KVM_SET_ONE_REG` accepts. It remembers none of them. */
-  accepted: v.array(hex64),
-})
 
 const afterRun = v.picklist([
   /** `EBUSY` whatever the value: the series up to v7 and no release. */
@@ -142,8 +98,6 @@ const traits = v.strictObject({
     /** Whether an SError stays pending when a vCPU that has run is initialised again. */
     keepsSError: v.boolean(),
   }),
-  /** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
-  psciVersions: v.array(hex64),
   /** Write to a bitmap register after the first run; null where there is none. */
   bitmapAfterRun: v.nullable(afterRun),
   /** Write to a feature ID register after the first run. */
@@ -160,8 +114,6 @@ const traits = v.strictObject({
   lossyRegisters: v.array(
     v.strictObject({ id: hex64, name: text, by: v.picklist(['run', 'load', 'guest']), kept: hex64 }),
   ),
-  /** `WORKAROUND_2` of a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared; null where that cannot be or changes nothing. */
-  workaround2WithoutSsbs: v.nullable(v.strictObject({ value: hex64, accepted: v.array(hex64) })),
   /** Whether `KVM_SET_ONE_REG` refuses a width other than 64 bits in the firmware spaces before it reads the value. */
   firmwareWidthChecked: v.boolean(),
   /** Whether `KVM_SET_ONE_REG` reads the value before it looks up a system register, or an id of an unknown space. */
@@ -263,13 +215,8 @@ export const reportSchema = v.strictObject({
   vcpuMmapSize: v.pipe(int32, v.minValue(4096), v.maxValue(0x100000)),
   /** `KVM_ARM_PREFERRED_TARGET` */
   preferredTarget: int32,
-  /** `KVM_ARM_GET_REG_WRITABLE_MASKS`, masks other than 0; null where the ioctl does not exist. */
-  writableMasks: v.nullable(v.array(v.strictObject({ id: hex64, name: text, mask: hex64 }))),
   /** Registers of the base configuration, a vCPU with `psci-0.2` alone, in `KVM_GET_REG_LIST`'s order. */
   registers: v.pipe(v.array(register), v.minLength(1), v.maxLength(10_000)),
-  accepts: v.array(accepts),
-  bitmaps: v.array(bitmap),
-  workarounds: v.array(workaround),
   /** Every other combination of the optional features the host supports. */
   configurations: v.array(v.union([configuration, refusal])),
   traits,
@@ -283,5 +230,3 @@ export type Configuration = v.InferOutput<typeof configuration>
 export type Refusal = v.InferOutput<typeof refusal>
 export type Discovery = v.InferOutput<typeof discovery>
 export type Traits = v.InferOutput<typeof traits>
-export type Accepts = v.InferOutput<typeof accepts>
-export type Write = v.InferOutput<typeof write>

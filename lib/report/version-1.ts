@@ -1,15 +1,191 @@
-/** Reports of version 1, which did not say who answered. */
+/**
+ * Reports of version 1: what a register accepts stood in six places (`write`, `accepts`, `bitmaps`, `workarounds`, `writableMasks` and two
+ * traits), and who answered stood nowhere.
+ */
 import * as v from 'valibot'
-import { checkShape } from '../documents/document.js'
-import { reportSchema, type Report } from './report.js'
+import { checkShape, FormatError, refuseDuplicateIds } from '../documents/document.js'
+import { hex, hex64, int32, text } from '../documents/entries.js'
+import { encodeRegister, hex as toHex, isFeatureIdRegister, registerWidth } from '../registers/index.js'
+import { errnos, type ErrnoName } from '../uapi.js'
+import { feature, type Configuration, type Report, type ReportedRegister, reportSchema } from './report.js'
+import { namedReplacements, namedSets, nibblesRule, type WriteRule } from './write-rule.js'
+
+const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
+
+/** Sixteen nibbles from bits 3:0 upwards; bit n of each says whether value n is accepted there. */
+const nibbles = v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9a-f]{4}$/))), v.length(16))
+const write = v.union([
+  v.strictObject({ refused: errno }),
+  v.strictObject({ sticky: hex }),
+  v.strictObject({ sets: hex }),
+  v.strictObject({ clears: hex }),
+  v.strictObject({ accepted: nibbles }),
+])
+const register = v.strictObject({ id: hex64, name: text, value: v.nullable(hex), write: v.optional(write) })
+const accepts = v.strictObject({
+  id: hex64,
+  nibbles,
+  invalidAfterRun: v.optional(nibbles),
+  storedAs: v.optional(v.array(v.strictObject({ nibble: int32, written: int32, stored: int32 }))),
+})
+const level = { value: hex64, accepted: v.array(hex64) }
 
 const { origin: _later, ...entries } = reportSchema.entries
-const version1Schema = v.strictObject({ ...entries, version: v.literal(1) })
+const version1 = v.strictObject({
+  ...entries,
+  version: v.literal(1),
+  writableMasks: v.nullable(v.array(v.strictObject({ id: hex64, name: text, mask: hex64 }))),
+  registers: v.pipe(v.array(register), v.minLength(1), v.maxLength(10_000)),
+  accepts: v.array(accepts),
+  bitmaps: v.array(v.strictObject({ id: hex64, name: text, reset: hex64, mask: hex64 })),
+  workarounds: v.array(v.strictObject({ id: hex64, name: text, ...level })),
+  configurations: v.array(
+    v.union([
+      v.strictObject({
+        features: v.array(feature),
+        removed: v.array(hex64),
+        added: v.array(v.strictObject({ ...register.entries, index: int32 })),
+        changed: v.array(v.strictObject({ id: hex64, name: text, value: hex })),
+        accepts: v.array(accepts),
+      }),
+      v.strictObject({ features: v.array(feature), refused: errno }),
+    ]),
+  ),
+  traits: v.strictObject({
+    ...entries.traits.entries,
+    psciVersions: v.array(hex64),
+    workaround2WithoutSsbs: v.nullable(v.strictObject(level)),
+  }),
+})
+
+type Version1 = v.InferOutput<typeof version1>
+type Version1Register = v.InferOutput<typeof register>
+type Accepts = v.InferOutput<typeof accepts>
+
+const PSCI_VERSION = toHex(encodeRegister('KVM_REG_ARM_PSCI_VERSION'))
+const WORKAROUND_2 = toHex(encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'))
 
 /**
  * Checks a report of version 1 and converts it.
  * @throws FormatError
  */
 export function readVersion1(data: unknown, source: string): Report {
-  return { ...checkShape(version1Schema, data, source), version: 2, origin: { kind: 'unknown' } }
+  const report = checkShape(version1, data, source)
+  checkLists(report, source)
+  const { writableMasks, accepts: ofBase, bitmaps, workarounds, configurations, traits, ...same } = report
+  const { psciVersions, workaround2WithoutSsbs, ...otherTraits } = traits
+  const masks = new Map(writableMasks?.map(({ id, mask }) => [id, mask]))
+  const subsets = new Map(
+    bitmaps.map(({ id, mask }): [string, WriteRule] => [id, { rule: 'subset', of: mask }]),
+  )
+  const checked = new Map(
+    workarounds.map(({ id, accepted }): [string, WriteRule] => {
+      const withoutSsbs = id === WORKAROUND_2 && workaround2WithoutSsbs
+      const rule = { rule: 'checked', accepts: accepted } as const
+      if (!withoutSsbs) return [id, rule]
+      return [id, { ...rule, withoutSsbs: { value: withoutSsbs.value, accepts: withoutSsbs.accepted } }]
+    }),
+  )
+  const ruleOf = (row: Version1Register, of: ReadonlyMap<string, Accepts>): WriteRule | undefined => {
+    if (row.id === PSCI_VERSION) return { rule: 'values', accepts: psciVersions }
+    const isId = isFeatureIdRegister(BigInt(row.id)) && row.value !== null
+    return (
+      subsets.get(row.id) ?? checked.get(row.id) ?? (isId ? idRule(row, of.get(row.id)) : ordinaryRule(row))
+    )
+  }
+  const rowOf = (
+    row: Version1Register,
+    of: ReadonlyMap<string, Accepts>,
+    mask?: string,
+  ): ReportedRegister => {
+    const { id, name, value } = row
+    const rule = ruleOf(row, of)
+    return { id, name, value, ...(mask !== undefined && { mask }), ...(rule && { write: rule }) }
+  }
+  const base = byId(ofBase)
+  const rows = byId(report.registers)
+  return {
+    ...same,
+    version: 2,
+    origin: { kind: 'unknown' },
+    registers: report.registers.map((row) => rowOf(row, base, masks.get(row.id))),
+    configurations: configurations.map((configuration) => {
+      if ('refused' in configuration) return configuration
+      const { features, removed, added, changed, accepts: ofConfiguration } = configuration
+      const merged = byId([...ofBase, ...ofConfiguration])
+      const values = new Map(changed.map(({ id, value }) => [id, value]))
+      const inBase = new Set([...values.keys(), ...ofConfiguration.map(({ id }) => id)])
+      return {
+        features,
+        removed,
+        added: added.map(({ index, ...row }) => ({ ...rowOf(row, merged), index })),
+        changed: report.registers
+          .filter(({ id }) => inBase.has(id))
+          .map((row) => rowOf({ ...row, value: values.get(row.id) ?? row.value }, merged)),
+      } satisfies Configuration
+    }),
+    traits: otherTraits,
+  }
+}
+
+function byId<T extends { id: string }>(list: readonly T[]): Map<string, T> {
+  return new Map(list.map((entry) => [entry.id, entry]))
+}
+
+/** Of a feature ID register, which took one value where nothing said otherwise. */
+function idRule({ value }: Version1Register, accepted: Accepts | undefined): WriteRule {
+  if (accepted === undefined) return { rule: 'fixed', errno: 'EINVAL' }
+  const sets = accepted.nibbles.map((set) => Number.parseInt(set, 16))
+  // No feature register is free in every bit: what KVM accepts whole, it ignores.
+  if (sets.every((set) => set === 0xffff)) return { rule: 'bits', bits: '0x0' }
+  const { invalidAfterRun, storedAs } = accepted
+  return nibblesRule(sets, BigInt(value!), {
+    ...(invalidAfterRun && {
+      invalidAfterRun: namedSets(
+        invalidAfterRun.map((set) => Number.parseInt(set, 16)),
+        () => 0,
+      ),
+    }),
+    ...(storedAs && storedAs.length > 0 && { storedAs: namedReplacements(storedAs) }),
+  })
+}
+
+function ordinaryRule({ id, value, write: rule }: Version1Register): WriteRule | undefined {
+  if (rule === undefined) return undefined
+  if ('refused' in rule) return { rule: 'fixed', errno: rule.refused }
+  if ('sticky' in rule) return { rule: 'bits', bits: rule.sticky }
+  if ('sets' in rule) return { rule: 'sets', bits: rule.sets }
+  if ('clears' in rule) return { rule: 'clears', bits: rule.clears }
+  // Of all registers of any kernel, KVM_REG_ARM64_SVE_VLS alone refuses everything, once the vCPU is finalized.
+  if (rule.accepted.every((set) => set === '0000')) return { rule: 'refused', errno: 'EPERM' }
+  const places = registerWidth(BigInt(id)) / 4
+  // Beyond its width a register is 0.
+  const sets = rule.accepted.map((set, nibble) => (nibble < places ? Number.parseInt(set, 16) : 1))
+  return nibblesRule(sets, BigInt(value ?? 0))
+}
+
+/** What the schema cannot say of lists that version 2 does not have. */
+function checkLists(report: Version1, source: string): void {
+  const listed = new Set(report.registers.map(({ id }) => id))
+  for (const list of ['accepts', 'bitmaps', 'workarounds', 'writableMasks'] as const) {
+    checkRows(report[list] ?? [], listed, `$.${list}`, source)
+  }
+  for (const [index, configuration] of report.configurations.entries()) {
+    if ('refused' in configuration) continue
+    const present = new Set([...listed, ...configuration.added.map(({ id }) => id)])
+    for (const list of ['changed', 'accepts'] as const) {
+      checkRows(configuration[list], present, `$.configurations[${index}].${list}`, source)
+    }
+  }
+}
+
+function checkRows(
+  rows: readonly { id: string }[],
+  listed: ReadonlySet<string>,
+  path: string,
+  source: string,
+): void {
+  refuseDuplicateIds(rows, path, source)
+  const unlisted = rows.findIndex(({ id }) => !listed.has(id))
+  if (unlisted >= 0) throw new FormatError(source, `${path}[${unlisted}].id`, 'is not an id of $.registers')
 }

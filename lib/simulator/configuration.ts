@@ -8,7 +8,7 @@ import {
   U64,
 } from '../registers/index.js'
 import { configurationOf, registersOf } from '../report/registers.js'
-import type { Accepts, Configuration, Report, ReportedRegister } from '../report/report.js'
+import type { Configuration, Report, ReportedRegister } from '../report/report.js'
 import { SimulatorError } from './errors.js'
 import { featureNames } from './features.js'
 import { firmwareRegister } from './firmware-registers.js'
@@ -57,9 +57,6 @@ export function registerFile(host: Host, features: number): RegisterFile {
 /** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
 function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
   const listed = registersOf(report, configuration)
-  const accepts = new Map(
-    [...report.accepts, ...(configuration?.accepts ?? [])].map((entry) => [entry.id, entry]),
-  )
   const ids = BigUint64Array.from(listed, ({ id }) => BigInt(id))
   const slots = new Map([...ids].map((id, slot) => [id, slot]))
   for (const [set, clear] of setClearPairs) {
@@ -69,10 +66,7 @@ function buildRegisterFile(report: Report, configuration: Configuration | null):
   const pmu = describePmu(listed)
   const registers = listed.map((register, index) => {
     const id = ids[index]!
-    return [
-      id,
-      buildRegister(report, register, slots.get(id)!, accepts.get(register.id) ?? null, slots, pmu),
-    ] as const
+    return [id, buildRegister(report, register, slots.get(id)!, slots, pmu)] as const
   })
   const byId = new Map(registers)
   return {
@@ -99,7 +93,6 @@ function buildRegister(
   report: Report,
   register: ReportedRegister,
   slot: number,
-  accepts: Accepts | null,
   slots: ReadonlyMap<bigint, number>,
   pmu: Pmu,
 ): Register {
@@ -110,10 +103,10 @@ function buildRegister(
   if (space === 'core') return new (name === 'pstate' ? PstateRegister : CoreRegister)(slot, width)
   if (id === SVE_VLS) return new VectorLengthsRegister(slot, width)
   if (space === 'sve') return new VectorRegister(slot, width, slots.get(SVE_VLS)!)
-  const stored = recordedRegister(id, slot, width, register.write)
+  const stored = recordedRegister(register, slot)
   return (
-    firmwareRegister(report, register) ??
-    idRegister(report, register, slot, accepts) ??
+    firmwareRegister(register) ??
+    idRegister(report, register, slot) ??
     pmuRegister(pmu, register, slot) ??
     timerControl(register, slots, stored) ??
     stored

@@ -1,11 +1,11 @@
 /** The pseudo-registers of KVM's firmware (`arch/arm64/kvm/hypercalls.c:kvm_arm_set_fw_reg`, `kvm_arm_set_fw_reg_bmap`). */
-import { encodeRegister, fieldMask, registerField, U64 } from '../registers/index.js'
-import type { Report, ReportedRegister } from '../report/report.js'
+import { decodeRegister, encodeRegister, fieldMask, registerField, U64 } from '../registers/index.js'
+import type { ReportedRegister } from '../report/report.js'
+import { WriteInterpreter, type WriteRule } from '../report/write-rule.js'
 import { errnos, featureWord } from '../uapi.js'
 import type { Register, VcpuState } from './state.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 const PSCI_0_1 = 1n
@@ -14,11 +14,11 @@ const PSCI_0_1 = 1n
 class PsciVersionRegister implements Register {
   readonly limit = U64
   readonly #latest: bigint
-  readonly #accepted: ReadonlySet<bigint>
+  readonly #rule: WriteInterpreter
 
-  constructor(latest: bigint, accepted: readonly string[]) {
+  constructor(latest: bigint, rule: WriteRule | undefined) {
     this.#latest = latest
-    this.#accepted = new Set(accepted.map(BigInt))
+    this.#rule = new WriteInterpreter(rule, latest)
   }
 
   read(vcpu: VcpuState): bigint {
@@ -26,10 +26,11 @@ class PsciVersionRegister implements Register {
   }
 
   write(vcpu: VcpuState, value: bigint): number {
-    const isAccepted = hasPsci(vcpu) ? this.#accepted.has(value) : value === PSCI_0_1
-    if (!isAccepted) return -errnos.EINVAL
+    if (!hasPsci(vcpu) && value !== PSCI_0_1) return -errnos.EINVAL
+    const outcome = hasPsci(vcpu) ? this.#rule.write(this.read(vcpu), value) : value
+    if (typeof outcome === 'number') return outcome
     // Even from a vCPU without the feature: on hosts where vCPUs may differ in it, one with it then reads PSCI 0.1.
-    vcpu.vm.psciVersion = value
+    vcpu.vm.psciVersion = outcome
     return 0
   }
 }
@@ -38,49 +39,43 @@ function hasPsci(vcpu: VcpuState): boolean {
   return (vcpu.features & featureWord(['psci-0.2'])) !== 0
 }
 
-/** State of a mitigation: a write is checked against the host's and forgotten. */
-class WorkaroundRegister implements Register {
+/** State of a mitigation, which may depend on whether the VM has SSBS. */
+class MitigationRegister implements Register {
   readonly limit = U64
-  readonly #value: bigint
-  readonly #accepted: ReadonlySet<bigint>
+  readonly #state: Mitigation
+  readonly #withoutSsbs: Mitigation | null
 
-  constructor({ value, accepted }: { value: string; accepted: readonly string[] }) {
-    this.#value = BigInt(value)
-    this.#accepted = new Set(accepted.map(BigInt))
-  }
-
-  read(_vcpu: VcpuState): bigint {
-    return this.#value
-  }
-
-  write(_vcpu: VcpuState, value: bigint): number {
-    return this.#accepted.has(value) ? 0 : -errnos.EINVAL
-  }
-}
-
-/** A mitigation whose state depends on whether the VM has SSBS. */
-class SsbsWorkaroundRegister implements Register {
-  readonly limit = U64
-  readonly #withSsbs: WorkaroundRegister
-  readonly #withoutSsbs: WorkaroundRegister
-
-  constructor(withSsbs: WorkaroundRegister, withoutSsbs: WorkaroundRegister) {
-    this.#withSsbs = withSsbs
+  constructor(value: bigint, rule: Extract<WriteRule, { rule: 'checked' }>) {
+    const { withoutSsbs } = rule
+    this.#state = { value, rule: new WriteInterpreter(rule, value) }
     this.#withoutSsbs = withoutSsbs
+      ? {
+          value: BigInt(withoutSsbs.value),
+          rule: new WriteInterpreter({ ...rule, accepts: withoutSsbs.accepts }, BigInt(withoutSsbs.value)),
+        }
+      : null
   }
 
   read(vcpu: VcpuState): bigint {
-    return this.#state(vcpu).read(vcpu)
+    return this.#of(vcpu).value
   }
 
-  write(vcpu: VcpuState, value: bigint): number {
-    return this.#state(vcpu).write(vcpu, value)
+  write(vcpu: VcpuState, written: bigint): number {
+    const { value, rule } = this.#of(vcpu)
+    const outcome = rule.write(value, written)
+    return typeof outcome === 'number' ? outcome : 0
   }
 
-  #state(vcpu: VcpuState): WorkaroundRegister {
+  #of(vcpu: VcpuState): Mitigation {
+    if (this.#withoutSsbs === null) return this.#state
     const features = vcpu.file!.byId.get(ID_AA64PFR1_EL1)?.read(vcpu)
-    return features !== undefined && (BigInt(features) & SSBS) === 0n ? this.#withoutSsbs : this.#withSsbs
+    return features !== undefined && (BigInt(features) & SSBS) === 0n ? this.#withoutSsbs : this.#state
   }
+}
+
+interface Mitigation {
+  value: bigint
+  rule: WriteInterpreter
 }
 
 /** Services of one owner that the guest may discover, of the whole VM. */
@@ -88,12 +83,12 @@ class BitmapRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
   readonly #reset: bigint
-  readonly #mask: bigint
+  readonly #rule: WriteInterpreter
 
-  constructor(id: bigint, { reset, mask }: { reset: string; mask: string }) {
+  constructor(id: bigint, reset: bigint, rule: WriteRule | undefined) {
     this.#id = id
-    this.#reset = BigInt(reset)
-    this.#mask = BigInt(mask)
+    this.#reset = reset
+    this.#rule = new WriteInterpreter(rule, reset)
   }
 
   read({ vm }: VcpuState): bigint {
@@ -102,30 +97,17 @@ class BitmapRegister implements Register {
 
   write(vcpu: VcpuState, value: bigint): number {
     const { vm } = vcpu
-    if ((value & ~this.#mask) !== 0n) return -errnos.EINVAL
-    if (vm.hasRun) {
-      const rule = vm.host.traits.bitmapAfterRun
-      if (rule === 'busy') return -errnos.EBUSY
-      if (rule === 'busy-if-changed' && value !== this.read(vcpu)) return -errnos.EBUSY
-    }
-    vm.bitmaps.set(this.#id, value)
+    const outcome = this.#rule.write(this.read(vcpu), value, vm.hasRun ? vm.host.traits.bitmapAfterRun : null)
+    if (typeof outcome === 'number') return outcome
+    vm.bitmaps.set(this.#id, outcome)
     return 0
   }
 }
 
 /** The register if it is one of the firmware's, else undefined. */
-export function firmwareRegister(report: Report, { id, value }: ReportedRegister): Register | undefined {
+export function firmwareRegister({ id, value, write }: ReportedRegister): Register | undefined {
   const number = BigInt(id)
-  if (number === PSCI_VERSION) {
-    return new PsciVersionRegister(BigInt(value!), report.traits.psciVersions)
-  }
-  const bitmap = report.bitmaps.find((entry) => entry.id === id)
-  if (bitmap !== undefined) return new BitmapRegister(number, bitmap)
-  const entry = report.workarounds.find((candidate) => candidate.id === id)
-  if (entry === undefined) return undefined
-  const { workaround2WithoutSsbs } = report.traits
-  const workaround = new WorkaroundRegister(entry)
-  return number === WORKAROUND_2 && workaround2WithoutSsbs !== null
-    ? new SsbsWorkaroundRegister(workaround, new WorkaroundRegister(workaround2WithoutSsbs))
-    : workaround
+  if (number === PSCI_VERSION) return new PsciVersionRegister(BigInt(value!), write)
+  if (decodeRegister(number).space === 'bitmap') return new BitmapRegister(number, BigInt(value!), write)
+  return write?.rule === 'checked' ? new MitigationRegister(BigInt(value!), write) : undefined
 }

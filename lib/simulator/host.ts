@@ -1,5 +1,5 @@
-import { encodeRegister, hasAArch32 } from '../registers/index.js'
-import { configurationOf, registerValue } from '../report/registers.js'
+import { encodeRegister, featureIdIndex, hasAArch32 } from '../registers/index.js'
+import { bitmapsOf, configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos, featureWord } from '../uapi.js'
 import { featureNames } from './features.js'
@@ -12,6 +12,10 @@ export class Host {
   readonly supportedFeatures: number
   /** Whether AArch32 code can run at EL0, which decides over modes PSTATE may be given. */
   readonly hasAArch32El0: boolean
+  /** Whether there is a space of bitmap registers. */
+  readonly hasBitmaps: boolean
+  /** Masks other than 0 of `KVM_ARM_GET_REG_WRITABLE_MASKS`, by their place in its answer; null where the ioctl does not exist. */
+  readonly writableMasks: ReadonlyMap<number, bigint> | null
   /** Of the host, bytes. */
   readonly pageSize: bigint
   readonly #capabilities: ReadonlyMap<number, readonly [system: number, vm: number]>
@@ -27,6 +31,9 @@ export class Host {
     )
     this.supportedFeatures = featureWord(report.traits.init.supported)
     this.hasAArch32El0 = hasAArch32(registerValue(report, encodeRegister('ID_AA64PFR0_EL1')) ?? 0n)
+    this.hasBitmaps = bitmapsOf(report).length > 0
+    const hasMasks = this.vmCapability(capabilities.KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES) > 0
+    this.writableMasks = hasMasks ? writableMasks(report) : null
     // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.
     const ring = this.capability('KVM_CAP_COALESCED_MMIO')
     this.pageSize = BigInt(Math.max(4096, report.vcpuMmapSize / (1 + Math.max(0, ring))))
@@ -52,4 +59,13 @@ export class Host {
     const configuration = configurationOf(this.report, featureNames(features))
     return configuration && 'refused' in configuration ? -errnos[configuration.refused] : 0
   }
+}
+
+function writableMasks({ registers }: Report): Map<number, bigint> {
+  return new Map(
+    registers.flatMap(({ id, mask }): [number, bigint][] => {
+      const index = mask === undefined ? undefined : featureIdIndex(BigInt(id))
+      return index === undefined ? [] : [[index, BigInt(mask!)]]
+    }),
+  )
 }

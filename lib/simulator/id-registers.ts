@@ -1,9 +1,9 @@
 /** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
 import { encodeRegister, implementationIds, isFeatureIdRegister, U64 } from '../registers/index.js'
 import { registerValue } from '../report/registers.js'
-import type { Accepts, Report, ReportedRegister } from '../report/report.js'
+import type { Report, ReportedRegister } from '../report/report.js'
+import { isIgnored, WriteInterpreter } from '../report/write-rule.js'
 import { errnos } from '../uapi.js'
-import { NibbleSets } from './nibbles.js'
 import { StoredRegister } from './stored-registers.js'
 import type { Register, VcpuState } from './state.js'
 
@@ -17,23 +17,17 @@ function readVmWide({ vm, values }: VcpuState, id: bigint, slot: number): bigint
   return changed === undefined ? own : (own & ~changed.mask) | changed.value
 }
 
-/** A feature ID register, of the whole VM. `accepts` null: no value but the one a fresh VM has, even once KVM changed it. */
+/** A feature ID register, of the whole VM. */
 class FeatureIdRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
   readonly #slot: number
-  readonly #accepted: NibbleSets | null
-  readonly #invalidAfterRun: NibbleSets | null
-  readonly #storedAs: NonNullable<Accepts['storedAs']>
-  readonly #free: bigint
+  readonly #rule: WriteInterpreter
 
-  constructor(id: bigint, slot: number, value: bigint, accepts: Accepts | null) {
+  constructor(id: bigint, slot: number, rule: WriteInterpreter) {
     this.#id = id
     this.#slot = slot
-    this.#accepted = accepts && new NibbleSets(accepts.nibbles)
-    this.#invalidAfterRun = accepts?.invalidAfterRun ? new NibbleSets(accepts.invalidAfterRun) : null
-    this.#storedAs = accepts?.storedAs ?? []
-    this.#free = this.#accepted?.freeBits(value) ?? 0n
+    this.#rule = rule
   }
 
   read(vcpu: VcpuState): bigint {
@@ -42,39 +36,14 @@ class FeatureIdRegister implements Register {
 
   write(vcpu: VcpuState, written: bigint): number {
     const { vm } = vcpu
-    const rule = vm.host.traits.idRegisterAfterRun
-    const value = this.#stored(written)
-    if (vm.hasRun && rule !== 'unguarded') {
-      if (this.#invalidAfterRun?.hasAny(value)) return -errnos.EINVAL
-      return rule === 'busy-if-changed' && value === this.read(vcpu) ? 0 : -errnos.EBUSY
-    }
-    if (this.#accepted === null) {
-      if (value !== vcpu.values[this.#slot]) return -errnos.EINVAL
-      vm.idRegisters.delete(this.#id)
-      return 0
-    }
-    if (!this.#accepted.hasAll(value)) return -errnos.EINVAL
-    vm.overrideIdRegister(this.#id, this.#free, value)
-    return 0
-  }
-
-  /** KVM puts another value in the place of some that it accepts. */
-  #stored(written: bigint): bigint {
-    if (this.#storedAs.length === 0) return written
-    let value = written
-    for (const entry of this.#storedAs) {
-      const shift = BigInt(4 * entry.nibble)
-      if (((written >> shift) & 0xfn) === BigInt(entry.written)) {
-        value = (value & ~(0xfn << shift)) | (BigInt(entry.stored) << shift)
-      }
-    }
-    return value
-  }
-}
-
-/** An AArch32 feature register of a host without AArch32: KVM drops what is written. */
-class IgnoringRegister extends StoredRegister {
-  override write(): number {
+    const afterRun = vm.hasRun ? vm.host.traits.idRegisterAfterRun : 'unguarded'
+    const outcome = this.#rule.write(this.read(vcpu), written, afterRun)
+    if (typeof outcome === 'number') return outcome
+    // What a run has frozen is only ever accepted as it is.
+    if (afterRun !== 'unguarded') return 0
+    // The one value of a fixed register is that of a fresh VM, even where KVM has changed it since.
+    if (this.#rule.choosable === null) vm.idRegisters.delete(this.#id)
+    else vm.overrideIdRegister(this.#id, this.#rule.choosable, outcome)
     return 0
   }
 }
@@ -84,22 +53,21 @@ const IDC = 1n << 28n
 
 /** CLIDR_EL1: of each vCPU, and writable after the run too. */
 class CacheLevelIdRegister extends StoredRegister {
-  readonly #accepted: NibbleSets | null
+  readonly #rule: WriteInterpreter
   /** Whether a value that says the same as CTR_EL0.IDC, which no field says alone, is refused. */
   readonly #mustClean: boolean
 
-  constructor(slot: number, accepts: Accepts | null, report: Report) {
+  constructor(slot: number, rule: WriteInterpreter, report: Report) {
     super(slot, 64)
-    this.#accepted = accepts && new NibbleSets(accepts.nibbles)
+    this.#rule = rule
     this.#mustClean = ((registerValue(report, CTR_EL0) ?? 0n) & IDC) === 0n
   }
 
   override write(vcpu: VcpuState, value: bigint): number {
-    const isAccepted =
-      this.#accepted === null
-        ? value === vcpu.values[this.slot]
-        : this.#accepted.hasAll(value) && !(this.#mustClean && needsNoCleaning(value))
-    return isAccepted ? super.write(vcpu, value) : -errnos.EINVAL
+    const outcome = this.#rule.write(vcpu.values[this.slot]!, value)
+    if (typeof outcome === 'number') return outcome
+    const isChecked = this.#rule.choosable !== null && this.#mustClean
+    return isChecked && needsNoCleaning(value) ? -errnos.EINVAL : super.write(vcpu, outcome)
   }
 }
 
@@ -138,21 +106,16 @@ class ImplementationIdRegister implements Register {
 }
 
 /** The register if it is an ID register with rules of its own, else undefined. */
-export function idRegister(
-  report: Report,
-  register: ReportedRegister,
-  slot: number,
-  accepts: Accepts | null,
-): Register | undefined {
+export function idRegister(report: Report, register: ReportedRegister, slot: number): Register | undefined {
   const id = BigInt(register.id)
-  if (id === CLIDR_EL1) return new CacheLevelIdRegister(slot, accepts, report)
   if (implementationIds.includes(id)) {
     if ((report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) <= 0) return undefined
-    const mask = report.writableMasks?.find((entry) => entry.id === register.id)?.mask
+    const mask = report.registers.find((entry) => entry.id === register.id)?.mask
     return new ImplementationIdRegister(id, slot, BigInt(mask ?? 0))
   }
-  if (!isFeatureIdRegister(id)) return undefined
-  // No feature register is free in every bit: what KVM accepts whole, it ignores.
-  if (accepts?.nibbles.every((set) => set === 'ffff')) return new IgnoringRegister(slot, 64)
-  return new FeatureIdRegister(id, slot, BigInt(register.value!), accepts)
+  if (!isFeatureIdRegister(id) || isIgnored(register.write)) return undefined
+  const rule = new WriteInterpreter(register.write, BigInt(register.value!))
+  return id === CLIDR_EL1
+    ? new CacheLevelIdRegister(slot, rule, report)
+    : new FeatureIdRegister(id, slot, rule)
 }

@@ -19,7 +19,7 @@ export function aliasedRegister({ vm, file }: VcpuState, id: bigint): Register |
   const register = file?.everywhere.get(id & 0xffffn)
   if (register === undefined || !isArm64(id) || (id & 0xf000_0000n) !== 0n) return undefined
   const { coproc, size } = idParts(id)
-  const isKnown = spaces.has(coproc) || (coproc === FW_FEAT_BMAP && vm.host.report.bitmaps.length > 0)
+  const isKnown = spaces.has(coproc) || (coproc === FW_FEAT_BMAP && vm.host.hasBitmaps)
   return isKnown || size !== sizes.U64 ? undefined : register
 }
 
@@ -39,9 +39,9 @@ export function missingRegister(vcpu: VcpuState, id: bigint): number {
 /** `KVM_SET_ONE_REG` with an unreadable value: `-errno`. */
 export function missingRegisterAtNull(vcpu: VcpuState, id: bigint): number {
   if (!isArm64(id)) return -errnos.EINVAL
-  const { traits, report } = vcpu.vm.host
+  const { traits, hasBitmaps } = vcpu.vm.host
   const { coproc, size } = idParts(id)
-  if (coproc === FW || (coproc === FW_FEAT_BMAP && report.bitmaps.length > 0)) {
+  if (coproc === FW || (coproc === FW_FEAT_BMAP && hasBitmaps)) {
     return missingOrFault(size === sizes.U64 || !traits.firmwareWidthChecked)
   }
   switch (coproc) {

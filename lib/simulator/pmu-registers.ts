@@ -1,5 +1,5 @@
 /** Registers of a PMU that hang on how many event counters a VM's PMUs have, and how wide (`arch/arm64/kvm/sys_regs.c:set_pmcr`). */
-import { encodeRegister, registerName, registerWidth, setClearPairs } from '../registers/index.js'
+import { encodeRegister, registerName, setClearPairs } from '../registers/index.js'
 import type { ReportedRegister } from '../report/report.js'
 import { recordedRegister } from './stored-registers.js'
 import type { Register, VcpuState } from './state.js'
@@ -26,7 +26,7 @@ export function describePmu(listed: readonly ReportedRegister[]): Pmu {
   const find = (wanted: bigint) => listed.find(({ id }) => BigInt(id) === wanted)
   const control = find(PMCR_EL0)
   const rule = control?.write
-  const isChoosable = rule !== undefined && 'sticky' in rule && (BigInt(rule.sticky) & N) !== 0n
+  const isChoosable = rule?.rule === 'bits' && (BigInt(rule.bits) & N) !== 0n
   return {
     hasLongCounters: hasLongCounters(BigInt(find(ID_AA64DFR0_EL1)?.value ?? 0)),
     mostCounters: isChoosable ? countersIn(BigInt(control!.value!)) : null,
@@ -45,7 +45,7 @@ function countersIn(control: bigint): number {
 export function pmuRegister(pmu: Pmu, register: ReportedRegister, slot: number): Register | undefined {
   const { hasLongCounters: isLong, mostCounters } = pmu
   const id = BigInt(register.id)
-  const recorded = recordedRegister(id, slot, registerWidth(id), register.write)
+  const recorded = recordedRegister(register, slot)
   if (mostCounters !== null && id === PMCR_EL0) return new ControlRegister(recorded, mostCounters)
   if (mostCounters !== null && bitmaps.has(id)) return new CounterBitmapRegister(recorded, mostCounters)
   const isCounter = registerName(id).startsWith('PMEVCNTR')

@@ -1,8 +1,8 @@
 /** Registers whose value is each vCPU's own: core and system registers, SVE, counters. */
-import { decodeRegister, encodeRegister, U64 } from '../registers/index.js'
-import type { Write } from '../report/report.js'
+import { decodeRegister, encodeRegister, registerWidth, U64 } from '../registers/index.js'
+import type { ReportedRegister } from '../report/report.js'
+import { WriteInterpreter } from '../report/write-rule.js'
 import { errnos, featureWord } from '../uapi.js'
-import { NibbleSets } from './nibbles.js'
 import { generalRegisters, PC } from './guest-registers.js'
 import type { Register, VcpuState, VmState } from './state.js'
 
@@ -33,79 +33,29 @@ class PlainSystemRegister extends StoredRegister {
   }
 }
 
-/** Keeps some of the bits written to it. */
-class PartlyStoredRegister extends StoredRegister {
-  readonly #sticky: bigint
+/** A register with the rule an experiment found. */
+class RuledRegister extends StoredRegister {
+  readonly #rule: WriteInterpreter
 
-  constructor(slot: number, width: number, sticky: bigint) {
+  constructor(slot: number, width: number, rule: WriteInterpreter) {
     super(slot, width)
-    this.#sticky = sticky
+    this.#rule = rule
   }
 
   override write(vcpu: VcpuState, value: bigint): number {
-    const { slot } = this
-    vcpu.values[slot] = (vcpu.values[slot]! & ~this.#sticky) | (value & this.#sticky)
-    return 0
+    const outcome = this.#rule.write(vcpu.values[this.slot]!, value)
+    return typeof outcome === 'number' ? outcome : super.write(vcpu, outcome)
   }
 }
 
-/** Takes no value but the one it has. */
-class FixedRegister extends StoredRegister {
-  readonly #refusal: number
-
-  constructor(slot: number, width: number, refusal: number) {
-    super(slot, width)
-    this.#refusal = refusal
+/** A register as its row of the report has it; without a rule it keeps what is written. */
+export function recordedRegister({ id, value, write }: ReportedRegister, slot: number): Register {
+  const number = BigInt(id)
+  const width = registerWidth(number)
+  if (write !== undefined) {
+    return new RuledRegister(slot, width, new WriteInterpreter(write, BigInt(value ?? 0)))
   }
-
-  override write(vcpu: VcpuState, value: bigint): number {
-    return value === vcpu.values[this.slot] ? 0 : this.#refusal
-  }
-}
-
-/** Shows a bitmap of the PMU, and sets or clears those of its bits that are written as one. */
-class BitmapRegister extends StoredRegister {
-  readonly #bits: bigint
-  readonly #isSet: boolean
-
-  constructor(slot: number, width: number, bits: bigint, isSet: boolean) {
-    super(slot, width)
-    this.#bits = bits
-    this.#isSet = isSet
-  }
-
-  override write({ values }: VcpuState, value: bigint): number {
-    const bits = value & this.#bits
-    values[this.slot] = this.#isSet ? values[this.slot]! | bits : values[this.slot]! & ~bits
-    return 0
-  }
-}
-
-/** Takes a value all of whose nibbles are among those accepted. */
-class SelectiveRegister extends StoredRegister {
-  readonly #accepted: NibbleSets
-
-  constructor(slot: number, width: number, accepted: NibbleSets) {
-    super(slot, width)
-    this.#accepted = accepted
-  }
-
-  override write(vcpu: VcpuState, value: bigint): number {
-    return this.#accepted.hasAll(value) ? super.write(vcpu, value) : -errnos.EINVAL
-  }
-}
-
-/** A register with the rule an experiment found; without one it keeps what is written. */
-export function recordedRegister(id: bigint, slot: number, width: number, rule: Write | undefined): Register {
-  if (rule === undefined) {
-    return new (decodeRegister(id).space === 'sysreg' ? PlainSystemRegister : StoredRegister)(slot, width)
-  }
-  if ('refused' in rule) return new FixedRegister(slot, width, -errnos[rule.refused])
-  if ('sticky' in rule) return new PartlyStoredRegister(slot, width, BigInt(rule.sticky))
-  if ('accepted' in rule)
-    return new SelectiveRegister(slot, width, new NibbleSets(rule.accepted.slice(0, width / 4)))
-  const isSet = 'sets' in rule
-  return new BitmapRegister(slot, width, BigInt(isSet ? rule.sets : rule.clears), isSet)
+  return new (decodeRegister(number).space === 'sysreg' ? PlainSystemRegister : StoredRegister)(slot, width)
 }
 
 /** PSTATE.nRW: the vCPU is in AArch32 state. */

@@ -74,13 +74,10 @@ export class SimulatedVm implements VmFd {
     checkArray(masks, BigUint64Array, KVM_ARM_FEATURE_ID_RANGE_SIZE, 'masks')
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
-    const { writableMasks } = this.#state.host.report
+    const { writableMasks } = this.#state.host
     if (writableMasks === null || range !== 0) return -errnos.EINVAL
     masks.fill(0n, 0, KVM_ARM_FEATURE_ID_RANGE_SIZE)
-    for (const entry of writableMasks) {
-      const index = featureIdIndex(BigInt(entry.id))
-      if (index !== undefined) masks[index] = BigInt(entry.mask)
-    }
+    for (const [index, mask] of writableMasks) masks[index] = mask
     return 0
   }
 

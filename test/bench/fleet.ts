@@ -12,8 +12,9 @@ const plainPython = `
 import json, sys
 masks = {}
 for line in sys.stdin:
-    for bitmap in json.loads(line)["report"]["bitmaps"]:
-        masks[bitmap["id"]] = masks.get(bitmap["id"], -1) & int(bitmap["mask"], 16)
+    for row in json.loads(line)["report"]["registers"]:
+        if row.get("write", {}).get("rule") == "subset":
+            masks[row["id"]] = masks.get(row["id"], -1) & int(row["write"]["of"], 16)
 print({id: hex(mask) for id, mask in masks.items()})
 `
 

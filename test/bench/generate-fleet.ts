@@ -4,6 +4,8 @@
  * has a time, a build of the kernel and a name of its own.
  */
 import { writeSync } from 'node:fs'
+import { hex } from '../../lib/registers/index.js'
+import { psciVersionsOf } from '../../lib/report/registers.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { recordedHosts } from '../lab-kernels/lab-hosts.js'
@@ -22,10 +24,15 @@ function variant(index: number): Report {
   change('MIDR_EL1', (value) => (value & ~0xfn) | BigInt(step & 0xf))
   if (step & 1) change('CCSIDR_EL1[0]', (value) => value ^ 0x10n)
   if (step & 2) {
-    report.traits.psciVersions = report.traits.psciVersions.slice(0, -1)
-    change('KVM_REG_ARM_PSCI_VERSION', () => BigInt(report.traits.psciVersions.at(-1)!))
+    const versions = psciVersionsOf(report).slice(0, -1)
+    const row = report.registers.find(({ name }) => name === 'KVM_REG_ARM_PSCI_VERSION')!
+    row.write = { rule: 'values', accepts: versions.map(hex) }
+    row.value = hex(versions.at(-1)!)
   }
-  if (step & 4) for (const bitmap of report.bitmaps.slice(0, 1)) bitmap.mask = '0x0'
+  if (step & 4) {
+    const bitmap = report.registers.find(({ write }) => write?.rule === 'subset')
+    if (bitmap !== undefined) bitmap.write = { rule: 'subset', of: '0x0' }
+  }
   return report
 }
 

@@ -8,6 +8,8 @@ import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
 import { errnos, exitReasons, type ErrnoName } from '../../lib/uapi.js'
 import { breakBackend, type Fault, type Faults, wrap } from './broken-kernel.js'
+import { withRows } from '../report/rows.js'
+import { bitmapsOf } from '../../lib/report/registers.js'
 
 const X0 = encodeRegister('x0')
 
@@ -223,6 +225,12 @@ const faults: Readonly<Record<string, Fault>> = {
   },
 }
 
+function withBitmaps(report: Report, bits: string): Report {
+  return withRows(report, (row) =>
+    row.write?.rule === 'subset' ? { ...row, value: bits, write: { rule: 'subset', of: bits } } : row,
+  )
+}
+
 /** Reports of kernels that never were. */
 const otherTraits: Readonly<Record<string, (report: Report) => Report>> = {
   'freezes nothing': (report) => ({
@@ -233,19 +241,10 @@ const otherTraits: Readonly<Record<string, (report: Report) => Report>> = {
     ...report,
     traits: { ...report.traits, bitmapAfterRun: 'busy', idRegisterAfterRun: 'busy' },
   }),
-  'has bits nobody documented': (report) => ({
-    ...report,
-    bitmaps: report.bitmaps.map((bitmap) => Object.assign({ ...bitmap }, { mask: '0xff', reset: '0xff' })),
-  }),
-  'has no bits at all': (report) => ({
-    ...report,
-    bitmaps: report.bitmaps.map((bitmap) => Object.assign({ ...bitmap }, { mask: '0x0', reset: '0x0' })),
-  }),
-  'lost a bitmap register': (report) => ({
-    ...report,
-    bitmaps: report.bitmaps.slice(1),
-    registers: report.registers.filter(({ id }) => id !== report.bitmaps[0]!.id),
-  }),
+  'has bits nobody documented': (report) => withBitmaps(report, '0xff'),
+  'has no bits at all': (report) => withBitmaps(report, '0x0'),
+  'lost a bitmap register': (report) =>
+    withRows(report, (row) => (row.id === bitmapsOf(report)[0]!.id ? undefined : row)),
   'answers no service': (report) => ({
     ...report,
     traits: { ...report.traits, hypercalls: { ...report.traits.hypercalls, services: [] } },

@@ -8,6 +8,7 @@ import { builtInReport, simulator } from '../../lib/hosts/index.js'
 import { errnos, exitReasons } from '../../lib/uapi.js'
 import { fuzz } from '../../lib/fuzz/index.js'
 import { altered, open } from './backends.js'
+import { rowOf, ruleOf } from '../report/rows.js'
 
 /** Calls within which every fault must show. */
 const OPERATIONS = 100_000
@@ -37,19 +38,46 @@ const keepsWhole =
     traits.lossyRegisters = traits.lossyRegisters.filter(({ name }) => !registers.test(name))
   }
 
+const PSCI = 'KVM_REG_ARM_PSCI_VERSION'
+const WORKAROUND = 'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_'
+
 /** Faults in what the simulator is told: the gate, the order of checks, scope and time of a rule. */
 const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void][] = [
-  ['a bitmap allows one bit more', host, ({ bitmaps }) => (bitmaps[0]!.mask = '0x3')],
-  ['a bitmap allows one bit less', host, ({ bitmaps }) => (bitmaps[2]!.mask = '0x1')],
-  ['a bitmap resets to another value', newHost, ({ bitmaps }) => (bitmaps[3]!.reset = '0x3')],
+  [
+    'a bitmap allows one bit more',
+    host,
+    (report) => (ruleOf(report, 'KVM_REG_ARM_STD_BMAP', 'subset').of = '0x3'),
+  ],
+  [
+    'a bitmap allows one bit less',
+    host,
+    (report) => (ruleOf(report, 'KVM_REG_ARM_VENDOR_HYP_BMAP', 'subset').of = '0x1'),
+  ],
+  [
+    'a bitmap resets to another value',
+    newHost,
+    (report) => (rowOf(report, 'KVM_REG_ARM_VENDOR_HYP_BMAP_2').value = '0x3'),
+  ],
   ['a bitmap is frozen even for the same value', host, ({ traits }) => (traits.bitmapAfterRun = 'busy')],
   ['a bitmap is never frozen', host, ({ traits }) => (traits.bitmapAfterRun = 'unguarded')],
   ['ID registers are never frozen', host, ({ traits }) => (traits.idRegisterAfterRun = 'unguarded')],
-  ['a version of PSCI is missing', host, ({ traits }) => void traits.psciVersions.pop()],
-  ['a version of PSCI is too many', host, ({ traits }) => void traits.psciVersions.push('0x10004')],
-  ['a workaround reads another level', host, ({ workarounds }) => (workarounds[0]!.value = '0x1')],
-  ['a workaround accepts one level less', host, ({ workarounds }) => void workarounds[2]!.accepted.pop()],
-  ['WORKAROUND_2 does not follow SSBS', host, ({ traits }) => (traits.workaround2WithoutSsbs = null)],
+  ['a version of PSCI is missing', host, (report) => void ruleOf(report, PSCI, 'values').accepts.pop()],
+  [
+    'a version of PSCI is too many',
+    host,
+    (report) => void ruleOf(report, PSCI, 'values').accepts.push('0x10004'),
+  ],
+  ['a workaround reads another level', host, (report) => (rowOf(report, `${WORKAROUND}1`).value = '0x1')],
+  [
+    'a workaround accepts one level less',
+    host,
+    (report) => void ruleOf(report, `${WORKAROUND}3`, 'checked').accepts.pop(),
+  ],
+  [
+    'WORKAROUND_2 does not follow SSBS',
+    host,
+    (report) => delete ruleOf(report, `${WORKAROUND}2`, 'checked').withoutSsbs,
+  ],
   [
     'a wrong width is told after the value is read',
     host,
@@ -161,9 +189,9 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   [
     'an ID register accepts one value more',
     host,
-    ({ accepts }) => (accepts.find(({ id }) => id === hex('ID_AA64PFR0_EL1'))!.nibbles[0] = 'ffff'),
+    (report) => (ruleOf(report, 'ID_AA64PFR0_EL1', 'nibbles').accepts['3:0'] = '0-f'),
   ],
-  ['a writable mask lacks a bit', host, ({ writableMasks }) => (writableMasks![3]!.mask = '0x7fffffff')],
+  ['a writable mask lacks a bit', host, (report) => (rowOf(report, 'ID_MMFR0_EL1').mask = '0x7fffffff')],
   [
     'a capability answers one more',
     host,

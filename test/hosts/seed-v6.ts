@@ -1,5 +1,6 @@
 import { encodeRegister } from '../../lib/registers/index.js'
-import type { Configuration, Refusal, Report } from '../../lib/report/report.js'
+import { bitmapsOf } from '../../lib/report/registers.js'
+import type { Configuration, Refusal, Report, ReportedRegister } from '../../lib/report/report.js'
 import type { Capability } from '../../lib/uapi.js'
 
 /** The only bitmap register patch 2 of the series makes: `kvm_arm_fw_reg_ids` in the patch. */
@@ -22,7 +23,9 @@ const YOUNGER_CAPABILITIES: readonly Capability[] = [
  * @param base report of Linux 6.1, which has the series in its merged form
  */
 export function seedV6(base: Report): Report {
-  const removed = base.bitmaps.map(({ id }) => id).filter((id) => BigInt(id) !== ONLY_BITMAP)
+  const removed = bitmapsOf(base)
+    .map(({ id }) => id)
+    .filter((id) => BigInt(id) !== ONLY_BITMAP)
   const { traits } = base
   return {
     ...base,
@@ -35,14 +38,12 @@ export function seedV6(base: Report): Report {
       ...base.capabilities,
       ...Object.fromEntries(YOUNGER_CAPABILITIES.map((name) => [name, [0, 0]])),
     },
-    registers: base.registers.filter(({ id }) => !removed.includes(id)),
-    bitmaps: base.bitmaps.filter(({ id }) => !removed.includes(id)),
+    registers: base.registers.filter(({ id }) => !removed.includes(id)).map(withoutYoungerPsci),
     configurations: base.configurations.map((configuration) =>
       withoutRegisters(base, configuration, removed),
     ),
     traits: {
       ...traits,
-      psciVersions: traits.psciVersions.filter((version) => BigInt(version) <= NEWEST_PSCI),
       // kvm_arm_set_fw_reg_bmap in the patch: EBUSY once KVM_ARCH_FLAG_HAS_RAN_ONCE is set, whatever the value. Its author
       // in the thread: "Since v6, we return -EBUSY unconditionally". Commit 528ada2811ba softened that before 5.19.
       bitmapAfterRun: 'busy',
@@ -54,6 +55,15 @@ export function seedV6(base: Report): Report {
       smcccFilter: null,
       hypercalls: { ...traits.hypercalls, smc: false },
     },
+  }
+}
+
+function withoutYoungerPsci(register: ReportedRegister): ReportedRegister {
+  const { write } = register
+  if (write?.rule !== 'values') return register
+  return {
+    ...register,
+    write: { ...write, accepts: write.accepts.filter((version) => BigInt(version) <= NEWEST_PSCI) },
   }
 }
 

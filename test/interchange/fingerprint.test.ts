@@ -20,6 +20,7 @@ import {
   type GravitonKernel,
   gravitonKernels,
 } from './graviton.js'
+import { ruleOf } from '../report/rows.js'
 
 function values(cpu: GravitonCpu, kernel: GravitonKernel): Map<string, bigint> {
   return new Map(graviton(cpu, kernel).registers.map(({ id, value }) => [registerName(id), value]))
@@ -242,7 +243,7 @@ describe('a report made of a fingerprint', () => {
       },
     )
     const older = structuredClone(builtInReport('linux-6.18-neoverse-n1'))
-    older.traits.psciVersions = ['0x10000']
+    ruleOf(older, 'KVM_REG_ARM_PSCI_VERSION', 'values').accepts = ['0x10000']
     assert.throws(() => reportFromFingerprint(graviton('N1', '6.18'), older), /PSCI_VERSION 0x10003/)
   })
 })

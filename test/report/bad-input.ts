@@ -112,9 +112,9 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
     /wings/,
   ),
   'an errno nobody knows': changed(
-    (report) => (report.registers[5].write = { refused: 'EWOULD' }),
-    '$.registers[5].write',
-    /Invalid/,
+    (report) => (report.registers[6].write = { rule: 'fixed', errno: 'EWOULD' }),
+    '$.registers[6].write.errno',
+    /EWOULD/,
   ),
   'a host name with terminal commands': changed(
     (report) => (report.host.release = '6.12\u001b]0;owned\u0007'),
@@ -123,13 +123,8 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   ),
   'a register listed twice': changed(
     (report) => report.registers.push(report.registers[0]),
-    '$.registers[6].id',
+    '$.registers[7].id',
     /stands already at \$\.registers\[0\]/,
-  ),
-  'a bitmap listed twice': changed(
-    (report) => report.bitmaps.push(report.bitmaps[0]),
-    '$.bitmaps[1].id',
-    /stands already/,
   ),
   'a register added twice': changed(
     (report) => report.configurations[0].added.push(report.configurations[0].added[0]),

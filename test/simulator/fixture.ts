@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import type { SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister, registerName } from '../../lib/registers/index.js'
-import type { Report, ReportedRegister, Traits, Write } from '../../lib/report/report.js'
+import type { Report, ReportedRegister, Traits } from '../../lib/report/report.js'
+import { type NibblesRule, nibblesRule, type WriteRule } from '../../lib/report/write-rule.js'
 import { simulatorBackend } from '../../lib/simulator/index.js'
 import { errnos, type VcpuFeature, vcpuFeatures } from '../../lib/uapi.js'
 
@@ -11,10 +12,14 @@ export function hex(value: bigint): string {
 }
 
 /** A register of a report by its name; `value` null counts time. */
-function register(name: string, value: bigint | null = 0n, write?: Write): ReportedRegister {
+function register(name: string, value: bigint | null = 0n, write?: WriteRule): ReportedRegister {
   const id = encodeRegister(name)
   const described = { id: hex(id), name: registerName(id), value: value === null ? null : hex(value) }
   return write === undefined ? described : { ...described, write }
+}
+
+function withMask(mask: string, { write, ...row }: ReportedRegister): ReportedRegister {
+  return { ...row, mask, ...(write && { write }) }
 }
 
 function idAndName(name: string): { id: string; name: string } {
@@ -22,16 +27,17 @@ function idAndName(name: string): { id: string; name: string } {
   return { id, name: canonical }
 }
 
-/** Nibbles, least significant first, of which all but some accept only what `value` has there. */
-export function nibbles(value: bigint, free: Record<number, readonly number[]>): string[] {
-  return Array.from({ length: 16 }, (_, index) => {
+/** The rule of a register with this value of which some nibbles accept other values. */
+export function nibbles(
+  value: bigint,
+  free: Record<number, readonly number[]>,
+  more: Pick<NibblesRule, 'invalidAfterRun' | 'storedAs'> = {},
+): WriteRule {
+  const sets = Array.from({ length: 16 }, (_, index) => {
     const own = Number((value >> BigInt(4 * index)) & 0xfn)
-    const accepted = free[index] ?? [own]
-    return accepted
-      .reduce((bits, nibble) => bits | (1 << nibble), 0)
-      .toString(16)
-      .padStart(4, '0')
+    return (free[index] ?? [own]).reduce((bits, nibble) => bits | (1 << nibble), 0)
   })
+  return nibblesRule(sets, value, more)
 }
 
 const general = [
@@ -44,33 +50,33 @@ const general = [
 const vectors = Array.from({ length: 2 }, (_, n) => register(`v${n}`))
 const floatingPoint = [register('fpsr'), register('fpcr')]
 
-const EINVAL: Write = { refused: 'EINVAL' }
+const EINVAL: WriteRule = { rule: 'fixed', errno: 'EINVAL' }
 
 /** CSV2 1, GIC 1, AdvSIMD and FP 0, EL3 0, EL2 0, EL1 1, EL0 2 (AArch32 too). */
 const PFR0 = 0x0100_0000_0100_0012n
 
-function firmware(bitmaps: readonly string[], psci: bigint): ReportedRegister[] {
+function firmware(
+  bitmaps: readonly string[],
+  psci: bigint,
+  versions: readonly string[],
+  withoutSsbs?: Extract<WriteRule, { rule: 'checked' }>['withoutSsbs'],
+): ReportedRegister[] {
+  const checked = (accepts: string[]): WriteRule => ({ rule: 'checked', accepts })
   return [
-    register('KVM_REG_ARM_PSCI_VERSION', psci),
-    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1', 2n),
-    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2', 0n),
-    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3', 1n),
-    ...bitmaps.map((name) => register(name, name.endsWith('_2') ? 0n : name.includes('VENDOR') ? 3n : 1n)),
+    register('KVM_REG_ARM_PSCI_VERSION', psci, { rule: 'values', accepts: [...versions] }),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1', 2n, checked(['0x0', '0x1', '0x2'])),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2', 0n, {
+      rule: 'checked',
+      accepts: ['0x0', '0x1'],
+      ...(withoutSsbs && { withoutSsbs }),
+    }),
+    register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3', 1n, checked(['0x0', '0x1'])),
+    ...bitmaps.map((name) => {
+      const value = name.endsWith('_2') ? 0n : name.includes('VENDOR') ? 3n : 1n
+      return register(name, value, { rule: 'subset', of: name.includes('VENDOR') ? '0x3' : '0x1' })
+    }),
   ]
 }
-
-function bitmapEntries(names: readonly string[]): Report['bitmaps'] {
-  return names.map((name) => {
-    const { id, name: canonical, value } = firmware([name], 2n).at(-1)!
-    return { id, name: canonical, reset: value!, mask: name.includes('VENDOR') ? '0x3' : '0x1' }
-  })
-}
-
-const workarounds: Report['workarounds'] = [
-  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1'), value: '0x2', accepted: ['0x0', '0x1', '0x2'] },
-  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2'), value: '0x0', accepted: ['0x0', '0x1'] },
-  { ...idAndName('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3'), value: '0x1', accepted: ['0x0', '0x1'] },
-]
 
 const commonCapabilities: Report['capabilities'] = {
   KVM_CAP_IRQCHIP: [1, 1],
@@ -103,53 +109,41 @@ export const oldHost: Report = {
   capabilities: commonCapabilities,
   vcpuMmapSize: 8192,
   preferredTarget: 2,
-  writableMasks: null,
   registers: [
     ...general,
     ...vectors,
     ...floatingPoint,
-    ...firmware(THREE_BITMAPS, 0x10001n),
-    register('KVM_REG_ARM_TIMER_CTL', 4n, { sticky: '0xfffffffb' }),
+    ...firmware(THREE_BITMAPS, 0x10001n, ['0x2', '0x10000', '0x10001']),
+    register('KVM_REG_ARM_TIMER_CTL', 4n, { rule: 'bits', bits: '0xfffffffb' }),
     register('KVM_REG_ARM_TIMER_CNT', null),
     register('KVM_REG_ARM_TIMER_CVAL'),
     register('MIDR_EL1', 0x410fd0c1n, EINVAL),
-    register('CLIDR_EL1', 0xa200023n),
+    register('CLIDR_EL1', 0xa200023n, EINVAL),
     register('MPIDR_EL1', 0x8000_0000n),
-    register('ID_AA64PFR0_EL1', PFR0),
-    register('ID_AA64PFR1_EL1', 0x20n),
+    register('ID_AA64PFR0_EL1', PFR0, nibbles(PFR0, { 14: [0, 1] })),
+    register('ID_AA64PFR1_EL1', 0x20n, EINVAL),
     register('SCTLR_EL1', 0xc50078n),
-    register('PAR_EL1', 0n, { sticky: '0xff' }),
+    register('PAR_EL1', 0n, { rule: 'bits', bits: '0xff' }),
     register('TPIDR_EL0', 0n),
-    register('PMINTENSET_EL1', 0n, { sets: '0xff' }),
-    register('PMINTENCLR_EL1', 0n, { clears: '0xff' }),
+    register('PMINTENSET_EL1', 0n, { rule: 'sets', bits: '0xff' }),
+    register('PMINTENCLR_EL1', 0n, { rule: 'clears', bits: '0xff' }),
     register('PMCNTENCLR_EL0', 0n),
     register('PMCNTENSET_EL0', 0n),
-    register('CCSIDR_EL1[0]', 0x701fe01an, {
-      accepted: nibbles(0x701fe01an, { 0: [8, 10] }).map((accepted, index) =>
-        index < 8 ? accepted : '0000',
-      ),
-    }),
+    register('CCSIDR_EL1[0]', 0x701fe01an, nibbles(0x701fe01an, { 0: [8, 10] })),
     register('AFSR0_EL1', 0x1de7n),
   ],
-  accepts: [{ ...register('ID_AA64PFR0_EL1'), nibbles: nibbles(PFR0, { 14: [0, 1] }) }].map(
-    ({ id, nibbles: accepted }) => ({ id, nibbles: accepted }),
-  ),
-  bitmaps: bitmapEntries(THREE_BITMAPS),
-  workarounds,
   configurations: [
     {
       features: ['psci-0.2', 'el1-32bit'],
       removed: [],
       added: [],
       changed: [{ ...idAndName('pstate'), value: '0x1d3' }],
-      accepts: [],
     },
     {
       features: ['psci-0.2', 'pmu-v3'],
       removed: [],
       added: [{ ...register('PMCR_EL0', 0x41033000n), index: 51 }],
       changed: [],
-      accepts: [],
     },
     { features: ['psci-0.2', 'el1-32bit', 'pmu-v3'], refused: 'ENODEV' },
   ],
@@ -165,12 +159,10 @@ export const oldHost: Report = {
       kept: [hex(encodeRegister('sp_el1'))],
       keepsSError: false,
     },
-    psciVersions: ['0x2', '0x10000', '0x10001'],
     bitmapAfterRun: 'busy-if-changed',
     idRegisterAfterRun: 'unguarded',
     changedByFirstRun: [],
     lossyRegisters: [{ ...idAndName('AFSR0_EL1'), by: 'guest', kept: '0xff' }],
-    workaround2WithoutSsbs: null,
     firmwareWidthChecked: true,
     setReadsValueFirst: { systemRegister: true, unknownSpace: true },
     faultingSetZeroes: false,
@@ -192,7 +184,7 @@ export const oldHost: Report = {
 }
 
 /** EL0, nibble 0, cannot be 0, not even after the run. */
-const NO_EL0 = ['0001', ...Array<string>(15).fill('0000')]
+const NO_EL0 = { '3:0': '0' }
 /** MTE_frac and SSBS may be hidden. */
 const PFR1 = 0x21n
 const DFR0 = 0x1010_0006n
@@ -207,80 +199,68 @@ export const newHost: Report = {
     ...commonCapabilities,
     KVM_CAP_ARM_SVE: [1, 1],
     KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES: [0x40201000, 0x40201000],
+    KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES: [1, 1],
     KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: [1, 1],
   },
   preferredTarget: 5,
-  writableMasks: [
-    { ...idAndName('MIDR_EL1'), mask: '0xffffffff' },
-    { ...idAndName('ID_AA64PFR0_EL1'), mask: '0xff0000000f00000f' },
-    { ...idAndName('CLIDR_EL1'), mask: '0x7fffffffffff' },
-    { ...idAndName('CTR_EL0'), mask: '0x300fc00f' },
-  ],
   registers: [
     ...general,
     ...vectors,
     ...floatingPoint,
-    ...firmware(FOUR_BITMAPS, 0x10003n),
-    register('MIDR_EL1', 0x410fd0c1n, EINVAL),
+    ...firmware(FOUR_BITMAPS, 0x10003n, ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'], {
+      value: '0x3',
+      accepts: ['0x0', '0x1', '0x2', '0x3', '0x12'],
+    }),
+    withMask('0xffffffff', register('MIDR_EL1', 0x410fd0c1n, EINVAL)),
     register('MPIDR_EL1', 0x8000_0000n),
-    register('ID_PFR0_EL1', 0n),
-    register('ID_AA64PFR0_EL1', PFR0),
-    register('ID_AA64PFR1_EL1', PFR1),
-    register('S3_0_C0_C4_3', 0n),
-    register('ID_AA64DFR0_EL1', DFR0),
+    register('ID_PFR0_EL1', 0n, { rule: 'bits', bits: '0x0' }),
+    withMask(
+      '0xff0000000f00000f',
+      register(
+        'ID_AA64PFR0_EL1',
+        PFR0,
+        nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 14: [0, 1] }, { invalidAfterRun: NO_EL0 }),
+      ),
+    ),
+    register(
+      'ID_AA64PFR1_EL1',
+      PFR1,
+      nibbles(PFR1, { 0: [0, 1, 3], 1: [0, 1, 2] }, { storedAs: { '3:0': { 3: '1' } } }),
+    ),
+    register('S3_0_C0_C4_3', 0n, EINVAL),
+    register('ID_AA64DFR0_EL1', DFR0, EINVAL),
     register('SCTLR_EL1', 0xc50078n),
     register('KVM_REG_ARM_PTIMER_CNT', null),
-    register('CLIDR_EL1', 0xa200023n),
+    withMask('0x7fffffffffff', register('CLIDR_EL1', 0xa200023n, nibbles(0xa200023n, { 0: [0, 1, 2, 3] }))),
     register('AIDR_EL1', 0n, EINVAL),
-    register('CTR_EL0', 0x8444c004n),
+    withMask('0x300fc00f', register('CTR_EL0', 0x8444c004n, nibbles(0x8444c004n, { 0: [0, 1, 2, 3, 4] }))),
     register('AFSR0_EL1', 0x1de7n),
   ],
-  accepts: [
-    {
-      id: hex(encodeRegister('ID_PFR0_EL1')),
-      nibbles: nibbles(0n, {}).map(() => 'ffff'),
-      storedAs: Array.from({ length: 16 * 15 }, (_, index) => ({
-        nibble: Math.floor(index / 15),
-        written: (index % 15) + 1,
-        stored: 0,
-      })),
-    },
-    {
-      id: hex(encodeRegister('ID_AA64PFR0_EL1')),
-      nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 14: [0, 1] }),
-      invalidAfterRun: NO_EL0,
-    },
-    {
-      id: hex(encodeRegister('ID_AA64PFR1_EL1')),
-      nibbles: nibbles(PFR1, { 0: [0, 1, 3], 1: [0, 1, 2] }),
-      storedAs: [{ nibble: 0, written: 3, stored: 1 }],
-    },
-    { id: hex(encodeRegister('CLIDR_EL1')), nibbles: nibbles(0xa200023n, { 0: [0, 1, 2, 3] }) },
-    { id: hex(encodeRegister('CTR_EL0')), nibbles: nibbles(0x8444c004n, { 0: [0, 1, 2, 3, 4] }) },
-  ],
-  bitmaps: bitmapEntries(FOUR_BITMAPS),
   configurations: [
     {
       features: ['psci-0.2', 'sve'],
       removed: vectors.map(({ id }) => id),
       added: [
         {
-          ...register('KVM_REG_ARM64_SVE_VLS', VECTOR_LENGTHS, { accepted: Array<string>(16).fill('0000') }),
+          ...register('KVM_REG_ARM64_SVE_VLS', VECTOR_LENGTHS, { rule: 'refused', errno: 'EPERM' }),
           index: 37,
         },
-        { ...register('z0', 0n, { sticky: hex((1n << 512n) - 1n) }), index: 38 },
-        { ...register('z31', 0n, { sticky: hex((1n << 512n) - 1n) }), index: 39 },
-        { ...register('p0', 0n, { sticky: hex((1n << 64n) - 1n) }), index: 40 },
-        { ...register('ffr', 0n, { sticky: hex((1n << 64n) - 1n) }), index: 41 },
+        { ...register('z0', 0n, { rule: 'bits', bits: hex((1n << 512n) - 1n) }), index: 38 },
+        { ...register('z31', 0n, { rule: 'bits', bits: hex((1n << 512n) - 1n) }), index: 39 },
+        { ...register('p0', 0n, { rule: 'bits', bits: hex((1n << 64n) - 1n) }), index: 40 },
+        { ...register('ffr', 0n, { rule: 'bits', bits: hex((1n << 64n) - 1n) }), index: 41 },
         { ...register('ZCR_EL1'), index: 58 },
       ],
-      changed: [{ ...idAndName('ID_AA64PFR0_EL1'), value: hex(PFR0 | (1n << 32n)) }],
-      accepts: [
-        {
-          id: hex(encodeRegister('ID_AA64PFR0_EL1')),
-          nibbles: nibbles(PFR0, { 0: [1, 2], 6: [0, 1], 8: [0, 1], 14: [0, 1] }),
-          invalidAfterRun: NO_EL0,
-        },
+      changed: [
+        register(
+          'ID_AA64PFR0_EL1',
+          PFR0 | (1n << 32n),
+          nibbles(
+            PFR0 | (1n << 32n),
+            { 0: [1, 2], 6: [0, 1], 8: [0, 1], 14: [0, 1] },
+            { invalidAfterRun: NO_EL0 },
+          ),
+        ),
       ],
     },
     {
@@ -288,7 +268,6 @@ export const newHost: Report = {
       removed: [],
       added: [],
       changed: [],
-      accepts: [],
     },
     { features: ['psci-0.2', 'sve', 'ptrauth-address', 'ptrauth-generic'], refused: 'ENODEV' },
   ],
@@ -304,12 +283,10 @@ export const newHost: Report = {
       kept: [],
       keepsSError: true,
     },
-    psciVersions: ['0x2', '0x10000', '0x10001', '0x10002', '0x10003'],
     idRegisterAfterRun: 'busy-if-changed',
     changedByFirstRun: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
     changedByVgic: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x1000000' }],
     lossyRegisters: [{ ...idAndName('AFSR0_EL1'), by: 'run', kept: '0x0' }],
-    workaround2WithoutSsbs: { value: '0x3', accepted: ['0x0', '0x1', '0x2', '0x3', '0x12'] },
     vcpuEventsNeedInit: true,
     sErrorWakes: true,
     timers: { interrupts: [27, 30, 28, 26], scope: 'vm' },
@@ -346,7 +323,6 @@ export const oldestHost: Report = withTraits(
   {
     ...oldHost,
     registers: oldHost.registers.filter(({ name }) => !name.endsWith('_BMAP')),
-    bitmaps: [],
     capabilities: { ...oldHost.capabilities, KVM_CAP_ARM_SYSTEM_SUSPEND: [0, 0] },
   },
   {

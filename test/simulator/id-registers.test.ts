@@ -15,6 +15,7 @@ import {
   withTraits,
   type Outcome,
 } from './fixture.js'
+import { withRows } from '../report/rows.js'
 
 const PFR0 = 0x0100_0000_0100_0012n
 
@@ -138,7 +139,10 @@ test('the first run of a VM without a GIC takes the GIC from ID_AA64PFR0_EL1 whe
 
 test('a register that takes no value but its own takes that alone, also once KVM has changed it', () => {
   const changedByVgic = newHost.traits.changedByFirstRun!
-  const { vm, vcpu } = start(withTraits({ ...newHost, accepts: [] }, { changedByVgic }))
+  const fixed = withRows(newHost, (row) =>
+    row.name === 'ID_AA64PFR0_EL1' ? { ...row, write: { rule: 'fixed', errno: 'EINVAL' } } : row,
+  )
+  const { vm, vcpu } = start(withTraits(fixed, { changedByVgic }))
   vm.createDevice(7, 0)
   const changed = get(vcpu, 'ID_AA64PFR0_EL1') as bigint
   assert.notEqual(changed, PFR0)

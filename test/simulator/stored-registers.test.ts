@@ -74,7 +74,7 @@ const onlyAArch64: Report = {
 }
 const withEl2: Report = {
   ...withTraits(oldHost, { init: { knownFeatures: 9, supported: ['psci-0.2', 'has-el2'] } }),
-  configurations: [{ features: ['has-el2'], removed: [], added: [], changed: [], accepts: [] }],
+  configurations: [{ features: ['has-el2'], removed: [], added: [], changed: [] }],
 }
 const modes: [what: string, report: Report, features: VcpuFeature[], accepted: number[]][] = [
   ['64-bit', oldHost, [], [0x0, 0x4, 0x5, 0x10]],

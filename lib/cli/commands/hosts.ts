@@ -1,6 +1,8 @@
 import { Command } from 'commander'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { cpuName } from '../../report/cpu.js'
+import { hex } from '../../registers/index.js'
+import { bitmapsOf } from '../../report/registers.js'
 import { print, printJson } from '../output.js'
 import { psciVersion } from '../view/summary.js'
 import { table } from '../view/table.js'
@@ -25,7 +27,9 @@ Example: kvm-arm64 probe --simulate linux-6.1-cortex-a57`,
           release: report.host.release,
           cpu: cpuName(report),
           psci: psciVersion(report),
-          bitmaps: Object.fromEntries(report.bitmaps.map((bitmap) => [bitmap.name, bitmap.mask])),
+          bitmaps: Object.fromEntries(
+            bitmapsOf(report).map(({ name: register, mask }) => [register, hex(mask)]),
+          ),
           registers: report.registers.length,
         }
       })

@@ -1,7 +1,21 @@
 import { Command, Option } from 'commander'
 import { openKvm } from '../../kvm/index.js'
-import { encodeRegister, hex, registerFields, registerName } from '../../registers/index.js'
-import type { Report, Write } from '../../report/report.js'
+import {
+  encodeRegister,
+  hex,
+  isFeatureIdRegister,
+  registerFields,
+  registerName,
+} from '../../registers/index.js'
+import { configurationOf, registersOf } from '../../report/registers.js'
+import type { Report } from '../../report/report.js'
+import {
+  acceptedNibbles,
+  isIgnored,
+  type NibbleSets,
+  sixteen,
+  type WriteRule,
+} from '../../report/write-rule.js'
 import { formatDocument } from '../../documents/write.js'
 import { simulator } from '../../hosts/index.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -107,7 +121,7 @@ function run(
   } else if (register !== undefined) {
     showRegister(hostOrFile, report, register, features!, json ?? false)
   } else if (registers) {
-    const listed = registersOf(report, features!)
+    const listed = listedRegisters(report, features!)
     if (json) printJson(listed)
     else print(registerTable(listed))
   } else if (json) {
@@ -126,7 +140,7 @@ function censusOf(host: string, { census }: Report): NonNullable<Report['census'
 }
 
 /** A simulator of the host lists them: there is one place that knows what features do to a register list. */
-function registersOf(report: Report, features: readonly VcpuFeature[]): ListedRegister[] {
+function listedRegisters(report: Report, features: readonly VcpuFeature[]): ListedRegister[] {
   using kvm = openKvm(simulator(report))
   return listRegisters(kvm, report, features)
 }
@@ -139,7 +153,7 @@ function showRegister(
   json: boolean,
 ): void {
   const id = encodeRegister(nameOrId)
-  const found = registersOf(report, features).find((register) => BigInt(register.id) === id)
+  const found = listedRegisters(report, features).find((register) => BigInt(register.id) === id)
   if (found === undefined) {
     throw new CommandError(
       `${host}: a vCPU with ${features.join(', ')} has no register ${registerName(id)} (${hex(id)})`,
@@ -147,56 +161,61 @@ function showRegister(
     )
   }
   const explained = explainRegister(id, found.value === null ? undefined : BigInt(found.value))
-  const writes = writesOf(report, found)
+  const writes = writesOf(report, found, features)
   if (json) printJson({ ...explained, writes })
   else print(`${explanation(explained)}\n${properties(Object.entries(writes))}`.trimEnd())
 }
 
 /** What may be written before the first run, under the name of a field where it is told by field. */
-function writesOf(report: Report, { id, name }: ListedRegister): Record<string, string> {
-  const bitmap = report.bitmaps.find((entry) => entry.id === id)
-  if (bitmap) return { accepts: `any bits of ${bitmap.mask}` }
-  const workaround = report.workarounds.find((entry) => entry.id === id)
-  if (workaround) return { accepts: `${workaround.accepted.join(' ')}, and remembers none` }
-  if (name === 'KVM_REG_ARM_PSCI_VERSION') {
-    return { accepts: report.traits.psciVersions.join(' ') }
-  }
-  const write = report.registers.find((entry) => entry.id === id)?.write
-  return write === undefined ? acceptedByField(report, id) : inWords(write)
+function writesOf(
+  report: Report,
+  { id }: ListedRegister,
+  features: readonly VcpuFeature[],
+): Record<string, string> {
+  const configuration = configurationOf(report, features)
+  const rows = registersOf(report, configuration && 'removed' in configuration ? configuration : null)
+  const row = rows.find((entry) => entry.id === id)
+  return row?.write === undefined || row.value === null
+    ? {}
+    : inWords(row.write, BigInt(id), BigInt(row.value))
 }
 
-function inWords(write: Write): Record<string, string> {
-  if ('refused' in write) return { 'any other value': write.refused }
-  if ('sticky' in write) {
-    return write.sticky === '0x0'
-      ? { 'any value': 'is accepted and ignored' }
-      : { keeps: `bits ${write.sticky}` }
+function inWords(write: WriteRule, id: bigint, fresh: bigint): Record<string, string> {
+  switch (write.rule) {
+    case 'fixed':
+      return { 'any other value': write.errno }
+    case 'refused':
+      return { 'any value': write.errno }
+    case 'bits':
+      return isIgnored(write) ? { 'any value': 'is accepted and ignored' } : { keeps: `bits ${write.bits}` }
+    case 'sets':
+      return { 'bits written as 1': `are set, of ${write.bits}` }
+    case 'clears':
+      return { 'bits written as 1': `are cleared, of ${write.bits}` }
+    case 'subset':
+      return { accepts: `any bits of ${write.of}` }
+    case 'values':
+      return { accepts: write.accepts.join(' ') }
+    case 'checked':
+      return { accepts: `${write.accepts.join(' ')}, and remembers none` }
+    case 'nibbles':
+      return isFeatureIdRegister(id)
+        ? acceptedByField(acceptedNibbles(write, fresh), id)
+        : Object.fromEntries(
+            Object.entries(write.accepts).map(([bits, values]) => [`bits ${bits} accept`, values]),
+          )
   }
-  if ('sets' in write) return { 'bits written as 1': `are set, of ${write.sets}` }
-  if ('clears' in write) return { 'bits written as 1': `are cleared, of ${write.clears}` }
-  return Object.fromEntries(
-    write.accepted.map((set, nibble) => [
-      `bits ${4 * nibble + 3}:${4 * nibble} accept`,
-      valuesOf(set).join(' '),
-    ]),
-  )
 }
 
-function acceptedByField(report: Report, id: string): Record<string, string> {
-  const nibbles = report.accepts.find((entry) => entry.id === id)?.nibbles
-  if (nibbles === undefined) return {}
-  const fields = registerFields(BigInt(id)).filter(({ lsb, width }) => width === 4 && lsb % 4 === 0)
+function acceptedByField(sets: NibbleSets, id: bigint): Record<string, string> {
+  const fields = registerFields(id).filter(({ lsb, width }) => width === 4 && lsb % 4 === 0)
   const accepted = fields.map(({ name, lsb, signed }): [string, number[]] => [
     `${name} accepts`,
-    valuesOf(nibbles[lsb / 4]!).map((value) => (signed && value > 7 ? value - 16 : value)),
+    sixteen
+      .filter((value) => (sets[lsb / 4]! >> value) & 1)
+      .map((value) => (signed && value > 7 ? value - 16 : value)),
   ])
   return Object.fromEntries(
     accepted.filter(([, values]) => values.length > 1).map(([field, values]) => [field, values.join(' ')]),
   )
-}
-
-/** The numbers whose bits are set in a nibble's set of accepted values. */
-function valuesOf(set: string): number[] {
-  const bits = Number.parseInt(set, 16)
-  return Array.from({ length: 16 }, (_, value) => value).filter((value) => (bits >> value) & 1)
 }

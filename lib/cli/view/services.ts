@@ -1,5 +1,6 @@
 import { functionName, serviceBitmapOf, serviceOfBit } from '../../hypercalls/index.js'
 import { hex } from '../../registers/index.js'
+import { bitmapsOf } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import { paint } from '../output.js'
 import { table } from './table.js'
@@ -18,7 +19,7 @@ interface OfferedService {
 
 /** Every service a host's bitmap registers have a bit for, in order. */
 export function offeredServices(report: Report): OfferedService[] {
-  return report.bitmaps.flatMap(({ id, name, mask, reset }) => {
+  return bitmapsOf(report).flatMap(({ id, name, mask, reset }) => {
     const bitmap = serviceBitmapOf(BigInt(id))
     const bits = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => isSet(mask, bit))
     return bits.map((bit): OfferedService => {
@@ -40,7 +41,8 @@ export function offeredServices(report: Report): OfferedService[] {
 }
 
 export function servicesText(report: Report): string {
-  if (report.bitmaps.length === 0) {
+  const bitmaps = bitmapsOf(report)
+  if (bitmaps.length === 0) {
     return '  This host has no bitmap firmware registers: a guest finds every service, and nothing can be elected.'
   }
   const rows = offeredServices(report).map(({ register, bit, service, shownByDefault, kind, functions }) => [
@@ -51,7 +53,7 @@ export function servicesText(report: Report): string {
     kind,
     functions.map(({ name }) => name).join(' '),
   ])
-  const registers = report.bitmaps.map(({ name, id, mask, reset }) => [name, id, mask, reset])
+  const registers = bitmaps.map(({ name, id, mask, reset }) => [name, id, hex(mask), hex(reset)])
   return [
     table(['register', 'id', 'supported', 'reset'], registers),
     '',
@@ -67,6 +69,6 @@ export function servicesText(report: Report): string {
     .trimEnd()
 }
 
-function isSet(mask: string, bit: number): boolean {
-  return ((BigInt(mask) >> BigInt(bit)) & 1n) === 1n
+function isSet(mask: bigint, bit: number): boolean {
+  return ((mask >> BigInt(bit)) & 1n) === 1n
 }

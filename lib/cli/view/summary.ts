@@ -1,7 +1,7 @@
 import { decodePsciVersion, workarounds } from '../../hypercalls/index.js'
-import { decodeRegister, encodeRegister } from '../../registers/index.js'
+import { decodeRegister, encodeRegister, hex } from '../../registers/index.js'
 import { originText } from '../../report/origin.js'
-import { registerValue } from '../../report/registers.js'
+import { mitigationsOf, registerValue } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
 import { cpuName } from '../../report/cpu.js'
@@ -18,7 +18,7 @@ export function summary(report: Report, title: string): string {
       ['kernel', `${report.host.release} (${report.host.build})`],
       ['answered by', originText(report)],
       ['CPU', cpuName(report)],
-      ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report.traits.psciVersions)}`],
+      ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],
       ['has', capabilityNames(report, true)],
       ['has not', capabilityNames(report, false)],
@@ -90,10 +90,10 @@ const mitigates: Readonly<Record<string, string>> = {
 }
 
 function workaroundTable(report: Report): string {
-  const rows = report.workarounds.map(({ id, name, value, accepted }) => {
+  const rows = mitigationsOf(report).map(({ id, name, value, accepts }) => {
     const levels = workarounds.find(({ register }) => register === BigInt(id))?.levels
-    const level = levels?.find((candidate) => candidate.value === BigInt(value))?.name ?? ''
-    return [name, mitigates[name] ?? '', `${value} ${level}`.trim(), accepted.join(' ')]
+    const level = levels?.find((candidate) => candidate.value === value)?.name ?? ''
+    return [name, mitigates[name] ?? '', `${hex(value)} ${level}`.trim(), accepts.map(hex).join(' ')]
   })
   return table(['register', 'against', 'level', 'accepts'], rows)
 }

@@ -1,14 +1,16 @@
 import { decodePsciVersion } from '../../hypercalls/index.js'
-import { registerName } from '../../registers/index.js'
+import { hex, registerName } from '../../registers/index.js'
+import { mitigationsOf, psciVersionsOf } from '../../report/registers.js'
 import type { Report, Traits } from '../../report/report.js'
 import { properties } from './table.js'
 
 type Row = readonly [question: string, answer: string]
 
 /** What experiments on the host's KVM found, in words. */
-export function traitsText({ traits }: Report): string {
+export function traitsText(report: Report): string {
+  const { traits } = report
   const names = Object.keys(inWords) as (keyof Traits)[]
-  return properties(names.flatMap((trait) => rowsOf(traits, trait)))
+  return properties([...firmwareRows(report), ...names.flatMap((trait) => rowsOf(traits, trait))])
 }
 
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- it ties the words to what they are about
@@ -16,8 +18,24 @@ function rowsOf<Trait extends keyof Traits>(traits: Traits, trait: Trait): reado
   return inWords[trait](traits[trait])
 }
 
-export function psciVersions(versions: Traits['psciVersions']): string {
-  return versions.map((version) => decodePsciVersion(BigInt(version))).join(' ')
+export function psciVersions(report: Report): string {
+  return psciVersionsOf(report).map(decodePsciVersion).join(' ')
+}
+
+function firmwareRows(report: Report): readonly Row[] {
+  return [
+    ['PSCI versions accepted', psciVersions(report)],
+    ...mitigationsOf(report).flatMap(({ name, withoutSsbs }): Row[] =>
+      withoutSsbs === undefined
+        ? []
+        : [
+            [
+              `${name.replace('KVM_REG_ARM_SMCCC_ARCH_', '')} once ID_AA64PFR1_EL1.SSBS is cleared`,
+              `${hex(withoutSsbs.value)}, accepts ${withoutSsbs.accepts.map(hex).join(' ')}`,
+            ],
+          ],
+    ),
+  ]
 }
 
 const afterRun: Readonly<Record<Traits['idRegisterAfterRun'], string>> = {
@@ -40,7 +58,6 @@ const scopeOfWidth: Readonly<Record<NonNullable<Traits['init']['registerWidth']>
 
 /** In the order shown. A trait added to the report has to be told here too. */
 const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trait]) => readonly Row[] } = {
-  psciVersions: (versions) => [['PSCI versions accepted', psciVersions(versions)]],
   bitmapAfterRun: (rule) => [
     ['bitmap written after the first run', rule === null ? 'there is none' : afterRun[rule]],
   ],
@@ -54,12 +71,6 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
       `${name} after ${stages[by]}`,
       kept === '0x0' ? 'reads 0' : `keeps bits ${kept}`,
     ]),
-  workaround2WithoutSsbs: (found) => [
-    [
-      'WORKAROUND_2 once ID_AA64PFR1_EL1.SSBS is cleared',
-      found === null ? 'as before' : `${found.value}, accepts ${found.accepted.join(' ')}`,
-    ],
-  ],
   init: (init) => [
     ['vCPU targets accepted', init.targets.join(' ')],
     ['vCPU features supported', init.supported.join(' ')],

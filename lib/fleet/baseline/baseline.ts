@@ -1,5 +1,6 @@
 /** The baseline of hosts: the features of its vCPUs, and all that follows from them. */
 import { encodeRegister, hex } from '../../registers/index.js'
+import { psciVersionsOf } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { Candidate, grouped, type NamedReport, unreconciledIn } from './candidate.js'
 import type { Baseline } from './format.js'
@@ -112,7 +113,7 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
   if (psci === null) {
     unreconciled.push({
       ...unreconciledIn('psci', PSCI_VERSION, []),
-      found: grouped(hosts, ({ report }) => report.traits.psciVersions.join(' ')),
+      found: grouped(hosts, ({ report }) => psciVersionsOf(report).map(hex).join(' ')),
     })
   }
   if (features.includes('sve') && vectorLengths === null) {

@@ -1,12 +1,12 @@
 /** Which of the values that every host can show is the best: field by field, as the kernel orders them. */
 import { type Field, fieldValue, registerFields } from '../../registers/index.js'
-import { isPossible, nibbleOf, type Nibbles, sixteen } from './possible.js'
+import { hasAll, nibbleOf, type NibbleSets, sixteen } from '../../report/write-rule.js'
 
 /** A register of several hosts: what a fresh VM of each has, and the values all of them can be brought to. */
 interface Common {
   readonly id: bigint
   readonly initial: readonly bigint[]
-  readonly nibbles: Nibbles
+  readonly nibbles: NibbleSets
   /** Whether a value is accepted as a whole, where that hangs on more than its nibbles one by one. */
   readonly admits?: (value: bigint) => boolean
 }
@@ -20,7 +20,7 @@ export interface Choice {
 }
 
 /** The values all can be brought to: those in every one's sets. */
-export function intersect(all: readonly Nibbles[]): Nibbles {
+export function intersect(all: readonly NibbleSets[]): NibbleSets {
   return sixteen.map((nibble) => all.reduce((set, sets) => set & sets[nibble]!, 0xffff))
 }
 
@@ -30,7 +30,7 @@ export function intersect(all: readonly Nibbles[]): Nibbles {
  * common value.
  */
 export function choose({ id, initial, nibbles, admits = () => true }: Common): Choice {
-  const model = mostCommon(initial, (value) => isPossible(nibbles, value) && admits(value))
+  const model = mostCommon(initial, (value) => hasAll(nibbles, value) && admits(value))
   const choice: Choice = { value: 0n, mask: 0n, conflicts: [] }
   for (const { first, last, fields } of runsOfNibbles(registerFields(id))) {
     const places = sixteen.slice(first, last + 1)
@@ -125,7 +125,7 @@ function rank(field: Field, value: bigint, initial: readonly bigint[]): bigint {
   }
 }
 
-function nibbleLike(nibbles: Nibbles, nibble: number, model: bigint): bigint {
+function nibbleLike(nibbles: NibbleSets, nibble: number, model: bigint): bigint {
   const content = has(nibbles, nibble, model) ? nibbleOf(model, nibble) : members(nibbles[nibble]!)[0]!
   return BigInt(content) << BigInt(4 * nibble)
 }
@@ -134,7 +134,7 @@ function members(set: number): number[] {
   return sixteen.filter((value) => (set >> value) & 1)
 }
 
-function has(nibbles: Nibbles, nibble: number, value: bigint): boolean {
+function has(nibbles: NibbleSets, nibble: number, value: bigint): boolean {
   return ((nibbles[nibble]! >> nibbleOf(value, nibble)) & 1) === 1
 }
 

@@ -11,12 +11,13 @@ import {
 import { type Candidate, grouped, unreconciledIn } from './candidate.js'
 import { choose, intersect } from './choose.js'
 import type { PinnedRegister, Unreconciled } from './format.js'
-import { hasWritableImplementationIds, isPossible, type Possible, sixteen } from './possible.js'
+import { mitigationsOf } from '../../report/registers.js'
+import { hasAll, sixteen } from '../../report/write-rule.js'
+import { hasWritableImplementationIds, type Possible } from './possible.js'
 
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
-const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 
 /** Whether the hosts' own identity differs and every one lets a VM have another. */
@@ -63,7 +64,7 @@ export function settleRegisters(
     const nibbles = intersect(here.map((register) => register.nibbles ?? anything))
     // A value no host refuses moves with the VM.
     const isSame = new Set(initial).size === 1
-    const moves = isSame || initial.every((value) => isPossible(nibbles, value))
+    const moves = isSame || initial.every((value) => hasAll(nibbles, value))
     if (!identifies && moves) continue
     const { value, mask, conflicts } = isSame
       ? unchanged(initial[0]!)
@@ -116,14 +117,12 @@ export function workaroundConflicts(
     features !== undefined &&
     (BigInt(features.mask) & SSBS) === SSBS &&
     (BigInt(features.value) & SSBS) === 0n
-  const ids = new Set(hosts.flatMap(({ report }) => report.workarounds.map(({ id }) => id)))
+  const ids = new Set(hosts.flatMap(({ report }) => mitigationsOf(report).map(({ id }) => id)))
   return [...ids].flatMap((id) => {
     const valueOn = ({ report }: Candidate): string => {
-      const { workaround2WithoutSsbs } = report.traits
-      if (BigInt(id) === WORKAROUND_2 && losesSsbs && workaround2WithoutSsbs !== null) {
-        return workaround2WithoutSsbs.value
-      }
-      return report.workarounds.find((entry) => entry.id === id)?.value ?? 'absent'
+      const found = mitigationsOf(report).find((entry) => entry.id === id)
+      if (found === undefined) return 'absent'
+      return hex((losesSsbs && found.withoutSsbs ? found.withoutSsbs : found).value)
     }
     const found = grouped(
       hosts.filter((host) => valueOn(host) !== 'absent'),

@@ -1,7 +1,7 @@
 /** The hypercall services and the version of PSCI of a baseline. */
 import { serviceBitmaps } from '../../hypercalls/index.js'
 import { decodeRegister, hex, U64 } from '../../registers/index.js'
-import type { Report } from '../../report/report.js'
+import { bitmapsOf, psciVersionsOf } from '../../report/registers.js'
 import { type Candidate, grouped, unreconciledIn } from './candidate.js'
 import type { BaselineBitmap, Unreconciled } from './format.js'
 
@@ -15,13 +15,15 @@ export function settleServices(hosts: readonly Candidate[]): {
 } {
   const bitmaps: BaselineBitmap[] = []
   const conflicts: Unreconciled[] = []
-  const ids = new Set(hosts.flatMap(({ report }) => report.bitmaps.map(({ id }) => id)))
+  const ids = new Set(hosts.flatMap(({ report }) => bitmapsOf(report).map(({ id }) => id)))
   const known = Object.values(serviceBitmaps)
   for (const { register, services } of known) {
-    const entryOf = ({ report }: Candidate): Report['bitmaps'][number] | undefined =>
-      report.bitmaps.find(({ id }) => BigInt(id) === register)
+    const entries = new Map(
+      hosts.map((host) => [host, bitmapsOf(host.report).find(({ id }) => BigInt(id) === register)]),
+    )
+    const entryOf = (host: Candidate) => entries.get(host)
     const mask = hosts.reduce(
-      (common, host) => common & BigInt(entryOf(host)?.mask ?? U64),
+      (common, host) => common & (entryOf(host)?.mask ?? U64),
       ids.has(hex(register)) ? U64 : 0n,
     )
     let gated = 0n
@@ -31,7 +33,7 @@ export function settleServices(hosts: readonly Candidate[]): {
       gated |= 1n << BigInt(bit)
       const answers = grouped(hosts, (host) => {
         const entry = entryOf(host)
-        if (entry !== undefined) return isSet(BigInt(entry.mask), bit) ? 'elective' : 'never'
+        if (entry !== undefined) return isSet(entry.mask, bit) ? 'elective' : 'never'
         return host.report.traits.hypercalls.services.some((answered) => answered === name)
           ? 'always'
           : 'never'
@@ -43,7 +45,7 @@ export function settleServices(hosts: readonly Candidate[]): {
       }
     }
     if (!ids.has(hex(register))) continue
-    const resets = hosts.reduce((bits, host) => bits & BigInt(entryOf(host)?.reset ?? U64), U64)
+    const resets = hosts.reduce((bits, host) => bits & (entryOf(host)?.reset ?? U64), U64)
     bitmaps.push({
       id: hex(register),
       name: decodeRegister(register).name,
@@ -60,7 +62,7 @@ function isSet(bits: bigint, bit: number): boolean {
 }
 
 export function commonPsciVersion(hosts: readonly Candidate[]): bigint | null {
-  const [first, ...others] = hosts.map(({ report }) => report.traits.psciVersions.map(BigInt))
+  const [first, ...others] = hosts.map(({ report }) => psciVersionsOf(report))
   return first!
     .filter((version) => others.every((versions) => versions.includes(version)))
     .reduce<bigint | null>((best, version) => (best === null || version > best ? version : best), null)

@@ -10,6 +10,7 @@ import type { Report } from '../../../lib/report/report.js'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'
 import { cpus, kernels, recordedHosts } from '../../lab-kernels/lab-hosts.js'
 import { watchVms } from '../../migration/open-vms.js'
+import { rowOf } from '../../report/rows.js'
 
 const hosts: readonly NamedReport[] = recordedHosts.map(({ name }) => ({ name, report: builtInReport(name) }))
 
@@ -65,7 +66,7 @@ describe('a baseline', () => {
       assert.deepEqual(found.unreconciled, [], host.name)
       assert.deepEqual(found.classes, [[host.name]])
       for (const { id, value } of found.bitmaps) {
-        assert.equal(value, host.report.bitmaps.find((entry) => entry.id === id)?.reset)
+        assert.equal(value, host.report.registers.find((entry) => entry.id === id)?.value)
       }
     }
   })
@@ -96,7 +97,7 @@ describe('a baseline', () => {
       traits.hypercalls.services = []
     })
     const newer = changed(builtInReport('linux-6.1-max'), (copy) => {
-      for (const bitmap of copy.bitmaps) bitmap.mask = '0x0'
+      for (const { write } of copy.registers) if (write?.rule === 'subset') write.of = '0x0'
     })
     for (const other of [without, newer]) {
       const found = baseline([
@@ -248,12 +249,9 @@ describe('a baseline', () => {
 
   it('leaves the AArch32 registers alone where a host has no AArch32', () => {
     const without = changed(builtInReport('linux-7.2-max'), (copy) => {
-      const id = '0x603000000013c008'
-      const entry = copy.accepts.find((accepts) => accepts.id === id)!
-      entry.nibbles = entry.nibbles.map(() => 'ffff')
-      delete entry.storedAs
-      delete entry.invalidAfterRun
-      copy.registers.find((register) => register.id === id)!.value = '0x0'
+      const row = rowOf(copy, 'ID_PFR0_EL1')
+      row.write = { rule: 'bits', bits: '0x0' }
+      row.value = '0x0'
     })
     const found = baseline([{ name: 'without', report: without }, ...named('linux-7.2-max')])
     assert.deepEqual(found.unreconciled, [])
