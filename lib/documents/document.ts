@@ -174,13 +174,55 @@ export function checkShape<T>(
   path = '$',
 ): T {
   const result = v.safeParse(schema, data, { abortEarly: true })
-  if (result.success) return result.output
+  if (result.success) {
+    refuseReservedKeys(data, source, path)
+    return result.output
+  }
   const issue = result.issues[0]
   throw new FormatError(
     source,
     path + jsonPath((issue.path ?? []).map(({ key }) => key as string | number)),
-    issue.message,
+    problemOf(issue),
   )
+}
+
+/** Keys that every object of JavaScript inherits, so that valibot takes them for known and drops them. */
+const RESERVED = ['__proto__', 'constructor', 'prototype']
+
+interface Place {
+  readonly value: unknown
+  readonly key: string | number
+  readonly inside: Place | null
+}
+
+/** By a stack of its own: an entry that may be anything may be nested deeper than calls can be. */
+function refuseReservedKeys(data: unknown, source: string, path: string): void {
+  const places: Place[] = [{ value: data, key: '', inside: null }]
+  for (let place = places.pop(); place !== undefined; place = places.pop()) {
+    const { value } = place
+    if (value === null || typeof value !== 'object') continue
+    const reserved = RESERVED.find((key) => Object.hasOwn(value, key))
+    if (reserved !== undefined) {
+      const keys: (string | number)[] = [reserved]
+      for (let at: Place | null = place; at?.inside; at = at.inside) keys.unshift(at.key)
+      throw new FormatError(source, path + jsonPath(keys), 'is the name of no entry')
+    }
+    const isList = Array.isArray(value)
+    for (const [key, entry] of Object.entries(value as Record<string, unknown>)) {
+      if (typeof entry === 'object')
+        places.push({ value: entry, key: isList ? Number(key) : key, inside: place })
+    }
+  }
+}
+
+/** Longer lists of what may stand in a place are no help. */
+const LONGEST_LIST = 100
+
+function problemOf({ type, expected, received, message }: v.BaseIssue<unknown>): string {
+  const isUnknown = expected === 'never' || (type === 'picklist' && expected!.length > LONGEST_LIST)
+  // What a schema words itself does not begin so.
+  if (!isUnknown || !message.startsWith('Invalid ')) return message
+  return `${received === 'Object' ? 'this' : received} is unknown: written by a newer kvm-arm64?`
 }
 
 /**

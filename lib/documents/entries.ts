@@ -11,6 +11,18 @@ export const hex64 = v.pipe(
   v.string(),
   v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
 )
+/**
+ * The id of an arm64 register as `KVM_GET_ONE_REG` takes it: bits 63:60 are 6, 55:52 log2 of its bytes (0 to 8), 27:0 coprocessor and
+ * register, the others 0. Those of the firmware (coprocessors 0x14 and 0x16) have 64 bits: kernels without commit a25bc8486f9c copy what is
+ * wider over their stack.
+ */
+export const registerId = v.pipe(
+  v.string(),
+  v.regex(
+    /^0x60(3000000|[0-8]000000(?!014|016))[0-9a-f]{7}$/,
+    'is not the id of an arm64 register of 8 to 2048 bits',
+  ),
+)
 /** Shown on terminals and in pages: without control, bidirectional and zero-width characters. */
 export const text = v.pipe(
   v.string(),

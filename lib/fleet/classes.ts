@@ -140,7 +140,7 @@ function isOneDocument(file: string): boolean {
   const json = readFileSync(file, 'utf8')
   if (!LAID_OUT.test(json.slice(0, json.indexOf('\n')))) return false
   try {
-    JSON.parse(json)
+    parseJson(json, file)
     return true
   } catch {
     return false

@@ -5,21 +5,20 @@
  */
 import * as v from 'valibot'
 import type { FilterAction } from '../kvm/index.js'
-import { ARM64, coprocessors, encodeRegister, idParts, registerWidth, sizes } from '../registers/index.js'
 import {
   checkDocument,
   type DocumentFormat,
-  FormatError,
   readDocument,
   refuseDuplicateIds,
 } from '../documents/document.js'
-import { hex, hex64, host, int32, text, uint32 } from '../documents/entries.js'
+import { hex, hex64, host, int32, registerId, text, uint32 } from '../documents/entries.js'
+import { checkRegisterRows, requireRegisters } from '../documents/registers.js'
 import { originSchema } from '../report/origin.js'
 import { feature } from '../report/report.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
 
 const register = v.strictObject({
-  id: hex64,
+  id: registerId,
   /** For readers; the id decides. */
   name: text,
   value: hex,
@@ -36,9 +35,6 @@ const vcpu = v.strictObject({
   /** The 64 bytes of `struct kvm_vcpu_events`, two digits each. */
   events: v.pipe(v.string(), v.regex(/^[0-9a-f]{128}$/, 'is not 64 bytes of two hexadecimal digits each')),
 })
-
-/** What KVM lists of every vCPU, and without which no guest goes on where it was. */
-const CORE = ['pc', 'sp', 'pstate', ...Array.from({ length: 31 }, (_, number) => `x${number}`)]
 
 /** The entries of a state; see the file's head. */
 export const stateSchema = v.strictObject({
@@ -92,27 +88,7 @@ function checkMore(state: State, source: string): void {
   refuseDuplicateIds(state.vcpus, '$.vcpus', source)
   for (const [vcpuIndex, { registers }] of state.vcpus.entries()) {
     const path = `$.vcpus[${vcpuIndex}].registers`
-    refuseDuplicateIds(registers, path, source)
-    for (const [index, { id, value }] of registers.entries()) {
-      const problem = problemWith(BigInt(id), BigInt(value))
-      if (problem !== undefined) throw new FormatError(source, `${path}[${index}]`, `${id} ${problem}`)
-    }
-    const held = new Set(registers.map(({ id }) => BigInt(id)))
-    const lacking = CORE.find((name) => !held.has(encodeRegister(name)))
-    if (lacking !== undefined) {
-      throw new FormatError(source, path, `lacks the core register ${lacking}, which every vCPU has`)
-    }
+    checkRegisterRows(registers, path, source)
+    requireRegisters(registers, path, source)
   }
-}
-
-/** Why a register is not to be handed to any kernel. */
-function problemWith(id: bigint, value: bigint): string | undefined {
-  const { arch, size, coproc, stray } = idParts(id)
-  if (arch !== ARM64 || stray !== 0n || size > sizes.U2048) return 'is no register id of arm64'
-  // Kernels without commit a25bc8486f9c copy what is wider over their stack.
-  const isFirmware = coproc === coprocessors.FW || coproc === coprocessors.FW_FEAT_BMAP
-  if (isFirmware && size !== sizes.U64)
-    return 'is no register id of the firmware, whose registers have 64 bits'
-  const width = registerWidth(id)
-  return value >> BigInt(width) === 0n ? undefined : `holds a value wider than its ${width} bits`
 }

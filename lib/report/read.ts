@@ -1,18 +1,21 @@
 import {
   checkDocument,
   type DocumentFormat,
+  FormatError,
   parseDocument,
   readDocument,
-  refuseDuplicateIds,
 } from '../documents/document.js'
-import { reportSchema, type Report } from './report.js'
+import { checkRegisterRows, requireListed, requireRegisters } from '../documents/registers.js'
+import { registerWidth, timerCounters } from '../registers/index.js'
+import { reportSchema, type Report, type ReportedRegister } from './report.js'
 import { readVersion1 } from './version-1.js'
+import { ruleProblem } from './write-rule.js'
 
 /** The format `kvm-arm64/report`. */
 export const reportFormat: DocumentFormat<Report> = {
   noun: 'report',
   schema: reportSchema,
-  checkMore: refuseDuplicates,
+  checkMore: checkRegisters,
   earlier: new Map([[1, readVersion1]]),
 }
 
@@ -40,12 +43,48 @@ export function checkReport(data: unknown, source: string): Report {
   return checkDocument(data, source, reportFormat)
 }
 
-function refuseDuplicates(report: Report, source: string): void {
-  refuseDuplicateIds(report.registers, '$.registers', source)
-  for (const [index, configuration] of report.configurations.entries()) {
+/** Registers that a report is of no use without, beside the core registers. */
+const NEEDED = ['ID_AA64PFR0_EL1', 'MIDR_EL1', 'KVM_REG_ARM_PSCI_VERSION']
+
+function checkRegisters(report: Report, source: string): void {
+  const { registers, configurations, traits } = report
+  checkRows(registers, '$.registers', source)
+  requireRegisters(registers, '$.registers', source, NEEDED)
+  const listed = new Set(registers.map(({ id }) => id))
+  for (const [index, configuration] of configurations.entries()) {
     if ('refused' in configuration) continue
-    for (const list of ['added', 'changed'] as const) {
-      refuseDuplicateIds(configuration[list], `$.configurations[${index}].${list}`, source)
+    const path = `$.configurations[${index}]`
+    const { removed, added, changed } = configuration
+    checkRows(added, `${path}.added`, source)
+    checkRows(changed, `${path}.changed`, source)
+    requireListed(changed, listed, `${path}.changed`, source)
+    const gone = new Set(removed)
+    const left = registers.filter(({ id }) => !gone.has(id))
+    requireRegisters(left, `${path}.removed`, source)
+    const there = new Set(left.map(({ id }) => id))
+    for (const [place, { id, index: at }] of added.entries()) {
+      if (there.has(id)) {
+        throw new FormatError(source, `${path}.added[${place}].id`, `${id} stands already in $.registers`)
+      }
+      if (at < 0 || at >= left.length + added.length) {
+        throw new FormatError(source, `${path}.added[${place}].index`, `${at} is no place in the list`)
+      }
     }
+  }
+  for (const list of ['lossyRegisters', 'changedByFirstRun', 'changedByVgic'] as const) {
+    checkRegisterRows(traits[list] ?? [], `$.traits.${list}`, source)
+  }
+}
+
+/** Widths of values and rules, and that only counters have no value. */
+function checkRows(rows: readonly ReportedRegister[], path: string, source: string): void {
+  checkRegisterRows(rows, path, source)
+  for (const [index, { id, name, value, write }] of rows.entries()) {
+    if (value === null && !timerCounters.has(BigInt(id))) {
+      throw new FormatError(source, `${path}[${index}].value`, `is null, but ${name} does not count time`)
+    }
+    if (write === undefined) continue
+    const problem = ruleProblem(write, registerWidth(BigInt(id)))
+    if (problem !== undefined) throw new FormatError(source, `${path}[${index}].write`, problem)
   }
 }

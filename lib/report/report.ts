@@ -18,7 +18,7 @@ import {
   type ErrnoName,
   type VcpuFeature,
 } from '../uapi.js'
-import { hex, hex64, host, int32, text } from '../documents/entries.js'
+import { hex, hex64, host, int32, registerId, text } from '../documents/entries.js'
 import { originSchema } from './origin.js'
 import { writeRuleSchema } from './write-rule.js'
 
@@ -28,7 +28,7 @@ const service = v.picklist(gatedServices.map(({ name }) => name))
 export const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 const register = v.strictObject({
-  id: hex64,
+  id: registerId,
   /** For readers; the id decides. */
   name: text,
   /** After `KVM_ARM_VCPU_INIT` (and `KVM_ARM_VCPU_FINALIZE`) on vCPU 0 of a fresh VM; null where it counts time. */
@@ -44,7 +44,7 @@ const { mask: _ofVm, ...vcpuRegister } = register.entries
 const configuration = v.strictObject({
   features: v.array(feature),
   /** Ids no longer listed. */
-  removed: v.array(hex64),
+  removed: v.array(registerId),
   /** Registers that join the list, in its order, each with its place in this configuration's list. */
   added: v.array(v.strictObject({ ...vcpuRegister, index: int32 })),
   /** Registers whose value or rule differs from the base's, each whole. */
@@ -64,7 +64,7 @@ const afterRun = v.picklist([
 ])
 
 /** The bits of the mask become those of the value. */
-const changedBits = v.strictObject({ id: hex64, name: text, mask: hex64, value: hex64 })
+const changedBits = v.strictObject({ id: registerId, name: text, mask: hex64, value: hex64 })
 
 const traits = v.strictObject({
   /** `KVM_ARM_VCPU_INIT` */
@@ -94,7 +94,7 @@ const traits = v.strictObject({
      */
     registerWidth: v.optional(v.picklist(['vm', 'every-vcpu', 'vcpu'])),
     /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent where there are none. */
-    kept: v.optional(v.array(hex64)),
+    kept: v.optional(v.array(registerId)),
     /** Whether an SError stays pending when a vCPU that has run is initialised again. */
     keepsSError: v.boolean(),
   }),
@@ -112,7 +112,7 @@ const traits = v.strictObject({
    * that executes guest code (`guest`).
    */
   lossyRegisters: v.array(
-    v.strictObject({ id: hex64, name: text, by: v.picklist(['run', 'load', 'guest']), kept: hex64 }),
+    v.strictObject({ id: registerId, name: text, by: v.picklist(['run', 'load', 'guest']), kept: hex64 }),
   ),
   /** Whether `KVM_SET_ONE_REG` refuses a width other than 64 bits in the firmware spaces before it reads the value. */
   firmwareWidthChecked: v.boolean(),

@@ -3,8 +3,9 @@
  * traits), and who answered stood nowhere.
  */
 import * as v from 'valibot'
-import { checkShape, FormatError, refuseDuplicateIds } from '../documents/document.js'
-import { hex, hex64, int32, text } from '../documents/entries.js'
+import { checkShape, refuseDuplicateIds } from '../documents/document.js'
+import { hex, hex64, int32, registerId, text } from '../documents/entries.js'
+import { checkRegisterRows, requireListed } from '../documents/registers.js'
 import { encodeRegister, hex as toHex, isFeatureIdRegister, registerWidth } from '../registers/index.js'
 import { errnos, type ErrnoName } from '../uapi.js'
 import { feature, type Configuration, type Report, type ReportedRegister, reportSchema } from './report.js'
@@ -21,9 +22,14 @@ const write = v.union([
   v.strictObject({ clears: hex }),
   v.strictObject({ accepted: nibbles }),
 ])
-const register = v.strictObject({ id: hex64, name: text, value: v.nullable(hex), write: v.optional(write) })
+const register = v.strictObject({
+  id: registerId,
+  name: text,
+  value: v.nullable(hex),
+  write: v.optional(write),
+})
 const accepts = v.strictObject({
-  id: hex64,
+  id: registerId,
   nibbles,
   invalidAfterRun: v.optional(nibbles),
   storedAs: v.optional(v.array(v.strictObject({ nibble: int32, written: int32, stored: int32 }))),
@@ -34,18 +40,18 @@ const { origin: _later, ...entries } = reportSchema.entries
 const version1 = v.strictObject({
   ...entries,
   version: v.literal(1),
-  writableMasks: v.nullable(v.array(v.strictObject({ id: hex64, name: text, mask: hex64 }))),
+  writableMasks: v.nullable(v.array(v.strictObject({ id: registerId, name: text, mask: hex64 }))),
   registers: v.pipe(v.array(register), v.minLength(1), v.maxLength(10_000)),
   accepts: v.array(accepts),
-  bitmaps: v.array(v.strictObject({ id: hex64, name: text, reset: hex64, mask: hex64 })),
-  workarounds: v.array(v.strictObject({ id: hex64, name: text, ...level })),
+  bitmaps: v.array(v.strictObject({ id: registerId, name: text, reset: hex64, mask: hex64 })),
+  workarounds: v.array(v.strictObject({ id: registerId, name: text, ...level })),
   configurations: v.array(
     v.union([
       v.strictObject({
         features: v.array(feature),
-        removed: v.array(hex64),
+        removed: v.array(registerId),
         added: v.array(v.strictObject({ ...register.entries, index: int32 })),
-        changed: v.array(v.strictObject({ id: hex64, name: text, value: hex })),
+        changed: v.array(v.strictObject({ id: registerId, name: text, value: hex })),
         accepts: v.array(accepts),
       }),
       v.strictObject({ features: v.array(feature), refused: errno }),
@@ -103,7 +109,6 @@ export function readVersion1(data: unknown, source: string): Report {
     return { id, name, value, ...(mask !== undefined && { mask }), ...(rule && { write: rule }) }
   }
   const base = byId(ofBase)
-  const rows = byId(report.registers)
   return {
     ...same,
     version: 2,
@@ -118,7 +123,7 @@ export function readVersion1(data: unknown, source: string): Report {
       return {
         features,
         removed,
-        added: added.map(({ index, ...row }) => ({ ...rowOf(row, merged), index })),
+        added: added.map(({ index, ...row }) => Object.assign(rowOf(row, merged), { index })),
         changed: report.registers
           .filter(({ id }) => inBase.has(id))
           .map((row) => rowOf({ ...row, value: values.get(row.id) ?? row.value }, merged)),
@@ -166,26 +171,20 @@ function ordinaryRule({ id, value, write: rule }: Version1Register): WriteRule |
 
 /** What the schema cannot say of lists that version 2 does not have. */
 function checkLists(report: Version1, source: string): void {
+  checkRegisterRows(report.registers, '$.registers', source)
   const listed = new Set(report.registers.map(({ id }) => id))
   for (const list of ['accepts', 'bitmaps', 'workarounds', 'writableMasks'] as const) {
-    checkRows(report[list] ?? [], listed, `$.${list}`, source)
+    const rows = report[list] ?? []
+    refuseDuplicateIds(rows, `$.${list}`, source)
+    requireListed(rows, listed, `$.${list}`, source)
   }
   for (const [index, configuration] of report.configurations.entries()) {
     if ('refused' in configuration) continue
     const present = new Set([...listed, ...configuration.added.map(({ id }) => id)])
-    for (const list of ['changed', 'accepts'] as const) {
-      checkRows(configuration[list], present, `$.configurations[${index}].${list}`, source)
-    }
+    const path = `$.configurations[${index}]`
+    checkRegisterRows(configuration.changed, `${path}.changed`, source)
+    requireListed(configuration.changed, listed, `${path}.changed`, source)
+    refuseDuplicateIds(configuration.accepts, `${path}.accepts`, source)
+    requireListed(configuration.accepts, present, `${path}.accepts`, source)
   }
-}
-
-function checkRows(
-  rows: readonly { id: string }[],
-  listed: ReadonlySet<string>,
-  path: string,
-  source: string,
-): void {
-  refuseDuplicateIds(rows, path, source)
-  const unlisted = rows.findIndex(({ id }) => !listed.has(id))
-  if (unlisted >= 0) throw new FormatError(source, `${path}[${unlisted}].id`, 'is not an id of $.registers')
 }

@@ -111,9 +111,8 @@ function applying(
   rule: WriteRule | undefined,
   fresh: bigint,
 ): (current: bigint, value: bigint) => bigint | number {
-  switch (rule?.rule) {
-    case undefined:
-      return (_current, value) => value
+  if (rule === undefined) return (_current, value) => value
+  switch (rule.rule) {
     case 'fixed':
       return (_current, value) => (value === fresh ? value : -errnos[rule.errno])
     case 'refused':
@@ -142,7 +141,7 @@ function applying(
       const accepted = new Set(rule.accepts.map(BigInt))
       return (current, value) => (accepted.has(value) ? current : -errnos.EINVAL)
     }
-    case 'nibbles': {
+    default: {
       const sets = acceptedNibbles(rule, fresh)
       const free = freeBits(sets, fresh)
       // Not the bits that KVM changes by itself: what it stores is what userspace can choose.
@@ -166,8 +165,7 @@ function choosableBits(rule: WriteRule | undefined, fresh: bigint): bigint | nul
       return BigInt(rule.of)
     case 'checked':
       return 0n
-    case 'values':
-    case undefined:
+    default:
       return U64
   }
 }
@@ -227,9 +225,7 @@ export function reachableNibbles(rule: WriteRule | undefined, fresh: bigint): Ni
           set,
         ),
       )
-    case undefined:
-    case 'values':
-    case 'checked':
+    default:
       return null
   }
 }
@@ -302,12 +298,24 @@ export function namedReplacements(replaced: readonly ReplacedNibble[]): NonNulla
   return named
 }
 
-/** Whether the lists of a rule are written in the one way there is: digits in order, neighbours as a range. */
-export function isCanonical(rule: WriteRule): boolean {
-  if (rule.rule !== 'nibbles') return true
-  return [...Object.values(rule.accepts), ...Object.values(rule.invalidAfterRun ?? {})].every(
-    (listed) => formatDigits(parseDigits(listed)) === listed,
-  )
+/** What is wrong with a rule for a register of this width in bits, beyond its shape. */
+export function ruleProblem(rule: WriteRule, width: number): string | undefined {
+  switch (rule.rule) {
+    case 'bits':
+    case 'sets':
+    case 'clears':
+      return 4 * (rule.bits.length - 2) > width ? `${rule.bits} is wider than ${width} bits` : undefined
+    case 'nibbles': {
+      if (width > 64) return `nibbles are of registers of at most 64 bits, not of ${width}`
+      const lists = [...Object.values(rule.accepts), ...Object.values(rule.invalidAfterRun ?? {})]
+      const odd = lists.find((listed) => formatDigits(parseDigits(listed)) !== listed)
+      return odd === undefined
+        ? undefined
+        : `expected ${JSON.stringify(formatDigits(parseDigits(odd)))}, found ${JSON.stringify(odd)}`
+    }
+    default:
+      return undefined
+  }
 }
 
 function setsOf(named: Readonly<Record<string, string>>): NibbleSets {

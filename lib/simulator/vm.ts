@@ -1,5 +1,4 @@
 import type { DeviceFd, MemoryRegion, VcpuFd, VmFd } from '../backend.js'
-import { featureIdIndex } from '../registers/index.js'
 import {
   deviceTypes,
   errnos,

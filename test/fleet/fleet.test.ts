@@ -134,7 +134,7 @@ describe('the hosts of a fleet', () => {
         '{"name":"a","report":{"format":"kvm-arm64/report","version":9}}',
         /line 2, in "report": \$\.version: is 9/,
       ],
-      [broken, /line 2: \$\.registers\[\d+\]\.id: is not a 64-bit/],
+      [broken, /line 2: \$\.registers\[\d+\]\.id: is not the id of an arm64 register/],
       ['{"a":', /line 2: is not JSON/],
       [Buffer.from([0xff, 0xfe, 0x22]), /line 2: is not UTF-8 text/],
     ]

@@ -1,4 +1,12 @@
+import { encodeRegister, hex } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
+
+const core = () =>
+  [...Array.from({ length: 31 }, (_, n) => `x${n}`), 'sp', 'pc', 'pstate'].map((name) => ({
+    id: hex(encodeRegister(name)),
+    name,
+    value: '0x0',
+  }))
 
 /** A report with an entry of each kind, small enough to read. Not of a real host. */
 export function sampleReport(): Report {
@@ -12,7 +20,7 @@ export function sampleReport(): Report {
     vcpuMmapSize: 8192,
     preferredTarget: 5,
     registers: [
-      { id: '0x6030000000100000', name: 'x0', value: '0x0' },
+      ...core(),
       {
         id: '0x6030000000140000',
         name: 'KVM_REG_ARM_PSCI_VERSION',
@@ -49,7 +57,7 @@ export function sampleReport(): Report {
     configurations: [
       {
         features: ['psci-0.2', 'sve'],
-        removed: ['0x6030000000100000'],
+        removed: ['0x603000000013c000'],
         added: [{ id: '0x606000000015ffff', name: 'KVM_REG_ARM64_SVE_VLS', value: '0x1', index: 0 }],
         changed: [
           {

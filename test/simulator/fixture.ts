@@ -55,13 +55,14 @@ const EINVAL: WriteRule = { rule: 'fixed', errno: 'EINVAL' }
 /** CSV2 1, GIC 1, AdvSIMD and FP 0, EL3 0, EL2 0, EL1 1, EL0 2 (AArch32 too). */
 const PFR0 = 0x0100_0000_0100_0012n
 
+const checked = (accepts: string[]): WriteRule => ({ rule: 'checked', accepts })
+
 function firmware(
   bitmaps: readonly string[],
   psci: bigint,
   versions: readonly string[],
   withoutSsbs?: Extract<WriteRule, { rule: 'checked' }>['withoutSsbs'],
 ): ReportedRegister[] {
-  const checked = (accepts: string[]): WriteRule => ({ rule: 'checked', accepts })
   return [
     register('KVM_REG_ARM_PSCI_VERSION', psci, { rule: 'values', accepts: [...versions] }),
     register('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1', 2n, checked(['0x0', '0x1', '0x2'])),
@@ -235,6 +236,7 @@ export const newHost: Report = {
     register('AIDR_EL1', 0n, EINVAL),
     withMask('0x300fc00f', register('CTR_EL0', 0x8444c004n, nibbles(0x8444c004n, { 0: [0, 1, 2, 3, 4] }))),
     register('AFSR0_EL1', 0x1de7n),
+    register('TPIDR_EL0'),
   ],
   configurations: [
     {

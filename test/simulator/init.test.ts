@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
-import type { Report } from '../../lib/report/report.js'
+import type { Report, ReportedRegister } from '../../lib/report/report.js'
+import type { WriteRule } from '../../lib/report/write-rule.js'
 import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import { mpStates } from '../../lib/uapi.js'
 import {
@@ -334,23 +335,20 @@ test('MPIDR_EL1 counts vCPUs by sixteen', () => {
 const PMUVER = 0x600n
 const PFR0 = 0x1112n
 const EVENTS = 0xf800_ffffn
-const rules = {
-  ID_AA64DFR0_EL1: nibbles(PMUVER, { 2: [0, 1, 2, 4, 6, 9, 15] }),
-  ID_AA64PFR0_EL1: nibbles(PFR0, { 2: [0, 1], 3: [0, 1] }),
+
+function row(name: string, value: bigint, write?: WriteRule): ReportedRegister {
+  const id = encodeRegister(name)
+  return { id: hex(id), name: registerName(id), value: hex(value), ...(write && { write }) }
 }
+
 /** With event types, EL3, EL2 and a PMUv3p5 that the VM may do without. */
 const withEvents: Report = {
   ...newHost,
   registers: [
     ...newHost.registers.filter(({ name }) => name !== 'ID_AA64DFR0_EL1' && name !== 'ID_AA64PFR0_EL1'),
-    ...Object.entries({ ID_AA64DFR0_EL1: PMUVER, ID_AA64PFR0_EL1: PFR0, PMEVTYPER0_EL0: EVENTS }).map(
-      ([name, value]) => ({
-        id: hex(encodeRegister(name)),
-        name: registerName(encodeRegister(name)),
-        value: hex(value),
-        ...(name in rules && { write: rules[name as keyof typeof rules] }),
-      }),
-    ),
+    row('ID_AA64DFR0_EL1', PMUVER, nibbles(PMUVER, { 2: [0, 1, 2, 4, 6, 9, 15] })),
+    row('ID_AA64PFR0_EL1', PFR0, nibbles(PFR0, { 2: [0, 1], 3: [0, 1] })),
+    row('PMEVTYPER0_EL0', EVENTS),
   ],
 }
 

@@ -198,7 +198,7 @@ function inWords(write: WriteRule, id: bigint, fresh: bigint): Record<string, st
       return { accepts: write.accepts.join(' ') }
     case 'checked':
       return { accepts: `${write.accepts.join(' ')}, and remembers none` }
-    case 'nibbles':
+    default:
       return isFeatureIdRegister(id)
         ? acceptedByField(acceptedNibbles(write, fresh), id)
         : Object.fromEntries(

@@ -3,13 +3,10 @@
  * reports, `apply` writes it to a VM.
  */
 import * as v from 'valibot'
-import {
-  checkDocument,
-  type DocumentFormat,
-  readDocument,
-  refuseDuplicateIds,
-} from '../../documents/document.js'
-import { hex, hex64, text } from '../../documents/entries.js'
+import { checkDocument, type DocumentFormat, readDocument } from '../../documents/document.js'
+import { hex, hex64, registerId, text } from '../../documents/entries.js'
+import { checkRegisterRows, checkWidth } from '../../documents/registers.js'
+import { encodeRegister, hex as toHex } from '../../registers/index.js'
 import { feature } from '../../report/report.js'
 import { capabilities, type Capability } from '../../uapi.js'
 
@@ -17,7 +14,7 @@ const names = v.array(text)
 
 /** A register and what it is to hold. */
 const pinned = v.strictObject({
-  id: hex64,
+  id: registerId,
   /** For readers; the id decides. */
   name: text,
   value: hex64,
@@ -26,7 +23,7 @@ const pinned = v.strictObject({
 })
 
 const bitmap = v.strictObject({
-  id: hex64,
+  id: registerId,
   name: text,
   /** What to write: services KVM answers and every host can offer, and no advertisement of what userspace would have to answer. */
   value: hex64,
@@ -49,7 +46,7 @@ const unreconciled = v.strictObject({
     /** No set of vector lengths is accepted by all. */
     'vector-lengths',
   ]),
-  id: hex64,
+  id: registerId,
   name: text,
   /** The fields at fault, or the service. */
   fields: v.array(text),
@@ -92,14 +89,17 @@ export type Unreconciled = v.InferOutput<typeof unreconciled>
 export type PinnedRegister = v.InferOutput<typeof pinned>
 export type BaselineBitmap = v.InferOutput<typeof bitmap>
 
+const SVE_VLS = toHex(encodeRegister('KVM_REG_ARM64_SVE_VLS'))
+
 /** The format `kvm-arm64/baseline`. */
 export const baselineFormat: DocumentFormat<Baseline> = {
   noun: 'baseline',
   schema: baselineSchema,
   checkMore(document, source) {
-    refuseDuplicateIds(document.bitmaps, '$.bitmaps', source)
-    refuseDuplicateIds(document.idRegisters, '$.idRegisters', source)
-    refuseDuplicateIds(document.registers, '$.registers', source)
+    for (const list of ['bitmaps', 'idRegisters', 'registers'] as const) {
+      checkRegisterRows(document[list], `$.${list}`, source)
+    }
+    checkWidth(SVE_VLS, document.vectorLengths, '$.vectorLengths', source)
   },
 }
 
