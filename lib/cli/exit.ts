@@ -22,10 +22,17 @@ export class CommandError extends Error {
   }
 }
 
-/** The message of an error, in which the option stands in place of the library's call that does the same. */
-export function messageOf(error: unknown): string {
+/**
+ * The message of an error, in which what to type stands in place of the library's call that does the same.
+ * @param hasSimulate whether the command has the option `--simulate`; one without it reaches this machine's KVM by the word `this`
+ */
+export function messageOf(error: unknown, hasSimulate = true): string {
   const { message } = error instanceof Error ? error : new Error(String(error))
-  return message.replace(/openKvm\(simulator\('([\w.-]+)'\)\)/, '--simulate $1')
+  return message
+    .replace(/openKvm\(simulator\((?:'([\w.-]+)'|name)\)\)/, (_, host: string | undefined) =>
+      hasSimulate ? `--simulate ${host ?? 'NAME'}` : `${host ?? 'by its name'} or a report instead of "this"`,
+    )
+    .replace('bootLab() of kvm-arm64/lab', 'kvm-arm64 lab run')
 }
 
 /** The status for an error of any room. */

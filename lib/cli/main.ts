@@ -14,6 +14,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 /** A message that cannot be told changes nothing of what the command did. */
 process.stderr.on('error', () => undefined)
 
+/** Unless the command that runs is found to have no `--simulate`. */
+let hasSimulate = true
+
 try {
   const [first, second] = process.argv.slice(2).filter((word) => !word.startsWith('-'))
   // Commander answers with its own help where there is no such command.
@@ -23,6 +26,9 @@ try {
   }
   const named = topic ?? first
   const root = await program(named !== undefined && isCommand(named) ? [named] : [])
+  root.hook('preAction', (_, { options }) => {
+    hasSimulate = options.some(({ long }) => long === '--simulate')
+  })
   await root.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {
@@ -30,7 +36,7 @@ try {
     process.exitCode = error.exitCode === 0 ? exitStatus.done : exitStatus.usage
   } else {
     const stack = error instanceof Error ? error.stack : undefined
-    note(process.env.KVM_ARM64_DEBUG && stack !== undefined ? stack : messageOf(error))
+    note(process.env.KVM_ARM64_DEBUG && stack !== undefined ? stack : messageOf(error, hasSimulate))
     process.exitCode = statusOf(error)
   }
 }

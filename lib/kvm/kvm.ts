@@ -95,7 +95,7 @@ function openError(outcome: number): KvmError {
     syscall: 'open',
     remedy:
       'The kernel must have been started at EL2 with KVM built in: a virtual machine has none unless its host nests.' +
-      ' In a container, pass the device in. Elsewhere use a simulated host, openKvm(simulator(name)), or bootLab() of kvm-arm64/lab',
+      ' In a container, pass the device in. Elsewhere use a simulated host, openKvm(simulator(name)), or boot a real arm64 kernel with bootLab() of kvm-arm64/lab',
   })
 }
 

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { type Stats, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
@@ -77,8 +77,17 @@ async function record(script: string, { simulate, output: file }: RecordFlags): 
 }
 
 function isSameFile(one: string, other: string): boolean {
-  const [a, b] = [one, other].map((file) => statSync(file, { throwIfNoEntry: false }))
+  const [a, b] = [one, other].map(statOf)
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino
+}
+
+/** Nothing where it cannot be looked at: whoever opens it says why. */
+function statOf(file: string): Stats | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false })
+  } catch {
+    return undefined
+  }
 }
 
 type Work = (backend: Backend, add: (entry: TraceEntry) => void) => void | Promise<void>
@@ -159,6 +168,8 @@ function fail({ message, status }: CommandError): never {
 async function importScript(file: string): Promise<(kvm: Kvm) => unknown> {
   let exports: { default?: unknown }
   try {
+    // Node would wait for a writer, and hear no signal.
+    if (statSync(file).isFIFO()) throw new Error('is a pipe, not a module')
     exports = (await import(pathToFileURL(resolve(file)).href)) as { default?: unknown }
   } catch (error) {
     throw new CommandError(`${file}: cannot be loaded: ${(error as Error).message}`, exitStatus.usage)
