@@ -91,6 +91,13 @@ describe('commands', () => {
 })
 
 describe('the pages', () => {
+  test('the README shows what the command prints', () => {
+    const [shown, ...others] = blocks('console')
+    assert.deepEqual(others, [])
+    const [, command, output] = /^\$ npx kvm-arm64 (.*)\n([^]*)$/.exec(shown!)!
+    assert.ok(kvmArm64(command!.split(' ')).out.startsWith(output!.trimEnd()))
+  })
+
   test('the README has at most 100 lines', () => {
     assert.ok(readme.split('\n').length <= 100)
   })

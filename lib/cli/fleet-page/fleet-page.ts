@@ -34,7 +34,7 @@ export function fleetPage(fleet: FleetDocument, title: string): string {
 <div class="layout">
 <main>
 <p class="legend"><span class="yes">✓ moves</span> <span class="changed">≈ moves, its guest sees a change</span> <span class="no">✗ stopped</span>
-<span>a number tells how many obstacles; rows move to columns</span></p>
+<span>rows move to columns; a number counts obstacles</span></p>
 <div class="scroll"><table id="moves"><caption>Who can move where</caption></table></div>
 <h2>Classes</h2>
 <div class="scroll"><table id="classes"></table></div>

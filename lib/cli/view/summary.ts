@@ -29,7 +29,7 @@ export function summary(report: Report, title: string): string {
     paint('bold', 'Hypercall services'),
     servicesText(report),
     '',
-    paint('bold', 'Mitigations the guest is told of'),
+    paint('bold', 'Mitigations shown to the guest'),
     workaroundTable(report),
   ].join('\n')
 }
