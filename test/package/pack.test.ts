@@ -49,6 +49,7 @@ describe('the packed package', () => {
       'dist/bundle/index.js',
       'dist/lib/index.d.ts',
       'dist/bundle/main.js',
+      'dist/man/kvm-arm64.1',
       'dist/bundle/fleet-page.js',
       'dist/bundle/fleet-page.css',
       ...schemas.map(([, file]) => file),
@@ -57,7 +58,7 @@ describe('the packed package', () => {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/lib\/.*\.d\.ts|lib\/.*\.schema\.json|lib\/hosts\/recorded\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/man\/kvm-arm64\.1|dist\/lib\/.*\.d\.ts|lib\/.*\.schema\.json|lib\/hosts\/recorded\/[^/]*\.json|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],
