@@ -131,7 +131,10 @@ describe('check', () => {
       )
     }
     // Not the beginning up to a hyphen.
-    assert.match(kvmArm64(['show', 'linux-6.1-neo']).error, /no such report file, and no built-in host/)
+    assert.match(
+      kvmArm64(['show', 'linux-6.1-neo']).error,
+      /no such report file or built-in host; did you mean /,
+    )
   })
 
   test('prints no escape sequence of a file name, and a document that its reader accepts', () => {
