@@ -1,4 +1,4 @@
-/** Who can move where in a fleet, by prediction: a fresh VM's state of each class restored on a simulation of every other. */
+/** Predicts who can move where in a fleet: restores a fresh VM's state of each class on a simulation of every other. */
 import { KvmError, openKvm } from '../kvm/index.js'
 import { encodeRegister } from '../registers/index.js'
 import { FormatError } from '../documents/document.js'
@@ -22,19 +22,19 @@ export interface Move {
   obstacles: number[]
 }
 
-/** The one thing without which two classes could exchange VMs: a register, or else what the destination refuses. */
+/** The only difference that prevents two classes from exchanging VMs: a register, or else what the destination refuses. */
 export type Divide = ({ register: RegisterFinding['register'] } | { code: FindingCode }) & {
   pairs: [one: number, other: number][]
   /** Hosts of all classes in these pairs. */
   hosts: number
 }
 
-/** What becomes of a class whose hosts get another kernel. */
+/** The prediction for a class whose hosts get another kernel. */
 export interface Upgrade {
   class: number
-  /** What the report of such a host is called. */
+  /** The name of the report of a host with that kernel. */
   upgrade: string
-  /** Moves that are possible afterwards and were not; and the other way round. */
+  /** Moves that become possible, and moves that stop being possible. */
   opens: UpgradedMove[]
   closes: UpgradedMove[]
 }
@@ -47,21 +47,23 @@ export interface UpgradedMove {
 }
 
 export interface FleetAnalysis {
-  /** The rules moves were judged by. */
+  /** The rules that judged the moves. */
   vmm: string
-  /** Those compared, with most hosts first; moves and groups tell of them by their index. */
+  /** The classes compared, those with most hosts first; moves and groups refer to them by index. */
   classes: HostClass[]
-  /** Classes, and hosts in them, that were not compared because there are too many. */
+  /** Classes, and the hosts in them, that were not compared because there are too many. */
   left: { classes: number; hosts: number }
   /** `moves[from][to]`; null from a class to itself. */
   moves: (Move | null)[][]
-  /** What stops moves, or what a guest would notice: each finding once, however many moves meet it. */
+  /** What stops moves, or what a guest would notice: each finding once, even if many moves have it. */
   obstacles: Finding[]
   /** Groups with free movement inside, those with most hosts first: at most 20. */
   groups: { classes: number[]; hosts: number }[]
   divides: Divide[]
   upgrades: Upgrade[]
-  /** Classes of whose report no VM can be simulated, and why, in the order of the fleet. Nothing else tells of them. */
+  /**
+   * Classes from whose report no VM can be simulated, with the reason, in the order of the fleet. No other entry refers to them.
+   */
   errors: { class: HostClass; error: FormatError }[]
 }
 
@@ -70,11 +72,11 @@ export interface AnalyseOptions {
   rules?: VmmRules
   /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
   whatIf?: readonly NamedReport[]
-  /** Called after each class with how many have been judged as a destination. */
+  /** Called after each class with the number of classes judged as a destination so far. */
   progress?: (done: number, of: number) => void
 }
 
-/** Every one is compared with every other, which takes some milliseconds. */
+/** The limit on classes: each is compared with every other, which takes some milliseconds per pair. */
 export const MAX_COMPARED = 200
 const MAX_GROUPS = 20
 const MIDR_EL1 = encodeRegister('MIDR_EL1')
@@ -87,7 +89,7 @@ export function analyseFleet(
   const { classes, states, rest, errors } = simulated(all)
   const ledger = new Ledger()
   const moves: (Move | null)[][] = classes.map(() => [])
-  // By destination, so that one simulation at a time is in memory.
+  // Ordered by destination, so that only one simulation at a time is in memory.
   for (const [to, destination] of classes.entries()) {
     const judge = arrivalsAt(destination.report(), rules, ledger)
     for (const [from, state] of states.entries()) moves[from]![to] = from === to ? null : judge(state)
@@ -109,7 +111,7 @@ export function analyseFleet(
   }
 }
 
-/** The first classes that can be compared, with a fresh VM's state of each. */
+/** Returns the first classes that can be compared, with a fresh VM's state of each. */
 function simulated(all: readonly HostClass[]): {
   classes: HostClass[]
   states: State[]
@@ -132,7 +134,7 @@ function simulated(all: readonly HostClass[]): {
   return { classes, states, rest: [], errors }
 }
 
-/** @throws FormatError where the report has all its entries and they describe no host that could be */
+/** @throws FormatError if the report is complete but describes a host that cannot exist */
 function defaultState(report: Report, source: string): State {
   using kvm = openKvm(simulator(report))
   try {
@@ -147,7 +149,7 @@ function defaultState(report: Report, source: string): State {
   }
 }
 
-/** Judges what arrives at a host. */
+/** Judges every move to one host. */
 function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: State) => Move {
   const kvm = openKvm(simulator(report))
   return (state) => {
@@ -161,7 +163,7 @@ function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: St
   }
 }
 
-/** Findings without repetition. */
+/** Collects findings without repetition. */
 class Ledger {
   readonly obstacles: Finding[] = []
   readonly #indices = new Map<string, number>()
@@ -175,7 +177,7 @@ class Ledger {
   }
 }
 
-/** Pairs between which, both directions taken together, one register stands and nothing else. */
+/** Returns the pairs whose two directions together have one register as their only obstacle. */
 function dividesOf(
   classes: readonly HostClass[],
   moves: FleetAnalysis['moves'],

@@ -1,4 +1,4 @@
-/** Reads the reports of a fleet and puts equal hosts together, without parsing what it has seen before. */
+/** Reads the reports of a fleet and groups equal hosts, without parsing a report it has seen before. */
 import { isUtf8 } from 'node:buffer'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -14,48 +14,48 @@ import { text } from '../documents/entries.js'
 import type { Origin } from '../report/origin.js'
 import { reportSchema, type Report } from '../report/report.js'
 
-/** Hosts whose reports say the same but for when and of which build of the kernel they were made. */
+/** Hosts whose reports are equal except for the date and the kernel build. */
 export interface HostClass {
-  /** The first twelve digits of the SHA-256 of what they have in common. */
+  /** The first twelve digits of the SHA-256 of what their reports have in common. */
   readonly digest: string
-  /** How many. */
+  /** The number of hosts. */
   hosts: number
-  /** Where the first was read: a file, or a line of one. */
+  /** Where the first report was read: a file, or a line of one. */
   readonly first: string
-  /** Of those that have a name, in the order read. */
+  /** Names of the hosts that have one, in the order read. */
   readonly names: string[]
-  /** What `uname -r` says on them, the first few. */
+  /** Their `uname -r`, the first few. */
   readonly releases: Set<string>
-  /** Who answered when their reports were made, and for how many of them; the first few. */
+  /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
   readonly origins: { readonly origin: Origin; hosts: number }[]
-  /** Of the first. */
+  /** The report of the first host. */
   report(): Report
 }
 
 export interface Fleet {
   /** Those with most hosts first. */
   classes: HostClass[]
-  /** Reports read. */
+  /** The number of reports read. */
   hosts: number
-  /** What could not be read as a report, or is of yet another class after 1000: the first 100. Nothing of it is in the classes. */
+  /** What could not be read as a report, or is of a new class beyond the 1000th: the first 100. The classes include none of it. */
   errors: FormatError[]
-  /** How many of those there were. */
+  /** The total number of such errors. */
   faulty: number
 }
 
 const MAX_ERRORS = 100
 const MAX_RELEASES = 8
-/** How many classes are told apart: beyond, it is no fleet but noise, and every class is kept in memory. */
+/** The number of classes kept apart. Every class is kept in memory, and more than this is not a plausible fleet. */
 const MAX_CLASSES = 1000
-/** Bytes of texts kept to recognise the next one by. */
+/** Bytes of text kept to recognise equal reports. */
 const MAX_KNOWN = 512 * 1024 * 1024
-/** Bytes at the beginning in which what differs between equal hosts is looked for. */
+/** Bytes at the beginning that are searched for the entries in which equal hosts differ. */
 const HEAD = 8 * 1024
 
-/** How a document that is laid out over several lines begins. */
+/** The beginning of a document that spans several lines. */
 const LAID_OUT = /^\s*\{\s*$/
 
-/** Begins what equal hosts have in common; a quote inside a string has a backslash before it, so only a key reads like this. */
+/** Starts the common part of equal hosts. A quote inside a string has a backslash before it, so only a key matches. */
 const COMMON = Buffer.from('"capabilities":')
 
 const { format, version, probedAt, host, origin } = reportSchema.entries
@@ -66,13 +66,13 @@ const headSchema = v.variant('version', [
 const named = v.strictObject({ name: text, report: v.unknown() })
 
 /**
- * Reads a fleet: a file or, for `-`, standard input with one report on each line; a file that is one report; a directory of report files
- * (`*.json`), of which anything but a regular file is passed over. A line may be `{"name": …, "report": …}` to say which host it is; a
- * host with a file of its own is named by the file's name.
+ * Reads a fleet from a file or, for `-`, from standard input, with one report on each line; from a file that is one report; or from
+ * a directory of report files (`*.json`), in which it skips anything but regular files. A line may be `{"name": …, "report": …}` to
+ * name its host; a host with a file of its own has the file's name.
  *
- * What is no report is told in `errors` and left out.
+ * Reports anything that is not a report in `errors` and leaves it out.
  *
- * @throws FormatError where there is nothing to read, and for a file that cannot be read
+ * @throws FormatError if there is nothing to read, and for a file that cannot be read
  */
 export function readFleet(source: string): Fleet {
   const reader = new FleetReader()
@@ -110,7 +110,7 @@ function readStream(input: Input, source: string, reader: FleetReader): void {
     if (bytes === null) {
       reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
     } else if (number === 1 && bytes.length < HEAD && LAID_OUT.test(bytes.toString('latin1'))) {
-      // Else every line of it would be told to be no report.
+      // Otherwise every line of it would be reported as an error.
       throw new FormatError(source, '$', 'expected one report per line; convert with `jq -c .`')
     } else if (!isBlank(bytes)) reader.add(bytes, where)
   }
@@ -121,7 +121,7 @@ function readFile(file: string, reader: FleetReader): void {
   let bytes: Buffer
   try {
     const stats = statSync(file)
-    // A pipe would be waited for without end.
+    // Reading a pipe here would wait without end.
     if (!stats.isFile()) return
     if (stats.size > MAX_BYTES) {
       reader.refuse(new FormatError(file, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
@@ -135,7 +135,7 @@ function readFile(file: string, reader: FleetReader): void {
   reader.add(bytes, file, basename(file, '.json'))
 }
 
-/** Whether a file is one JSON document over several lines. */
+/** Returns whether a file is one JSON document over several lines. */
 function isOneDocument(file: string): boolean {
   const json = readFileSync(file, 'utf8')
   if (!LAID_OUT.test(json.slice(0, json.indexOf('\n')))) return false
@@ -175,7 +175,7 @@ class FleetReader {
   #hosts = 0
   #faulty = 0
 
-  /** `name`, where the text itself holds none. */
+  /** `name`, if the text itself has none. */
   add(bytes: Buffer, where: string, name?: string): void {
     const at = bytes.subarray(0, HEAD).indexOf(COMMON)
     const common = at < 0 ? undefined : bytes.subarray(at)
@@ -246,7 +246,7 @@ class FleetReader {
       names: [],
       releases: new Set(),
       origins: [],
-      // Kept as text: as objects, a thousand of them would not fit.
+      // Kept as text: a thousand of them as objects would not fit into memory.
       report: () => JSON.parse(json.toString()) as Report,
     }
     this.#classes.set(digest, made)
@@ -262,7 +262,7 @@ class FleetReader {
   }
 }
 
-/** What stands before `"capabilities"`, if it is all that differs between equal hosts and nothing else. */
+/** Returns the text before `"capabilities"` if it holds only what may differ between equal hosts. */
 function readHead(bytes: Buffer, isNamed: boolean): Head | undefined {
   const json = bytes.toString('utf8').trimEnd()
   if (!json.endsWith(',') || !isUtf8(bytes)) return undefined

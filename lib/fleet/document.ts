@@ -1,4 +1,7 @@
-/** The fleet as a document: which hosts are alike, who can move where, and why not. Classes and obstacles are named by their index, from 0. */
+/**
+ * The fleet as a document: which hosts are alike, which moves are possible, and why others are not. Refers to classes and obstacles
+ * by their index, from 0.
+ */
 import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, FormatError, readDocument } from '../documents/document.js'
 import { asText, hex64, text, uint32 } from '../documents/entries.js'
@@ -11,20 +14,20 @@ import type { FleetAnalysis } from './analyse.js'
 import type { Fleet, HostClass } from './classes.js'
 
 const hostClass = v.strictObject({
-  /** The first twelve digits of the SHA-256 of what its hosts have in common. */
+  /** The first twelve digits of the SHA-256 of what the reports of its hosts have in common. */
   digest: text,
   hosts: uint32,
   /** For readers. */
   cpu: text,
-  /** `KVM_REG_ARM_PSCI_VERSION` of a fresh VM; null where there is no such register. */
+  /** `KVM_REG_ARM_PSCI_VERSION` of a fresh VM; null if there is no such register. */
   psciVersion: v.nullable(hex64),
-  /** What `uname -r` prints on them, the first few. */
+  /** Their `uname -r`, the first few. */
   releases: v.array(text),
-  /** Who answered when their reports were made, and for how many of them; the first few. */
+  /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
   origins: v.array(v.strictObject({ origin: originSchema, hosts: uint32 })),
-  /** Where the first was read: a file, or a line of one. */
+  /** Where the first report was read: a file, or a line of one. */
   first: text,
-  /** Of those that have a name, in the order read. */
+  /** Names of the hosts that have one, in the order read. */
   names: v.array(text),
 })
 
@@ -54,13 +57,13 @@ export const fleetSchema = v.strictObject({
   version: v.literal(1),
   /** Reports that could be read and simulated. */
   hosts: uint32,
-  /** Those that could not. */
+  /** Reports that could not. */
   faulty: uint32,
-  /** The rules that judged. */
+  /** The rules that judged the moves. */
   vmm: text,
-  /** Those compared, with most hosts first. */
+  /** The classes compared, those with most hosts first. */
   classes: v.array(hostClass),
-  /** Those that were not compared because there are too many. */
+  /** The classes that were not compared because there are too many. */
   left: v.strictObject({ classes: uint32, hosts: uint32 }),
   /** From every class to every other. */
   moves: v.array(move),
@@ -68,18 +71,18 @@ export const fleetSchema = v.strictObject({
   obstacles: v.array(findingSchema),
   /** Classes with free movement inside. */
   groups: v.array(v.strictObject({ classes: v.array(uint32), hosts: uint32 })),
-  /** Pairs of classes with one obstacle between them: a register, or a code where it is about no register. */
+  /** Pairs of classes with a single obstacle between them: a register, or a code if the obstacle is not about a register. */
   divides: v.array(
     v.union([
       v.strictObject({ register: v.strictObject({ id: hex64, name: text }), ...apart }),
       v.strictObject({ code: v.picklist(findingCodes.map(({ code }) => code)), ...apart }),
     ]),
   ),
-  /** What another kernel would open and close for a class. */
+  /** Moves that another kernel would make possible or impossible for a class. */
   upgrades: v.array(
     v.strictObject({
       class: uint32,
-      /** What the report with the other kernel is called. */
+      /** The name of the report with the other kernel. */
       upgrade: text,
       opens: v.array(upgradedMove),
       closes: v.array(upgradedMove),
@@ -130,14 +133,14 @@ export function readFleetDocument(file: string): FleetDocument {
 }
 
 /**
- * Checks data to be a fleet.
+ * Checks that data is a fleet.
  * @throws FormatError as `readFleetDocument`
  */
 export function checkFleetDocument(data: unknown, source: string): FleetDocument {
   return checkDocument(data, source, fleetFormat)
 }
 
-/** The document of a fleet that was read and analysed. */
+/** Returns the document of a fleet that was read and analysed. */
 export function fleetDocument({ hosts, faulty }: Fleet, analysis: FleetAnalysis): FleetDocument {
   const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
   const refused = errors.reduce((sum, { class: one }) => sum + one.hosts, 0)

@@ -1,9 +1,9 @@
-/** After so many steps what was found so far has to do: the number of groups may grow without bounds. */
+/** The search stops after this many steps and uses what it found so far: the number of groups can grow exponentially. */
 const PATIENCE = 200_000
 
 /**
- * Maximal sets of vertices of which each is joined with every other (Bron and Kerbosch, with Tomita's choice of the pivot), those with
- * most weight first.
+ * Finds maximal sets of vertices in which each is joined with every other (Bron and Kerbosch, with Tomita's choice of the pivot),
+ * those with most weight first.
  *
  * @param weights of the vertices
  */

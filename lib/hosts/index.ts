@@ -7,7 +7,7 @@ import type { Report } from '../report/report.js'
 import { simulatorBackend } from '../simulator/backend.js'
 import { SimulatorError } from '../simulator/errors.js'
 
-/** The reports in `recorded/`, whose files have these names and `.json`. */
+/** The reports in `recorded/`: their file names without `.json`. */
 const names = [
   'linux-5.10-cortex-a57',
   'linux-5.10-max',
@@ -27,17 +27,17 @@ const names = [
   'seed-v6',
 ] as const
 
-/** Name of a host whose report comes with this package. */
+/** Name of a host whose report is part of this package. */
 export type BuiltInHost = (typeof names)[number]
 
-/** Names of the hosts whose reports come with this package, in alphabetical order. */
+/** Names of the hosts whose reports are part of this package, in alphabetical order. */
 export function builtInHosts(): BuiltInHost[] {
   return [...names]
 }
 
 /**
- * The report of a built-in host.
- * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
+ * Returns the report of a built-in host.
+ * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that `builtInHosts()` does not list
  */
 export function builtInReport<Given extends string>(name: BuiltInHost | RuntimeText<Given>): Report {
   if (!(names as readonly string[]).includes(name)) {
@@ -46,14 +46,14 @@ export function builtInReport<Given extends string>(name: BuiltInHost | RuntimeT
       `No built-in host is called ${JSON.stringify(name)}. There are: ${names.join(', ') || 'none'}.`,
     )
   }
-  // Not checked against the schema, which takes longer than all else here: the tests do that once for all.
+  // Not checked against the schema: that would take longer than everything else here, and the tests check all reports once.
   return JSON.parse(readFileSync(new URL(`lib/hosts/recorded/${name}.json`, packageRoot), 'utf8')) as Report
 }
 
 /**
- * Makes a backend that answers as a simulated host does: a built-in one by name, or that of a report, which `readReport` has checked.
- * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that is none of `builtInHosts()`
- * @throws TypeError for other than a name or a report
+ * Makes a backend that simulates a host: a built-in one, given by name, or the host of a report that `readReport` has checked.
+ * @throws SimulatorError `ERR_KVM_UNKNOWN_HOST` for a name that `builtInHosts()` does not list
+ * @throws TypeError for anything but a name or a report
  *
  * @example
  * using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))

@@ -4,20 +4,20 @@ import { hex } from '../registers/index.js'
 import { errnos, SMCCC_FILTER_SIZE } from '../uapi.js'
 import { check, kvmError, type KvmErrorDetails } from './errors.js'
 
-/** The kind of a handle decides what the numbers of its groups mean. */
+/** The kind of handle that owns the attributes; it decides what the group numbers mean. */
 export type AttributeOwnerKind = 'vm' | 'vcpu' | 'gic' | 'its' | 'other'
 
 export interface AttributeOwner {
   readonly kind: AttributeOwnerKind
-  /** KVM's id, where a vCPU is the owner. */
+  /** KVM's id of the vCPU, if the owner is a vCPU. */
   readonly vcpu?: number
-  /** What to do about runs in flight, which make KVM answer `EBUSY`; undefined where there are none. */
+  /** Returns the remedy for `EBUSY` caused by runs in flight; undefined if no run is in flight. */
   runRemedy(): string | undefined
 }
 
 interface Group {
   readonly name: string
-  /** Bytes of an attribute's data: of all of them, or by the attribute's number. */
+  /** Size of an attribute's data in bytes: one size for the whole group, or a size for each attribute number. */
   readonly bytes: number | readonly number[]
 }
 
@@ -51,7 +51,7 @@ const groups: Record<AttributeOwnerKind, ReadonlyMap<number, Group>> = {
   other: new Map(),
 }
 
-/** What `EBUSY` means while no vCPU runs. */
+/** Remedy for `EBUSY` when no vCPU runs. */
 const settled: Record<AttributeOwnerKind, string> = {
   vm: 'The first run of any vCPU froze it: set it on a new VM',
   vcpu: 'It was settled before, by an earlier call or by the first run of a vCPU: set it on a new VM',
@@ -63,9 +63,10 @@ const settled: Record<AttributeOwnerKind, string> = {
 }
 
 /**
- * The device attributes of a VM, a vCPU or a device: settings that KVM numbers, in groups that it numbers too. One kernel document
- * for each kind of handle lists them, with size and meaning of each one's data, in `Documentation/virt/kvm/devices/`: `vm.rst`,
- * `vcpu.rst`, `arm-vgic-v3.rst`, `arm-vgic-its.rst`. Groups are unsigned numbers of 32 bits, attributes of 64; data is little-endian.
+ * The device attributes of a VM, a vCPU or a device: settings that KVM addresses by a group number and an attribute number. The
+ * kernel documents them for each kind of handle, with the size and meaning of their data, in `Documentation/virt/kvm/devices/`:
+ * `vm.rst`, `vcpu.rst`, `arm-vgic-v3.rst`, `arm-vgic-its.rst`. Groups are unsigned 32-bit numbers, attributes unsigned 64-bit
+ * numbers; data is little-endian.
  *
  * @example
  * const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
@@ -82,8 +83,8 @@ export class Attributes {
   }
 
   /**
-   * `KVM_HAS_DEVICE_ATTR`: whether there is such an attribute. `ENXIO` means no, as do `EINVAL` and `ENOTTY`, which kernels without any
-   * attributes here answer.
+   * `KVM_HAS_DEVICE_ATTR`: returns whether the attribute exists. `ENXIO` means no. So do `EINVAL` and `ENOTTY`, which kernels
+   * without any attributes here return.
    * @param group 32 bits
    * @param attribute 64 bits
    * @throws KvmError `EBUSY` while the vCPU runs, `ERR_KVM_CLOSED`, and any other errno
@@ -102,7 +103,8 @@ export class Attributes {
    * `KVM_GET_DEVICE_ATTR`
    * @param group 32 bits
    * @param attribute 64 bits
-   * @param size of the attribute's data in bytes, as its document gives it, at most 65536; what KVM writes beyond is dropped
+   * @param size of the attribute's data in bytes, as the kernel document gives it, at most 65536; bytes that KVM writes beyond it
+   * are dropped
    * @throws KvmError `ENXIO` for an attribute that does not exist or cannot be read, `EBUSY` while a vCPU runs, `ERR_KVM_CLOSED`; others as
    * its document has them
    * @throws TypeError for another type
@@ -139,7 +141,7 @@ export class Attributes {
     check(outcome, this.#details('KVM_SET_DEVICE_ATTR', outcome, group, attribute, data))
   }
 
-  /** KVM reads and writes as many bytes as the attribute has, whatever the caller gave. */
+  /** KVM reads and writes as many bytes as the attribute has, whatever size the caller passes. */
   #checkLength(name: string, length: number, group: number, attribute: bigint): void {
     const known = groups[this.#owner.kind].get(group)
     if (known === undefined) return
@@ -170,7 +172,7 @@ export class Attributes {
   }
 }
 
-/** No attribute of KVM has nearly as many bytes. */
+/** Far more bytes than any KVM attribute has. */
 const MAX_SIZE = 0x1_0000
 
 function checkNumbers(group: number, attribute: bigint): void {

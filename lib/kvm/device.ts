@@ -8,13 +8,13 @@ const kinds: ReadonlyMap<number, AttributeOwnerKind> = new Map([
   [deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 'its'],
 ])
 
-/** A device that KVM emulates, such as a GIC or an ITS. Made by `Vm.createDevice`; closed with its VM at the latest. */
+/** A device that KVM emulates, such as a GIC or an ITS. `Vm.createDevice` makes it; closing the VM closes it too. */
 export class Device implements Disposable {
   /** The device's settings and registers. */
   readonly attributes: Attributes
   readonly #fd: DeviceFd
 
-  /** `runRemedy` says what to do about vCPUs that run. */
+  /** `runRemedy` returns the remedy for `EBUSY` caused by vCPUs that run. */
   constructor(fd: DeviceFd, type: number, runRemedy: AttributeOwner['runRemedy']) {
     this.#fd = fd
     this.attributes = new Attributes(fd, { kind: kinds.get(type) ?? 'other', runRemedy })

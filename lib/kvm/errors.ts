@@ -1,7 +1,7 @@
 import { hex, registerName } from '../registers/index.js'
 import { errnos } from '../uapi.js'
 
-/** Codes of failures that are not an errno of the kernel. */
+/** Codes of failures that have no errno of the kernel. */
 export type KvmErrorCode =
   | 'ERR_KVM_NOT_AVAILABLE'
   | 'ERR_KVM_PERMISSION'
@@ -11,13 +11,13 @@ export type KvmErrorCode =
   | 'ERR_KVM_NO_READ_PENDING'
 
 export interface KvmErrorDetails {
-  /** The ioctl, `KVM_SET_ONE_REG`; or `open`. */
+  /** The ioctl that failed, such as `KVM_SET_ONE_REG`; or `open`. */
   syscall: string
-  /** The register the ioctl was about. */
+  /** The register the call was about. */
   register?: bigint | undefined
-  /** The device attribute the ioctl was about. */
+  /** The device attribute the call was about. */
   attribute?: { readonly group: number; readonly attribute: bigint; readonly groupName?: string } | undefined
-  /** The value that was to be written. */
+  /** The value the call would have written. */
   value?: bigint | undefined
   /** KVM's id of the vCPU. */
   vcpu?: number | undefined
@@ -26,7 +26,7 @@ export interface KvmErrorDetails {
 }
 
 /**
- * Thrown for what KVM refused, and for what this library refuses before it calls KVM. Match on `code`.
+ * Thrown when KVM refuses a call, and when this library refuses one before it calls KVM. Match on `code`.
  *
  * @example
  * try {
@@ -40,14 +40,14 @@ export class KvmError extends Error {
   override readonly name = 'KvmError'
   /** The errno's name, `EBUSY`, or one of `KvmErrorCode`. */
   readonly code: string
-  /** The errno as Node gives it: negative, -16 for `EBUSY`; undefined where the kernel was not asked. */
+  /** The errno as Node represents it: negative, -16 for `EBUSY`; undefined if the kernel was not called. */
   readonly errno: number | undefined
   /** The ioctl, `KVM_SET_ONE_REG`. */
   readonly syscall: string
   readonly register: { readonly id: bigint; readonly name: string } | undefined
   /** The device attribute: its group (32 bits) and its number in the group (64 bits). */
   readonly attribute: { readonly group: number; readonly attribute: bigint } | undefined
-  /** The value the call would have written; of an attribute's data, up to 8 bytes as a little-endian number. */
+  /** The value the call would have written; for an attribute's data, the first bytes (up to 8) as a little-endian number. */
   readonly value: bigint | undefined
   /** KVM's id of the vCPU. */
   readonly vcpu: number | undefined
@@ -75,7 +75,7 @@ export class KvmError extends Error {
   }
 }
 
-/** Texts of `strerror(3)`, which Node does not offer for an errno that no system call of its own gave. */
+/** Texts of `strerror(3)`: Node offers them only for errnos of its own system calls. */
 const problems: Record<keyof typeof errnos, string> = {
   EPERM: 'operation not permitted',
   ENOENT: 'no such file, register or function',
@@ -103,15 +103,15 @@ const problems: Record<keyof typeof errnos, string> = {
 
 const names = new Map<number, string>(Object.entries(errnos).map(([name, errno]) => [errno, name]))
 
-/** The name of an errno, positive or negative: `EINVAL`; `ERRNO_123` for one KVM is not known to give. */
+/** Returns the name of an errno, positive or negative: `EINVAL`; `ERRNO_123` for one that KVM is not known to return. */
 export function errnoName(errno: number): string {
   return names.get(Math.abs(errno)) ?? `ERRNO_${Math.abs(errno)}`
 }
 
-/** The remedy where a vCPU answers `EBUSY` because it runs. */
+/** The remedy when a vCPU returns `EBUSY` because it runs. */
 export const IN_FLIGHT = 'A run is in flight on this vCPU: await it, or kick() first'
 
-/** The error for an outcome of `-errno`. */
+/** Makes the error for an outcome of `-errno`. */
 export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {
   const code = errnoName(outcome)
   if (code === 'EBADF') {
@@ -120,7 +120,7 @@ export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {
   return new KvmError(code, outcome, problems[code as keyof typeof errnos] ?? 'failed', details)
 }
 
-/** The `code` of the `KvmError` an action throws; undefined where it succeeds. Any other error is thrown on. */
+/** Returns the `code` of the `KvmError` an action throws; undefined if the action succeeds. Rethrows any other error. */
 export function errnoOf(action: () => unknown): string | undefined {
   try {
     action()
@@ -131,7 +131,7 @@ export function errnoOf(action: () => unknown): string | undefined {
   }
 }
 
-/** Passes an outcome on, or throws when it is `-errno`. */
+/** Returns the outcome, or throws if it is `-errno`. */
 export function check<T>(outcome: T | number, details: KvmErrorDetails): T
 export function check(outcome: number, details: KvmErrorDetails): number
 export function check<T>(outcome: T | number, details: KvmErrorDetails): T | number {

@@ -1,8 +1,8 @@
 import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../uapi.js'
 
 /**
- * Why `KVM_RUN` came back, from `struct kvm_run`. `reason` tells the members of the union apart. Addresses and data are unsigned numbers
- * of 64 bits.
+ * The exit of `KVM_RUN`, from `struct kvm_run`. `reason` discriminates the members of the union. Addresses and data are unsigned
+ * 64-bit numbers.
  *
  * @example
  * const exit = vcpu.runSync({ timeout: 1000 })
@@ -10,13 +10,16 @@ import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../ua
  */
 export type Exit =
   /**
-   * The guest accessed memory outside every slot. `size` is 1, 2, 4 or 8 bytes; `data` is what the guest wrote, 0n of a read. Answer a
-   * read (`write` false) with `Vcpu.respond`.
+   * The guest accessed memory outside every slot. `size` is 1, 2, 4 or 8 bytes; `data` is what the guest wrote, 0n for a read.
+   * Answer a read (`write` false) with `Vcpu.respond`.
    */
   | { reason: 'mmio'; address: bigint; size: number; write: boolean; data: bigint }
-  /** The guest stops, restarts or suspends the machine by PSCI. `flags` is `KVM_SYSTEM_EVENT_*_FLAG_*`. */
+  /** The guest used PSCI to stop, restart or suspend the machine. `flags` is `KVM_SYSTEM_EVENT_*_FLAG_*`. */
   | { reason: 'system-event'; event: SystemEvent; flags: bigint; data: readonly bigint[] }
-  /** A call that the SMCCC filter forwards. Arguments and results are x0… of the vCPU; pc is past the instruction. */
+  /**
+   * A call that the SMCCC filter forwards. Its arguments are in the vCPU's x0 and up, where userspace puts the results; pc is past
+   * the instruction.
+   */
   | { reason: 'hypercall'; functionId: number; conduit: 'hvc' | 'smc' }
   /** `KVM_EXIT_INTERNAL_ERROR`: KVM cannot go on with this guest. */
   | { reason: 'internal-error'; suberror: number; data: readonly bigint[] }
@@ -31,14 +34,14 @@ export type Exit =
   /** A synchronous external abort, where `KVM_CAP_ARM_SEA_TO_USER` is enabled. */
   | { reason: 'sea'; flags: bigint; esr: bigint; virtualAddress: bigint; physicalAddress: bigint }
   /**
-   * `KVM_RUN` answered `EINTR`: `kick()`, a timeout, `immediate_exit` or a signal. After a timeout, `pcOutsideMemory` is the guest's pc
-   * where it lies in no slot, which is why the guest executed nothing. It is absent while the guest's MMU is on.
+   * `KVM_RUN` returned `EINTR`: `kick()`, a timeout, `immediate_exit` or a signal. After a timeout, `pcOutsideMemory` is the
+   * guest's pc if it lies in no slot, which is why the guest executed nothing. It is absent while the guest's MMU is on.
    */
   | { reason: 'interrupted'; pcOutsideMemory?: bigint }
-  /** A reason this library does not know; `Vcpu.runPage` has the rest. */
+  /** A reason this library does not know; read the rest from `Vcpu.runPage`. */
   | { reason: 'unknown'; exitReason: number }
 
-/** `KVM_SYSTEM_EVENT_*` by name, or the number of one this library does not know. */
+/** The name in `KVM_SYSTEM_EVENT_*`, or the number if this library does not know it. */
 export type SystemEvent = keyof typeof systemEvents | number
 
 const events = new Map<number, SystemEvent>(
@@ -56,7 +59,7 @@ export function decodeExit(run: DataView): Exit {
     case exitReasons.KVM_EXIT_MMIO: {
       const { phys_addr, data, len, is_write } = kvmRun.mmio
       const size = u32(len)
-      // A read's data is what was there before: not the guest's.
+      // For a read, the data field holds leftovers, not data of the guest.
       const write = run.getUint8(is_write) !== 0
       return {
         reason: 'mmio',

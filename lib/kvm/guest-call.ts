@@ -1,6 +1,6 @@
 /**
- * A guest that does nothing but make one hypercall: how userspace asks KVM what a guest would be answered. It is the same few
- * instructions on every VM, so that nothing hangs on what a guest happens to be.
+ * A stub guest that makes one hypercall: userspace has no other way to see how KVM answers a guest's call. The stub is the same few
+ * instructions on every VM, so results do not depend on the guest that happens to be loaded.
  */
 import type {
   Conduit,
@@ -15,13 +15,13 @@ import { encodeRegister } from '../registers/index.js'
 import { errnos, exitReasons, kvmRun } from '../uapi.js'
 import { withImmediateExit } from './immediate-exit.js'
 
-/** Guest physical address of the stub guest's code, in memory of its own. */
+/** Guest physical address of the stub's code, in a memory slot of its own. */
 export const STUB_ADDRESS = 0x0f00_0000n
 /** Slot of that memory. */
 export const STUB_SLOT = 500
-/** Bytes of that memory: a page of the largest size a host can have. */
+/** Bytes of that memory: the largest page size a host can have. */
 export const STUB_SIZE = 0x1_0000
-/** Where no memory is: the store there ends the run. */
+/** An address without memory: the store to it ends the run. */
 const DOORBELL = STUB_ADDRESS + BigInt(STUB_SIZE)
 
 /** str wzr, [x7] */
@@ -47,7 +47,7 @@ const PSTATE = encodeRegister('pstate')
 const AARCH32 = 0x10n
 const EXCEPTION_LEVEL = 0xcn
 
-/** Maps the stub guest's code into a VM: its memory, to be closed with the VM, or `-errno`. */
+/** Maps the stub guest's code into a VM. Returns the memory, which the caller closes with the VM, or `-errno`. */
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
   const memory = unobserved(system).createMemory(STUB_SIZE)
   if (typeof memory === 'number') return memory
@@ -59,7 +59,7 @@ export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
   return outcome
 }
 
-/** The handle at the end of a chain of observing ones. */
+/** Follows a chain of observing handles to the underlying one. */
 function unobserved<Fd extends { readonly observed?: Fd }>(fd: Fd): Fd {
   return fd.observed === undefined ? fd : unobserved(fd.observed)
 }
@@ -88,7 +88,7 @@ function runStub(
 ): GuestCallOutcome {
   const pstate = vcpu.getOneReg(PSTATE)
   if (typeof pstate === 'number') return pstate
-  // The stub is A64 code, in which hvc and smc are undefined at EL0.
+  // The stub is A64 code, and its hvc and smc are undefined at EL0.
   if ((pstate & AARCH32) !== 0n || (pstate & EXCEPTION_LEVEL) === 0n) return -errnos.EOPNOTSUPP
   const before = new BigUint64Array(registers.length)
   const outcomes = new Int32Array(registers.length)
@@ -114,13 +114,13 @@ function enterStub(vcpu: VcpuFd, run: (vcpu: VcpuFd) => number): GuestCallOutcom
   const after = new BigUint64Array(registers.length)
   const outcomes = new Int32Array(registers.length)
   const read = firstFailure(vcpu.getRegs(registers, after, outcomes), outcomes)
-  // KVM finishes the store, by stepping over it, at the next run only.
+  // KVM completes the store, by stepping over it, only at the next run.
   const completed = returned ? completeStore(vcpu) : 0
   if (read < 0) return read
   return completed < 0 ? completed : { outcome, returned, x: [...after.subarray(0, 4)] }
 }
 
-/** 0 where a whole batch succeeded, else the first `-errno`. */
+/** Returns 0 if every register of a batch succeeded, else the first `-errno`. */
 function firstFailure(failures: number, outcomes: Int32Array): number {
   return failures < 0 ? failures : (outcomes.find((outcome) => outcome < 0) ?? 0)
 }
@@ -133,7 +133,7 @@ function isDoorbell(vcpu: VcpuFd): boolean {
   )
 }
 
-/** 0 or `-errno`. */
+/** Returns 0 or `-errno`. */
 function completeStore(vcpu: VcpuFd): number {
   const outcome = withImmediateExit(vcpu.runPage, () => vcpu.runSync(0))
   return outcome === -errnos.EINTR ? 0 : outcome

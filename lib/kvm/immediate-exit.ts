@@ -1,6 +1,8 @@
 import { kvmRun } from '../uapi.js'
 
-/** Performs a `KVM_RUN` that executes no guest instruction: `kvm_run.immediate_exit` is set for it, and then what it was before. */
+/**
+ * Performs a `KVM_RUN` that executes no guest instruction: sets `kvm_run.immediate_exit` for it and restores the flag afterwards.
+ */
 export function withImmediateExit<T>(runPage: ArrayBuffer, run: () => T): T {
   const page = new Uint8Array(runPage)
   const before = page[kvmRun.immediate_exit]!
@@ -8,7 +10,7 @@ export function withImmediateExit<T>(runPage: ArrayBuffer, run: () => T): T {
   try {
     return run()
   } finally {
-    // A vCPU that was closed by the run has no page any more.
+    // A vCPU that was closed during the run no longer has a page.
     if (page.length > 0) page[kvmRun.immediate_exit] = before
   }
 }

@@ -1,4 +1,4 @@
-/** The public handles of KVM: `Kvm`, `Vm`, `Vcpu`, `Device`, guest memory and exits, with the order of the first run. */
+/** The public handles of KVM: `Kvm`, `Vm`, `Vcpu`, `Device`, guest memory and exits. They guard the order of the first run. */
 export type { Attributes } from './attributes.js'
 export type { Device } from './device.js'
 export { errnoName, KvmError, type KvmErrorCode } from './errors.js'

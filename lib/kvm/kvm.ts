@@ -17,27 +17,27 @@ import { Vm } from './vm.js'
 
 export interface KvmOptions {
   /**
-   * Who refuses configuration after the first run: `library` (the default), with an error that says what to do, or `kernel`,
-   * which then gets every call and answers for itself.
+   * Chooses who refuses configuration after the first run. `library` (the default) throws an error that says what to do; `kernel`
+   * passes every call to KVM, which then refuses by itself.
    */
   ordering?: 'library' | 'kernel'
 }
 
 export interface VmOptions {
   /**
-   * Bits of guest physical address space, 32 to `KVM_CAP_ARM_VM_IPA_SIZE`; 0 is KVM's own choice, 40. Default: 0, or the host's limit
-   * where that is lower than 40.
+   * Bits of guest physical address space, 32 to `KVM_CAP_ARM_VM_IPA_SIZE`; 0 selects KVM's default, 40. Default: 0, or the host's
+   * limit if that is lower than 40.
    */
   ipaSize?: number
 }
 
 /**
- * Opens KVM: `/dev/kvm` of this machine, or the host that `backend` answers for.
+ * Opens KVM: `/dev/kvm` of this machine, or the host that `backend` simulates.
  * @param backend `kernelBackend` (the default), or one that `simulator()` made
  * @throws KvmError `ERR_KVM_NOT_AVAILABLE`, `ERR_KVM_PERMISSION`, `ERR_KVM_WRONG_ARCHITECTURE`, `ERR_KVM_API_VERSION`; an error
  * with code `ERR_KVM_ADDON_MISSING`, `ERR_KVM_ADDON_FORBIDDEN` or `ERR_KVM_UNSUPPORTED_PLATFORM` where the addon cannot be
  * loaded
- * @throws TypeError, RangeError for arguments that are no backend and no options
+ * @throws TypeError, RangeError for arguments that are not a backend or not valid options
  *
  * @example
  * using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
@@ -69,7 +69,7 @@ export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = 
   return new Kvm(backend, fd, ordering === 'library')
 }
 
-/** Names the call that the caller meant, where it can be guessed. */
+/** Names the call that the caller probably meant, if one can be guessed. */
 function checkBackend(backend: unknown): asserts backend is Backend {
   const isObject = typeof backend === 'object' && backend !== null
   if (isObject && 'open' in backend && typeof backend.open === 'function') return
@@ -99,11 +99,11 @@ function openError(outcome: number): KvmError {
   })
 }
 
-/** KVM of one host, made by `openKvm`. Close it after its VMs: a first `hypercall` or `services` of one may need it. */
+/** KVM of one host, made by `openKvm`. Close it after its VMs: the first `hypercall` or `services` of a VM may need it. */
 export class Kvm implements Disposable {
-  /** The backend that answers. */
+  /** The backend behind this handle. */
   readonly backend: Backend
-  /** The bare ioctls, whose outcomes are numbers: see `lib/backend.ts`. */
+  /** The bare ioctls, which return outcomes as numbers: see `lib/backend.ts`. */
   readonly fd: SystemFd
   readonly #enforceOrdering: boolean
   #supportedBitmaps: ReadonlyMap<bigint, bigint> | undefined
@@ -116,8 +116,8 @@ export class Kvm implements Disposable {
   }
 
   /**
-   * `KVM_CHECK_EXTENSION` on `/dev/kvm`: 0 for no, a positive number for yes or how much.
-   * @param capability its name, or its number of 32 bits where this library has no name for it
+   * `KVM_CHECK_EXTENSION` on `/dev/kvm`: returns 0 if the capability is absent, else a positive number, 1 or a quantity.
+   * @param capability its name, or its 32-bit number if this library has no name for it
    * @throws RangeError for an unknown name; TypeError for another type
    * @throws KvmError `ERR_KVM_CLOSED`
    */
@@ -147,7 +147,7 @@ export class Kvm implements Disposable {
     checkOptions(options, 'options', ['ipaSize'])
     const { ipaSize = this.#defaultIpaSize() } = options
     checkUint32(ipaSize, 'ipaSize')
-    // Bits above these are flags of the VM's type.
+    // Higher bits are flags in the VM type.
     if (ipaSize > 0xff) throw outOfRange('ipaSize', 'a number of bits, 0 or 32 to 52', ipaSize)
     const type = BigInt(ipaSize)
     const remedy = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE is the host's limit`
@@ -160,10 +160,10 @@ export class Kvm implements Disposable {
   }
 
   /**
-   * Makes memory to give to guests with `Vm.mapMemory`, filled with zeros.
+   * Makes zero-filled memory for guests; `Vm.mapMemory` maps it into a VM.
    * @param size in bytes, a multiple of the host's page size and not 0
-   * @throws KvmError `EINVAL` for another size, `ENOMEM` where there is not as much memory, `ERR_KVM_CLOSED`
-   * @throws TypeError, RangeError for what is no number of bytes
+   * @throws KvmError `EINVAL` for another size, `ENOMEM` if the host has not enough memory, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for a size that is not a number of bytes
    */
   createMemory(size: number): GuestMemory {
     checkSize(size, 'size')
@@ -171,7 +171,9 @@ export class Kvm implements Disposable {
     return new GuestMemory(check(this.fd.createMemory(size), { syscall: 'memfd_create', remedy }))
   }
 
-  /** Closes `/dev/kvm`; VMs made before stay open. Every later call throws `ERR_KVM_CLOSED`, but `close()` may be called again. */
+  /**
+   * Closes `/dev/kvm`; VMs made earlier stay open. Every later call throws `ERR_KVM_CLOSED`, except that `close()` may be repeated.
+   */
   close(): void {
     this.fd.close()
   }
@@ -186,7 +188,7 @@ export class Kvm implements Disposable {
   }
 
   /**
-   * Finds the bits each bitmap firmware register may hold by writing each bit on a scratch VM. Reading does not suffice:
+   * Finds the bits each bitmap firmware register may hold by writing each bit on a scratch VM. Reading is not enough:
    * `VENDOR_HYP_BMAP_2` resets to 0.
    */
   #trySupportedBitmaps(): Map<bigint, bigint> {
@@ -200,7 +202,7 @@ export class Kvm implements Disposable {
       const ids = new BigUint64Array(64).fill(id)
       const bits = BigUint64Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
       const outcomes = registers.write(ids, bits)
-      // EINVAL is the answer for a bit there is not; anything else says nothing about the host.
+      // EINVAL means that the bit does not exist; any other errno says nothing about the host.
       const failure = outcomes.find((outcome) => outcome < 0 && outcome !== -errnos.EINVAL)
       if (failure !== undefined)
         throw kvmError(failure, { syscall: 'KVM_SET_ONE_REG', register: id, vcpu: 0 })

@@ -4,7 +4,7 @@ import { errnos } from '../uapi.js'
 import { kvmError } from './errors.js'
 
 /**
- * Memory that can be given to guests: shared, page aligned, and visible to this process while the guest runs. Made by `Kvm.createMemory`.
+ * Memory for guests: shared, page aligned, and visible to this process while the guest runs. `Kvm.createMemory` makes it.
  *
  * @example
  * using memory = kvm.createMemory(0x10000)
@@ -12,14 +12,14 @@ import { kvmError } from './errors.js'
  * vm.mapMemory(0, { address: 0x8000_0000n, memory })
  */
 export class GuestMemory implements Disposable {
-  /** What `Vm.mapMemory` hands to the backend. */
+  /** The handle that `Vm.mapMemory` passes to the backend. */
   readonly fd: GuestMemoryFd
 
   constructor(fd: GuestMemoryFd) {
     this.fd = fd
   }
 
-  /** Bytes. Stays the same after `close()`. */
+  /** Size in bytes. Stays the same after `close()`. */
   get size(): number {
     return this.fd.size
   }
@@ -44,12 +44,12 @@ export class GuestMemory implements Disposable {
    * @param offset in bytes from the start of this memory
    * @param length in bytes
    * @throws KvmError `EFAULT` beyond the end, `ERR_KVM_CLOSED`
-   * @throws TypeError, RangeError for what is no number of bytes
+   * @throws TypeError, RangeError for an offset or length that is not a number of bytes
    */
   read(offset: number, length: number): Uint8Array {
     checkSize(offset, 'offset')
     checkSize(length, 'length')
-    // So that no array is made for what cannot be read; a closed memory has its own error.
+    // Checked first, so that no array is allocated for a read that cannot succeed; a closed memory has an error of its own.
     const bytes = new Uint8Array(offset + length > this.size ? 0 : length)
     const outcome = this.fd.read(offset, bytes)
     this.#check('read', bytes.length < length && outcome === 0 ? -errnos.EFAULT : outcome, offset, length)
@@ -59,9 +59,9 @@ export class GuestMemory implements Disposable {
   /**
    * Copies `bytes` to `offset`.
    * @param offset in bytes from the start of this memory
-   * @param bytes a `Uint8Array`, which a `Buffer` is too
+   * @param bytes a `Uint8Array`, such as a `Buffer`
    * @throws KvmError `EFAULT` beyond the end, `ERR_KVM_CLOSED`
-   * @throws TypeError, RangeError for an offset that is no number of bytes; TypeError for other than a `Uint8Array`
+   * @throws TypeError, RangeError for an offset that is not a number of bytes; TypeError for anything but a `Uint8Array`
    */
   write(offset: number, bytes: Uint8Array): void {
     checkSize(offset, 'offset')
@@ -77,8 +77,8 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * Releases the memory; `close()` may be called again, every other call throws `ERR_KVM_CLOSED`. A VM it is mapped into keeps it until
-   * its slot is deleted or the VM is closed.
+   * Releases the memory. `close()` may be repeated; every other call then throws `ERR_KVM_CLOSED`. A VM that maps the memory keeps
+   * it until its slot is deleted or the VM is closed.
    */
   close(): void {
     this.fd.close()

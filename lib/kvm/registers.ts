@@ -17,27 +17,27 @@ import type { FirstRun } from './ordering.js'
 /** A register's id, or its name: `KVM_REG_ARM_STD_BMAP`, `ID_AA64PFR0_EL1`, `x0`. */
 export type RegisterReference = bigint | RegisterName
 
-/** What `Registers.read` found. */
+/** The result of `Registers.read`. */
 export interface BatchResult {
-  /** One for each id; 0n where it failed. */
+  /** One value for each id; 0n if the read failed. */
   readonly values: BigUint64Array
   /** For each id 0, or the errno as a negative number. */
   readonly errnos: Int32Array
-  /** How many failed. */
+  /** How many reads failed. */
   readonly failures: number
 }
 
-/** What the registers need to know of their vCPU. */
+/** What `Registers` uses of its vCPU. */
 export interface RegistersOwner {
   /** KVM's id. */
   readonly id: number
-  /** Absent where the kernel alone enforces the order. */
+  /** Absent if only the kernel enforces the order. */
   readonly firstRun: FirstRun | undefined
   inFlight(): boolean
 }
 
 /**
- * The registers of a vCPU. Values are unsigned, as wide as bits 55:52 of the id say: 8 to 2048 bits.
+ * The registers of a vCPU. Values are unsigned; bits 55:52 of the id give the width, 8 to 2048 bits.
  *
  * @example
  * vcpu.registers.set('pc', 0x8000_0000n)
@@ -56,10 +56,10 @@ export class Registers {
    * `KVM_GET_ONE_REG`
    * @param register its name, or its id of 64 bits
    * @returns the value, an unsigned number of 8 to 2048 bits
-   * @throws KvmError `ENOENT` for a register this vCPU does not have, `ENOEXEC` before its init, `EPERM` for a register of SVE before
+   * @throws KvmError `ENOENT` for a register this vCPU does not have, `ENOEXEC` before its init, `EPERM` for an SVE register before
    * `Vcpu.finalize`, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    * @throws RangeError for an unknown name, and for an id that no register can have
-   * @throws TypeError for other than a string or a bigint
+   * @throws TypeError for anything but a string or a bigint
    */
   get<Given extends string>(register: RegisterReference | RuntimeText<Given>): bigint {
     const id = idOf(register)
@@ -76,8 +76,8 @@ export class Registers {
   /**
    * `KVM_SET_ONE_REG`
    *
-   * A write that would change what the first run froze (the bitmap firmware registers, the feature ID registers) is refused
-   * here, before the kernel is asked; a write of the value already there is the kernel's to answer.
+   * This library refuses a write that would change a register frozen by the first run (the bitmap firmware registers, the feature
+   * ID registers), without calling the kernel. It passes a write of the current value on to the kernel.
    *
    * @throws KvmError `EBUSY` for a frozen register, `ENOENT` for one this vCPU does not have, `EINVAL` for a value it
    * may not hold, `ENOEXEC` before the vCPU's init, `EPERM` for a register of SVE before `Vcpu.finalize` and for
@@ -129,10 +129,10 @@ export class Registers {
   }
 
   /**
-   * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. It returns failures instead of
-   * throwing them. The id of a wider register fails with `EINVAL`; `get` reads it.
+   * `KVM_GET_ONE_REG` for each id of a register of at most 64 bits, in one crossing to native code. Returns failures instead of
+   * throwing them. The id of a wider register fails with `EINVAL`; read it with `get`.
    * @throws KvmError `ERR_KVM_CLOSED` once the vCPU is closed, `EBUSY` while a run is in flight
-   * @throws TypeError for other than a `BigUint64Array`
+   * @throws TypeError for anything but a `BigUint64Array`
    *
    * @example
    * const { values } = vcpu.registers.read(BigUint64Array.of(encodeRegister('x0'), encodeRegister('pc')))
@@ -148,11 +148,12 @@ export class Registers {
   }
 
   /**
-   * `KVM_SET_ONE_REG` for each id of at most 64 bits in one crossing. It goes on after a failure, and returns 0 or `-errno` for each id.
+   * `KVM_SET_ONE_REG` for each id of at most 64 bits in one crossing. Continues after a failure, and returns 0 or `-errno` for each
+   * id.
    * @param values one for each id
-   * @throws KvmError `EBUSY`, before anything is written, where one would change what the first run froze, and while a run is in flight;
-   * `ERR_KVM_CLOSED`
-   * @throws TypeError for other than two `BigUint64Array`s; RangeError for fewer values than ids
+   * @throws KvmError `EBUSY`, before anything is written, if one write would change a frozen register, and while a run is in
+   * flight; `ERR_KVM_CLOSED`
+   * @throws TypeError for anything but two `BigUint64Array`s; RangeError for fewer values than ids
    */
   write(ids: BigUint64Array, values: BigUint64Array): Int32Array {
     checkArray(ids, BigUint64Array, 0, 'ids')
@@ -203,8 +204,8 @@ function idOf(register: bigint | string): bigint {
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 
 /**
- * Whether the first run freezes a register: the bitmap firmware registers, and what tells of the CPU but CLIDR_EL1 and MPIDR_EL1, which
- * are each vCPU's own.
+ * Returns whether the first run freezes a register. It freezes the bitmap firmware registers and the registers that describe the
+ * CPU, except CLIDR_EL1 and MPIDR_EL1, which belong to each vCPU.
  */
 function isFrozenByFirstRun(id: bigint): boolean {
   if (implementationIds.includes(id)) return true

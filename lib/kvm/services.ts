@@ -12,29 +12,29 @@ import { KvmError } from './errors.js'
 import type { Vcpu } from './vcpu.js'
 
 /**
- * Names of services by the register that holds them; an empty list where the host has no such register. A bit for which this library
- * knows no service is `bit-<n>`.
+ * Names of services by the register that holds them; the list is empty if the host has no such register. A bit without a known
+ * service is `bit-<n>`.
  */
 export type ElectedServices = {
   readonly [Group in ServiceGroup]: readonly (ServiceName<Group> | UnnamedService)[]
 }
 
-/** The services to leave discoverable, by register; registers not named keep what they hold. */
+/** The services to leave discoverable, by register; registers not named keep their current value. */
 export type Election = Partial<ElectedServices>
 
-/** What the services need to know of their VM. Both methods throw `ERR_KVM_CLOSED` once it is closed. */
+/** What `Services` uses of its VM. Both methods throw `ERR_KVM_CLOSED` once the VM is closed. */
 export interface ServicesOwner {
-  /** A vCPU to reach the registers through: an idle one, if there is any. */
+  /** A vCPU through which to access the registers, an idle one if possible. */
   anyVcpu(): Vcpu | undefined
-  /** For each bitmap register the host has, the bits it may hold. */
+  /** For each bitmap register of the host, the bits it may hold. */
   supportedBitmaps(): ReadonlyMap<bigint, bigint>
 }
 
 /**
- * The hypercall services a VM's guest may discover: the bitmap firmware registers, whose value is the whole VM's.
+ * The hypercall services a VM's guest may discover, from the bitmap firmware registers, which are shared by the whole VM.
  *
- * A guest that finds a service may use it for ever, so every host it will move to must have what is elected. A service that is
- * not elected answers `NOT_SUPPORTED`. Elect before the first run of any vCPU
+ * A guest that finds a service may use it for the rest of its life, so every host it will move to must have every elected service.
+ * A service that is not elected returns `NOT_SUPPORTED`. Elect before the first run of any vCPU
  * (`Documentation/virt/kvm/arm/fw-pseudo-registers.rst`).
  *
  * @example
@@ -49,7 +49,7 @@ export class Services {
   }
 
   /**
-   * The services this host offers. The first read finds them on a scratch VM; they are remembered for all VMs of the `Kvm`.
+   * The services this host offers. The first read finds them on a scratch VM; the `Kvm` caches them for all its VMs.
    * @throws KvmError `ERR_KVM_CLOSED` once the VM is closed, or the `Kvm` before the first read
    */
   get supported(): ElectedServices {
@@ -59,7 +59,7 @@ export class Services {
 
   /**
    * The services this VM's guest can discover now.
-   * @throws KvmError `ENOEXEC` before the VM has a vCPU, through which the registers are reached; `EBUSY` while all vCPUs run;
+   * @throws KvmError `ENOEXEC` before the VM has a vCPU, which the registers are accessed through; `EBUSY` while all vCPUs run;
    * `ERR_KVM_CLOSED`
    */
   get elected(): ElectedServices {
@@ -69,7 +69,7 @@ export class Services {
   }
 
   /**
-   * Elects services: all of them or, with an error, none.
+   * Elects services. Either all of them take effect or, on an error, none.
    * @throws RangeError for an unknown register or service (`ERR_KVM_UNKNOWN_SERVICE`), and for a service this host does not offer
    * @throws TypeError for another type
    * @throws KvmError `ENOEXEC` before the VM has a vCPU; `EBUSY` once the VM has started, unless nothing would change, and while all vCPUs

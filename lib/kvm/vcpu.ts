@@ -32,38 +32,38 @@ import { withImmediateExit } from './immediate-exit.js'
 export interface VcpuInit {
   /** `KVM_ARM_VCPU_*`. Without `psci-0.2` the guest gets PSCI 0.1. Default: `['psci-0.2']`. */
   features?: readonly VcpuFeature[]
-  /** `struct kvm_vcpu_init.target`, 32 bits. Default: what `KVM_ARM_PREFERRED_TARGET` answers. */
+  /** `struct kvm_vcpu_init.target`, 32 bits. Default: the result of `KVM_ARM_PREFERRED_TARGET`. */
   target?: number
 }
 
 export interface VcpuRunOptions {
-  /** Milliseconds after which the run ends with exit `interrupted`; 0 waits for ever. Default: 0. */
+  /** Milliseconds after which the run ends with exit `interrupted`; 0 means no limit. Default: 0. */
   timeout?: number
 }
 
 export interface HypercallOptions {
-  /** The instruction by which the guest calls. Default: `hvc`. */
+  /** The instruction with which the guest makes the call. Default: `hvc`. */
   conduit?: Conduit
-  /** Milliseconds after which a call that does not come back ends with exit `interrupted`; 0 waits for ever. Default: 1000. */
+  /** Milliseconds after which a call that does not return ends with exit `interrupted`; 0 means no limit. Default: 1000. */
   timeout?: number
 }
 
 export interface HypercallResult {
-  /** x0 to x3 after the call, or as they are at the exit; 64 bits each. */
+  /** x0 to x3 after the call or, if the call did not return, at the exit; 64 bits each. */
   x: readonly [bigint, bigint, bigint, bigint]
-  /** Why the run ended, where the call did not come back to the guest. */
+  /** Why the run ended, if the call did not return to the guest. */
   exit?: Exit
 }
 
-/** What a vCPU needs to know of its VM. */
+/** What a vCPU uses of its VM. */
 export interface VcpuOwner {
   readonly firstRun: FirstRun
-  /** False where the kernel alone enforces the order. */
+  /** False if only the kernel enforces the order. */
   readonly enforceOrdering: boolean
   preferredTarget(): number
   /** Maps the stub guest, unless it is mapped. */
   mapStub(): void
-  /** Whether a slot has memory at this guest physical address. */
+  /** Returns whether a slot has memory at this guest physical address. */
   hasMemoryAt(address: bigint): boolean
 }
 
@@ -79,21 +79,21 @@ export interface VcpuOwner {
  * }
  */
 export class Vcpu implements Disposable {
-  /** KVM's id of it, as given to `Vm.createVcpu`. */
+  /** KVM's id of the vCPU, as passed to `Vm.createVcpu`. */
   readonly id: number
-  /** The registers that KVM lists for it. */
+  /** The registers of this vCPU. */
   readonly registers: Registers
   /** `Documentation/virt/kvm/devices/vcpu.rst` */
   readonly attributes: Attributes
   readonly #fd: VcpuFd
   readonly #vm: VcpuOwner
-  /** Calls of `run()` that have not settled: one that is refused over another among them. */
+  /** Calls of `run()` that have not settled, including one that was refused because another is in flight. */
   #unsettled = 0
-  /** The access of the guest that the last run ended with, which KVM finishes at the next one. */
+  /** The guest access that ended the last run; KVM completes it at the next run. */
   #accessPending: 'read' | 'write' | undefined
   #features: readonly VcpuFeature[] = []
 
-  /** Vcpus are made by `Vm.createVcpu`. */
+  /** `Vm.createVcpu` makes the vCPUs. */
   constructor(fd: VcpuFd, id: number, vm: VcpuOwner) {
     this.id = id
     this.#fd = fd
@@ -112,8 +112,8 @@ export class Vcpu implements Disposable {
 
   /**
    * `KVM_ARM_VCPU_INIT`: chooses the vCPU's features, or resets it.
-   * @throws KvmError `ENOENT` for a feature the kernel does not know, `EINVAL` for one this host has not, for a combination
-   * it refuses, or for features other than an earlier init fixed; `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws KvmError `ENOENT` for a feature the kernel does not know; `EINVAL` for a feature this host lacks, a combination it
+   * refuses, or features that differ from those an earlier init fixed; `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    * @throws TypeError for another type or an unknown option; RangeError for an unknown feature or a target wider than 32 bits
    *
    * @example
@@ -140,13 +140,13 @@ export class Vcpu implements Disposable {
     this.#features = [...features]
   }
 
-  /** The features of the last `init`; none before it. */
+  /** The features of the last `init`; empty before the first. */
   get features(): readonly VcpuFeature[] {
     return this.#features
   }
 
   /**
-   * `KVM_ARM_VCPU_FINALIZE`: settles the SVE vector lengths. Needed once after the init of a vCPU with `sve`.
+   * `KVM_ARM_VCPU_FINALIZE`: fixes the SVE vector lengths. Needed once after the init of a vCPU with `sve`.
    * @throws KvmError `EPERM` the second time, `EINVAL` for a vCPU without SVE, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    */
   finalize(): void {
@@ -154,15 +154,15 @@ export class Vcpu implements Disposable {
   }
 
   /**
-   * `KVM_RUN` on this thread until an exit. The VM has started from here on.
+   * `KVM_RUN` on this thread until an exit. This starts the VM.
    *
-   * `KVM_RUN` blocks for good where PSCI stopped the guest or it waits for an interrupt that never comes: give a `timeout`, or use
-   * `run()` and `kick()`.
+   * `KVM_RUN` blocks without end if PSCI stopped the guest, or if it waits for an interrupt that never comes: give a `timeout`, or
+   * use `run()` and `kick()`.
    *
-   * @param options.timeout milliseconds after which the exit is `interrupted`; 0, the default, waits for ever
+   * @param options.timeout milliseconds after which the exit is `interrupted`; 0, the default, means no limit
    * @throws KvmError `EBUSY` while `run()` is in flight, `ENOEXEC` before init, `EPERM` before finalize, `EIO` on a VM that died,
    * `ERR_KVM_CLOSED`
-   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` on a simulated host, for a run without a timeout that would never end
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` on a simulated host, for a run that has no timeout and would never end
    * @throws TypeError for another type or an unknown option; RangeError for a negative timeout
    *
    * @example
@@ -181,17 +181,17 @@ export class Vcpu implements Disposable {
   }
 
   /**
-   * Makes the guest issue one call, and returns its results. The guest runs a stub: `hvc #0` or `smc #0`, then a store to an address
-   * without memory. The first call maps the stub into the VM, in slot `STUB_SLOT` at `STUB_ADDRESS`. The call restores x0 to x7 and pc,
-   * so the guest itself stays where it was. The VM has started from here on.
+   * Makes the guest issue one call, and returns its results. The guest runs a stub: `hvc #0` or `smc #0`, then a store to an
+   * address without memory. The first call maps the stub into the VM, in slot `STUB_SLOT` at `STUB_ADDRESS`. Each call restores x0
+   * to x7 and pc, so the guest can continue where it was. This starts the VM.
    *
-   * Meant for a vCPU as `init` leaves it: AArch64, at EL1, with the MMU off. One that sleeps, or that PSCI stopped, answers
-   * nothing before the timeout.
+   * Expects a vCPU in the state `init` leaves: AArch64, at EL1, with the MMU off. On a vCPU that sleeps, or that PSCI stopped, the
+   * call ends at the timeout.
    *
    * @param functionId w0 of the call, 32 bits; as a `bigint`, all 64 bits of x0
    * @param args x1 to x6, 64 bits each; missing ones are 0
-   * @throws KvmError as `runSync`; `EEXIST` where the VM has other memory or another slot there; `EOPNOTSUPP` in AArch32 state or at
-   * EL0; `EBUSY` after an exit `mmio` that no run has gone on from
+   * @throws KvmError as `runSync`; `EEXIST` if the VM has other memory at that address or another slot of that number; `EOPNOTSUPP`
+   * in AArch32 state or at EL0; `EBUSY` after an exit `mmio` that no later run has completed
    * @throws TypeError for another type or an unknown option; RangeError for wider numbers, for more than six `args` and for an unknown
    * conduit
    *
@@ -212,7 +212,7 @@ export class Vcpu implements Disposable {
     this.#refuseInFlight()
     this.#openPage('KVM_RUN')
     if (this.#accessPending !== undefined) {
-      // The next run would finish that access, and with it skip the stub's call.
+      // The next run would complete that access, and with it skip the stub's call.
       const remedy =
         'KVM has yet to finish the access of the last exit: respond() to a read, then freeze() or run, then call'
       throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy })
@@ -232,14 +232,14 @@ export class Vcpu implements Disposable {
         : 'The registers of the stub guest could not be exchanged, and the guest’s own may be lost'
       throw kvmError(found, { syscall: 'KVM_GET_ONE_REG', vcpu: this.id, remedy })
     }
-    // The stub's own access is finished.
+    // The stub's own access is complete.
     if (found.returned) this.#accessPending = undefined
     const x = found.x as [bigint, bigint, bigint, bigint]
     return found.returned ? { x } : { x, exit: exit! }
   }
 
   /**
-   * `KVM_RUN` on a thread of this vCPU's own. The VM has started from here on. Several vCPUs run at once this way. `kick()` ends it.
+   * `KVM_RUN` on a thread of this vCPU. This starts the VM. Several vCPUs can run at once this way. `kick()` ends the run.
    * @throws KvmError as `runSync`: the promise rejects
    *
    * @example
@@ -260,8 +260,8 @@ export class Vcpu implements Disposable {
 
   /**
    * Interrupts the run in flight: `run()` resolves with `interrupted`. A run is in flight from the call until its promise settles.
-   * If the guest has exited already, `run()` resolves with that exit, and the next `run()`, `runSync()` or `hypercall()` ends with
-   * `interrupted` before the guest executes an instruction; `freeze()` does not use the kick up. Several kicks of one run count as
+   * If the guest has already exited, `run()` resolves with that exit, and the next `run()`, `runSync()` or `hypercall()` ends with
+   * `interrupted` before the guest executes an instruction; `freeze()` does not consume the kick. Several kicks of one run count as
    * one. Does nothing when no run is in flight, and after `close()`.
    */
   kick(): void {
@@ -269,21 +269,21 @@ export class Vcpu implements Disposable {
   }
 
   /**
-   * Starts the VM without executing a guest instruction (`KVM_RUN` with `immediate_exit`), which freezes what the first run
+   * Starts the VM without executing a guest instruction (`KVM_RUN` with `immediate_exit`), which freezes everything the first run
    * freezes.
    * @throws KvmError as `runSync`
    */
   freeze(): void {
-    // Of a run in flight the flag is what kick() ends it by.
+    // During a run in flight kick() uses this flag to end the run.
     this.#refuseInFlight()
     withImmediateExit(this.#openPage('KVM_RUN'), () => this.runSync())
   }
 
   /**
-   * Answers an MMIO read: the next run goes on with `value` in the register the guest loads, cut to the access's size.
+   * Answers an MMIO read: the next run continues with `value`, truncated to the access size, in the register the guest loads.
    * @param value 64 bits
    * @throws KvmError `ERR_KVM_NO_READ_PENDING` unless the last exit is an MMIO read, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
-   * @throws TypeError for other than a bigint; RangeError for a sign or more than 64 bits
+   * @throws TypeError for anything but a bigint; RangeError for a negative value or more than 64 bits
    */
   respond(value: bigint): void {
     checkUint64(value, 'value')
@@ -304,13 +304,13 @@ export class Vcpu implements Disposable {
     return !this.#inFlight && this.#fd.runPage.byteLength > 0
   }
 
-  /** The mapping of `struct kvm_run`, for what `Exit` does not have. Its length is 0 after `close()`. */
+  /** The mapping of `struct kvm_run`, for data that `Exit` does not carry. Its length is 0 after `close()`. */
   get runPage(): ArrayBuffer {
     return this.#fd.runPage
   }
 
   /**
-   * `KVM_GET_MP_STATE`; a number for a state this library does not know.
+   * `KVM_GET_MP_STATE`: returns the state's name, or its number if this library does not know it.
    * @throws KvmError `EIO` on a VM that died, `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    */
   get mpState(): MpState | number {
@@ -323,7 +323,7 @@ export class Vcpu implements Disposable {
    * `KVM_SET_MP_STATE`: `runnable` wakes a vCPU that PSCI stopped.
    * @throws KvmError `EINVAL` for `suspended` on a kernel without `KVM_CAP_ARM_SYSTEM_SUSPEND`, `EIO` on a VM that died, `EBUSY` while a
    * run is in flight, `ERR_KVM_CLOSED`
-   * @throws TypeError, RangeError for other than a name of a state
+   * @throws TypeError, RangeError for anything but the name of a state
    */
   set mpState(state: MpState) {
     checkChoice(state, 'mpState', Object.keys(mpStates))
@@ -346,7 +346,7 @@ export class Vcpu implements Disposable {
    * @param events the 64 bytes of `struct kvm_vcpu_events`, its pads 0
    * @throws KvmError `EINVAL` for pads that are not 0, for a syndrome on a host without `KVM_CAP_ARM_INJECT_SERROR_ESR` and for one
    * wider than ESR_EL2.ISS; otherwise as `getEvents`
-   * @throws RangeError for fewer bytes; TypeError for other than a `Uint8Array`
+   * @throws RangeError for fewer bytes; TypeError for anything but a `Uint8Array`
    */
   setEvents(events: Uint8Array): void {
     checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
@@ -354,8 +354,8 @@ export class Vcpu implements Disposable {
   }
 
   /**
-   * Ends a run in flight, with exit `interrupted`, and closes the vCPU. KVM keeps it in its VM, and its id stays in use. Every later call
-   * throws `ERR_KVM_CLOSED`, but for `kick()` and `close()`, which then do nothing.
+   * Closes the vCPU; a run in flight ends with exit `interrupted`. KVM keeps the vCPU in its VM, and its id stays in use. Every
+   * later call throws `ERR_KVM_CLOSED`, except `kick()` and `close()`, which then do nothing.
    */
   close(): void {
     this.#fd.close()
@@ -369,7 +369,7 @@ export class Vcpu implements Disposable {
     return this.#unsettled > 0
   }
 
-  /** The mapping of `struct kvm_run`; throws where the vCPU is closed. */
+  /** Returns the mapping of `struct kvm_run`; throws if the vCPU is closed. */
   #openPage(syscall: string): ArrayBuffer {
     const { runPage } = this.#fd
     if (runPage.byteLength === 0) throw kvmError(-errnos.EBADF, { syscall, vcpu: this.id })
@@ -386,11 +386,11 @@ export class Vcpu implements Disposable {
       throw kvmError(-errnos.EBUSY, { syscall: 'KVM_RUN', vcpu: this.id, remedy: IN_FLIGHT })
   }
 
-  /** The guest's pc where no slot has memory for it; undefined where it has, or where this cannot be known. */
+  /** Returns the guest's pc if no slot has memory for it; undefined if a slot has, or if this cannot be determined. */
   #pcOutsideMemory(): bigint | undefined {
     const [pc, pstate, sctlr] = [PC, PSTATE, SCTLR_EL1].map((id) => this.#fd.getOneReg(id))
     if (typeof pc !== 'bigint' || typeof pstate !== 'bigint' || typeof sctlr !== 'bigint') return undefined
-    // The MMU of EL2 has its own switch. A vCPU that PSCI stopped executes nothing wherever its pc is.
+    // EL2 has an MMU switch of its own. A vCPU that PSCI stopped executes nothing, wherever its pc is.
     const isPhysical = (sctlr & MMU_ON) === 0n && (pstate & 0x1cn) !== IN_EL2
     if (!isPhysical || this.#fd.getMpState() !== mpStates.runnable) return undefined
     return this.#vm.hasMemoryAt(pc) ? undefined : pc
@@ -408,7 +408,7 @@ export class Vcpu implements Disposable {
   }
 
   #exit(outcome: number): Exit {
-    // A run that KVM refused, because of one in flight or of the vCPU's state, has finished nothing.
+    // A run that KVM refused, because of another run or of the vCPU's state, has completed nothing.
     if (hasEntered(outcome)) this.#accessPending = undefined
     if (outcome === -errnos.EINTR) return { reason: 'interrupted' }
     if (outcome >= 0) {
@@ -417,7 +417,7 @@ export class Vcpu implements Disposable {
       return exit
     }
     if (outcome === -errnos.EFAULT || outcome === -errnos.EHWPOISON) {
-      // EFAULT and EHWPOISON with this reason are an exit; EFAULT without it is a host mapping that went away.
+      // EFAULT and EHWPOISON with this reason are an exit; EFAULT without it means that a host mapping has gone.
       const run = new DataView(this.#fd.runPage)
       if (run.getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MEMORY_FAULT)
         return decodeExit(run)
@@ -439,7 +439,7 @@ export function checkVcpuInit(options: VcpuInit): void {
   }
 }
 
-/** x0 of a call. */
+/** Returns x0 for a call. */
 function checkFunctionId(functionId: number | bigint): bigint {
   if (typeof functionId === 'bigint') checkUint64(functionId, 'functionId')
   else if (typeof functionId === 'number') checkUint32(functionId, 'functionId')

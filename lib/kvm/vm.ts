@@ -37,9 +37,9 @@ import { featureIdAt, hex } from '../registers/index.js'
 export interface MemoryMapping {
   /** Guest physical address of 64 bits, a multiple of the page size. */
   address: bigint
-  /** Made by `Kvm.createMemory` of the same backend. */
+  /** Memory from `Kvm.createMemory` of the same backend. */
   memory: GuestMemory
-  /** Where in `memory` the slot begins, in bytes, a multiple of the page size. Default: 0. */
+  /** Offset in `memory` at which the slot begins, in bytes, a multiple of the page size. Default: 0. */
   offset?: number
   /** Bytes of the slot, a multiple of the page size and not 0. Default: all of `memory` from `offset`. */
   size?: number
@@ -49,10 +49,10 @@ export interface MemoryMapping {
   logDirtyPages?: boolean
 }
 
-/** `handle`: KVM answers the call. `deny`: it answers `NOT_SUPPORTED`. `forward`: the run ends with exit `hypercall`. */
+/** `handle`: KVM answers the call. `deny`: it returns `NOT_SUPPORTED`. `forward`: the run ends with exit `hypercall`. */
 export type FilterAction = keyof typeof smcccFilterActions
 
-/** `count` function ids from `base` on, and what to do with the guest's calls of them. */
+/** A range of `count` function ids from `base`, and what KVM does with the guest's calls to them. */
 export interface FilteredCalls {
   /** 32 bits. */
   base: number
@@ -61,18 +61,18 @@ export interface FilteredCalls {
   action: FilterAction
 }
 
-/** What `Vm.createVcpu` takes. */
+/** Options of `Vm.createVcpu`. */
 export interface VcpuOptions extends VcpuInit {
   /** Whether to initialise the vCPU, and finalize its SVE. Default: true. */
   init?: boolean
 }
 
-/** What a VM needs to know of its host. */
+/** What a VM uses of its host. */
 export interface VmHost {
   readonly system: SystemFd
-  /** False where the kernel alone enforces the order. */
+  /** False if only the kernel enforces the order. */
   readonly enforceOrdering: boolean
-  /** For each bitmap register the host has, the bits it may hold. */
+  /** For each bitmap register of the host, the bits it may hold. */
   supportedBitmaps(): ReadonlyMap<bigint, bigint>
 }
 
@@ -88,9 +88,9 @@ export interface VmHost {
 export class Vm implements Disposable {
   /** `Documentation/virt/kvm/devices/vm.rst` */
   readonly attributes: Attributes
-  /** The hypercall services its guest can discover. */
+  /** The hypercall services the VM's guest can discover. */
   readonly services: Services
-  /** As given to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
+  /** As passed to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
   readonly type: bigint
   readonly #enabledCapabilities = new Set<Capability>()
   readonly #smcccFilter: FilteredCalls[] = []
@@ -99,12 +99,12 @@ export class Vm implements Disposable {
   readonly #host: VmHost
   readonly #vcpus = new Map<number, Vcpu>()
   readonly #devices = new Set<Device>()
-  /** By slot, where the guest has memory. */
+  /** The guest's memory, by slot. */
   readonly #slots = new Map<number, { readonly address: bigint; readonly size: number }>()
   #stub: GuestMemoryFd | null = null
   #closed = false
 
-  /** VMs are made by `Kvm.createVm`. */
+  /** `Kvm.createVm` makes the VMs. */
   constructor(fd: VmFd, type: bigint, host: VmHost) {
     this.#fd = fd
     this.type = type
@@ -116,19 +116,19 @@ export class Vm implements Disposable {
     })
   }
 
-  /** Whether any vCPU has run or is running: what the first run freezes is frozen. */
+  /** Whether any vCPU has run or is running, which froze what the first run freezes. */
   get started(): boolean {
     return this.#firstRun.started
   }
 
-  /** The vCPUs, in the order they were created; closed ones too. */
+  /** The vCPUs in the order of their creation, including closed ones. */
   get vcpus(): readonly Vcpu[] {
     return [...this.#vcpus.values()]
   }
 
   /**
-   * `KVM_CREATE_VCPU`, `KVM_ARM_VCPU_INIT` and, where `features` hold `sve`, `KVM_ARM_VCPU_FINALIZE`. With `init: false` only
-   * the first: `Vcpu.init` and `Vcpu.finalize` are then the caller's.
+   * `KVM_CREATE_VCPU`, `KVM_ARM_VCPU_INIT` and, if `features` include `sve`, `KVM_ARM_VCPU_FINALIZE`. With `init: false` only the
+   * first: the caller then calls `Vcpu.init` and `Vcpu.finalize`.
    * @param id the vCPU's index of 32 bits, from 0; MPIDR_EL1 is derived from it
    * @throws KvmError `EEXIST` for an id in use, `EINVAL` beyond `KVM_CAP_MAX_VCPUS`, `EBUSY` once the GIC is initialised,
    * `ERR_KVM_CLOSED`, and as `Vcpu.init`
@@ -142,7 +142,7 @@ export class Vm implements Disposable {
     checkOptions(options, 'options', ['init', 'features', 'target'])
     const { init = true, ...how } = options
     checkBoolean(init, 'init')
-    // An id is used up by its creation, so that what is wrong must be found before it.
+    // Creation uses up an id, so all checks come before it.
     checkVcpuInit(how)
     const outcome = this.#fd.createVcpu(id)
     const remedy = typeof outcome === 'number' ? createVcpuRemedies.get(-outcome) : undefined
@@ -168,7 +168,7 @@ export class Vm implements Disposable {
   }
 
   /**
-   * `KVM_ARM_PREFERRED_TARGET`: the target number `Vcpu.init` takes.
+   * `KVM_ARM_PREFERRED_TARGET`: returns the target number for `Vcpu.init`.
    * @throws KvmError `ERR_KVM_CLOSED`
    */
   preferredTarget(): number {
@@ -178,8 +178,8 @@ export class Vm implements Disposable {
   }
 
   /**
-   * `KVM_CHECK_EXTENSION` on the VM: 0 for no, a positive number for yes or how much.
-   * @param capability its name, or its number of 32 bits where this library has no name for it
+   * `KVM_CHECK_EXTENSION` on the VM: returns 0 if the capability is absent, else a positive number, 1 or a quantity.
+   * @param capability its name, or its 32-bit number if this library has no name for it
    * @throws RangeError for an unknown name; TypeError for another type
    * @throws KvmError `ERR_KVM_CLOSED`
    */
@@ -190,9 +190,9 @@ export class Vm implements Disposable {
 
   /**
    * `KVM_ENABLE_CAP`
-   * @param capability its name, or its number of 32 bits where this library has no name for it
-   * @param args up to four numbers of 64 bits
-   * @throws KvmError `EINVAL` for one that this kernel does not have or that comes too late, `ERR_KVM_CLOSED`
+   * @param capability its name, or its 32-bit number if this library has no name for it
+   * @param args up to four 64-bit numbers
+   * @throws KvmError `EINVAL` for a capability that this kernel lacks or that is enabled too late, `ERR_KVM_CLOSED`
    * @throws TypeError for another type; RangeError for an unknown name, a wider number or a fifth argument
    *
    * @example
@@ -214,16 +214,17 @@ export class Vm implements Disposable {
     if (name !== undefined) this.#enabledCapabilities.add(name as Capability)
   }
 
-  /** The capabilities that `enableCapability` enabled; KVM has no call that reports them. */
+  /** The capabilities enabled with `enableCapability`; KVM has no call that reports them. */
   get enabledCapabilities(): readonly Capability[] {
     return [...this.#enabledCapabilities]
   }
 
   /**
-   * `KVM_ARM_VM_SMCCC_FILTER`: decides for a range of function ids how KVM treats the guest's calls, before it consults the bitmaps of
-   * services. A decision cannot be changed.
-   * @throws KvmError `EEXIST` for an id decided on before or one of the Arm architecture calls, `EBUSY` once the VM has started, `ENXIO`
-   * or `EINVAL` where the kernel has no filter, `EINVAL` for no functions and for a range beyond 32 bits, `ERR_KVM_CLOSED`
+   * `KVM_ARM_VM_SMCCC_FILTER`: decides for a range of function ids how KVM treats the guest's calls, before it consults the service
+   * bitmaps. A decision cannot be changed.
+   * @throws KvmError `EEXIST` for an id that was decided before and for the Arm architecture calls, `EBUSY` once the VM has
+   * started, `ENXIO` or `EINVAL` if the kernel has no filter, `EINVAL` for a count of 0 and for a range beyond 32 bits,
+   * `ERR_KVM_CLOSED`
    * @throws TypeError for another type or an unknown key; RangeError for another action, and for a `base` or `count` wider than 32 bits
    *
    * @example
@@ -262,13 +263,13 @@ export class Vm implements Disposable {
     this.#smcccFilter.push({ base, count, action })
   }
 
-  /** What `filterCalls` decided; KVM has no call that reports it. */
+  /** The decisions made with `filterCalls`; KVM has no call that reports them. */
   get smcccFilter(): readonly FilteredCalls[] {
     return [...this.#smcccFilter]
   }
 
   /**
-   * `KVM_ARM_GET_REG_WRITABLE_MASKS`: for each feature ID register with any, the bits userspace may change.
+   * `KVM_ARM_GET_REG_WRITABLE_MASKS`: returns the bits that userspace may change, for each feature ID register that has any.
    * @throws KvmError `EINVAL` before Linux 6.7: check `KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES`; `ERR_KVM_CLOSED`
    */
   writableMasks(): Map<bigint, bigint> {
@@ -282,12 +283,12 @@ export class Vm implements Disposable {
   }
 
   /**
-   * `KVM_SET_USER_MEMORY_REGION`: makes memory visible to the guest. The VM keeps the memory until the slot is deleted or the
-   * VM is closed.
+   * `KVM_SET_USER_MEMORY_REGION`: makes memory visible to the guest. The VM keeps the memory until the slot is deleted or the VM is
+   * closed.
    * @param slot below `KVM_CAP_NR_MEMSLOTS`; `hypercall` uses slot 500
-   * @throws KvmError `EEXIST` where it overlaps another slot, `EINVAL` where something is not a multiple of the page size, `EFAULT`
-   * beyond the guest's address space, `ERR_KVM_CLOSED` once the VM or the memory is closed
-   * @throws TypeError for another type or an unknown key; RangeError for a wider number and for bytes beyond the memory
+   * @throws KvmError `EEXIST` if it overlaps another slot, `EINVAL` if an address, offset or size is not a multiple of the page
+   * size, `EFAULT` beyond the guest's address space, `ERR_KVM_CLOSED` once the VM or the memory is closed
+   * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide and for bytes beyond the memory
    *
    * @example
    * using memory = kvm.createMemory(0x20_0000)
@@ -322,9 +323,9 @@ export class Vm implements Disposable {
   }
 
   /**
-   * `KVM_SET_USER_MEMORY_REGION` of size 0: takes a slot's memory from the guest.
-   * @throws KvmError `EINVAL` for a slot that has none, or that is not below `KVM_CAP_NR_MEMSLOTS`; `ERR_KVM_CLOSED`
-   * @throws TypeError, RangeError for what is no number of 32 bits
+   * `KVM_SET_USER_MEMORY_REGION` of size 0: removes a slot's memory from the guest.
+   * @throws KvmError `EINVAL` for a slot that is empty, or that is not below `KVM_CAP_NR_MEMSLOTS`; `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for anything but a 32-bit number
    */
   unmapMemory(slot: number): void {
     checkUint32(slot, 'slot')
@@ -336,7 +337,7 @@ export class Vm implements Disposable {
 
   /**
    * `KVM_CREATE_DEVICE`
-   * @param type its name, or its number of 32 bits where this library has no name for it
+   * @param type its name, or its 32-bit number if this library has no name for it
    * @throws KvmError `ENODEV` for a type this host does not have, `EEXIST` for a second GIC, `EBUSY` for a GIC after the first run,
    * `ERR_KVM_CLOSED`
    * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` on a simulated host, for any type but `KVM_DEV_TYPE_ARM_VGIC_V3`
@@ -362,7 +363,7 @@ export class Vm implements Disposable {
 
   /**
    * Closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. A run in flight ends with exit
-   * `interrupted`. Every later call throws `ERR_KVM_CLOSED`, but `close()` may be called again.
+   * `interrupted`. Every later call throws `ERR_KVM_CLOSED`, except that `close()` may be repeated.
    */
   close(): void {
     this.#closed = true
@@ -386,7 +387,7 @@ export class Vm implements Disposable {
     if (this.#closed) throw kvmError(-errnos.EBADF, { syscall })
   }
 
-  /** The vCPUs that run, as a remedy for `EBUSY`; undefined where none does. */
+  /** The remedy for `EBUSY` that names the running vCPUs; undefined if none runs. */
   #runRemedy(): string | undefined {
     const running = this.vcpus
       .filter(({ idle, runPage }) => !idle && runPage.byteLength > 0)
@@ -401,7 +402,7 @@ export class Vm implements Disposable {
     )
   }
 
-  /** Maps the stub guest's memory, on the first call that needs it. */
+  /** Maps the stub guest's memory on the first call that needs it. */
   #mapStub(): void {
     if (this.#stub !== null) return
     this.#refuseClosed('KVM_SET_USER_MEMORY_REGION')

@@ -1,4 +1,4 @@
-/** Restoring a state as far as it goes, on a VM made for it. */
+/** Restores a state as far as possible, on a VM made for it. */
 import { errnoOf } from '../kvm/errors.js'
 import { errnoName, type FilteredCalls, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
 import {
@@ -20,19 +20,19 @@ interface OutcomeBase {
   vcpu: number
   id: string
   name: string
-  /** As the state has it. */
+  /** The value in the state. */
   value: string
 }
 
-/** What became of one register of a state. */
+/** The outcome for one register of a state. */
 export type RegisterOutcome =
-  /** Accepted, and reads as it was. A counter may have gone on. */
+  /** Accepted, and reads back the same. A counter may have advanced. */
   | (OutcomeBase & { outcome: 'same' })
   /** The destination has the register and refuses the value. */
   | (OutcomeBase & { outcome: 'refused'; errno: string })
   /** The destination has no such register. */
   | (OutcomeBase & { outcome: 'absent'; errno: string })
-  /** Accepted, and reads differently: `reads`. */
+  /** Accepted, but reads back the different value `reads`. */
   | (OutcomeBase & { outcome: 'differs'; reads: string })
 
 /** A register the destination has and the state lacks, with the value it keeps. */
@@ -43,7 +43,7 @@ export interface UnsetRegister {
   value: string
 }
 
-/** What a restore does beside writing registers, and what it gives KVM. */
+/** What a restore does besides writing registers: the VMs and capabilities it asks KVM for. */
 type Step =
   | { step: 'create-vm'; ipaSize: number }
   | { step: 'enable-capability'; capability: Capability }
@@ -57,25 +57,26 @@ type Step =
 /** A step the destination refused. */
 export type StepRefusal = Step & { errno: string }
 
-/** A restore as far as it came, whatever was refused on the way. */
+/** A restore as far as it got, despite any refusals. */
 export interface RestoreAttempt extends Disposable {
-  /** Absent where not even a VM could be made. */
+  /** Absent if not even a VM could be made. */
   readonly vm: Vm | undefined
   readonly vcpus: readonly Vcpu[]
   readonly refusals: readonly StepRefusal[]
-  /** For each vCPU every register of the state that was to be restored, in the state's order. */
+  /** For each vCPU, every register of the state that was to be restored, in the state's order. */
   readonly outcomes: readonly RegisterOutcome[]
   readonly unset: readonly UnsetRegister[]
 }
 
 /**
- * The restore itself: goes on after a refusal, so that everything in the way is told at once, and leaves what came of it to the caller,
- * who closes it.
+ * Performs the restore. Continues after a refusal, so that it reports every obstacle at once, and leaves the VM to the caller, who
+ * closes it.
  *
- * The order is one that works on every kernel:
+ * The order works on every kernel:
  * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; ID registers before the firmware's (`WORKAROUND_2` may be 3 only once
- * `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may narrow; of the PMU's pairs what clears before what
- * sets; counters at last, because time passes. Only then is anything read back: a write may change other registers.
+ * `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may narrow; for the register pairs of the PMU, the
+ * clearing one before the setting one; counters last, because time passes. Read-back comes after all writes: a write may change
+ * other registers.
  */
 export function attemptRestore(
   kvm: Kvm,
@@ -109,7 +110,8 @@ export function attemptRestore(
     })
     const written = begun.map((target) => new VcpuRestore(target, carries))
     for (const [phase] of phases.entries()) {
-      // A vCPU without psci-0.2 can only write PSCI 0.1, and the version is the VM's where vCPUs may differ in that feature.
+      // A vCPU without psci-0.2 can only write PSCI 0.1, and the version belongs to the VM on hosts where vCPUs may differ in that
+      // feature.
       const speakers = written.toSorted((a, b) => Number(a.speaksPsci) - Number(b.speaksPsci))
       for (const vcpu of speakers) vcpu.write(phase)
     }
@@ -145,7 +147,7 @@ function result(
 interface Target {
   from: VcpuCapture
   to: Vcpu
-  /** Errno of the write of the vector lengths, which comes before all others. */
+  /** Errno of the write of the vector lengths, which precedes all other writes. */
   lengths: string | undefined
 }
 
@@ -171,14 +173,14 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const PSTATE = encodeRegister('pstate')
 const PMCR_EL0 = encodeRegister('PMCR_EL0')
 
-/** By clearing register, the one that sets. */
+/** The setting register of each pair, by the clearing one. */
 const clearing = new Map(setClearPairs.map(([set, clear]) => [clear, set]))
 
-/** What is written after what; a register is in the first that takes it. */
+/** The order of writes; a register belongs to the first group that matches it. */
 const phases: readonly ((id: bigint) => boolean)[] = [
   (id) => featureIdIndex(id) !== undefined,
   (id) => ['firmware', 'bitmap'].includes(decodeRegister(id).space),
-  // PMCR_EL0.N decides how many counters the others have bits for.
+  // PMCR_EL0.N decides how many counters the other registers have bits for.
   (id) => id === PSTATE || id === PMCR_EL0,
   (id) => clearing.has(id),
   (id) => !timerCounters.has(id),
@@ -192,13 +194,13 @@ interface PlannedWrite {
   value: bigint
 }
 
-/** The registers of one vCPU on their way. */
+/** The registers of one vCPU during the restore. */
 class VcpuRestore {
   readonly to: Vcpu
   readonly speaksPsci: boolean
   readonly #vcpu: number
   readonly #writes: readonly PlannedWrite[]
-  /** Errnos by id. */
+  /** Errnos by register id. */
   readonly #refused = new Map<bigint, string>()
 
   constructor({ from, to, lengths }: Target, carries: (id: bigint) => boolean) {
@@ -257,7 +259,7 @@ class VcpuRestore {
     }))
   }
 
-  /** Values by id; those that cannot be read are left out. */
+  /** Values by register id, without those that cannot be read. */
   #read(ids: readonly bigint[]): Map<bigint, bigint> {
     const { registers } = this.to
     const { values, errnos } = registers.read(BigUint64Array.from(ids))
@@ -277,14 +279,14 @@ class VcpuRestore {
 }
 
 /**
- * What to write to the clearing register of a pair so that the bitmap ends as it was: where KVM clears the bits written, the others;
- * where it stores the value, the setting register, which comes later, overwrites it.
+ * Returns what to write to the clearing register of a pair so that the bitmap ends with the state's value. If KVM clears the bits
+ * written, that is the complement; if KVM stores the value, the later write of the setting register overwrites it.
  */
 function bitsToClear(id: bigint, value: bigint): bigint {
   return BigInt.asUintN(registerWidth(id), ~value)
 }
 
-/** Ticks a counter may have gone on by: more than an hour at 1 GHz. */
+/** Ticks by which a counter may have advanced: more than an hour at 1 GHz. */
 const PATIENCE = 1n << 42n
 
 function isSame(id: bigint, value: bigint, reads: bigint): boolean {

@@ -6,10 +6,10 @@ import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
 /**
- * Writes down what a VM's vCPUs hold. None of them may be running; the guest's memory and its devices are the caller's to save.
+ * Captures the state of a VM's vCPUs. None of them may be running. The caller saves the guest's memory and its devices.
  *
- * @param options.now what `capturedAt` says
- * @throws KvmError where a vCPU is not initialised, or not finalized
+ * @param options.now the value for `capturedAt`
+ * @throws KvmError if a vCPU is not initialised, or not finalized
  */
 export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } = {}): State {
   const { release, build } = kvm.backend.host
@@ -49,7 +49,7 @@ function captureRegisters({ registers }: Vcpu): CapturedRegister[] {
   const ids = registers.list()
   const { values, errnos } = registers.read(ids)
   return Array.from(ids, (id, index) => {
-    // What is wider than a batch can carry, or failed in it, is asked for by itself.
+    // Registers that are too wide for a batch, or failed in it, are read one by one.
     const value = errnos[index] === 0 ? values[index]! : registers.get(id)
     return { id: hex(id), name: registerName(id), value: hex(value) }
   })
@@ -58,9 +58,9 @@ function captureRegisters({ registers }: Vcpu): CapturedRegister[] {
 export interface CaptureHostOptions {
   /** Default: `['psci-0.2']`. */
   features?: readonly VcpuFeature[]
-  /** Services its guest may discover; registers not named keep what a fresh VM has. */
+  /** Services its guest may discover; registers not named keep the value of a fresh VM. */
   services?: Election
-  /** Version of PSCI its guest is told. Default: the host's newest. */
+  /** PSCI version its guest sees. Default: the host's newest. */
   psci?: ElectablePsciVersion
   /** Default: 1. */
   vcpus?: number
@@ -68,8 +68,8 @@ export interface CaptureHostOptions {
 }
 
 /**
- * The state of a VM as a host makes it, before anything ran in it.
- * @throws KvmError where the host has no vCPU with these features, or no such version of PSCI
+ * Captures the state of a VM as a host makes it, before anything ran in it.
+ * @throws KvmError if the host cannot make a vCPU with these features, or lacks this PSCI version
  * @throws RangeError for a service this host does not offer
  */
 export function captureHost(

@@ -1,6 +1,6 @@
 /**
- * What stands in the way of a VM, or changes on its way, as data. `words.ts` makes sentences of it; nothing that decides or compares
- * reads them.
+ * The obstacles to a VM's move, and the changes it causes, as data. `words.ts` turns them into sentences; no code that decides or
+ * compares reads those sentences.
  */
 import * as v from 'valibot'
 import { hex, hex64, int32, text, uint32 } from '../documents/entries.js'
@@ -10,36 +10,36 @@ import { capabilities, type Capability, type MpState, mpStates, smcccFilterActio
 
 /** Gravest first. */
 export const severities = [
-  /** The destination refuses the value, or the VM. */
+  /** The destination refuses the value, or refuses the VM. */
   'refused',
-  /** The destination has no such register. */
+  /** The destination lacks the register. */
   'missing-at-destination',
   /** A hypercall service the guest may have discovered is gone. */
   'service-lost',
-  /** The destination accepts the value and then shows the guest another. */
+  /** The destination accepts the value and then shows the guest a different one. */
   'reads-differently',
   /** The guest sees the destination's own value, and no error reports it. */
   'silent-default',
-  /** Different, without consequence for the guest. */
+  /** Different, but without consequence for the guest. */
   'notice',
 ] as const
 
 export type Severity = (typeof severities)[number]
 
-/** One code: what a finding is about. */
+/** One code: the kind of a finding. */
 interface CodeRow {
   /** Stable: programs match it. */
   readonly code: string
   /**
-   * `outcome`: `refused`, `missing-at-destination`, `reads-differently` or `silent-default`, as the destination answered, and `notice`
-   * where the VMM tolerates that.
+   * `outcome`: `refused`, `missing-at-destination`, `reads-differently` or `silent-default`, depending on the destination's answer,
+   * and `notice` if the VMM tolerates that.
    */
   readonly severity: Severity | 'outcome'
-  /** The same words fit every register, so that a text lists the registers together. */
+  /** The words are the same for every register, so a text lists the registers together. */
   readonly isListed?: true
 }
 
-/** Codes of findings about the VM or a vCPU as a whole: a step before or beside the registers that the destination refuses. */
+/** Codes of findings about the VM or a vCPU as a whole: the destination refuses a step other than a register write. */
 const stepCodes = [
   { code: 'address-space-refused', severity: 'refused' },
   { code: 'capability-refused', severity: 'refused' },
@@ -91,20 +91,20 @@ export const findingCodes: readonly (CodeRow & { readonly code: FindingCode })[]
 
 const rowsByCode = new Map<FindingCode, CodeRow>(findingCodes.map((row) => [row.code, row]))
 
-/** The row of a code. */
+/** Returns the row of a code. */
 export function codeRow(code: FindingCode): CodeRow {
   return rowsByCode.get(code)!
 }
 
 const about = {
   severity: v.picklist(severities),
-  /** Whether the move fails because of it. */
+  /** Returns whether a finding with this severity makes the move fail. */
   stops: v.boolean(),
-  /** KVM's ids of the vCPUs concerned; none where it is about the VM. */
+  /** KVM's ids of the vCPUs concerned; empty if the finding is about the VM. */
   vcpus: v.array(v.pipe(int32, v.minValue(0))),
 }
 
-/** What `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and their like were asked for, and the errno they failed with. */
+/** The arguments of `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and similar calls, and the errno they failed with. */
 const step = { ...about, errno: text }
 
 const stepFindings = [
@@ -122,7 +122,7 @@ const stepFindings = [
   v.strictObject({
     code: v.literal('smccc-filter-refused'),
     ...step,
-    /** `count` functions from `base`. */
+    /** The range of `count` functions from `base`. */
     base: uint32,
     count: uint32,
     action: v.picklist(Object.keys(smcccFilterActions) as FilterAction[]),
@@ -132,7 +132,7 @@ const stepFindings = [
     code: v.literal('features-refused'),
     ...step,
     features: v.array(feature),
-    /** Those of the features that no vCPU of the destination has; none where it is the combination that is refused. */
+    /** The features that no vCPU of the destination has; empty if the destination refuses only the combination. */
     missing: v.array(feature),
   }),
   v.strictObject({ code: v.literal('finalize-refused'), ...step }),
@@ -151,15 +151,15 @@ const stepFindings = [
 
 const registerRef = v.strictObject({ id: hex64, name: text })
 
-/** What a register or a field holds; `counts` for one that counts time; null where there is no such register. */
+/** The value of a register or a field; `counts` if it counts time; null if there is no such register. */
 const content = v.nullable(v.union([hex, v.literal('counts')]))
 
 const pin = v.strictObject({
-  /** The VM to write it on. */
+  /** The VM on which to make the write. */
   on: v.picklist(['source', 'destination']),
   before: v.picklist(['first-run', 'finalize']),
   register: registerRef,
-  /** Absent where the whole register is written. */
+  /** Absent if the whole register is written. */
   field: v.exactOptional(text),
   value: hex,
 })
@@ -168,17 +168,17 @@ const registerFinding = v.strictObject({
   code: v.picklist(registerCodes.map(({ code }) => code)),
   ...about,
   register: registerRef,
-  /** The field, the service's bit, or `bits 7:4`; absent where it is about the whole register. */
+  /** The field, the service's bit, or `bits 7:4`; absent if the finding is about the whole register. */
   field: v.exactOptional(text),
-  /** What the VM has in the register, or in the field if there is one; null where the state lacks the register. */
+  /** The VM's value of the register, or of the field if there is one; null if the state lacks the register. */
   source: content,
-  /** What the destination has, likewise. */
+  /** The destination's value, likewise. */
   destination: content,
-  /** The values the destination accepts there, lowest first, where each was tried. */
+  /** The values the destination accepts there, lowest first, if each was tried. */
   accepted: v.exactOptional(v.array(hex)),
-  /** The write that would have prevented it. */
+  /** The write that would have prevented the finding. */
   pin: v.exactOptional(pin),
-  /** The capability that would have prevented it, enabled on the destination's VM before the first vCPU. */
+  /** The capability that would have prevented the finding, enabled on the destination's VM before the first vCPU. */
   capability: v.exactOptional(v.picklist(Object.keys(capabilities) as Capability[])),
 })
 
@@ -189,7 +189,7 @@ export const findingSchema: v.GenericSchema<unknown, Finding> = v.union([...step
 export type RegisterFinding = v.InferOutput<typeof registerFinding>
 /** A finding about the VM or whole vCPUs. */
 export type StepFinding = v.InferOutput<(typeof stepFindings)[number]> & { register?: never; field?: never }
-/** One thing that stops a VM, or changes on its way. */
+/** One thing that stops a VM, or that changes when it moves. */
 export type Finding = StepFinding | RegisterFinding
 /** A write that prevents a finding. */
 export type Pin = v.InferOutput<typeof pin>

@@ -1,4 +1,4 @@
-/** Makes findings of what became of a restore: which field of a register is to blame, and which write would have prevented it. */
+/** Turns the outcome of a restore into findings: which field of a register causes each, and which write would have prevented it. */
 import {
   encodePsciVersion,
   psciVersions,
@@ -38,7 +38,7 @@ import type { Obstacle, Reaction, VmmRules } from './vmm/rules.js'
 
 type Failure = Exclude<RegisterOutcome, { outcome: 'same' }>
 
-/** A finding about one register before the VMM's rules have judged it. */
+/** A finding about one register, before the VMM's rules judge it. */
 type Cause = Pick<RegisterFinding, 'field' | 'source' | 'destination' | 'accepted' | 'pin' | 'capability'> & {
   code: RegisterFindingCode
 }
@@ -113,7 +113,7 @@ export class Judge {
     const held = this.#state.vcpus
       .find((candidate) => candidate.id === vcpu)
       ?.registers.find((register) => register.id === text)?.value
-    // The VMM does not carry it, and the guest sees no difference.
+    // The VMM does not carry the register, and the guest sees no difference.
     if (held === value) return []
     const reaction = this.#rules.on('missing', id, BigInt(value))
     const values = { source: held ?? null, destination: value }
@@ -186,13 +186,13 @@ export class Judge {
     return blocking.length > 0 ? blocking : [{ code: 'value-refused', ...values }]
   }
 
-  /** Services the destination's KVM answers in a fresh VM. */
+  /** Services that the destination's KVM provides in a fresh VM. */
   #answers(): readonly string[] {
     this.#answered ??= probeHypercalls(this.#kvm.fd, this.#attempt.vm!.type).services
     return this.#answered
   }
 
-  /** An AArch32 ID register of a guest whose ID_AA64PFR0_EL1 shows no AArch32. */
+  /** Returns whether this is an AArch32 ID register of a guest whose ID_AA64PFR0_EL1 shows no AArch32. */
   #isUnknownToGuest(id: bigint): boolean {
     if (!isAArch32IdRegister(id)) return false
     const pfr0 = this.#state.vcpus[0]?.registers.find((register) => BigInt(register.id) === ID_AA64PFR0_EL1)
@@ -203,7 +203,7 @@ export class Judge {
     return this.#attempt.vcpus.find(({ id }) => id === vcpu)!.registers
   }
 
-  /** Those of the features that the destination has no vCPU with, each tried by itself. */
+  /** Returns the features that no vCPU of the destination can have, each tried alone. */
   #unsupported(features: readonly VcpuFeature[]): VcpuFeature[] {
     return features.filter((feature) => {
       const pair: VcpuFeature[] = feature.startsWith('ptrauth')
@@ -241,7 +241,7 @@ function same(value: string | null): string | null {
   return value
 }
 
-/** A counter's finding is the same whenever one looks. */
+/** Counters advance, so their values are left out: the finding is then the same at any time. */
 function withoutCount(value: string | null): string | null {
   return value === null ? null : 'counts'
 }
@@ -253,7 +253,7 @@ function absentCode(id: bigint): RegisterFindingCode {
   return space === 'timer' ? 'timer-register-absent' : 'register-absent'
 }
 
-/** The destination lacks a bitmap of services; `answers` says which of them it answers all the same. */
+/** The destination lacks a bitmap of services; `answers` lists the services it still provides. */
 function absentBitmap(bitmap: ServiceBitmap, source: bigint, answers: (service: string) => boolean): Cause[] {
   const causes = bitmap.services.flatMap(({ name, bit, gated }): Cause[] => {
     const field = bitName(bitmap, bit)
@@ -280,7 +280,7 @@ function refusedService(bitmap: ServiceBitmap, bit: number): Cause {
   }
 }
 
-/** The kernel's name of a bit without its prefix, `STD_BIT_TRNG_V1_0`; `bit 4` where it has none. */
+/** The kernel's name of a bit without its prefix, `STD_BIT_TRNG_V1_0`; `bit 4` if it has no name. */
 function bitName({ services }: ServiceBitmap, bit: number): string {
   const service = services.find((candidate) => candidate.bit === bit)
   return service?.kernelName.replace('KVM_REG_ARM_', '') ?? `bit ${bit}`
@@ -297,7 +297,7 @@ function wholePin(id: bigint, value: bigint | undefined): { pin?: Pin } {
   return { pin: { on: 'source', before: 'first-run', register: registerRef(id), value: hex(value) } }
 }
 
-/** The longest vectors both have: lengths can be cut above a maximum, not taken out one by one. */
+/** Returns the longest vectors both have: lengths can be removed only above a maximum, not one by one. */
 function lengthsPin(source: bigint, destination: bigint): { pin?: Pin } {
   const bits = bits512.findLast(
     (count) => BigInt.asUintN(count, source) === BigInt.asUintN(count, destination),
@@ -309,7 +309,7 @@ function lengthsPin(source: bigint, destination: bigint): { pin?: Pin } {
 
 const bits512: readonly number[] = Array.from({ length: 513 }, (_, bit) => bit)
 
-/** `taken`: the contents of the field the destination accepts. */
+/** `taken`: the field values the destination accepts. */
 function refusedField(
   id: bigint,
   field: Field,
@@ -319,7 +319,7 @@ function refusedField(
 ): Cause {
   const ordered = taken.toSorted((a, b) => Number(numberOf(field, a) - numberOf(field, b)))
   const wanted = numberOf(field, contentOf(field, source))
-  // The nearest below what the guest has, or else the lowest.
+  // The nearest value below the guest's, or else the lowest.
   const value = ordered.findLast((content) => numberOf(field, content) < wanted) ?? ordered[0]
   return {
     code: 'field-refused',
@@ -359,19 +359,19 @@ function registerRef(id: bigint): { id: string; name: string } {
   return { id: hex(id), name: registerName(id) }
 }
 
-/** What a register's value holds in a field, as bits. */
+/** Returns the bits of a field within a register's value. */
 function contentOf({ lsb, width }: Field, value: bigint): bigint {
   return BigInt.asUintN(width, value >> BigInt(lsb))
 }
 
-/** Contents of a field as numbers that can be compared. */
+/** Field values as numbers that can be compared. */
 function numberOf({ width, signed }: Field, content: bigint): bigint {
   return signed ? BigInt.asIntN(width, content) : content
 }
 
-/** The contents of a field that the destination accepts, all else as it has it. Leaves the register as it was. */
+/** Returns the field values the destination accepts while all other fields keep its own value. Restores the register. */
 function acceptedContents(registers: Registers, id: bigint, field: Field, value: bigint): bigint[] {
-  // A wider field holds a number, not one of a few features.
+  // A wider field holds a number, not one of a few feature levels.
   const candidates =
     field.width > 4 ? [] : Array.from({ length: 1 << field.width }, (_, bits) => BigInt(bits))
   const taken = candidates.filter((bits) => accepts(registers, id, withField(field, value, bits)))

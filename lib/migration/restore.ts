@@ -1,4 +1,4 @@
-/** Restoring a state whole, or not at all. */
+/** Restores a whole state, or nothing of it. */
 import type { Kvm, Vcpu, Vm } from '../kvm/index.js'
 import {
   attemptRestore,
@@ -11,12 +11,12 @@ import { hex } from '../registers/index.js'
 import type { State } from './state.js'
 import { type Reaction, strict, type VmmRules } from './vmm/rules.js'
 
-/** A restore that was refused. The VM is closed. */
+/** Thrown when a restore is refused. The VM is closed. */
 export class RestoreError extends Error {
   override readonly name = 'RestoreError'
   readonly code = 'ERR_KVM_RESTORE'
   readonly refusals: readonly StepRefusal[]
-  /** What became of each register; those that are `same` had been applied. */
+  /** The outcome for each register; those with `same` had been applied. */
   readonly outcomes: readonly RegisterOutcome[]
 
   constructor(
@@ -77,9 +77,9 @@ function missingText({ name, vcpu, value }: UnsetRegister): string {
 }
 
 export interface RestoreOptions {
-  /** Which registers are restored, and which obstacle is one. Default: `strict`. */
+  /** Decides which registers are restored, and which outcome is an obstacle. Default: `strict`. */
   rules?: VmmRules
-  /** Called with the VM before its first vCPU is made, to give it memory. */
+  /** Called with the VM before its first vCPU is made, so that the caller can give it memory. */
   prepare?: (vm: Vm) => void
 }
 
@@ -92,10 +92,11 @@ export interface Restored {
 }
 
 /**
- * Puts a state into a VM made for it, on any backend, and reads every register back. The VM has not started: its interrupt controller,
- * its PMU's interrupt and its devices are the caller's to make.
+ * Restores a state into a VM made for it, on any backend, and reads every register back. The VM has not started: the caller makes
+ * its interrupt controller, its PMU's interrupt and its devices.
  *
- * @throws RestoreError where anything was refused, or reads differently, that `rules` do not let pass: the VM is then closed
+ * @throws RestoreError if a step is refused, or a register reads back differently, and `rules` do not allow it; the VM is then
+ * closed
  */
 export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: RestoreOptions = {}): Restored {
   const attempt = attemptRestore(kvm, state, {
@@ -114,7 +115,7 @@ export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: Res
   throw new RestoreError(attempt, failures, missing)
 }
 
-/** What a VMM makes of an outcome; undefined where there is nothing to react to. */
+/** Returns how a VMM reacts to an outcome; undefined if there is nothing to react to. */
 export function reactionTo({ outcome, id, value }: RegisterOutcome, rules: VmmRules): Reaction | undefined {
   return outcome === 'same' ? undefined : rules.on(outcome, BigInt(id), BigInt(value))
 }

@@ -1,7 +1,8 @@
 /**
- * The state: what a VM's vCPUs hold, as data. `capture` writes it, `restore` puts it into another VM, `verdict` tells beforehand what
- * will become of it. Memory and devices are not in it, nor the attributes of vCPUs (stolen time's address, the PMU's interrupt): who runs
- * the VM chose them and sets them again. This file is its only definition, as report.ts is the report's.
+ * The state: what a VM's vCPUs hold, as data. `capture` writes it, `restore` puts it into another VM, and `verdict` predicts
+ * whether that will succeed. Memory and devices are not in it. Neither are the attributes of vCPUs (address of the stolen-time
+ * structure, the PMU's interrupt): the VMM chose them and sets them again. This file is the only definition of the state, as
+ * report.ts is of the report.
  */
 import * as v from 'valibot'
 import type { FilterAction } from '../kvm/index.js'
@@ -19,17 +20,17 @@ import { capabilities, type Capability, type MpState, mpStates, smcccFilterActio
 
 const register = v.strictObject({
   id: registerId,
-  /** For readers; the id decides. */
+  /** For readers; programs use the id. */
   name: text,
   value: hex,
 })
 
 const vcpu = v.strictObject({
-  /** As given to `KVM_CREATE_VCPU`. */
+  /** As passed to `KVM_CREATE_VCPU`. */
   id: v.pipe(int32, v.minValue(0)),
-  /** Of its last `KVM_ARM_VCPU_INIT`. With `sve` it was finalized with the lengths `KVM_REG_ARM64_SVE_VLS` holds. */
+  /** Features of its last `KVM_ARM_VCPU_INIT`. With `sve` it was finalized with the lengths in `KVM_REG_ARM64_SVE_VLS`. */
   features: v.array(feature),
-  /** All of them, of every width, in `KVM_GET_REG_LIST`'s order. */
+  /** All registers, of every width, in the order of `KVM_GET_REG_LIST`. */
   registers: v.pipe(v.array(register), v.maxLength(10_000)),
   mpState: v.picklist(Object.keys(mpStates) as MpState[]),
   /** The 64 bytes of `struct kvm_vcpu_events`, two digits each. */
@@ -42,14 +43,14 @@ export const stateSchema = v.strictObject({
   version: v.literal(1),
   capturedAt: v.pipe(v.string(), v.isoTimestamp()),
   host,
-  /** Who answered when it was captured. */
+  /** What answered KVM's calls when the state was captured. */
   origin: v.exactOptional(originSchema),
   vm: v.strictObject({
-    /** As given to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
+    /** As passed to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
     type: hex64,
-    /** Enabled by `KVM_ENABLE_CAP`, without which some registers cannot be written. */
+    /** Capabilities enabled by `KVM_ENABLE_CAP`; some registers cannot be written without them. */
     capabilities: v.array(v.picklist(Object.keys(capabilities) as Capability[])),
-    /** What userspace put into the SMCCC filter: `count` functions from `base`. */
+    /** The ranges userspace put into the SMCCC filter: `count` functions from `base`. */
     smcccFilter: v.array(
       v.strictObject({
         base: uint32,
@@ -77,7 +78,7 @@ export function readState(file: string): State {
 }
 
 /**
- * Checks data to be a state.
+ * Checks that data is a state.
  * @throws FormatError as `readState`
  */
 export function checkState(data: unknown, source: string): State {

@@ -1,4 +1,4 @@
-/** The verdict as a document: whether a VM can move, from where to where, by which VMM, and everything found on the way. */
+/** The verdict as a document: whether a VM can move, between which hosts, with which VMM, and all findings about the move. */
 import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, readDocument } from '../documents/document.js'
 import { text, uint32 } from '../documents/entries.js'
@@ -8,20 +8,23 @@ import { findingSchema } from './finding.js'
 const end = v.strictObject({
   /** For readers: a built-in host, a file, or `this` for the machine that made the document. */
   name: text,
-  /** Who answered when its report was made, or its state captured. */
+  /** What answered KVM's calls when the report was made or the state captured. */
   origin: originSchema,
 })
 
 const move = v.strictObject({
   from: end,
   to: end,
-  /** Whether the state was restored on the destination's KVM, or on a simulation of the destination: then it is a prediction. */
+  /**
+   * Whether the state was restored on the destination's KVM. Otherwise it was restored on a simulation of it: then this is a
+   * prediction.
+   */
   restoredOn: v.picklist(['kernel', 'simulation']),
-  /** The rules that judged. */
+  /** The rules that judged the move. */
   vmm: text,
-  /** Whether the move would succeed. What the guest would notice is in `findings`. */
+  /** Whether the move would succeed. `findings` list what the guest would notice. */
   possible: v.boolean(),
-  /** Registers over all vCPUs: how many the state has, and how many would be unchanged. */
+  /** Registers over all vCPUs: the number in the state, and the number that would be unchanged. */
   registers: v.strictObject({ total: uint32, same: uint32 }),
   /** Gravest first. */
   findings: v.array(findingSchema),
@@ -31,12 +34,12 @@ const move = v.strictObject({
 export const verdictSchema = v.strictObject({
   format: v.literal('kvm-arm64/verdict'),
   version: v.literal(1),
-  /** One for each direction and VMM that was asked for. */
+  /** One move for each direction and VMM requested. */
   moves: v.pipe(v.array(move), v.minLength(1)),
 })
 
 export type VerdictDocument = v.InferOutput<typeof verdictSchema>
-/** Where a VM is, or where it is to go. */
+/** The source or the destination of a move. */
 export type MoveEnd = JudgedMove['from']
 /** One move of a verdict. */
 export type JudgedMove = VerdictDocument['moves'][number]
@@ -53,7 +56,7 @@ export function readVerdict(file: string): VerdictDocument {
 }
 
 /**
- * Checks data to be a verdict.
+ * Checks that data is a verdict.
  * @throws FormatError as `readVerdict`
  */
 export function checkVerdict(data: unknown, source: string): VerdictDocument {

@@ -1,4 +1,4 @@
-/** Whether a VM can move to a host, found out by restoring its state there. */
+/** Finds out whether a VM can move to a host, by restoring its state there. */
 import type { Kvm } from '../kvm/index.js'
 import { attemptRestore } from './attempt.js'
 import { type Finding, severities } from './finding.js'
@@ -9,19 +9,19 @@ import { strict, type VmmRules } from './vmm/rules.js'
 /** Whether a VM can go to a host. */
 export interface MoveVerdict {
   vmm: string
-  /** Whether the move would succeed. What its guest would see is in `findings`. */
+  /** Whether the move would succeed. `findings` list what its guest would see. */
   possible: boolean
-  /** Registers, over all vCPUs: how many the state has, and how many would be as they were. */
+  /** Registers over all vCPUs: the number in the state, and the number that would be unchanged. */
   registers: { total: number; same: number }
   /** Gravest first. */
   findings: Finding[]
 }
 
 /**
- * Whether a state can be restored on a host, what stops it, what changes for its guest, and what would have prevented that. It is tried: on
- * a VM made for it, which is closed again.
+ * Judges whether a state can be restored on a host: what stops it, what changes for its guest, and what would have prevented that.
+ * It tries the restore on a VM made for this purpose, and closes that VM.
  *
- * @param kvm of the destination: a simulated one predicts, a real one tells
+ * @param kvm of the destination: with a simulated one the result is a prediction, with a real one a test
  * @param rules of the VMM that would move it
  */
 export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): MoveVerdict {
@@ -44,7 +44,7 @@ export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): MoveV
   }
 }
 
-/** What is the same on several vCPUs is told once. */
+/** A finding that is the same on several vCPUs is listed once. */
 function mergeVcpus(findings: readonly Finding[]): Finding[] {
   const merged = new Map<string, Finding>()
   for (const finding of findings) {

@@ -1,6 +1,6 @@
 /**
- * The words for findings: the only sentences about them. Each code has a general explanation, of which `docs/findings.md` is made, and
- * the sentences about one finding.
+ * The words for findings: the only sentences about them. Each code has a general explanation, from which `docs/findings.md` is
+ * generated, and the sentences about one finding.
  */
 import {
   decodePsciVersion,
@@ -15,21 +15,21 @@ import type { Finding, FindingCode, Pin, RegisterFinding, Severity } from './fin
 
 /** One finding in words, without full stops. */
 export interface FindingWords {
-  /** What the VM has. */
+  /** The VM's value. */
   source: string
   /** What the destination has or accepts. */
   destination: string
-  /** What it means to the guest. */
+  /** The consequence for the guest. */
   meaning: string
-  /** What prevents it. */
+  /** The remedy. */
   remedy: string
 }
 
 /** The words of one code. */
 interface CodeWords<F extends Finding> {
-  /** Any finding of the code, for the documentation. */
+  /** Text for any finding of the code, used in the documentation. */
   readonly general: { readonly meaning: string; readonly remedy: string }
-  /** One finding of it; `vmm` is the name of the rules that judged. */
+  /** Text for one finding of the code; `vmm` is the name of the rules that judged it. */
   readonly of: (finding: F, vmm: string) => FindingWords
 }
 
@@ -37,13 +37,13 @@ type FindingOf<Code extends FindingCode> = Code extends RegisterFinding['code']
   ? RegisterFinding
   : Extract<Finding, { code: Code }>
 
-/** What a code means in general and what prevents it, in whole sentences. */
+/** Returns what a code means in general and what prevents it, in whole sentences. */
 export function generalWords(code: FindingCode): { meaning: string; remedy: string } {
   return codeWords[code].general
 }
 
 /**
- * What a finding says, in words.
+ * Returns one finding in words.
  * @param vmm the rules that judged the move, as in `MoveVerdict.vmm`
  */
 export function findingWords(finding: Finding, vmm: string): FindingWords {
@@ -51,7 +51,7 @@ export function findingWords(finding: Finding, vmm: string): FindingWords {
   return words.of(finding, vmm)
 }
 
-/** What a finding is about: `ID_AA64ISAR0_EL1.RNDR`, or `the VM`. */
+/** Returns the subject of a finding: `ID_AA64ISAR0_EL1.RNDR`, or `the VM`. */
 export function findingSubject(finding: Finding): string {
   if (finding.register === undefined) return finding.vcpus.length === 0 ? 'the VM' : 'the vCPUs'
   const { register, field } = finding
@@ -531,7 +531,7 @@ function fieldPinText({ register, field, value }: Pin): string {
   return `write ${register.name}.${field} = ${number} before the first run, if the source accepts that`
 }
 
-/** A version of PSCI, `1.1`; a value that is none as a number. */
+/** A PSCI version, `1.1`; other values as a number. */
 export function psciText(value: bigint): string {
   return value <= 0xffff_ffffn ? decodePsciVersion(value) : `0x${value.toString(16)}`
 }

@@ -11,27 +11,27 @@ import type { Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
 import { electPsciVersion } from './psci-version.js'
 
 export interface CensusOptions {
-  /** What the guest may discover; registers not named keep what a fresh VM has. */
+  /** Services the guest may discover; registers not named keep the value of a fresh VM. */
   services?: Election
-  /** `0.1` is a vCPU without `psci-0.2`. Default: the host's newest. */
+  /** `0.1` means a vCPU without `psci-0.2`. Default: the newest version of the host. */
   psci?: PsciVersion
   /** Called after each call of the guest. */
   progress?: (done: number, of: number) => void
 }
 
-/** One call of a guest and what it was answered. */
+/** One call of a guest and its results. */
 export interface CensusCall {
   functionId: number
-  /** As `functionName`. */
+  /** The name, as `functionName` returns it. */
   name: string
   conduit: Conduit
-  /** x1. The other arguments are 0. */
+  /** x1 of the call. The other arguments are 0. */
   argument: bigint
-  /** x0 to x3; null where they tell the time. */
+  /** x0 to x3; null if they hold a time. */
   x: readonly bigint[] | null
-  /** Why the run ended, where the call did not come back. */
+  /** Why the run ended, if the call did not return. */
   exit?: Exit
-  /** False for x0 = NOT_SUPPORTED, by which a guest learns that there is nothing. */
+  /** False if x0 = NOT_SUPPORTED, which tells a guest that the function does not exist. */
   found: boolean
 }
 
@@ -39,11 +39,11 @@ export interface CensusCall {
 const waiting: ReadonlySet<number> = new Set(
   ['PSCI_CPU_SUSPEND', 'PSCI_CPU_SUSPEND_64', 'PSCI_CPU_OFF', 'KVM_PSCI_CPU_OFF'].map(functionIdOf),
 )
-/** Milliseconds for those, and for all others, which take microseconds where nothing is emulated. */
+/** Timeouts in milliseconds: for those calls, and for all others, which take microseconds unless something is emulated. */
 const WAIT = 100
 const PATIENCE = 10_000
 
-/** Functions by which a guest asks about others. */
+/** Functions with which a guest queries other functions. */
 const questions: readonly number[] = [
   functionIds.SMCCC_ARCH_FEATURES,
   functionIds.TRNG_FEATURES,
@@ -51,14 +51,14 @@ const questions: readonly number[] = [
   functionIdOf('PSCI_FEATURES'),
 ]
 
-/** Every function with a name, and the ids beside them. */
+/** Every named function, and the ids next to it. */
 const censusIds: readonly number[] = [
   ...new Set(hypercallFunctions.flatMap(({ id }) => [id - 1, id, id + 1])),
 ].toSorted((a, b) => a - b)
 
 /**
- * What a guest can really discover under an election: every function known here and its neighbours called from inside a guest,
- * by `hvc` and by `smc`, and every question of one function about another. On a VM made for it, with one vCPU.
+ * Finds out what a guest can really discover under an election. On a VM made for this, with one vCPU, a guest calls every known
+ * function and its neighbours by `hvc` and by `smc`, and queries every function that one function can query about another.
  *
  * @throws RangeError for a service this host does not offer
  * @throws KvmError `EINVAL` for a PSCI version that this host does not have; the message lists those it has

@@ -1,4 +1,4 @@
-/** What the registers of a vCPU with a set of features are, and what they accept. */
+/** Reads the registers of a vCPU with a set of features, and finds out which values they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { errnoName } from '../kvm/errors.js'
 import {
@@ -21,11 +21,12 @@ import {
 import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm, readRegister } from './rig.js'
 
-/** The configuration that every other is relative to. */
+/** The configuration to which all others are relative. */
 export const BASE: readonly VcpuFeature[] = ['psci-0.2']
 
 /**
- * The registers of a vCPU with a set of features. `base`, those of the base configuration, saves finding out again what they say already.
+ * Returns the registers of a vCPU with a set of features. With `base`, those of the base configuration, it skips experiments whose
+ * result `base` already holds.
  */
 export function probeConfiguration(
   kvm: SystemFd,
@@ -42,7 +43,7 @@ export function probeConfiguration(
         const name = registerName(id)
         return { id: hex(id), name, value: timerCounters.has(id) ? null : hex(readRegister(vcpu, id)) }
       })
-      // Values are read before the first write, which may change other registers than the one it is made to.
+      // All values are read before the first write, because a write may change other registers too.
       for (const register of registers) {
         const before = known.get(register.id)
         const write = canInherit(register, before) ? before.write : tryWrites(vcpu, register)
@@ -55,7 +56,7 @@ export function probeConfiguration(
   )
 }
 
-/** What a feature ID register may hold depends on the value it begins with: the same value, the same rule. */
+/** The values a feature ID register may hold depend on its initial value: equal values have equal rules. */
 function canInherit(
   { id, value }: ReportedRegister,
   before: ReportedRegister | undefined,
@@ -63,7 +64,7 @@ function canInherit(
   return before !== undefined && (before.value === value || !isFeatureIdRegister(BigInt(id)))
 }
 
-/** What a configuration does to the base. */
+/** Returns how a configuration differs from the base. */
 export function relativeTo(
   base: readonly ReportedRegister[],
   features: VcpuFeature[],
@@ -92,7 +93,7 @@ function isTriedElsewhere({ id, name, value }: ReportedRegister): boolean {
   return space === 'firmware' || space === 'bitmap' || name === 'pstate' || value === null
 }
 
-/** The rule of a register by what becomes of all ones and of all zeros: none where both are kept. */
+/** Derives a register's rule from what it holds after a write of all ones and of all zeros; no rule if it keeps both. */
 function tryWrites(vcpu: VcpuFd, register: ReportedRegister): WriteRule | undefined {
   if (isTriedElsewhere(register)) return undefined
   if (isFeatureIdRegister(BigInt(register.id))) return featureIdRule(vcpu, register)
@@ -130,17 +131,17 @@ function tryWrites(vcpu: VcpuFd, register: ReportedRegister): WriteRule | undefi
   return kept === ones ? undefined : { rule: 'bits', bits: hex(kept) }
 }
 
-/** Beyond its width a register is 0. */
+/** Bits beyond the register's width are 0. */
 function withinWidth(id: bigint, sets: readonly number[]): number[] {
   return sets.map((set, nibble) => (4 * nibble < registerWidth(id) ? set : 1))
 }
 
-/** What a feature ID register accepts, and what becomes of it. */
+/** Finds out which values a feature ID register accepts, and which it then holds. */
 function featureIdRule(vcpu: VcpuFd, register: ReportedRegister): WriteRule {
   const id = BigInt(register.id)
   const original = BigInt(register.value!)
   const sets = nibblesWith(0, tryNibbles(vcpu, id, original))
-  // No feature register is free in every bit: what KVM accepts whole, it ignores.
+  // No feature register is free in every bit: if KVM accepts any value, it ignores the write.
   if (sets.every((set) => set === 0xffff)) return { rule: 'bits', bits: '0x0' }
   const replaced: { nibble: number; written: number; stored: number }[] = []
   for (const [nibble, set] of sets.entries()) {
@@ -157,15 +158,15 @@ function featureIdRule(vcpu: VcpuFd, register: ReportedRegister): WriteRule {
 }
 
 /**
- * For each nibble of a register of at most 64 bits, all others as they are, what each of the sixteen values is answered: 0 or
- * `-errno`. Before the run this finds the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it is,
- * without knowing the field. The register is left as it was.
+ * For each nibble of a register of at most 64 bits, with all others unchanged, returns the outcome of each of the sixteen values: 0
+ * or `-errno`. Before the first run this finds the kernel's rule for each field (lower is safe, higher is safe, exact), whatever it
+ * is, without a table of fields. Restores the register.
  */
 function tryNibbles(vcpu: VcpuFd, id: bigint, original: bigint): Int32Array[] {
   const count = Math.min(16, registerWidth(id) / 4)
   const ids = new BigUint64Array(16 * count + 1).fill(id)
   const values = new BigUint64Array(ids.length).fill(original)
-  // There are tens of thousands of these values: as words they take no arithmetic of bigints.
+  // There are tens of thousands of these values: as two 32-bit words they need no bigint arithmetic.
   const words = new Uint32Array(values.buffer)
   for (let index = 0; index < 16 * count; index++) {
     const nibble = index >> 4
@@ -178,7 +179,7 @@ function tryNibbles(vcpu: VcpuFd, id: bigint, original: bigint): Int32Array[] {
   return Array.from({ length: count }, (_, nibble) => outcomes.subarray(16 * nibble, 16 * (nibble + 1)))
 }
 
-/** Sixteen sets, of the values whose outcome is this one; those of nibbles beyond the register's width are empty. */
+/** For each nibble the set of values with this outcome, sixteen sets in all; those beyond the register's width are empty. */
 function nibblesWith(outcome: number, tried: readonly Int32Array[]): number[] {
   return Array.from(
     { length: 16 },
@@ -187,12 +188,12 @@ function nibblesWith(outcome: number, tried: readonly Int32Array[]): number[] {
   )
 }
 
-/** Freezes the VM; where differing values are then `EBUSY`, notes the ones that are `EINVAL` all the same. */
+/** Freezes the VM. If different values then fail with `EBUSY`, notes the values that still fail with `EINVAL`. */
 function noteInvalidAfterRun(vcpu: VcpuFd, registers: readonly ReportedRegister[]): void {
   freeze(vcpu)
   for (const register of registers) {
     const id = BigInt(register.id)
-    // What takes no other value before the run takes none after it, and there is nothing to check first.
+    // A register that takes no other value before the run takes none after it, and KVM then checks nothing first.
     if (!isFeatureIdRegister(id) || register.write?.rule !== 'nibbles') continue
     // The first run itself changes some of them.
     const value = readRegister(vcpu, id)
@@ -214,8 +215,9 @@ function withInvalidAfterRun(
 }
 
 /**
- * Whether any of fifteen writes is `EINVAL` that change every nibble and among them hold every other value of each: KVM refuses
- * a value if one of its fields is wrong, so this spares most registers the trying of each by itself. The register is left as it was.
+ * Returns whether any of fifteen writes fails with `EINVAL`. Each write changes every nibble, and together they try every other
+ * value of each nibble. KVM refuses a value if one of its fields is wrong, so most registers need no further test by nibble.
+ * Restores the register.
  */
 function isAnyInvalid(vcpu: VcpuFd, id: bigint, value: bigint): boolean {
   const mask = (1n << BigInt(registerWidth(id))) - 1n

@@ -1,4 +1,4 @@
-/** Experiments that need a guest: what its hypercalls are answered where no register or capability says so. */
+/** Experiments that need a guest: results of hypercalls that no register or capability reports. */
 import type { Conduit, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import {
   affinityLevels,
@@ -17,19 +17,19 @@ import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
 import { initialise, onVcpu, onVm, pendSError } from './rig.js'
 
-/** Milliseconds; a call takes microseconds, and some more under an emulator. */
+/** Milliseconds; a call takes microseconds, and somewhat longer under an emulator. */
 export const PATIENCE = 10_000
 
 const CPU_SUSPEND = BigInt(functionIdOf('PSCI_CPU_SUSPEND'))
 const CPU_ON = BigInt(functionIdOf('PSCI_CPU_ON_64'))
 const AFFINITY_INFO = BigInt(functionIdOf('PSCI_AFFINITY_INFO'))
-/** Of no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
+/** Matches no MPIDR_EL1: bit 31 is RES1 there, and not part of the affinity. */
 const NO_AFFINITY = 1n << 31n
 
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const SUCCESS = 0n
 
-/** Runs an experiment on an initialised vCPU of a VM that has the guest for calls. */
+/** Runs an experiment on an initialised vCPU of a VM that has the stub guest. */
 export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd, vm: VmFd) => T): T {
   return onVm(kvm, type, (vm) => {
     const stub = check(mapStub(kvm, vm), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
@@ -58,7 +58,7 @@ export function probeHypercalls(kvm: SystemFd, type: bigint): Traits['hypercalls
   })
 }
 
-/** The first of two vCPUs, which makes the call, is given the affinity of the other, which is off. */
+/** Gives the first of two vCPUs, which makes the call, the affinity of the other, which is off. */
 function sameAffinity(kvm: SystemFd, type: bigint): 'first' | 'last' {
   return onStub(kvm, type, (first, vm) =>
     onVcpu(vm, 1, (last) => {
@@ -71,7 +71,7 @@ function sameAffinity(kvm: SystemFd, type: bigint): 'first' | 'last' {
   )
 }
 
-/** x0 after a call that has to come back. */
+/** Returns x0 after a call that must return. */
 function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
   const found = callFromGuest(vcpu, { conduit, args }, (fd) => fd.runSync(PATIENCE))
   if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
@@ -80,7 +80,9 @@ function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
   throw kvmError(found.outcome < 0 ? found.outcome : -errnos.EIO, { syscall: 'KVM_RUN', remedy })
 }
 
-/** The guest waits by a call, with SErrors masked. One that is woken is back as soon as from a call that does not wait. */
+/**
+ * The guest makes a call that waits, with SErrors masked. A guest that is woken returns as soon as from a call that does not wait.
+ */
 export function probeSErrorWakes(kvm: SystemFd, type: bigint): boolean {
   return onStub(kvm, type, (vcpu) => {
     const started = performance.now()

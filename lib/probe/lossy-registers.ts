@@ -1,4 +1,4 @@
-/** Which system registers do not come back from the CPU as userspace wrote them. */
+/** Finds system registers in which the CPU does not keep the value that userspace wrote. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { functionIds } from '../hypercalls/index.js'
 import { callFromGuest } from '../kvm/guest-call.js'
@@ -22,7 +22,7 @@ const MMU_ON = 1n
 type LossyRegisters = Traits['lossyRegisters']
 type Stage = LossyRegisters[number]['by']
 
-/** Writes ones to all of them, runs a vCPU and reads what has become of them; then again one by one, as some change others. */
+/** Writes ones to all of them, runs a vCPU and reads them back; then repeats this for each one alone, as some change others. */
 export function probeLossyRegisters(
   kvm: SystemFd,
   type: bigint,
@@ -37,7 +37,7 @@ export function probeLossyRegisters(
   })
 }
 
-/** Those that a run does not leave as they were written, with the bits that became 0. */
+/** Returns the registers that a run changes, with the bits that became 0. */
 function losses(
   kvm: SystemFd,
   type: bigint,
@@ -56,7 +56,7 @@ function losses(
   })
 }
 
-/** All bits but `SCTLR_EL1.M`: a guest whose MMU is on does not get as far as its call. */
+/** All bits except `SCTLR_EL1.M`: a guest whose MMU is on does not reach its call. */
 function onesFor(id: bigint): bigint {
   return id === SCTLR_EL1 ? U64 & ~MMU_ON : U64
 }
@@ -76,7 +76,7 @@ function run(vcpu: VcpuFd, by: Stage): void {
   }
 }
 
-/** On a slow machine the time may be over before `KVM_RUN` waits, which then tells nothing: it is given twice as much. */
+/** On a slow machine the time may be over before `KVM_RUN` waits, which shows nothing: the second attempt gets twice the time. */
 function runStopped(vcpu: VcpuFd): void {
   const page = new DataView(vcpu.runPage)
   page.setUint32(kvmRun.exit_reason, exitReasons.KVM_EXIT_UNKNOWN, true)
@@ -88,7 +88,7 @@ function runStopped(vcpu: VcpuFd): void {
   vcpu.setMpState(mpStates.runnable)
 }
 
-/** System registers but for feature ID registers, of which other traits tell, and timers' controls; what counts time changes by itself. */
+/** System registers, without feature ID registers (other traits cover them), timer controls and registers that count time. */
 function isCandidate(id: bigint): boolean {
   return timerControls.has(id) || (decodeRegister(id).space === 'sysreg' && !isFeatureIdRegister(id))
 }

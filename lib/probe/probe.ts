@@ -18,13 +18,13 @@ import { steady } from './steady.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
 
 /**
- * Writes down everything a host's KVM shows: what can be read, and by experiment on scratch VMs what cannot. Of guest
- * code only hypercalls run (`lib/kvm/guest-call.ts`). Two probes of one host differ in nothing but `probedAt`.
+ * Records everything that a host's KVM shows: what can be read, and what only experiments on scratch VMs can find out. The only
+ * guest code it runs are hypercalls (`lib/kvm/guest-call.ts`). Two probes of one host differ only in `probedAt`.
  *
- * @param options.now what `probedAt` says
- * @param options.census whether the report tells what a guest of a fresh VM discovers
+ * @param options.now the value for `probedAt`
+ * @param options.census whether the report includes a census of a fresh VM's guest
  * @param options.progress called after each call of the census
- * @throws KvmError where the host cannot even make a VM and a vCPU
+ * @throws KvmError if the host cannot even make a VM and a vCPU
  */
 export function probe(
   kvm: Kvm,
@@ -61,7 +61,7 @@ export function probe(
   }
 }
 
-/** Of the calls of a census those that found something, as a report holds them. */
+/** Returns the calls of a census that found something, in the report's form. */
 export function discoveries(calls: readonly CensusCall[]): NonNullable<Report['census']> {
   return calls
     .filter(({ found }) => found)
@@ -91,7 +91,7 @@ function preferredTarget(vm: VmFd): number {
   return init[0]!
 }
 
-/** By id; none where the ioctl does not exist. */
+/** Masks by register id; empty if the ioctl does not exist. */
 function probeWritableMasks(vm: VmFd): Map<string, bigint> {
   const masks = new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)
   if (vm.getRegWritableMasks(0, masks) < 0) return new Map()
@@ -102,7 +102,7 @@ function withMask({ write, ...register }: ReportedRegister, mask = 0n): Reported
   return { ...register, ...(mask !== 0n && { mask: hex(mask) }), ...(write && { write }) }
 }
 
-/** Every combination of optional features but none, pointer authentication as the pair it must be. */
+/** Every non-empty combination of optional features, with the two of pointer authentication always together. */
 function optionalFeatureSets(supported: readonly VcpuFeature[]): VcpuFeature[][] {
   const units: VcpuFeature[][] = supported
     .filter((feature) => feature !== 'psci-0.2' && feature !== 'power-off' && feature !== 'ptrauth-generic')

@@ -14,8 +14,8 @@ export const electablePsciVersions = psciVersions.filter(
 )
 
 /**
- * The versions that a vCPU accepts before its VM has started. The newest of them is left set.
- * @throws KvmError where the register cannot be written at all
+ * Returns the versions that a vCPU accepts before its VM has started, and leaves the newest of them set.
+ * @throws KvmError if the register cannot be written at all
  */
 export function acceptedPsciVersions(vcpu: Vcpu): ElectablePsciVersion[] {
   return electablePsciVersions.filter((version) => accepts(vcpu, version))

@@ -1,4 +1,4 @@
-/** The rig of experiments: bare handles on VMs made for one experiment each. The probe and the conformance checks use it. */
+/** The rig for experiments: bare handles on a new VM for each experiment. The probe and the conformance checks use it. */
 import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { withImmediateExit } from '../kvm/immediate-exit.js'
@@ -10,7 +10,7 @@ import {
   type VcpuFeature,
 } from '../uapi.js'
 
-/** The type for `KVM_CREATE_VM` of 40 bits of address space, KVM's default, or of the host's limit where that is lower. */
+/** The type for `KVM_CREATE_VM` with 40 bits of address space, KVM's default, or with the host's limit if that is lower. */
 export function smallestVmType(kvm: SystemFd): bigint {
   const limit = check(kvm.checkExtension(capabilities.KVM_CAP_ARM_VM_IPA_SIZE), {
     syscall: 'KVM_CHECK_EXTENSION',
@@ -18,7 +18,7 @@ export function smallestVmType(kvm: SystemFd): bigint {
   return limit > 0 && limit < 40 ? BigInt(limit) : 0n
 }
 
-/** Runs an experiment on a VM of its own, which is closed after it. */
+/** Runs an experiment on a new VM and closes the VM afterwards. */
 export function onVm<T>(kvm: SystemFd, type: bigint, experiment: (vm: VmFd) => T): T {
   const vm = check(kvm.createVm(type), { syscall: 'KVM_CREATE_VM' })
   try {
@@ -28,7 +28,7 @@ export function onVm<T>(kvm: SystemFd, type: bigint, experiment: (vm: VmFd) => T
   }
 }
 
-/** Runs an experiment on a vCPU, not yet initialised, of a VM. */
+/** Runs an experiment on a new vCPU, not yet initialised, of a VM. */
 export function onVcpu<T>(vm: VmFd, id: number, experiment: (vcpu: VcpuFd) => T): T {
   const vcpu = check(vm.createVcpu(id), { syscall: 'KVM_CREATE_VCPU', vcpu: id })
   try {
@@ -38,20 +38,20 @@ export function onVcpu<T>(vm: VmFd, id: number, experiment: (vcpu: VcpuFd) => T)
   }
 }
 
-/** `KVM_ARM_VCPU_INIT` for the VM's preferred target: 0 or `-errno`. */
+/** `KVM_ARM_VCPU_INIT` for the VM's preferred target; returns 0 or `-errno`. */
 export function initVcpu(vm: VmFd, vcpu: VcpuFd, features: readonly VcpuFeature[]): number {
   const init = new Uint32Array(8)
   check(vm.getPreferredTarget(init), { syscall: 'KVM_ARM_PREFERRED_TARGET' })
   return vcpu.init(init[0]!, [featureWord(features)])
 }
 
-/** `initVcpu`, and `KVM_ARM_VCPU_FINALIZE` where `features` hold `sve`: 0 or `-errno`. */
+/** `initVcpu`, then `KVM_ARM_VCPU_FINALIZE` if `features` include `sve`; returns 0 or `-errno`. */
 export function initialise(vm: VmFd, vcpu: VcpuFd, features: readonly VcpuFeature[]): number {
   const outcome = initVcpu(vm, vcpu, features)
   return outcome === 0 && features.includes('sve') ? vcpu.finalize(KVM_ARM_VCPU_SVE) : outcome
 }
 
-/** Every id of `KVM_GET_REG_LIST`, in its order. */
+/** Returns every id of `KVM_GET_REG_LIST`, in its order. */
 export function listRegisters(vcpu: VcpuFd): BigUint64Array {
   const count = new BigUint64Array(1)
   vcpu.getRegList(count)
@@ -61,7 +61,7 @@ export function listRegisters(vcpu: VcpuFd): BigUint64Array {
   return list.subarray(1)
 }
 
-/** `KVM_RUN` that executes nothing and sets the VM's has-ran-once flag: what `KVM_RUN` answered, `-EINTR` when all is well. */
+/** Performs a `KVM_RUN` that executes nothing and sets the VM's has-ran-once flag. Returns its outcome, `-EINTR` on success. */
 export function freeze(vcpu: VcpuFd): number {
   return withImmediateExit(vcpu.runPage, () => vcpu.runSync(0))
 }

@@ -1,17 +1,19 @@
 /**
- * Handles for experiments: an errno that says something about this moment on this machine, and nothing about KVM, ends the experiment
- * with an error instead of counting as an answer of the host.
+ * Handles for experiments. An errno caused by the state of this machine at this moment, which says nothing about KVM, ends the
+ * experiment with an error instead of counting as the host's answer.
  */
 import type { Backend, DeviceFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { kvmError } from '../kvm/errors.js'
 import { errnos } from '../uapi.js'
 
-/** `EFAULT` is an answer where the address is meant to fault, and an exit of `KVM_RUN`. */
+/** `EFAULT` is an answer if the address is meant to fault, and it can be an exit of `KVM_RUN`. */
 const accidents: ReadonlySet<number> = new Set([-errnos.ENOMEM, -errnos.EMFILE, -errnos.EFAULT])
 
 type Method = Exclude<keyof SystemFd | keyof VmFd | keyof VcpuFd | keyof DeviceFd, 'observed' | 'runPage'>
 
-/** The ioctl of each method that can meet an accident; null where its outcome is none or passes on as it is. */
+/**
+ * The ioctl behind each method that can fail by accident; null if the method has no outcome or its outcome is passed on unchanged.
+ */
 const syscalls: Readonly<Record<Method, string | null>> = {
   getApiVersion: 'KVM_GET_API_VERSION',
   checkExtension: 'KVM_CHECK_EXTENSION',
@@ -47,7 +49,9 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   close: null,
 }
 
-/** A backend whose handles, and those made from them, throw a `KvmError` for an accident. Memory stays the backend's own. */
+/**
+ * Wraps a backend so that its handles, and those made from them, throw a `KvmError` for an accident. Memory is passed on unwrapped.
+ */
 export function steadyBackend(backend: Backend): Backend {
   return {
     ...backend,
@@ -78,7 +82,7 @@ export function steady<Fd extends object>(fd: Fd): Fd {
   })
 }
 
-/** Those of single registers of a batch. */
+/** Checks the outcome of each register of a batch. */
 function refuseAccidents([ids, , outcomes]: readonly unknown[], syscall: string): void {
   for (const [index, outcome] of (outcomes as Int32Array).entries()) {
     refuseAccident(outcome, syscall, (ids as BigUint64Array)[index])

@@ -1,4 +1,4 @@
-/** Experiments on scratch VMs that tell how a host's KVM behaves where no register or capability says so. */
+/** Experiments on scratch VMs that show how a host's KVM behaves where no register or capability reports it. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { workarounds } from '../hypercalls/index.js'
 import { errnoName } from '../kvm/errors.js'
@@ -46,7 +46,7 @@ const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 /** A coprocessor without registers. */
 const NO_SPACE = 0x12
-/** A system register that keeps whatever is written to it. */
+/** A system register that keeps every value written to it. */
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const X14 = encodeRegister('x14')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
@@ -57,14 +57,14 @@ const GIC_FIELDS = [ID_AA64PFR0_EL1, encodeRegister('ID_PFR1_EL1')].map((id) => 
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 
-/** Features that are only accepted beside another one. */
+/** Features that are only accepted together with another one. */
 const companions = new Map<VcpuFeature, VcpuFeature>([
   ['ptrauth-address', 'ptrauth-generic'],
   ['ptrauth-generic', 'ptrauth-address'],
   ['pmu-v3-strict', 'pmu-v3'],
 ])
 
-/** Features this host accepts, alone or with the companion they need. */
+/** Returns the features this host accepts, alone or with the companion they need. */
 export function supportedFeatures(kvm: SystemFd, type: bigint): VcpuFeature[] {
   return (Object.keys(vcpuFeatures) as VcpuFeature[]).filter((feature) => {
     const companion = companions.get(feature)
@@ -93,7 +93,7 @@ function onBase<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd) => T)
   )
 }
 
-/** Notes on their rows what the firmware registers of both spaces accept. */
+/** Records on their rows which values the firmware registers of both spaces accept. */
 export function probeFirmware(kvm: SystemFd, type: bigint, registers: readonly ReportedRegister[]): void {
   onBase(kvm, type, (vcpu) => {
     for (const register of registers) {
@@ -220,7 +220,7 @@ function probeInit(
         vm.getPreferredTarget(init)
         vcpu.init(init[0]!, [(featureWord(BASE) | (1 << unknown)) >>> 0])
         initialise(vm, vcpu, [])
-        // Without psci-0.2 a vCPU speaks PSCI 0.1, which is 1.
+        // Without psci-0.2 a vCPU has PSCI 0.1, which is the value 1.
         return vcpu.getOneReg(PSCI_VERSION) !== 1n
       }),
     ),
@@ -233,7 +233,7 @@ function probeInit(
   }
 }
 
-/** Half of pointer authentication is refused everywhere, as is another register width than a sibling has. */
+/** Every host refuses half of pointer authentication, and a register width that differs from a sibling's. */
 function leaksSve(kvm: SystemFd, type: bigint): Traits['init']['leaksSve'] {
   const leaks = (refused: readonly VcpuFeature[]): boolean =>
     onVm(kvm, type, (vm) =>
@@ -252,7 +252,7 @@ function leaksSve(kvm: SystemFd, type: bigint): Traits['init']['leaksSve'] {
   return causes.length > 0 ? causes : undefined
 }
 
-/** Whose `el1-32bit` is: asked with two vCPUs, of which the second is initialised after the first. */
+/** Finds the scope of `el1-32bit` with two vCPUs, the second initialised after the first. */
 function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['registerWidth'] {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (first) =>
@@ -265,8 +265,8 @@ function registerWidthScope(kvm: SystemFd, type: bigint): Traits['init']['regist
 }
 
 /**
- * Whether a vCPU that was left with `el1-32bit` stops others from being without it. A host without AArch32 at EL1 leaves it to a vCPU
- * only by an init that is refused for another, unknown feature, so that is tried.
+ * Returns whether a vCPU left with `el1-32bit` prevents others from being without it. On a host without AArch32 at EL1 only an init
+ * that is refused for another, unknown feature leaves it set, so this function makes such an init.
  */
 function registerWidthOfRefused(
   kvm: SystemFd,
@@ -285,7 +285,7 @@ function registerWidthOfRefused(
   )
 }
 
-/** x14 is not among what Supervisor mode sees, in which a 32-bit vCPU begins. */
+/** A 32-bit vCPU begins in Supervisor mode, which does not see x14. */
 function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegisters'] {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
@@ -297,8 +297,8 @@ function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegiste
 }
 
 /**
- * Every bit that can be changed is, or one nibble where not all can, and what an init leaves of it is told. Feature ID registers are the
- * VM's, and stay, but for CLIDR_EL1.
+ * Changes every bit that can be changed, or one nibble if not all can, and returns the registers that an init then does not reset.
+ * Excludes feature ID registers, except CLIDR_EL1: they belong to the VM and an init keeps them.
  */
 function keptAcrossInit(kvm: SystemFd, type: bigint, registers: readonly ReportedRegister[]): string[] {
   return onVm(kvm, type, (vm) =>
@@ -307,7 +307,7 @@ function keptAcrossInit(kvm: SystemFd, type: bigint, registers: readonly Reporte
       const changed = registers.filter(({ id, name, value, write }) => {
         const isVms = isFeatureIdRegister(BigInt(id)) && name !== 'CLIDR_EL1'
         const isFirmware = ['firmware', 'bitmap'].includes(decodeRegister(BigInt(id)).space)
-        // Whether a timer has fired, which its control tells, hangs on the time.
+        // The timer control shows whether the timer has fired, which depends on the time.
         const isTimed = value === null || timerControls.has(BigInt(id))
         if (name === 'pstate' || isFirmware || isTimed || isVms) return false
         const inverse = BigInt(value) ^ ((1n << BigInt(registerWidth(BigInt(id)))) - 1n)
@@ -377,7 +377,7 @@ function changedByFirstRun(
   })
 }
 
-/** The fields that tell of a GIC are cleared before one is created (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_create`). */
+/** Clears the fields that describe a GIC before a GIC is created (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_create`). */
 function changedByVgic(kvm: SystemFd, type: bigint): Traits['changedByVgic'] {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
@@ -404,12 +404,12 @@ function changedByVgic(kvm: SystemFd, type: bigint): Traits['changedByVgic'] {
   )
 }
 
-/** A feature ID register, its value, and another that is accepted before the run, or that is refused where none is. */
+/** A feature ID register, its value, and another value that is accepted before the run; if none is, one that is refused. */
 function changeableIdRegister(
   registers: readonly ReportedRegister[],
 ): [id: bigint, value: bigint, other: bigint] {
   for (const { id, name, value, write } of registers) {
-    // CLIDR_EL1 is each vCPU's own and never freezes.
+    // CLIDR_EL1 belongs to each vCPU and never freezes.
     if (!isFeatureIdRegister(BigInt(id)) || name === 'CLIDR_EL1') continue
     // A write that is dropped shows nothing.
     if (write?.rule !== 'nibbles' || write.storedAs !== undefined) continue
@@ -420,7 +420,7 @@ function changeableIdRegister(
   return [ID_AA64PFR0_EL1, value, value ^ 1n]
 }
 
-/** The values that differ from one in a single nibble and are accepted. */
+/** Returns the accepted values that differ from a given one in a single nibble. */
 function otherValues(value: bigint, rule: WriteRule | undefined): bigint[] {
   if (rule?.rule !== 'nibbles') return []
   return acceptedNibbles(rule, value).flatMap((set, nibble) => {
@@ -441,7 +441,7 @@ function afterRun(vcpu: VcpuFd, id: bigint, same: bigint, other: bigint): Traits
   return vcpu.setOneReg(id, other) === -errnos.EBUSY ? 'busy-if-changed' : 'unguarded'
 }
 
-/** The state of `WORKAROUND_2` in a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared, where it is another. */
+/** Returns the state of `WORKAROUND_2` in a VM whose `ID_AA64PFR1_EL1.SSBS` was cleared, if the state differs. */
 function workaround2WithoutSsbs(
   kvm: SystemFd,
   type: bigint,
@@ -458,7 +458,7 @@ function workaround2WithoutSsbs(
   })
 }
 
-/** The distributor's address is set twice, the second time to one that is not aligned. */
+/** Sets the distributor's address twice, the second time to an unaligned one. */
 function vgicAddressCheckedFirst(kvm: SystemFd, type: bigint): Traits['vgicAddressCheckedFirst'] {
   return onVm(kvm, type, (vm) => {
     const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)

@@ -15,7 +15,7 @@ import { BASE } from './configurations.js'
 import { freeze, initialise, onVcpu, onVm } from './rig.js'
 
 const VIRTUAL_TIMER = 0n
-/** A private interrupt that is no timer's by default. */
+/** A private interrupt that no timer uses by default. */
 const OTHER_INTERRUPT = 20
 
 export function probeTimers(kvm: SystemFd, type: bigint): Traits['timers'] {
@@ -31,7 +31,7 @@ export function probeTimers(kvm: SystemFd, type: bigint): Traits['timers'] {
   )
 }
 
-/** What a vCPU made after an interrupt was set has; the interrupt of a timer can be set where there is a GIC. */
+/** Returns what a vCPU has that was made after an interrupt was set; a timer's interrupt can be set if there is a GIC. */
 function scopeOfTimers(vm: VmFd, vcpu: VcpuFd): Traits['timers']['scope'] {
   const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
   if (typeof gic === 'number') return 'vm'
@@ -53,7 +53,7 @@ function timerInterrupt(vcpu: VcpuFd, timer: bigint): number | undefined {
 
 /** Event numbers have at most 16 bits. */
 const MOST_EVENT_BITS = 16
-/** Ids tried: the kernel counts them up from 6 (`kernel/events/core.c:perf_pmu_register`). */
+/** The ids to try: the kernel counts them up from 6 (`kernel/events/core.c:perf_pmu_register`). */
 const PMU_IDS = Array.from({ length: 64 }, (_, id) => id)
 /** PMCR_EL0.N has five bits. */
 const COUNTERS = Array.from({ length: 32 }, (_, count) => 31 - count)
@@ -76,14 +76,14 @@ function probeFilter(kvm: SystemFd, type: bigint): NonNullable<NonNullable<Trait
   return withPmus(kvm, type, ([first, second]) => {
     const bits = Array.from({ length: MOST_EVENT_BITS + 1 }, (_, below) => MOST_EVENT_BITS - below)
     const most = bits.find((count) => filterEvent(second, (1 << count) - 1) === 0)
-    // A PMU that has been initialised takes no filter at all, and a vCPU may not run before.
+    // An initialised PMU takes no filter at all, and a vCPU may not run before its PMU is initialised.
     set(first, KVM_ARM_VCPU_PMU_V3_INIT, null)
     freeze(first)
     return { events: most === undefined ? 0 : 1 << most, afterRun: filterEvent(second, 0) !== -errnos.EBUSY }
   })
 }
 
-/** Once there is a filter, no other PMU can be chosen than the one it was made for. */
+/** Once a filter is set, no PMU can be chosen except the one the filter was made for. */
 function probePmuIds(kvm: SystemFd, type: bigint): number[] {
   const ids = withPmus(kvm, type, ([vcpu]) => PMU_IDS.filter((id) => choosePmu(vcpu, id) === 0))
   const byDefault = withPmus(kvm, type, ([vcpu]) => {
@@ -97,7 +97,7 @@ function choosePmu(vcpu: VcpuFd, id: number): number {
   return set(vcpu, KVM_ARM_VCPU_PMU_V3_SET_PMU, bytes([id]))
 }
 
-/** Asks that one event not be counted. */
+/** Requests that one event not be counted. */
 function filterEvent(vcpu: VcpuFd, event: number): number {
   return set(vcpu, KVM_ARM_VCPU_PMU_V3_FILTER, bytes([event | (1 << 16), 1]))
 }

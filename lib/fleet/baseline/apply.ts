@@ -9,29 +9,29 @@ import {
 } from '../../registers/index.js'
 import type { Baseline } from './format.js'
 
-/** A register of the baseline on a VM. */
+/** The outcome for a register of the baseline on a VM. */
 export interface AppliedRegister {
   id: bigint
   name: string
-  /** What the bits the baseline settles are to be, and which they are. */
+  /** The value the baseline requires, and the bits it fixes. */
   value: bigint
   mask: bigint
-  /** What it holds now; null where the VM has no such register. */
+  /** The current value; null if the VM has no such register. */
   reads: bigint | null
-  /** Bits the baseline settles that are not as it wants them. */
+  /** Bits that the baseline fixes and that have another value. */
   refused: bigint
-  /** Fields these bits are in; bit numbers where they have no name. */
+  /** Fields these bits are in; bit numbers if they have no name. */
   fields: string[]
-  /** What `KVM_SET_ONE_REG` answered, where it refused the value. */
+  /** The errno of `KVM_SET_ONE_REG`, if it refused the value. */
   errno?: string
-  /** Whether the baseline says that this host may lack the register. */
+  /** Whether the baseline declares that this host may lack the register. */
   declared: boolean
 }
 
 export interface Applied {
-  /** Of every register of the baseline, in the order written. */
+  /** Every register of the baseline, in the order written. */
   registers: AppliedRegister[]
-  /** Those of them that are not as the baseline wants them and that it does not declare. */
+  /** The registers that differ from the baseline without being declared in it. */
   refused: AppliedRegister[]
 }
 
@@ -39,8 +39,8 @@ const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
 /**
- * A VM with vCPUs configured by a baseline and read back. The VM is the caller's to close.
- * @throws KvmError where there can be no such VM at all: its address space, a capability or the vCPUs' features are refused
+ * Makes a VM with vCPUs, configures it by a baseline and reads it back. The caller closes the VM.
+ * @throws KvmError if the VM cannot be made: KVM refuses its address space, a capability or the vCPUs' features
  */
 export function apply(
   kvm: Kvm,
@@ -52,7 +52,7 @@ export function apply(
     for (const capability of baseline.capabilities) vm.enableCapability(capability)
     const vcpus = Array.from({ length: count }, (_, id) => vm.createVcpu(id, { init: false }))
     for (const vcpu of vcpus) vcpu.init({ features: baseline.features })
-    // Lengths are settled by the finalize, and ID registers tell of them: all vCPUs first.
+    // Finalize fixes the vector lengths, and ID registers show them: so all vCPUs come first.
     const lengths = vcpus.flatMap((vcpu) => finalize(vcpu, baseline))
     const registers = [...lengths, ...vcpus.flatMap((vcpu) => configure(vcpu, baseline))]
     return {
@@ -103,7 +103,7 @@ function configure(vcpu: Vcpu, baseline: Baseline): AppliedRegister[] {
     })),
   ].map((entry) => Object.assign(entry, { declared: absent.has(entry.id) }))
   for (const entry of wanted) write(vcpu, entry)
-  // Read at the end: a write may change another register than its own.
+  // Read at the end: a write may change other registers too.
   return wanted.map((entry) => write(vcpu, entry))
 }
 
@@ -123,7 +123,7 @@ function write(vcpu: Vcpu, wanted: Wanted): AppliedRegister {
   const set = (to: bigint) => errnoOf(() => vcpu.registers.set(id, to))
   const errno = set(target)
   if (errno === undefined) return outcome(wanted, read(vcpu, id))
-  // Refused whole: what of it is accepted, nibble by nibble, narrows it down.
+  // The value as a whole is refused: nibble by nibble, find which part of it is accepted.
   let reached = before
   for (let shift = 0n; target >> shift !== 0n || reached >> shift !== 0n; shift += 4n) {
     const next = (reached & ~(0xfn << shift)) | (target & (0xfn << shift))

@@ -1,4 +1,4 @@
-/** The baseline of hosts: the features of its vCPUs, and all that follows from them. */
+/** The baseline of hosts: the features of its vCPUs, and everything that follows from them. */
 import { encodeRegister, hex } from '../../registers/index.js'
 import { psciVersionsOf } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
@@ -15,14 +15,14 @@ import {
 import { commonPsciVersion, settleServices } from './services.js'
 
 export interface BaselineOptions {
-  /** Features to give every vCPU. Default: of PMU, SVE and pointer authentication those that all hosts have and can reconcile. */
+  /** Features for every vCPU. Default: those of PMU, SVE and pointer authentication that all hosts have and can reconcile. */
   features?: readonly VcpuFeature[]
 }
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
-/** Features that add to what a guest is shown, and are elected where all hosts have them. */
+/** Features that show the guest more, and are elected if all hosts have them. */
 const additions: readonly (readonly VcpuFeature[])[] = [
   ['pmu-v3'],
   ['sve'],
@@ -32,9 +32,9 @@ const additions: readonly (readonly VcpuFeature[])[] = [
 type Settled = Omit<Baseline, 'classes'>
 
 /**
- * The greatest guest-visible configuration every host can provide, what cannot be reconciled, and which hosts can be reconciled with
- * each other: a VM configured by the baseline of such a class is captured and restored between any two of them with every register
- * the same.
+ * Finds the greatest guest-visible configuration every host can provide, what cannot be reconciled, and which hosts can be
+ * reconciled with each other. A VM configured by the baseline of such a class can be captured and restored between any two hosts of
+ * the class, with every register the same.
  *
  * @throws RangeError where no host is given, two have one name, or one has no vCPU with `features`, or none with psci-0.2
  */
@@ -52,7 +52,7 @@ export function baseline(hosts: readonly NamedReport[], { features }: BaselineOp
   }
 }
 
-/** With the features asked for, or with those that leave the least unreconciled, of such the most. */
+/** Uses the features requested, or else those that leave the fewest differences; among these, the most features. */
 function settleBest(hosts: readonly Candidate[], asked: readonly VcpuFeature[] | undefined): Settled {
   if (asked !== undefined) {
     const features: VcpuFeature[] = [...new Set<VcpuFeature>(['psci-0.2', ...asked])]
@@ -76,7 +76,7 @@ function refuseLacking(hosts: readonly Candidate[], features: readonly VcpuFeatu
   throw new RangeError(`${lacking.name} has no vCPU with the ${noun} ${features.join(', ')}`)
 }
 
-/** Sets of features all hosts have, the larger first. */
+/** Returns the sets of features that all hosts have, larger ones first. */
 function offers(hosts: readonly Candidate[]): VcpuFeature[][] {
   const choices = Array.from({ length: 1 << additions.length }, (_, bits) =>
     additions.filter((_addition, index) => (bits >> index) & 1),
@@ -129,7 +129,7 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     features: [...features],
     withoutFeatures: [],
     capabilities: withImplementationIds ? ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'] : [],
-    // Before Linux 4.20 there is no such capability, and 40 bits.
+    // Before Linux 4.20 there is no such capability, and the size is 40 bits.
     ipaSize: Math.min(...ipaSizes.map((size) => (size > 0 ? size : 40))),
     psciVersion: psci === null ? null : hex(psci),
     vectorLengths: vectorLengths === null ? null : hex(vectorLengths),

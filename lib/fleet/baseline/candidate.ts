@@ -6,14 +6,14 @@ import type { VcpuFeature } from '../../uapi.js'
 import type { Unreconciled } from './format.js'
 import { type Possible, possibleValues } from './possible.js'
 
-/** A host by its report. */
+/** A host, described by its report. */
 export interface NamedReport {
   /** For people; unique among those compared. */
   name: string
   report: Report
 }
 
-/** A host and what it can be brought to, found out once for each set of features. */
+/** A host and the values it accepts, computed once for each set of features. */
 export class Candidate {
   readonly name: string
   readonly report: Report
@@ -24,7 +24,7 @@ export class Candidate {
     this.report = report
   }
 
-  /** Whether the report tells of a vCPU with these features. */
+  /** Returns whether the report records a vCPU with these features. */
   has(features: readonly VcpuFeature[]): boolean {
     return (
       features.every((feature) => this.report.traits.init.supported.includes(feature)) &&
@@ -47,7 +47,7 @@ export class Candidate {
   }
 }
 
-/** Something the hosts cannot be reconciled in, before it is known which hosts have what. */
+/** A difference that cannot be reconciled, before the hosts are grouped by what they have. */
 export function unreconciledIn(
   kind: Unreconciled['kind'],
   id: bigint,
@@ -56,7 +56,7 @@ export function unreconciledIn(
   return { kind, id: hex(id), name: decodeRegister(id).name, fields: [...fields] }
 }
 
-/** Hosts by what they have. */
+/** Groups hosts by what they have. */
 export function grouped(
   hosts: readonly Candidate[],
   valueOf: (host: Candidate) => string,

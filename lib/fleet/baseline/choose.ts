@@ -1,33 +1,33 @@
-/** Which of the values that every host can show is the best: field by field, as the kernel orders them. */
+/** Chooses the best of the values that every host can show: field by field, in the kernel's order. */
 import { type Field, fieldValue, registerFields } from '../../registers/index.js'
 import { hasAll, nibbleOf, type NibbleSets, sixteen } from '../../report/write-rule.js'
 
-/** A register of several hosts: what a fresh VM of each has, and the values all of them can be brought to. */
+/** A register of several hosts: its value in a fresh VM of each, and the values it can be set to on all of them. */
 interface Common {
   readonly id: bigint
   readonly initial: readonly bigint[]
   readonly nibbles: NibbleSets
-  /** Whether a value is accepted as a whole, where that hangs on more than its nibbles one by one. */
+  /** Returns whether a value is accepted as a whole, if its nibbles alone do not decide that. */
   readonly admits?: (value: bigint) => boolean
 }
 
 export interface Choice {
   value: bigint
-  /** Bits for which there is a value. */
+  /** Bits for which a common value exists. */
   mask: bigint
-  /** Names of the fields for which there is none; the bits, `7:4`, where they have no name. */
+  /** Names of the fields without a common value; the bits, `7:4`, if they have no name. */
   conflicts: string[]
 }
 
-/** The values all can be brought to: those in every one's sets. */
+/** Returns the values that every host accepts: those in the sets of all. */
 export function intersect(all: readonly NibbleSets[]): NibbleSets {
   return sixteen.map((nibble) => all.reduce((set, sets) => set & sets[nibble]!, 0xffff))
 }
 
 /**
- * The greatest value of a register. Each field gets the value that promises a guest the most, of those that promise nothing some host
- * does not have: a guest would rely on it there. Fields without an order, as those of MIDR_EL1, are copied from the register's most
- * common value.
+ * Returns the greatest value of a register. Each field gets the value that promises a guest the most, among those that promise
+ * nothing a host lacks, because a guest would rely on it there. Fields without an order, such as those of MIDR_EL1, come from the
+ * register's most common value.
  */
 export function choose({ id, initial, nibbles, admits = () => true }: Common): Choice {
   const model = mostCommon(initial, (value) => hasAll(nibbles, value) && admits(value))
@@ -57,7 +57,7 @@ interface Run {
   fields: readonly Field[]
 }
 
-/** The sixteen nibbles in runs no field crosses the bounds of, most of them one nibble. */
+/** Splits the sixteen nibbles into runs whose boundaries no field crosses; most are one nibble long. */
 function runsOfNibbles(fields: readonly Field[]): Run[] {
   const runs: Run[] = []
   for (let first = 0; first < 16; first++) {
@@ -75,13 +75,13 @@ function runsOfNibbles(fields: readonly Field[]): Run[] {
   return runs
 }
 
-/** Beyond three nibbles the candidates are too many to try all, and no field with an order is as wide. */
+/** Beyond three nibbles there are too many candidates to try, and no field with an order is that wide. */
 const WIDEST = 3
 
 function best(fields: readonly Field[], places: readonly number[], common: Common, model: bigint): bigint {
   const { initial, nibbles } = common
   const mask = places.reduce((bits, nibble) => bits | (0xfn << BigInt(4 * nibble)), 0n)
-  // Where nothing differs, nothing is changed.
+  // If nothing differs, nothing changes.
   if (initial.every((value) => ((value ^ initial[0]!) & mask) === 0n)) return initial[0]! & mask
   const ordered = fields.filter(({ safe }) => safe !== undefined)
   if (ordered.length === 0 || places.length > WIDEST) {
@@ -97,7 +97,7 @@ function best(fields: readonly Field[], places: readonly number[], common: Commo
   return candidates.reduce((one, other) => (isBetter(other, one, ordered, common) ? other : one))
 }
 
-/** Whether a value is better than another: the first of the fields whose rank is not the same decides. */
+/** Returns whether a value is better than another: the first field whose rank differs decides. */
 function isBetter(one: bigint, other: bigint, fields: readonly Field[], { initial }: Common): boolean {
   for (const field of fields) {
     const [a, b] = [rank(field, one, initial), rank(field, other, initial)]
@@ -106,7 +106,7 @@ function isBetter(one: bigint, other: bigint, fields: readonly Field[], { initia
   return false
 }
 
-/** Of a field's value the higher the better: negative where it is not safe for every host. */
+/** The rank of a field's value, higher is better; negative if it is not safe for every host. */
 function rank(field: Field, value: bigint, initial: readonly bigint[]): bigint {
   const span = 1n << BigInt(field.width)
   const found = fieldValue(field, value)
@@ -138,7 +138,7 @@ function has(nibbles: NibbleSets, nibble: number, value: bigint): boolean {
   return ((nibbles[nibble]! >> nibbleOf(value, nibble)) & 1) === 1
 }
 
-/** The value most hosts have of those that pass, the lowest of several; of all where none passes. */
+/** Returns the value most hosts have among those that pass, the lowest if several do; among all values if none passes. */
 function mostCommon(values: readonly bigint[], passes: (value: bigint) => boolean): bigint {
   const counts = new Map<bigint, number>()
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)

@@ -1,5 +1,5 @@
 /**
- * The baseline: the greatest configuration that every one of a set of hosts can show its guests, as data. `baseline` works it out from
+ * The baseline: the greatest configuration that every host of a set can show its guests, as data. `baseline` computes it from
  * reports, `apply` writes it to a VM.
  */
 import * as v from 'valibot'
@@ -12,20 +12,23 @@ import { capabilities, type Capability } from '../../uapi.js'
 
 const names = v.array(text)
 
-/** A register and what it is to hold. */
+/** A register and the value it must hold. */
 const pinned = v.strictObject({
   id: registerId,
-  /** For readers; the id decides. */
+  /** For readers; programs use the id. */
   name: text,
   value: hex64,
-  /** Bits that are settled; the others keep what a fresh VM has. */
+  /** Bits the baseline fixes; the others keep the value of a fresh VM. */
   mask: hex64,
 })
 
 const bitmap = v.strictObject({
   id: registerId,
   name: text,
-  /** What to write: services KVM answers and every host can offer, and no advertisement of what userspace would have to answer. */
+  /**
+   * What to write: services that KVM implements and every host can offer, and no bit that only advertises calls which userspace
+   * would have to answer.
+   */
   value: hex64,
   /** Bits that every host which has the register accepts. */
   mask: hex64,
@@ -37,20 +40,20 @@ const unreconciled = v.strictObject({
   kind: v.picklist([
     /** Some hosts list the register and others do not. */
     'absent',
-    /** There is no value that every host can be brought to. */
+    /** No value is accepted by every host. */
     'value',
-    /** Hosts without the bitmap register answer the service always, or never, and others do otherwise. */
+    /** Hosts without the bitmap register always provide the service, or never do, and other hosts differ from that. */
     'service',
-    /** No version of PSCI is accepted by all. */
+    /** No PSCI version is accepted by all. */
     'psci',
     /** No set of vector lengths is accepted by all. */
     'vector-lengths',
   ]),
   id: registerId,
   name: text,
-  /** The fields at fault, or the service. */
+  /** The fields that differ, or the service. */
   fields: v.array(text),
-  /** Which hosts have what: their fresh VM's value, `absent`, or `always` and `never` for a service. */
+  /** The hosts by what they have: their fresh VM's value, `absent`, or `always` and `never` for a service. */
   found: v.array(v.strictObject({ value: text, hosts: names })),
 })
 
@@ -58,17 +61,17 @@ const unreconciled = v.strictObject({
 export const baselineSchema = v.strictObject({
   format: v.literal('kvm-arm64/baseline'),
   version: v.literal(1),
-  /** What the reports were called. */
+  /** The names of the reports. */
   hosts: v.pipe(names, v.minLength(1)),
-  /** Features to initialise every vCPU with. */
+  /** Features with which to initialise every vCPU. */
   features: v.array(feature),
-  /** Features some hosts have that are not among them, and why. */
+  /** Features that some hosts have and the baseline does not elect, with the reason. */
   withoutFeatures: v.array(v.strictObject({ feature, reason: text, hosts: names })),
   /** Capabilities to enable on the VM before its first vCPU. */
   capabilities: v.array(v.picklist(Object.keys(capabilities) as Capability[])),
   /** Bits of guest physical address space to create the VM with. */
   ipaSize: v.pipe(v.number(), v.integer(), v.minValue(32), v.maxValue(64)),
-  /** For `KVM_REG_ARM_PSCI_VERSION`: the newest that all accept; null where there is none. */
+  /** For `KVM_REG_ARM_PSCI_VERSION`: the newest version that all accept; null if there is none. */
   psciVersion: v.nullable(hex64),
   /** For `KVM_REG_ARM64_SVE_VLS`, before `KVM_ARM_VCPU_FINALIZE`; null for vCPUs without SVE. */
   vectorLengths: v.nullable(hex),
@@ -76,11 +79,11 @@ export const baselineSchema = v.strictObject({
   bitmaps: v.array(bitmap),
   /** Registers that tell the guest what it runs on, in the order to write them. */
   idRegisters: v.array(pinned),
-  /** Other registers in which fresh VMs differ and that do not take every value. */
+  /** Other registers that differ between fresh VMs and do not accept every value. */
   registers: v.array(pinned),
-  /** What differs between the hosts all the same. Nothing here, and a VM so configured goes from any of them to any other. */
+  /** Remaining differences between the hosts. If this is empty, a VM with this configuration can move between any two of them. */
   unreconciled: v.array(unreconciled),
-  /** The hosts in groups of which each can be reconciled, the largest first. */
+  /** The hosts in groups that can each be reconciled, the largest first. */
   classes: v.array(names),
 })
 
@@ -112,7 +115,7 @@ export function readBaseline(file: string): Baseline {
 }
 
 /**
- * Checks data to be a baseline.
+ * Checks that data is a baseline.
  * @throws FormatError as `readBaseline`
  */
 export function checkBaseline(data: unknown, source: string): Baseline {

@@ -1,4 +1,4 @@
-/** Which values a host lets userspace give the registers of a fresh VM, from what its report found out. */
+/** Returns which values a host lets userspace write to the registers of a fresh VM, according to its report. */
 import { implementationIds, isFeatureIdRegister, registerWidth } from '../../registers/index.js'
 import { registersOf } from '../../report/registers.js'
 import type { Configuration, Report } from '../../report/report.js'
@@ -7,23 +7,25 @@ import { isIgnored, type NibbleSets, reachableNibbles, within } from '../../repo
 export interface Possible {
   readonly id: bigint
   readonly name: string
-  /** Of a fresh VM; null where it counts time. */
+  /** The value in a fresh VM; null if it counts time. */
   readonly initial: bigint | null
-  /** The values it can be brought to; null for a register that keeps whatever is written, and for those of the firmware without a mask. */
+  /**
+   * The values userspace can set; null for a register that keeps every value written, and for firmware registers without a mask.
+   */
   readonly nibbles: NibbleSets | null
-  /** Whether it tells the guest what it runs on. */
+  /** Whether the register shows the guest what it runs on. */
   readonly identifies: boolean
-  /** Whether KVM drops what is written: the AArch32 registers of a host without AArch32, whose content means nothing. */
+  /** Whether KVM drops writes: true for the AArch32 registers of a host without AArch32, whose content means nothing. */
   readonly ignored: boolean
 }
 
-/** Whether KVM lets userspace write MIDR_EL1, REVIDR_EL1 and AIDR_EL1 of a VM that asks for it. */
+/** Whether KVM lets userspace write MIDR_EL1, REVIDR_EL1 and AIDR_EL1 of a VM that enables the capability for it. */
 export function hasWritableImplementationIds(report: Report): boolean {
   return (report.capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS?.[1] ?? 0) > 0
 }
 
 /**
- * Every register of a vCPU of a configuration, by id.
+ * Returns every register of a vCPU with a configuration, by id.
  * @param options.withImplementationIds whether `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled on the VM
  */
 export function possibleValues(

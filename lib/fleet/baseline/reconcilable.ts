@@ -1,13 +1,13 @@
-/** Which hosts can be reconciled with each other. */
+/** Finds which hosts can be reconciled with each other. */
 import { reportDigest } from '../../report/digest.js'
 import type { Candidate } from './candidate.js'
 
-/** Hosts in groups that can be reconciled, the largest first. */
+/** Returns the hosts in groups that can be reconciled, the largest first. */
 export function classesOf(
   hosts: readonly Candidate[],
   canBeReconciled: (group: readonly Candidate[]) => boolean,
 ): string[][] {
-  // Equal hosts need no comparing, and are most of a fleet.
+  // Equal hosts need no comparison, and most of a fleet are equal.
   const alike = new Map<string, Candidate[]>()
   for (const host of hosts) {
     const digest = reportDigest(host.report)
@@ -22,7 +22,7 @@ export function classesOf(
     .toSorted((a, b) => b.length - a.length)
 }
 
-/** Each the largest group found among the hosts left. */
+/** Each group is the largest found among the remaining hosts. */
 function reconcilableGroups(
   hosts: readonly Candidate[],
   canBeReconciled: (group: readonly Candidate[]) => boolean,

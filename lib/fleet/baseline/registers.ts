@@ -1,4 +1,4 @@
-/** The registers of a baseline: a value for each that every host can be brought to. */
+/** The registers of a baseline: for each, a value that every host accepts. */
 import {
   decodeRegister,
   encodeRegister,
@@ -20,7 +20,7 @@ const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 
-/** Whether the hosts' own identity differs and every one lets a VM have another. */
+/** Whether the identities of the hosts differ and every host lets a VM have another. */
 export function needsImplementationIds(hosts: readonly Candidate[]): boolean {
   if (!hosts.every(({ report }) => hasWritableImplementationIds(report))) return false
   return implementationIds.some((id) => {
@@ -29,7 +29,7 @@ export function needsImplementationIds(hosts: readonly Candidate[]): boolean {
   })
 }
 
-/** Registers of which some hosts have none: whatever saves them all finds no place to put them. */
+/** Registers that some hosts lack: a VMM that saves all registers cannot restore them there. */
 export function absences(
   hosts: readonly Candidate[],
   possible: readonly ReadonlyMap<bigint, Possible>[],
@@ -49,7 +49,7 @@ export interface SettledRegisters {
   unreconciled: Unreconciled[]
 }
 
-/** Registers that every host has, but those of the firmware, of the timers and of the vector lengths. */
+/** Registers that every host has, except those of the firmware, the timers and the vector lengths. */
 export function settleRegisters(
   hosts: readonly Candidate[],
   possible: readonly ReadonlyMap<bigint, Possible>[],
@@ -81,8 +81,8 @@ export function settleRegisters(
 }
 
 /**
- * CLIDR_EL1 may not say that no cache need be cleaned, which no field says alone, where CTR_EL0.IDC does not
- * (`arch/arm64/kvm/sys_regs.c:set_clidr`). A host of that sort shows it in what its fresh VM has.
+ * If CTR_EL0.IDC does not say that no cache needs cleaning, CLIDR_EL1 may not say so either; no single field says this
+ * (`arch/arm64/kvm/sys_regs.c:set_clidr`). The value in a host's fresh VM shows whether that host has this rule.
  */
 function cleansLike(initial: readonly bigint[]): (value: bigint) => boolean {
   return (value) => !needsNoCleaning(value) || initial.every(needsNoCleaning)
@@ -105,8 +105,8 @@ function isSettledElsewhere(id: bigint): boolean {
 }
 
 /**
- * The states of mitigations in which hosts differ: KVM remembers nothing that is written there. That of variant 4 depends, on some
- * hosts, on whether the VM has SSBS.
+ * The states of mitigations in which hosts differ: KVM does not store what is written there. On some hosts the state of variant 4
+ * depends on whether the VM has SSBS.
  */
 export function workaroundConflicts(
   hosts: readonly Candidate[],
@@ -132,7 +132,7 @@ export function workaroundConflicts(
   })
 }
 
-/** KVM lets userspace take lengths away from the longest down, and none from between. */
+/** KVM lets userspace remove vector lengths only from the longest down. */
 export function commonVectorLengths(possible: readonly ReadonlyMap<bigint, Possible>[]): bigint | null {
   const lengths = possible.map((registers) => registers.get(SVE_VLS)!.initial!)
   const [first] = lengths

@@ -1,4 +1,4 @@
-/** The hypercall services and the version of PSCI of a baseline. */
+/** The hypercall services and the PSCI version of a baseline. */
 import { serviceBitmaps } from '../../hypercalls/index.js'
 import { decodeRegister, hex, U64 } from '../../registers/index.js'
 import { bitmapsOf, psciVersionsOf } from '../../report/registers.js'
@@ -6,8 +6,8 @@ import { type Candidate, grouped, unreconciledIn } from './candidate.js'
 import type { BaselineBitmap, Unreconciled } from './format.js'
 
 /**
- * Services KVM answers are shown where every host can show them and must be shown where one cannot hide them; what only tells the guest of
- * calls that userspace answers stays as a fresh VM has it.
+ * Elects a service that KVM implements if every host can show it, and requires it if a host cannot hide it. A bit that only
+ * advertises calls which userspace answers keeps the value of a fresh VM.
  */
 export function settleServices(hosts: readonly Candidate[]): {
   bitmaps: BaselineBitmap[]

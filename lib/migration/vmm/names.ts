@@ -1,4 +1,4 @@
-/** The rules by the names of VMMs. */
+/** The rules of VMMs by name. */
 import type { RuntimeText } from '../../literals.js'
 import { cloudHypervisor, crosvm, firecracker } from './others.js'
 import { qemu10, qemu11 } from './qemu.js'
@@ -18,14 +18,14 @@ const rules = {
 /** A name {@link vmmRules} accepts. */
 export type VmmName = keyof typeof rules
 
-/** Names {@link vmmRules} accepts; a VMM without a version is its newest one. */
+/** Names that {@link vmmRules} accepts; the name of a VMM without a version means its newest one. */
 export function vmmNames(): VmmName[] {
   return Object.keys(rules) as VmmName[]
 }
 
 /**
- * The rules of a VMM by its name.
- * @throws RangeError for a name that is none of `vmmNames()`
+ * Returns the rules of a VMM by its name.
+ * @throws RangeError for a name that `vmmNames()` does not list
  */
 export function vmmRules<Given extends string>(name: VmmName | RuntimeText<Given>): VmmRules {
   if (Object.hasOwn(rules, name)) return rules[name as VmmName]

@@ -1,4 +1,4 @@
-/** VMMs whose source was read: none of these rules has been seen at work by this project. */
+/** VMMs whose source was read: this project has not observed any of these rules in operation. */
 import { decodeRegister } from '../../registers/index.js'
 import { unforgiving, type VmmRules } from './rules.js'
 

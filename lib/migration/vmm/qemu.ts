@@ -25,12 +25,12 @@ const all: readonly VmmRow[] = [
   },
 ]
 
-/** As `kvm_arm_set_cpreg_mig_tolerances` has them: each may be in the stream and not at the destination. */
+/** As in `kvm_arm_set_cpreg_mig_tolerances`: each register may be in the stream and absent at the destination. */
 interface Tolerance {
   register: string
-  /** Only with this value; whatever the value where absent. */
+  /** The tolerance holds for this value only; for any value if absent. */
   value?: bigint
-  /** Whether it may also be at the destination and not in the stream. */
+  /** Whether the register may also be at the destination and absent from the stream. */
   bothWays: boolean
 }
 
@@ -43,7 +43,7 @@ const tolerances: readonly Tolerance[] = [
 
 const tolerated = new Map(tolerances.map((tolerance) => [encodeRegister(tolerance.register), tolerance]))
 
-/** Before the table of tolerances. */
+/** The versions before the table of tolerances. */
 export const qemu10: VmmRules = {
   name: 'qemu@10.0',
   rows: [

@@ -1,7 +1,9 @@
-/** What a VMM does with the registers of a VM it moves, as far as it decides whether the move succeeds and what the guest then sees. */
+/**
+ * How a VMM handles the registers of a VM it moves, as far as it decides whether the move succeeds and what the guest then sees.
+ */
 import { workarounds } from '../../hypercalls/index.js'
 
-/** What can go wrong with one register. */
+/** The ways in which one register can differ. */
 export type Obstacle =
   /** The state has it, the destination does not. */
   | 'absent'
@@ -9,17 +11,17 @@ export type Obstacle =
   | 'refused'
   /** The destination has it, the state does not. */
   | 'missing'
-  /** The destination accepts the value and then reads another. */
+  /** The destination accepts the value and then reads back another. */
   | 'differs'
 
-/** What becomes of it: the move fails; it goes on and nobody is told; it goes on because the VMM knows that it may. */
+/** The reaction: the move fails; it continues without any report; it continues because the VMM explicitly allows the difference. */
 export type Reaction = 'fails' | 'silent' | 'tolerated'
 
-/** One thing a VMM does, and where that is to be seen. */
+/** One thing a VMM does, and the source that shows it. */
 export interface VmmRow {
   readonly rule: string
   readonly source: string
-  /** Whether the VMM itself has been seen to do so, on real kernels, or its source or documentation was read. */
+  /** `seen` on real kernels, or read in the VMM's source or documentation. */
   readonly known: 'run' | 'read'
 }
 
@@ -29,18 +31,20 @@ export interface VmmRules {
   readonly rows: readonly VmmRow[]
   /** Whether the VMM saves and restores the register at all. */
   carries(id: bigint): boolean
-  /** `value` is the state's, or the destination's where the state has none. */
+  /** `value` is the state's, or the destination's if the state has none. */
   on(obstacle: Obstacle, id: bigint, value: bigint): Reaction
 }
 
-/** The reaction of a VMM that stops at the first error of KVM and reads nothing back. */
+/** The reaction of a VMM that stops at KVM's first error and reads nothing back. */
 export function unforgiving(obstacle: Obstacle): Reaction {
   return obstacle === 'absent' || obstacle === 'refused' ? 'fails' : 'silent'
 }
 
 const workaroundIds = new Set(workarounds.map(({ register }) => register))
 
-/** No VMM's: all that the state holds must be there afterwards. What this library's own `restore` asks for. */
+/**
+ * The rules of no VMM: everything in the state must be there after the restore. They are the default of this library's `restore`.
+ */
 export const strict: VmmRules = {
   name: 'strict',
   rows: [
