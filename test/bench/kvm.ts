@@ -1,8 +1,11 @@
 /**
  * The work of `kvm.c` through the backend: one register again and again, the whole register list in one call, and runs of
- * a guest that does nothing but write to a device. Prints nanoseconds per operation, the best of several rounds, as JSON.
+ * a guest that does nothing but write to a device. And what a single get consists of besides the ioctl, through the addon that
+ * `parts.c` is and whose file is the argument. Prints nanoseconds per operation, the best of several rounds, as JSON.
  */
 import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
 import { kernelBackend } from '../../lib/kernel/backend.js'
 import { exitReasons, vcpuFeatures } from '../../lib/uapi.js'
 
@@ -49,6 +52,19 @@ function single(): void {
   for (let i = 0; i < gets; i++) vcpu.getOneReg(stdBmap)
 }
 
+const parts = createRequire(import.meta.url)(resolve(process.argv[2]!)) as {
+  empty(): undefined
+  echo(number: bigint): bigint
+}
+
+function empty(): void {
+  for (let i = 0; i < gets; i++) parts.empty()
+}
+
+function echo(): void {
+  for (let i = 0; i < gets; i++) parts.echo(stdBmap)
+}
+
 function batch(): void {
   for (let i = 0; i < lists; i++) {
     if (vcpu.getRegs(ids, values, errnos) !== 0) assert.fail('KVM_GET_ONE_REG failed')
@@ -75,5 +91,12 @@ function best(work: () => void, operations: number): number {
 }
 
 assert.equal(typeof vcpu.getOneReg(stdBmap), 'bigint')
-const result = { get: best(single, gets), batch: best(batch, lists * ids.length), exit: best(mmio, exits) }
+assert.equal(parts.echo(stdBmap), stdBmap)
+const result = {
+  get: best(single, gets),
+  empty: best(empty, gets),
+  echo: best(echo, gets),
+  batch: best(batch, lists * ids.length),
+  exit: best(mmio, exits),
+}
 console.log(JSON.stringify(result))
