@@ -46,10 +46,10 @@ void MappedBuffer::Detach(Napi::Object handle, const char* name) {
   // A buffer that is detached already was moved by ArrayBuffer.prototype.transfer(): the memory is reachable through
   // another ArrayBuffer now, which keeps the mapping until it is collected.
   if (buffer.IsDetached()) return;
-  buffer.Detach();
   // Node.js runs the finalizer only on a later turn of the event loop; a script that opens and closes handles in a
-  // synchronous loop must not pile up mappings until then.
-  hold->Reset();
+  // synchronous loop must not pile up mappings until then. Bun and Deno run it within Detach(), which ends `hold`.
+  const Shared<Mapping> last = std::move(*hold);
+  buffer.Detach();
 }
 
 void MappedBuffer::ReleaseMapping(napi_env, void*, void* hold) { delete static_cast<Shared<Mapping>*>(hold); }
