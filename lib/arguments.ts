@@ -1,12 +1,12 @@
 /** Checks of arguments. The errors name the argument, and their classes and codes are the ones the addon uses. */
 import { nearestNames } from './registers/index.js'
 
-/** A `TypeError` with code `ERR_INVALID_ARG_TYPE`; `found` is the value, where it says something. */
+/** A `TypeError` with code `ERR_INVALID_ARG_TYPE`; `found` is the value, if it is informative. */
 export function invalidType(name: string, expected: string, ...found: unknown[]): TypeError {
   return Object.assign(new TypeError(sentence(name, expected, found)), { code: 'ERR_INVALID_ARG_TYPE' })
 }
 
-/** A `RangeError` with code `ERR_OUT_OF_RANGE`; `found` is the value, where it says something. */
+/** A `RangeError` with code `ERR_OUT_OF_RANGE`; `found` is the value, if it is informative. */
 export function outOfRange(name: string, expected: string, ...found: unknown[]): RangeError {
   return Object.assign(new RangeError(sentence(name, expected, found)), { code: 'ERR_OUT_OF_RANGE' })
 }
@@ -15,7 +15,7 @@ function sentence(name: string, expected: string, found: readonly unknown[]): st
   return `${name} must be ${expected}${found.length === 0 ? '' : `, not ${shown(found[0])}`}`
 }
 
-/** A value of any type in a few words. */
+/** Describes a value of any type in a few words. */
 export function shown(value: unknown): string {
   switch (typeof value) {
     case 'bigint':
@@ -33,7 +33,10 @@ export function shown(value: unknown): string {
   }
 }
 
-/** The first letters of a text as a JavaScript literal. What is not printable ASCII is escaped: some of it a terminal would obey. */
+/**
+ * Returns the first letters of a text as a JavaScript literal. Escapes everything but printable ASCII: a terminal would interpret
+ * some of it.
+ */
 function quoted(text: string): string {
   const start = text.length > 40 ? `${text.slice(0, 40)}…` : text
   return JSON.stringify(start).replace(
@@ -76,7 +79,7 @@ export function checkChoice<Name extends string>(
 }
 
 /**
- * The number that `value` names in `table`, or `value` itself where it is a number of 32 bits.
+ * Returns the number that `value` names in `table`, or `value` itself if it is a 32-bit number.
  * @throws TypeError for another type, RangeError for an unknown name or a wider number
  */
 export function numberOf(value: unknown, name: string, table: Readonly<Record<string, number>>): number {

@@ -1,24 +1,24 @@
 /**
- * KVM's ioctl surface: the border between everything above and what answers below, be it `/dev/kvm` through the addon
- * or the simulator. One interface per file descriptor, one method per ioctl.
+ * KVM's ioctl surface: the interface between the rest of the library and the host, which is either `/dev/kvm` through the addon or
+ * the simulator. One interface per file descriptor, one method per ioctl.
  *
- * Outcomes are the kernel's own. A method that returns `number` returns what the ioctl does: 0 or a positive result,
- * or `-errno`. A method that returns `T | number` returns `T`, or `-errno` as a number. Nothing here throws for an
- * answer of the kernel; a `TypeError` or `RangeError` means an argument that cannot be handed to it at all (wrong type, a
- * register value wider than the register, an id of no possible width).
+ * Outcomes are the kernel's own. A method that returns `number` returns the ioctl's result: 0 or a positive number, or `-errno`. A
+ * method that returns `T | number` returns `T`, or `-errno` as a number. A refusal by the kernel never throws; a `TypeError` or
+ * `RangeError` means an argument that cannot be passed to the kernel at all (wrong type, a register value wider than the register,
+ * an id of no possible width).
  *
- * Every method answers `-EBADF` after `close()`. `close()` may be called twice.
+ * Every method returns `-EBADF` after `close()`. `close()` may be called twice.
  *
- * While a `run()` of a vCPU is in flight, every method of it but `kick()` and `close()` answers `-EBUSY`: KVM would let the
- * caller wait until the run ends, and the caller is the thread that could end it.
+ * While a `run()` of a vCPU is in flight, all its methods except `kick()` and `close()` return `-EBUSY`: KVM would block the caller
+ * until the run ends, and the caller is the only thread that could end it.
  */
 export interface Backend {
   readonly name: 'kernel' | 'simulator'
-  /** `uname -r` and `uname -v` of the host that answers, or answered when it was recorded. For readers, never for a decision. */
+  /** `uname -r` and `uname -v` of the host, or of the recorded host. For readers, never for a decision. */
   readonly host: { readonly release: string; readonly build: string }
   /** What a simulator simulates: the name of a built-in host, or the release its report names. Absent for `kernel`. */
   readonly simulates?: string
-  /** Opens `/dev/kvm`; `-errno` as `open(2)` gives it. */
+  /** Opens `/dev/kvm`; returns `-errno` of `open(2)` on failure. */
   open(): SystemFd | number
 }
 
@@ -28,7 +28,7 @@ export interface SystemFd {
   readonly observed?: SystemFd
   /** `KVM_GET_API_VERSION` */
   getApiVersion(): number
-  /** `KVM_CHECK_EXTENSION`: 0 for no, a positive number for yes or how much. */
+  /** `KVM_CHECK_EXTENSION`: 0 if the capability is absent, else a positive number, 1 or a quantity. */
   checkExtension(capability: number): number
   /** `KVM_GET_VCPU_MMAP_SIZE`: bytes of the `kvm_run` mapping. */
   getVcpuMmapSize(): number
@@ -46,7 +46,10 @@ export interface SystemFd {
 export interface GuestMemoryFd {
   /** Bytes. */
   readonly size: number
-  /** The mapping itself; null where the runtime forbids external buffers or has none this large. Detached (length 0) after `close()`. */
+  /**
+   * The mapping itself; null if the runtime forbids external buffers or supports none this large. Detached (length 0) after
+   * `close()`.
+   */
   readonly buffer: ArrayBuffer | null
   /** Copies `into.byteLength` bytes from `offset`; 0 or `-errno` (`-EFAULT` beyond the end). */
   read(offset: number, into: Uint8Array): number
@@ -58,19 +61,19 @@ export interface GuestMemoryFd {
 /** `KVM_{HAS,GET,SET}_DEVICE_ATTR`, which VMs, vCPUs and devices share. */
 export interface AttributeFd {
   hasDeviceAttr(group: number, attribute: bigint): number
-  /** The kernel fills `data`, whose length is the attribute's; too short a buffer is the caller's fault. */
+  /** The kernel fills `data`, whose length must be the attribute's; a buffer that is too short is the caller's error. */
   getDeviceAttr(group: number, attribute: bigint, data: Uint8Array): number
   /** `data` null passes a null address, for attributes without a payload. */
   setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number
 }
 
-/** `struct kvm_userspace_memory_region`: bytes `offset` to `offset + size` of `memory` appear at guest physical `address`. */
+/** `struct kvm_userspace_memory_region`: maps bytes `offset` to `offset + size` of `memory` at guest physical `address`. */
 export interface MemoryRegion {
   readonly slot: number
   /** `KVM_MEM_*` */
   readonly flags: number
   readonly address: bigint
-  /** Null only where `size` is 0, which deletes the slot. */
+  /** Null only if `size` is 0, which deletes the slot. */
   readonly memory: GuestMemoryFd | null
   readonly offset: number
   readonly size: number
@@ -80,7 +83,7 @@ export interface MemoryRegion {
 export interface VmFd extends AttributeFd {
   /** See `VcpuFd.observed`. */
   readonly observed?: VmFd
-  /** `KVM_CHECK_EXTENSION` on the VM, which may know better than `/dev/kvm`. */
+  /** `KVM_CHECK_EXTENSION` on the VM, whose answer may be more precise than that of `/dev/kvm`. */
   checkExtension(capability: number): number
   /** `KVM_ENABLE_CAP`; `args` are up to four 64-bit words. */
   enableCap(capability: number, flags: number, args: readonly bigint[]): number
@@ -92,12 +95,12 @@ export interface VmFd extends AttributeFd {
   getRegWritableMasks(range: number, masks: BigUint64Array): number
   /** `KVM_SET_USER_MEMORY_REGION` */
   setUserMemoryRegion(region: MemoryRegion): number
-  /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` answers 0 and creates nothing. */
+  /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` returns 0 and creates nothing. */
   createDevice(type: number, flags: number): DeviceFd | number
   close(): void
 }
 
-/** The instruction by which a guest calls its hypervisor or firmware. */
+/** The instruction with which a guest calls its hypervisor or firmware. */
 export type Conduit = 'hvc' | 'smc'
 
 /** One call that a guest made: `args` are x0 to x6. */
@@ -106,12 +109,12 @@ export interface GuestCall {
   readonly args: readonly bigint[]
 }
 
-/** What KVM answered to a guest's call, or `-errno` where the guest could not make it. */
+/** The result of a guest's call, or `-errno` if the guest could not make it. */
 export type GuestCallOutcome =
   | {
-      /** Of the last `KVM_RUN`: 0 with the exit in the `kvm_run` page, or `-errno`. */
+      /** The outcome of the last `KVM_RUN`: 0 with the exit in the `kvm_run` page, or `-errno`. */
       readonly outcome: number
-      /** Whether the call came back to the guest. */
+      /** Whether the call returned to the guest. */
       readonly returned: boolean
       /** x0 to x3. */
       readonly x: readonly bigint[]
@@ -121,39 +124,40 @@ export type GuestCallOutcome =
 /** A vCPU. */
 export interface VcpuFd extends AttributeFd {
   /**
-   * Only an observing handle has this: one that passes every call on to another handle and notes it, as the recorder of a
-   * trace does. What this library does for itself, such as running its stub guest, goes to `observed` directly, so that
-   * nobody notes it.
+   * Only an observing handle has this: one that passes every call on to another handle and records it, such as the recorder of a
+   * trace. This library's own calls, such as those that run its stub guest, go to `observed` directly, so they are not recorded.
    */
   readonly observed?: VcpuFd
-  /** Only an observing handle has this. Notes a call of the stub guest, which was made on `observed` with many ioctls, as one. */
+  /**
+   * Only an observing handle has this. Records a call of the stub guest, which took many ioctls on `observed`, as a single call.
+   */
   noteGuestCall?(call: GuestCall, outcome: GuestCallOutcome): void
   /** `KVM_ARM_VCPU_INIT`; `features` holds up to seven 32-bit words. */
   init(target: number, features: readonly number[]): number
   /** `KVM_ARM_VCPU_FINALIZE` */
   finalize(feature: number): number
   /**
-   * `KVM_GET_REG_LIST`: `list[0]` is n, the room behind it; the ids follow from `list[1]`. The kernel writes the true count
-   * to `list[0]` also when it answers `-E2BIG`.
+   * `KVM_GET_REG_LIST`: `list[0]` is n, the room behind it; the ids follow from `list[1]`. The kernel also writes the true count to
+   * `list[0]` when it returns `-E2BIG`.
    */
   getRegList(list: BigUint64Array): number
   /** `KVM_GET_ONE_REG`, any width of 8 to 2048 bits: the value as an unsigned number, or `-errno`. */
   getOneReg(id: bigint): bigint | number
-  /** `KVM_SET_ONE_REG`; throws `RangeError` for a value that does not fit the width bits 55:52 of `id` give. */
+  /** `KVM_SET_ONE_REG`; throws `RangeError` for a value wider than bits 55:52 of `id` say. */
   setOneReg(id: bigint, value: bigint): number
-  /** `KVM_GET_ONE_REG` with a null pointer for the value: how far the kernel gets before it touches it. */
+  /** `KVM_GET_ONE_REG` with a null pointer for the value: shows which checks the kernel makes before it accesses the value. */
   getOneRegAtNull(id: bigint): number
   /** `KVM_SET_ONE_REG` with a null pointer for the value. */
   setOneRegAtNull(id: bigint): number
   /**
-   * `KVM_GET_ONE_REG` for each id of at most 64 bits, in one crossing: `values[i]` is the value, `errnos[i]` 0 or
-   * `-errno` (`-EINVAL`, unasked, where the id says wider than 64 bits). Returns how many failed; `-EBADF` or `-EBUSY` where
-   * the vCPU cannot be asked at all.
+   * `KVM_GET_ONE_REG` for each id of at most 64 bits, in one crossing: `values[i]` is the value, `errnos[i]` 0 or `-errno`
+   * (`-EINVAL`, without an ioctl, if the id says wider than 64 bits). Returns how many failed; `-EBADF` or `-EBUSY` if the vCPU
+   * accepts no calls at all.
    */
   getRegs(ids: BigUint64Array, values: BigUint64Array, errnos: Int32Array): number
-  /** `KVM_SET_ONE_REG` for each id, likewise. Goes on after a failure. */
+  /** `KVM_SET_ONE_REG` for each id, likewise. Continues after a failure. */
   setRegs(ids: BigUint64Array, values: BigUint64Array, errnos: Int32Array): number
-  /** `KVM_GET_MP_STATE`: the state, or `-errno`. */
+  /** `KVM_GET_MP_STATE`: returns the state, or `-errno`. */
   getMpState(): number
   setMpState(state: number): number
   /** `KVM_GET_VCPU_EVENTS`: fills the 64 bytes of `struct kvm_vcpu_events`. */
@@ -162,17 +166,17 @@ export interface VcpuFd extends AttributeFd {
   /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */
   readonly runPage: ArrayBuffer
   /**
-   * `KVM_RUN` on this thread until an exit: 0, or `-errno`. A positive `timeoutMs` interrupts it after that many milliseconds
-   * (`-EINTR`); 0 waits for ever.
+   * `KVM_RUN` on this thread until an exit: returns 0, or `-errno`. A positive `timeoutMs` interrupts it after that many
+   * milliseconds (`-EINTR`); 0 means no limit.
    */
   runSync(timeoutMs: number): number
   /** `KVM_RUN` on a thread of its own. Settles with what `runSync` would return. */
   run(): Promise<number>
   /**
-   * Makes a run in flight return `-EINTR` soon. A run is in flight from `run()` until its promise settles; if it has left the
-   * guest already, with anything but `-EINTR`, it settles with that, and the next `run()` or `runSync()` returns `-EINTR` without
-   * executing a guest instruction. Several kicks of one run count as one. A run that `immediate_exit` in `runPage` ends does not
-   * use a kick up. Does nothing when no run is in flight.
+   * Makes a run in flight return `-EINTR` soon. A run is in flight from `run()` until its promise settles; if it has already left
+   * the guest, with anything but `-EINTR`, it settles with that, and the next `run()` or `runSync()` returns `-EINTR` without
+   * executing a guest instruction. Several kicks of one run count as one. A run that ends because of `immediate_exit` in `runPage`
+   * does not consume a kick. Does nothing when no run is in flight.
    */
   kick(): void
   /** Interrupts a run in flight, waits for it, settles its promise with `-EINTR`, then closes. */

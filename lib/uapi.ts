@@ -1,6 +1,6 @@
 /**
  * Numbers of KVM's userspace ABI for arm64: `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`.
- * Only numbers that cross the border to the kernel live here; what they mean is told where they are used.
+ * Only numbers that cross the border to the kernel live here; the code that uses them explains what they mean.
  */
 
 /** `KVM_GET_API_VERSION`: frozen at 12 since Linux 2.6.22. */

@@ -38,7 +38,7 @@ Napi::Value HasDeviceAttr(int fd, const Napi::CallbackInfo& info) {
 
 Napi::Value GetDeviceAttr(int fd, const Napi::CallbackInfo& info) {
   const std::span<std::uint8_t> data = ToBytes({info, 2, "data"});
-  // Some attributes read what they are asked about from where they write the answer to.
+  // Some attributes read their arguments from the buffer to which they write the answer.
   std::vector<std::uint8_t> copy = Roomy(data);
   const int result = Request(fd, kvm_abi::kGetDeviceAttr, info, copy.data());
   std::copy_n(copy.begin(), data.size(), data.begin());

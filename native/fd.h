@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <utility>
 
-// A file descriptor with one owner; -EBADF when there is none, which is how KvmIoctl() then answers.
+// A file descriptor with one owner; -EBADF if there is none, which KvmIoctl() then returns.
 class Fd {
  public:
   explicit Fd(int fd = -EBADF) : fd_(fd) {}

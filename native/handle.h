@@ -1,6 +1,5 @@
-// What the classes of the addon have in common. Only the addon creates their objects: JavaScript can reach a
-// constructor through `object.constructor`, but calling it throws. Classes and methods have the names of
-// lib/backend.ts.
+// The common base of the addon's classes. Only the addon creates their objects: JavaScript can reach a constructor
+// through `object.constructor`, but calling it throws. Classes and methods have the names of lib/backend.ts.
 #pragma once
 
 #include <array>
@@ -11,7 +10,7 @@
 
 #include "napi_setup.h"
 
-// State of one environment (the main thread or a worker): nothing in the addon is shared between environments.
+// State of one environment (the main thread or a worker): environments share nothing in the addon.
 struct Addon {
   Napi::FunctionReference system;
   Napi::FunctionReference vm;
@@ -33,7 +32,7 @@ class Handle : public Napi::ObjectWrap<T> {
     static_assert(std::is_same_v<Parts, typename T::Parts>);
     Addon* const addon = env.GetInstanceData<Addon>();
     addon->parts = &parts;
-    // However this ends, and even if the constructor is never reached: the next one must not find `parts`.
+    // Reset on every way out, even if the constructor is never reached: the next one must not find `parts`.
     struct Forget {
       Addon* addon;
       ~Forget() { addon->parts = nullptr; }

@@ -17,11 +17,11 @@
 
 namespace {
 
-// Nothing on arm64 or x64 sends this one. A real-time signal is not sent at all (EAGAIN) while more signals than
-// RLIMIT_SIGPENDING wait for the user's processes: a kick would be lost, and close() would wait for ever.
+// No other code on arm64 or x64 sends this signal. A real-time signal is not sent at all (EAGAIN) while more signals
+// than RLIMIT_SIGPENDING wait for the user's processes: a kick would be lost, and close() would never return.
 constexpr int kSignal = SIGSTKFLT;
 
-// That of the KVM_RUN of this thread.
+// The deadline of this thread's KVM_RUN.
 thread_local std::atomic<Deadline*> current{nullptr};
 
 // struct sigevent as the kernel knows it; neither C library names the thread id.
@@ -107,7 +107,7 @@ Deadline::~Deadline() {
 }
 
 void Deadline::Expire() {
-  // A flag that JavaScript has set is not ours to clear.
+  // A flag that JavaScript has set must not be cleared here.
   if (ImmediateExit(run_)) return;
   expired_.store(true);
   SetImmediateExit(run_, true);

@@ -1,14 +1,14 @@
 // Making KVM_RUN return.
 //
-// KVM_RUN answers -EINTR when a signal is pending for its thread, and also, before any guest code has run, when
+// KVM_RUN returns -EINTR when a signal is pending for its thread, and also, before any guest code has run, when
 // kvm_run.immediate_exit is set. Neither alone is enough: a signal that arrives just before the ioctl is gone when the
-// guest starts, and a flag that is set just after the start is not looked at again. So the flag is set first and then
-// the signal is sent, to one thread; its handler does nothing for a kick, and sets the flag itself for a deadline,
-// whose timer can fire at any point of the way in.
+// guest starts, and KVM does not check the flag again after the start. So the flag is set first and then the signal is
+// sent, to one thread; its handler does nothing for a kick, and sets the flag itself for a deadline, whose timer can
+// fire at any point before the ioctl.
 //
 // immediate_exit belongs to JavaScript: setting it in `runPage` before a run makes KVM_RUN return without running the
-// guest. Nothing here clears it on the way in. After a return it is cleared only if a kick or a deadline had set it,
-// and it was not set before, so that neither reaches into the next run unnoticed.
+// guest. Nothing here clears it before the ioctl. After a return it is cleared only if a kick or a deadline had set it,
+// and it was not set before, so that neither affects the next run unnoticed.
 #pragma once
 
 #include <sys/types.h>
@@ -40,7 +40,7 @@ class Deadline {
   // Stops the clock and clears the flag if the time had come.
   ~Deadline();
 
-  // 0, or -errno when there is no timer to be had.
+  // 0, or -errno if no timer can be created.
   int error() const { return error_; }
   // Async-signal-safe.
   void Expire();

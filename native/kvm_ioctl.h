@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstdint>
 
-// The ioctl's result, or -errno. A negative number in place of a descriptor is the answer already: -EBADF of a closed
-// handle.
+// Returns the ioctl's result, or -errno. A negative number in place of a descriptor is returned as it is: -EBADF of a
+// closed handle.
 inline int KvmIoctl(int fd, unsigned long request, std::uintptr_t argument = 0) {
   if (fd < 0) return fd;
 #ifdef __aarch64__

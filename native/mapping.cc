@@ -10,7 +10,7 @@ Shared<Mapping> Mapping::Map(int fd, std::size_t size) {
 
 Mapping::~Mapping() {
   if (!range_.IsShared()) return;
-  // Where there is no memory for this, the old one stays until the addresses go.
+  // If there is no memory for this, the old mapping stays until the addresses are released.
   static_cast<void>(
       ::mmap(data(), size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
@@ -24,7 +24,7 @@ void MappedBuffer::Publish(Napi::Object handle, const char* name, const Shared<M
   const napi_status status =
       napi_create_external_arraybuffer(env, mapping->data(), mapping->size(), ReleaseMapping, hold_, &buffer);
   if (status != napi_ok) {
-    // For every failure but this one Node.js calls the finalizer itself.
+    // For every failure except this one Node.js calls the finalizer itself.
     if (status == napi_no_external_buffers_allowed) delete hold_;
     hold_ = nullptr;
     bool pending = false;

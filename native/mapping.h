@@ -6,13 +6,13 @@
 #include "napi_setup.h"
 #include "shared.h"
 
-// A shared memory mapping, whose memory is released when its last owner lets go. Owners are handles, ArrayBuffers over
-// it, and the memory slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still
-// names must not be given back, or whatever the process maps there next would be the guest's to read and write.
+// A shared memory mapping, whose memory is released with its last owner. Owners are handles, ArrayBuffers over it, and
+// the memory slots of VMs: KVM finds guest memory by its userspace address, so an address that a slot still names must
+// not be released, or the guest could read and write whatever the process maps there next.
 //
-// The addresses themselves are given back only when the ArrayBuffer object is gone too. crypto and fs work on other
-// threads with the address they were given, and hold on to that object, detached or not; what they still read and write
-// after the memory was released is empty memory of nobody's.
+// The addresses themselves are released only when the ArrayBuffer object is gone too. crypto and fs use the address on
+// other threads and hold on to that object, detached or not; after the memory was released they read and write empty
+// memory that has no other use.
 class Mapping {
  public:
   // Maps `size` bytes of `fd` for reading and writing; empty, with errno set, when that fails.
@@ -46,18 +46,19 @@ class Mapping {
 // An ArrayBuffer over a mapping, published as a property of a handle that can be neither written nor deleted.
 class MappedBuffer {
  public:
-  // Defines `name` on `handle`. Where the runtime forbids external buffers, or has none this large, the value is null.
+  // Defines `name` on `handle`. If the runtime forbids external buffers, or supports none this large, the value is
+  // null.
   void Publish(Napi::Object handle, const char* name, const Shared<Mapping>& mapping);
   bool published() const { return hold_ != nullptr; }
 
-  // Empties the ArrayBuffer, so that a late access is a read of undefined and not of unmapped memory, and lets go of
-  // the mapping at once.
+  // Empties the ArrayBuffer, so that a late access reads undefined instead of unmapped memory, and releases the mapping
+  // at once.
   void Detach(Napi::Object handle, const char* name);
 
  private:
   static void ReleaseMapping(napi_env env, void* data, void* hold);
   static void ReleaseRange(napi_env env, void* hold, void* hint);
 
-  // The share of the mapping that what backs the ArrayBuffer has; its finalizer frees it.
+  // The ArrayBuffer's share of the mapping; its finalizer frees it.
   Shared<Mapping>* hold_ = nullptr;
 };

@@ -26,7 +26,7 @@ unsigned Width(std::uint64_t id) { return 8u << SizeField(id); }
 
 bool IsWiderThanWord(std::uint64_t id) { return SizeField(id) > 3; }
 
-// Whether a value of at most 64 bits has more bits than the register.
+// Returns whether a value of at most 64 bits has more bits than the register.
 bool Overflows(std::uint64_t id, std::uint64_t value) {
   const unsigned width = Width(id);
   return width < 64 && (value >> width) != 0;
@@ -55,18 +55,18 @@ int Access(int fd, unsigned long request, std::uint64_t id, const void* address)
   return KvmIoctl(fd, request, &reg);
 }
 
-// Kernels older than 6.3 without the stable fix copy as many bytes as the id says into a 64-bit variable on their stack
-// when a firmware register (coprocessor 0x14 or 0x16) is set, before they look whether the id exists; from a null
-// address too, since the part that could not be read is zeroed. Fixed kernels answer -ENOENT.
+// When userspace sets a firmware register (coprocessor 0x14 or 0x16), kernels older than 6.3 without the stable fix
+// copy as many bytes as the id says into a 64-bit variable on their stack, before they check whether the id exists.
+// They do so from a null address too, since they zero the part that could not be read. Fixed kernels return -ENOENT.
 bool WouldOverflowKernelStack(std::uint64_t id) {
   constexpr std::uint64_t kCoprocessorMask = 0x0FFF0000;
   const std::uint64_t coprocessor = id & kCoprocessorMask;
   return IsWiderThanWord(id) && (coprocessor == 0x14 << 16 || coprocessor == 0x16 << 16);
 }
 
-// Such an id is asked for instead: a get compares the whole id before it touches any memory, on every kernel, and fails
-// just as a set does on a fixed one (-ENOEXEC before the vCPU is initialised, -EINVAL for a wrong architecture,
-// -ENOENT).
+// For such an id a get replaces the set: on every kernel a get compares the whole id before it accesses any memory, and
+// fails just as a set does on a fixed kernel (-ENOEXEC before the vCPU is initialised, -EINVAL for a wrong
+// architecture, -ENOENT).
 int AskInsteadOfSetting(int fd, std::uint64_t id) {
   Value value{};
   const int result = Access(fd, kvm_abi::kGetOneReg, id, value.data());
@@ -98,7 +98,7 @@ Batch ToBatch(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value AccessAll(int fd, unsigned long request, const Napi::CallbackInfo& info, const Batch& batch) {
-  // Nothing can be asked at all.
+  // Without a descriptor no register can be accessed.
   if (fd < 0) return Napi::Number::New(info.Env(), fd);
   double failures = 0;
   for (std::size_t i = 0; i < batch.ids.size(); i++) {
@@ -169,9 +169,9 @@ Napi::Value SetRegs(int fd, const Napi::CallbackInfo& info) {
 
 Napi::Value GetRegList(int fd, const Napi::CallbackInfo& info) {
   const std::span<std::uint64_t> list = ToUint64s({info, 0, "list"}, 1);
-  // The kernel reads n itself, and is given a copy: whoever shares the list's memory, a worker or a guest, could have
-  // raised n since it was looked at here. Kernels compare its low 32 bits with their count, and then write so many ids;
-  // the room is for one that starts to believe all 64.
+  // The kernel reads n itself, and gets a copy: a worker or a guest that shares the list's memory could have raised n
+  // since it was checked here. Kernels compare its low 32 bits with their count, and then write so many ids; the room
+  // is for a future kernel that compares all 64.
   std::vector<std::uint64_t> copy(std::max(list.size(), kvm_abi::kRegListRoom));
   std::copy(list.begin(), list.end(), copy.begin());
   if (static_cast<std::uint32_t>(copy[0]) > list.size() - 1) {

@@ -1,7 +1,7 @@
 // KVM_{GET,SET}_ONE_REG and KVM_GET_REG_LIST.
 //
 // The id's bits 55:52 give the width: 2 to their power bytes, of which the architecture uses 1 to 256 (8 to 2048 bits).
-// The kernel believes them about the length of the memory it is given, so no id of any other width is handed to it.
+// The kernel relies on them for the length of the memory it receives, so an id of any other width never reaches it.
 #pragma once
 
 #include <array>

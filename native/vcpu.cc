@@ -95,7 +95,7 @@ int VcpuFd::RunFor(double milliseconds) {
 }
 
 // Making a thread-safe function or a promise runs the hooks of node:async_hooks, and these may run or close this very
-// vCPU. So whatever they can change is looked at after both.
+// vCPU. So everything they can change is checked after both.
 Napi::Value VcpuFd::Run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (parts_.fd.get() >= 0 && thread_ == nullptr) {
@@ -126,6 +126,6 @@ void VcpuFd::Close(const Napi::CallbackInfo& info) {
   parts_.run.Reset();
   parts_.fd.Close();
   parts_.slots.Reset();
-  // Last, since it runs hooks, as Run() does: they find a closed vCPU.
+  // Last, since it runs hooks, as Run() does: the hooks then find a closed vCPU.
   if (thread != nullptr) thread->Close();
 }

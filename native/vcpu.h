@@ -24,8 +24,8 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
   static Napi::Function Define(Napi::Env env);
   explicit VcpuFd(const Napi::CallbackInfo& info);
 
-  // KVM lets a request to a vCPU wait for the end of its KVM_RUN, and the thread that would wait here is the only one
-  // that can end it: so such a request is answered with -EBUSY instead.
+  // KVM makes a request to a vCPU wait for the end of its KVM_RUN, and the thread that would wait here is the only one
+  // that can end it: so such a request fails with -EBUSY instead.
   int descriptor() const { return thread_ != nullptr && thread_->in_flight() ? -EBUSY : parts_.fd.get(); }
 
  private:

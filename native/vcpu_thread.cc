@@ -18,7 +18,7 @@ std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_
     thread->report_.Release();
     return nullptr;
   }
-  // From here on Kick() knows whom to signal.
+  // From here on Kick() can find the thread to signal.
   thread->thread_id_.wait(0);
   return thread;
 }
@@ -63,13 +63,13 @@ void VcpuThread::Kick() {
 }
 
 void VcpuThread::BeginRun() {
-  // A run that JavaScript's own flag ends does not use the kick up.
+  // A run that ends because of JavaScript's own flag does not consume the kick.
   if (!ImmediateExit(run_) && std::exchange(kick_is_due_, false)) MarkKicked();
 }
 
 void VcpuThread::MarkKicked() {
   kicked_ = true;
-  // A flag that JavaScript has set is not ours to clear.
+  // A flag that JavaScript has set must not be cleared here.
   if (ImmediateExit(run_)) return;
   flag_is_ours_ = true;
   SetImmediateExit(run_, true);
@@ -132,7 +132,7 @@ void VcpuThread::Main() {
       result_ = result;
       state_.store(State::kParked);
     }
-    // After this answer the function is no longer ours to release.
+    // After this answer the function must not be released here any more.
     if (report_.NonBlockingCall() == napi_closing) return;
   }
   report_.Release();

@@ -1,14 +1,13 @@
 // The thread on which a vCPU's run() blocks, so that the event loop does not.
 //
-// Four rules about threads and thread-safe functions, each of which is a hang or a crash when broken:
+// Four rules about threads and thread-safe functions; breaking any of them is a hang or a crash:
 //  1. The owner aborts the thread-safe function before it joins the thread. A thread that waits inside N-API for the
-//     JavaScript thread, which waits in join(), waits for ever. (The thread also never waits there: its calls do not
+//     JavaScript thread, which waits in join(), never returns. (The thread also never waits there: its calls do not
 //     block and the queue has no limit.)
 //  2. The thread-safe function starts with two users: the thread, which releases its share as its last act, and the
 //     owner, which aborts the other. With one, whoever comes second uses freed memory.
 //  3. Node.js destroys thread-safe functions at the end of an environment before it finalizes objects. So a cleanup
-//  hook
-//     that was added after the function was made, and therefore runs before it is destroyed, stops the thread.
+//     hook that was added after the function was made, and therefore runs before it is destroyed, stops the thread.
 //  4. A call that is still queued when the environment ends is made with a null environment, and its data must be freed
 //     then. Ours carry no data, and return at once, since the owner may be gone.
 //
@@ -29,8 +28,8 @@
 
 class VcpuThread {
  public:
-  // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null when there is no
-  // thread to be had. Both stay valid until the VcpuThread is destroyed.
+  // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null if no thread can be
+  // created. Both stay valid until the VcpuThread is destroyed.
   static std::unique_ptr<VcpuThread> Start(Napi::Env env, int fd, std::uint8_t* run);
   VcpuThread(const VcpuThread&) = delete;
   VcpuThread& operator=(const VcpuThread&) = delete;
@@ -40,13 +39,13 @@ class VcpuThread {
   bool in_flight() const { return deferred_.has_value(); }
   // `self` is the vCPU's object, and `deferred` what the run settles. Not while a run is in flight.
   void Run(Napi::Object self, Napi::Promise::Deferred deferred);
-  // Makes a run in flight return. When that run has left the guest already, with anything but -EINTR, the next one ends
+  // Makes a run in flight return. If that run has already left the guest, with anything but -EINTR, the next one ends
   // instead. Does nothing without a run in flight.
   void Kick();
   // KVM_RUN on the calling thread, which ends at once if a kick came too late for the run before. Not while a run is in
   // flight.
   int RunHere();
-  // Stops the thread; a run in flight is settled by Close() only.
+  // Stops the thread; only Close() settles a run in flight.
   void Halt();
   // Stops the thread and settles a run in flight with -EINTR.
   void Close();
@@ -79,14 +78,14 @@ class VcpuThread {
   // Set when KVM_RUN has returned, before it is reported.
   int result_ = 0;
 
-  // Orders a kick against the return of KVM_RUN: the kick is for the run that is still on, or for the next one.
+  // Orders a kick against the return of KVM_RUN: the kick applies to the current run, or else to the next one.
   std::mutex mutex_;
   std::atomic<State> state_{State::kParked};
-  // The run that is on was kicked.
+  // The current run was kicked.
   bool kicked_ = false;
   // A kick, and not JavaScript, has set immediate_exit.
   bool flag_is_ours_ = false;
-  // A kick came when its run had left the guest.
+  // A kick came after its run had left the guest.
   bool kick_is_due_ = false;
   std::atomic<pid_t> thread_id_{0};
   std::thread thread_;

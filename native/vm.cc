@@ -76,7 +76,7 @@ Napi::Value VmFd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
     if (guest_memory == nullptr) ThrowInvalidType(env, memory.name, "memory made by createMemory(), or null");
     mapping = guest_memory->mapping();
     if (!mapping) return Napi::Number::New(env, -EBADF);
-    // The kernel would take any address of this process; what lies beyond the mapping is not the guest's to see.
+    // The kernel would accept any address of this process; the guest must not see anything beyond the mapping.
     if (offset > mapping->size() || size > mapping->size() - offset) {
       ThrowOutOfRange(env, "size", "within the memory, counted from offset");
     }
@@ -86,7 +86,7 @@ Napi::Value VmFd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   }
 
   if (descriptor() < 0) return Napi::Number::New(env, descriptor());
-  // Room for the owner is made before the kernel is asked: once it has the memory, nothing may fail.
+  // Space for the owner is allocated before the ioctl: once the kernel has the memory, nothing may fail.
   Shared<Mapping>& owner = (*slots_)[region.slot];
   const int result = KvmIoctl(descriptor(), kvm_abi::kSetUserMemoryRegion, &region);
   if (result == 0) owner = size == 0 ? Shared<Mapping>() : std::move(mapping);

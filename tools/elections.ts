@@ -9,7 +9,7 @@ const HOUR = 3600
 const isFew = process.argv.includes('--few')
 const wanted = process.argv.slice(2).filter((argument) => argument !== '--few')
 
-// What a guest is answered does not hang on the CPU.
+// A guest's results do not depend on the CPU.
 const hosts = (wanted.length > 0 ? wanted : kernels).map((kernel) => `linux-${kernel}-neoverse-n1`)
 await onRecordedHosts(hosts, async (lab, { name }) => {
   const { status, stdout, stderr, milliseconds } = await lab.run(

@@ -1,4 +1,4 @@
-/** Completion scripts of shells, made from the tree of commands. They need no process to run at each key. */
+/** Completion scripts for shells, generated from the tree of commands. They start no process at each key. */
 import type { Argument, Command, Option } from 'commander'
 import { builtInHosts } from '../hosts/index.js'
 import { type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
@@ -9,10 +9,10 @@ import { THIS } from './host.js'
 export const shells = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof shells)[number]
 
-/** What can stand where a value is due. */
+/** The words that can complete a value. */
 interface Values {
   words: readonly string[]
-  /** Files as well. */
+  /** Whether files complete it too. */
   files: boolean
   /** Several words, separated by commas. */
   isList: boolean
@@ -23,7 +23,7 @@ const files: Values = { ...nothing, files: true }
 const words = (...all: string[]): Values => ({ ...nothing, words: all })
 const list = (...all: string[]): Values => ({ ...nothing, words: all, isList: true })
 
-/** By the placeholder of an option or the name of an argument. One without an entry makes the script fail to be made. */
+/** By the placeholder of an option or the name of an argument. Generation fails for one without an entry. */
 const valuesOf: Readonly<Record<string, () => Values>> = {
   a: () => hosts(THIS),
   b: () => hosts(THIS),
@@ -77,7 +77,7 @@ function serviceNames(): string[] {
 interface Flag {
   names: readonly string[]
   description: string
-  /** null where it takes no value. */
+  /** Null if the option takes no value. */
   values: Values | null
 }
 
@@ -90,7 +90,7 @@ interface Node {
   argument: Values
 }
 
-/** @throws RangeError for a placeholder that has no values here */
+/** @throws RangeError for a placeholder without values here */
 export function completionScript(shell: Shell, program: Command): string {
   return makers[shell](nodeOf(program, []))
 }
@@ -187,7 +187,7 @@ function zsh(root: Node): string {
   const functions = withDescendants(root).map((node) => {
     const { path, children, flags, argument } = node
     const specs = flags.map(({ names, description, values }) => {
-      // Of the names of one option only one may be used.
+      // Only one of an option's names may be used.
       const head = names.length > 1 ? `(${names.join(' ')})'{${names.join(',')}}'` : names[0]!
       return `'${head}[${zshText(description)}]${values === null ? '' : `:value:${zshAction(values)}`}'`
     })

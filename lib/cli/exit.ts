@@ -1,11 +1,11 @@
-/** What the command's exit status says; `lab run` passes on the status of the command it runs. */
+/** The meaning of the command's exit status; `lab run` passes on the status of the command it runs. */
 export const exitStatus = {
   done: 0,
-  /** The question was understood, and the answer is no. */
+  /** The request was valid, and the answer is no. */
   negative: 1,
   /** Wrong arguments, or a file that cannot be read, understood or written. */
   usage: 2,
-  /** This machine cannot do it: no arm64 KVM, no permission, no addon. */
+  /** This machine lacks a requirement: no arm64 KVM, no permission, no addon. */
   machine: 3,
   /** A fault in this program (`EX_SOFTWARE` of `sysexits.h`). */
   fault: 70,
@@ -23,8 +23,9 @@ export class CommandError extends Error {
 }
 
 /**
- * The message of an error, in which what to type stands in place of the library's call that does the same.
- * @param hasSimulate whether the command has the option `--simulate`; one without it reaches this machine's KVM by the word `this`
+ * Returns the message of an error, with the command-line equivalent in place of a library call.
+ * @param hasSimulate whether the command has the option `--simulate`; a command without it uses the word `this` for this machine's
+ * KVM
  */
 export function messageOf(error: unknown, hasSimulate = true): string {
   const { message } = error instanceof Error ? error : new Error(String(error))
@@ -35,7 +36,7 @@ export function messageOf(error: unknown, hasSimulate = true): string {
     .replace('bootLab() of kvm-arm64/lab', 'kvm-arm64 lab run')
 }
 
-/** The status for an error of any room. */
+/** Returns the exit status for an error from any part of the library. */
 export function statusOf(error: unknown): number {
   if (error instanceof CommandError) return error.status
   const { name, code } = error as { name?: unknown; code?: unknown }
@@ -47,7 +48,7 @@ export function statusOf(error: unknown): number {
   return exitStatus.fault
 }
 
-/** Whether KVM, real or simulated, was asked and refused; it may also be missing, or lack memory or handles. */
+/** Whether KVM, real or simulated, received the call and refused it; otherwise it is missing, or lacks memory or handles. */
 function isAnswer(code: unknown): boolean {
   return typeof code === 'string' && !code.startsWith('ERR_') && !['ENOMEM', 'EMFILE', 'EIO'].includes(code)
 }

@@ -1,4 +1,4 @@
-/** The host a command asks: this machine's KVM, or a simulated one. */
+/** The host that a command uses: this machine's KVM, or a simulated one. */
 import { lstatSync } from 'node:fs'
 import { Option } from 'commander'
 import type { Backend } from '../backend.js'
@@ -28,7 +28,7 @@ export function simulateOption(): Option {
   )
 }
 
-/** The host `--simulate` names; without it this machine, whose KVM is not opened yet. */
+/** Returns the host that `--simulate` names; without it this machine, whose KVM is not opened yet. */
 export function hostOf(simulate?: string): Host {
   return simulate === undefined
     ? { backend: kernelBackend, label: `Linux ${kernelBackend.host.release}, this machine` }
@@ -39,15 +39,15 @@ function simulatorOf(hostOrFile: string): Backend {
   return simulator(builtInHostOf(hostOrFile) ?? reportOf(hostOrFile))
 }
 
-/** The word for this machine where an argument is a host. */
+/** The word for this machine in place of a host argument. */
 export const THIS = 'this'
 
-/** The host an argument names, this machine included. */
+/** Returns the host an argument names, which may be this machine. */
 export function hostNamed(name: string): Host {
   return hostOf(name === THIS ? undefined : name)
 }
 
-/** The report of a host that an argument names; of this machine it is made now. */
+/** Returns the report of a host that an argument names; for this machine it probes now. */
 export function probedReportOf(name: string): Report {
   if (name !== THIS) return reportOf(name)
   using kvm = openKvm(kernelBackend)
@@ -55,10 +55,10 @@ export function probedReportOf(name: string): Report {
 }
 
 /**
- * The report that an argument HOST|REPORT means: a built-in host by its name, or else a file, or else the one built-in host whose name
- * begins so: `seed` means `seed-v6`.
- * @throws CommandError where it is none of these, or the beginning of several names
- * @throws FormatError for a file that is no report
+ * Resolves an argument HOST|REPORT to a report: a built-in host by its name, or else a file, or else the only built-in host whose
+ * name begins with the argument: `seed` means `seed-v6`.
+ * @throws CommandError if it is none of these, or the beginning of several names
+ * @throws FormatError for a file that is not a report
  */
 export function reportOf(hostOrFile: string): Report {
   const builtIn = builtInHostOf(hostOrFile)
@@ -70,7 +70,7 @@ export function reportOf(hostOrFile: string): Report {
   throw new CommandError(`${hostOrFile}: no such report file or built-in host; ${hint}`, exitStatus.usage)
 }
 
-/** The reports that an argument HOSTS|REPORT means: as `reportOf`, but the beginning of several names means all these hosts. */
+/** Resolves an argument HOSTS|REPORT: as `reportOf`, but the beginning of several names selects all these hosts. */
 export function reportsOf(hostsOrFile: string): NamedReport[] {
   const names = builtInHostsOf(hostsOrFile)
   if (names.length === 0) return [{ name: hostsOrFile, report: reportOf(hostsOrFile) }]
@@ -84,7 +84,7 @@ function builtInHostOf(name: string): BuiltInHost | undefined {
   throw new CommandError(`${name} means several hosts: ${found.join(', ')}; name one`, exitStatus.usage)
 }
 
-/** The built-in host of this name; else those whose names it begins, up to a hyphen, unless it is a file. */
+/** Returns the built-in host of this name; else those whose names begin with it, up to a hyphen, unless it is a file. */
 function builtInHostsOf(name: string): BuiltInHost[] {
   const hosts = builtInHosts()
   const exact = hosts.find((host) => host === name)
@@ -92,7 +92,7 @@ function builtInHostsOf(name: string): BuiltInHost[] {
   return isThere(name) ? [] : hosts.filter((host) => host.startsWith(`${name}-`))
 }
 
-/** Also where it cannot be looked at, or is a link to nothing: whoever reads it says so. */
+/** True also for a file that cannot be examined, and for a dangling link: reading it reports the error. */
 function isThere(file: string): boolean {
   try {
     return lstatSync(file, { throwIfNoEntry: false }) !== undefined

@@ -4,22 +4,22 @@ import { CommandError, exitStatus, messageOf, statusOf } from './exit.js'
 import { note } from './output.js'
 import { isCommand, program } from './program.js'
 
-/** The reader of our output may leave early, as `head` does: nothing is wrong then. */
+/** If the reader of our output leaves early, as `head` does, that is not an error. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit()
   note(`standard output cannot be written (${error.code})`)
   process.exit(exitStatus.usage)
 })
 
-/** A message that cannot be told changes nothing of what the command did. */
+/** A message that cannot be printed does not change the command's result. */
 process.stderr.on('error', () => undefined)
 
-/** Unless the command that runs is found to have no `--simulate`. */
+/** True unless the command that runs has no `--simulate`. */
 let hasSimulate = true
 
 try {
   const [first, second] = process.argv.slice(2).filter((word) => !word.startsWith('-'))
-  // Commander answers with its own help where there is no such command.
+  // Commander prints its own help if there is no such command.
   const topic = first === 'help' && second !== 'help' ? second : undefined
   if (topic !== undefined && !isCommand(topic)) {
     throw new CommandError(`unknown command '${topic}'; kvm-arm64 --help lists them`, exitStatus.usage)
@@ -32,7 +32,7 @@ try {
   await root.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Commander has told already, and calls everything 1.
+    // Commander has already printed the error; its exit status is 1 for every error.
     process.exitCode = error.exitCode === 0 ? exitStatus.done : exitStatus.usage
   } else {
     const stack = error instanceof Error ? error.stack : undefined

@@ -7,7 +7,7 @@ import { CommandError, exitStatus } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
 
-/** Styles text on a terminal that has colours, and wherever `FORCE_COLOR` asks for it. What is outside text in it is shown escaped. */
+/** Styles text on a terminal that has colours, and whenever `FORCE_COLOR` requests it. Shows text from outside escaped. */
 export function paint(style: Style, text: string): string {
   const plain = printableLines(text)
   return hasColours() ? styleText(style, plain, { validateStream: false }) : plain
@@ -15,9 +15,9 @@ export function paint(style: Style, text: string): string {
 
 function hasColours(): boolean {
   const force = process.env.FORCE_COLOR
-  // As Node and chalk read it: it counts more than NO_COLOR.
+  // As Node and chalk read it: it takes precedence over NO_COLOR.
   if (force !== undefined) return ['', '1', '2', '3', 'true'].includes(force)
-  // The stream knows NO_COLOR, NODE_DISABLE_COLORS and TERM=dumb.
+  // The stream honours NO_COLOR, NODE_DISABLE_COLORS and TERM=dumb.
   return process.stdout.isTTY && process.stdout.hasColors()
 }
 
@@ -25,8 +25,8 @@ function hasColours(): boolean {
 const style = /(\p{Cc}\[\d+m)/u
 
 /**
- * Prints text. Whatever is not `paint`'s work in it is shown escaped; since outside text could hold a colour as well, it goes through
- * `printable` where a sentence is made of it, or stands in a cell of a `table`.
+ * Prints text. Escapes everything except the sequences of `paint`; since text from outside could contain a colour as well, it goes
+ * through `printable` wherever a sentence or a cell of a `table` includes it.
  */
 export function print(text: string): void {
   const safe = hasColours()
@@ -39,24 +39,24 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${printableJson(JSON.stringify(value, null, 2))}\n`)
 }
 
-/** A line for the person at the terminal, beside whatever the output is used for. */
+/** Prints a line for the person at the terminal, whatever the output is used for. */
 export function note(text: string): void {
   clearProgress()
   process.stderr.write(`kvm-arm64: ${printableLines(text)}\n`)
 }
 
-/** Reports how far work has come. */
+/** Reports the progress of work. */
 export type Step = (done: number, of: number) => void
 
-/** Milliseconds between two of its lines. */
+/** Milliseconds between two progress lines. */
 const REFRESH = 100
 
-/** Runs `work` under a line that names it and counts its steps; on a terminal only, since it would be noise in a log. */
+/** Runs `work` while a line names it and counts its steps; only on a terminal, since it would be noise in a log. */
 export function withProgress<T>(text: string, work: (step: Step) => T): T {
   if (!process.stderr.isTTY) return work(() => undefined)
   const line = (rest: string) => {
     clearProgress()
-    // A line that is wrapped could not be cleared.
+    // A wrapped line could not be cleared.
     const room = (process.stderr.columns || 80) - rest.length - 1
     process.stderr.write(`${printable(text).slice(0, Math.max(0, room))}${rest}`)
   }
@@ -78,7 +78,7 @@ function clearProgress(): void {
 }
 
 /**
- * Refuses a file that could not be written, before there is work to lose. What the disk has room for is known only when it is written.
+ * Refuses a file that cannot be written, before there is work to lose. Only the write itself shows whether the disk has room.
  * @throws CommandError as `writeOutput`
  */
 export function checkOutput(file: string | undefined): void {
@@ -87,7 +87,7 @@ export function checkOutput(file: string | undefined): void {
     const old = statSync(file, { throwIfNoEntry: false })
     if (old?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
     if (old === undefined || old.isFile()) {
-      // It is replaced, so the directory is what is written; the dot makes sure that it is one.
+      // The file is replaced, so its directory must be writable; the dot makes sure that it is a directory.
       const directory = dirname(old === undefined ? file : realpathSync(file))
       accessSync(`${directory}/.`, constants.W_OK | constants.X_OK)
     } else accessSync(file, constants.W_OK)
@@ -96,7 +96,7 @@ export function checkOutput(file: string | undefined): void {
   }
 }
 
-/** Whether the FILE of an option is `-`. A file of this name is `./-`. */
+/** Returns whether the FILE of an option is `-`. A file of this name is `./-`. */
 export function isStandardOutput(file: string | undefined): boolean {
   return file === '-'
 }
@@ -118,8 +118,8 @@ export function refuseTwoDocuments(
 }
 
 /**
- * Writes a file whole or not at all, and says so; standard output where none is named, or `-`.
- * @throws CommandError where it cannot be written
+ * Writes a file whole or not at all, and says so; writes to standard output if the name is absent or `-`.
+ * @throws CommandError if it cannot be written
  */
 export function writeOutput(file: string | undefined, text: string): void {
   if (file === undefined || isStandardOutput(file)) {

@@ -1,4 +1,4 @@
-/** The tree of commands, from which the command line runs and completion and man page are made. */
+/** The tree of commands; the command line, completion and the man page are made from it. */
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { printableLines } from '../documents/printable.js'
@@ -37,11 +37,11 @@ Environment:
 
 interface CommandRow {
   readonly description: string
-  /** The command without its description. */
+  /** Makes the command without its description. */
   readonly load: () => Promise<Command>
 }
 
-/** In the order of the help, which shows them without loading any: that would take several times as long. */
+/** In the order of the help, which lists them without loading any: loading would take several times as long. */
 const commands: Readonly<Record<string, CommandRow>> = {
   probe: {
     description:
@@ -125,12 +125,12 @@ export function isCommand(name: string): boolean {
   return Object.hasOwn(commands, name)
 }
 
-/** The command line, with all that its commands have. */
+/** Returns the command line with all its commands. */
 export function commandLine(): Promise<Command> {
   return program(Object.keys(commands))
 }
 
-/** The command line; commands that are not `loaded` have a name and a description. */
+/** Returns the command line; commands that are not `loaded` have only a name and a description. */
 export async function program(loaded: readonly string[]): Promise<Command> {
   const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as {
     version: string
@@ -150,7 +150,7 @@ export async function program(loaded: readonly string[]): Promise<Command> {
   return root
 }
 
-/** Every command, however deep, ends by an exception and speaks alike. */
+/** Makes every command, at any depth, end by an exception and format its messages alike. */
 function unite(command: Command): void {
   command
     .exitOverride()

@@ -2,7 +2,7 @@ import { type Draft, openDraft } from '../documents/write.js'
 import { type TraceEntry, TraceWriter } from '../trace/index.js'
 import { cannotWrite, isStandardOutput } from './output.js'
 
-/** A trace on its way to a file, which keeps its old content until the recording is published; or to standard output. */
+/** A trace being written to a file, which keeps its old content until the recording is published; or to standard output. */
 export class Recording {
   readonly #file: string
   readonly #draft: Draft
@@ -10,7 +10,7 @@ export class Recording {
   #failure: unknown
   #isOver = false
 
-  /** @throws CommandError where the file cannot be written */
+  /** @throws CommandError if the file cannot be written */
   constructor(host: string, file: string | undefined) {
     this.#file = file ?? 'standard output'
     this.#draft = this.#try(() =>
@@ -19,15 +19,15 @@ export class Recording {
     this.#writer = new TraceWriter({ host }, (text) => this.#draft.write(text))
   }
 
-  /** @throws CommandError where the file cannot be written */
+  /** @throws CommandError if the file cannot be written */
   add(entry: TraceEntry): void {
-    // A script may have caught the first failure and go on.
+    // A script may have caught the first failure and continued.
     if (this.#failure === undefined && !this.#isOver) this.#try(() => this.#writer.add(entry))
   }
 
   /**
-   * Writes what was recorded; once, whoever asks for it again.
-   * @throws CommandError where it, or anything before it, could not be written: the file is as it was
+   * Publishes the recording; further calls do nothing.
+   * @throws CommandError if this write or an earlier one failed: the file is then unchanged
    */
   publish(): void {
     if (this.#isOver) return
@@ -44,7 +44,7 @@ export class Recording {
     }
   }
 
-  /** Leaves the file as it was. */
+  /** Leaves the file unchanged. */
   discard(): void {
     if (this.#isOver) return
     this.#isOver = true

@@ -1,4 +1,4 @@
-/** What a VM is made with: the options that say so, and the VM that `capture` writes down and `check` moves. */
+/** The options that describe a VM, and the VM that `capture` writes and `check` moves. */
 import { InvalidArgumentError, Option } from 'commander'
 import { captureHost, type CaptureHostOptions } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
@@ -36,8 +36,8 @@ export function vmOptions(): Option[] {
 }
 
 /**
- * The state of a VM as the host makes it.
- * @throws CommandError with the status of a negative answer where the host cannot make such a VM
+ * Returns the state of a VM as the host makes it.
+ * @throws CommandError with the status of a negative answer if the host cannot make such a VM
  */
 export function freshState({ backend, label }: Host, { features, elect, psci }: VmFlags, vcpus = 1): State {
   using kvm = openKvm(backend)
@@ -55,8 +55,8 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
 }
 
 /**
- * The negative answer where a host cannot make a VM with these options; another error stays what it is.
- * @param psci the version that was asked for
+ * Returns the negative answer for a host that cannot make a VM with these options; returns any other error unchanged.
+ * @param psci the version that was requested
  */
 export function refusalOf(error: unknown, kvm: Kvm, label: string, psci: PsciVersion | undefined): unknown {
   const isRefusal =
@@ -74,7 +74,7 @@ function versionsOf(kvm: Kvm): PsciVersion[] {
   return acceptedPsciVersions(vm.createVcpu(0, { features: ['psci-0.2'] }))
 }
 
-/** Parses `--features`: names separated by commas, and psci-0.2, without which a vCPU speaks PSCI 0.1 and no VMM makes one. */
+/** Parses `--features`: names separated by commas. Adds psci-0.2, without which a vCPU has PSCI 0.1 and which every VMM sets. */
 export function parseFeatures(list: string): VcpuFeature[] {
   const known = Object.keys(vcpuFeatures)
   const names = list.split(',').map((name) => name.trim())
@@ -85,7 +85,7 @@ export function parseFeatures(list: string): VcpuFeature[] {
   return [...new Set<VcpuFeature>(['psci-0.2', ...(names as VcpuFeature[])])]
 }
 
-/** Parses `--elect`: names of services of any register, which all registers are set from. */
+/** Parses `--elect`: names of services of any register; every register is then set from this list. */
 export function parseElection(list: string): Election {
   const names = list === 'none' ? [] : list.split(',').map((name) => name.trim())
   const groups = Object.keys(serviceBitmaps) as ServiceGroup[]

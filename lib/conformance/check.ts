@@ -1,44 +1,47 @@
-/** What a check is, and how it ends. */
+/** Defines what a check is, and how it ends. */
 import type { Kvm } from '../kvm/index.js'
 
-/** `promised`: a document or an in-tree selftest of the kernel says so. `observed`: every release so far does it, and nothing says it must. */
+/**
+ * `promised`: a document or an in-tree selftest of the kernel says so. `observed`: every release so far does it, but no document
+ * requires it.
+ */
 export type Mark = 'promised' | 'observed'
 
 /**
- * `deviates`: the kernel does otherwise than its own document, as is known of releases. `not applicable`: this host has not what the
- * check is about.
+ * `deviates`: the kernel differs from its own document, in a way known of releases. `not applicable`: this host lacks the subject
+ * of the check.
  */
 export type Verdict = 'passes' | 'fails' | 'deviates' | 'not applicable'
 
 export interface Check {
-  /** A sentence of behaviour whose subject is KVM or what it begins with. */
+  /** A sentence about behaviour; its subject is KVM or the name it begins with. */
   name: string
-  /** What the source says, in words of ours. */
+  /** What the source says, paraphrased. */
   promise: string
   /** Document and section (below `Documentation/virt/kvm/`), Arm's document, or `selftest` and its name (`tools/testing/selftests/kvm/arm64/`). */
   source: string
   mark: Mark
   /**
-   * Tries it on VMs of its own and tells what the kernel did. Nothing that differs from run to run belongs in the text. Ends by `violated`,
-   * `deviates` or `notApplicable` where it does not pass.
+   * Makes the experiment on VMs of its own and returns what the kernel did. The text contains nothing that differs between runs. If
+   * the check does not pass, it ends by `violated`, `deviates` or `notApplicable`.
    */
   experiment: (kvm: Kvm) => string
 }
 
-/** Checks about one thing, from one part of the contract. */
+/** Checks about one subject, from one part of the contract. */
 export interface CheckGroup {
   title: string
   checks: readonly Check[]
 }
 
-/** What came of a check. */
+/** The result of a check. */
 export interface CheckResult extends Omit<Check, 'experiment'> {
   /** Title of its group. */
   group: string
   verdict: Verdict
-  /** What the kernel did; for `not applicable`, why. */
+  /** What the kernel did; for `not applicable`, the reason. */
   did: string
-  /** How long it took. */
+  /** How long the check took. */
   seconds: number
 }
 
@@ -53,17 +56,17 @@ export class Ruling extends Error {
   }
 }
 
-/** The kernel broke what the check says. */
+/** Ends a check: the kernel violates it. */
 export function violated(did: string): never {
   throw new Ruling('fails', did)
 }
 
-/** The kernel does otherwise than its document, in a way releases are known for and that was seen just now. */
+/** Ends a check: the kernel differs from its document, in a way known of releases and observed just now. */
 export function deviates(did: string): never {
   throw new Ruling('deviates', did)
 }
 
-/** This host has not what the check is about. */
+/** Ends a check: this host lacks its subject. */
 export function notApplicable(reason: string): never {
   throw new Ruling('not applicable', reason)
 }

@@ -1,4 +1,4 @@
-/** What the experiments share: asking for an answer rather than an exception, VMs with two vCPUs, guests that call. */
+/** Shared parts of the experiments: answers instead of exceptions, VMs with two vCPUs, guests that make calls. */
 import type { Conduit, VcpuFd, VmFd } from '../backend.js'
 import {
   functionName,
@@ -19,22 +19,22 @@ export type Answer = string
 
 export const SUCCESS: Answer = 'success'
 
-/** What an ioctl is answered. */
+/** Returns the answer to an ioctl. */
 export function answerOf(action: () => unknown): Answer {
   return errnoOf(action) ?? SUCCESS
 }
 
-/** What a bare ioctl was answered: not negative, or `-errno`. */
+/** Converts the outcome of a bare ioctl: not negative, or `-errno`. */
 export function answerOfOutcome(outcome: bigint | number): Answer {
   return typeof outcome === 'number' && outcome < 0 ? errnoName(outcome) : SUCCESS
 }
 
-/** The check fails unless `what` was answered so. */
+/** Fails the check unless the answer to `what` is the expected one. */
 export function expect(what: string, actual: Answer, expected: Answer): void {
   if (actual !== expected) violated(`${what}: ${actual}, not ${expected}`)
 }
 
-/** The check fails unless `what` is so. */
+/** Fails the check unless the value of `what` is the expected one. */
 export function expectValue(what: string, actual: bigint, expected: bigint): void {
   if (actual !== expected) violated(`${what}: ${hex(actual)}, not ${hex(expected)}`)
 }
@@ -44,7 +44,7 @@ export function write({ registers }: Vcpu, register: RegisterReference, value: b
   return answerOf(() => registers.set(register, value))
 }
 
-/** `KVM_SET_ONE_REG` that must be answered so. */
+/** `KVM_SET_ONE_REG`; fails the check unless the answer is the expected one. */
 export function expectWrite(
   vcpu: Vcpu,
   register: RegisterReference,
@@ -55,7 +55,7 @@ export function expectWrite(
   expect(`${name} = ${hex(value)}`, write(vcpu, register, value), expected)
 }
 
-/** `KVM_GET_ONE_REG` that must give this value. */
+/** `KVM_GET_ONE_REG`; fails the check unless it returns this value. */
 export function expectRead(vcpu: Vcpu, register: RegisterReference, value: bigint, when = ''): void {
   const name = typeof register === 'bigint' ? registerName(register) : register
   expectValue(`${name}${when === '' ? '' : ` ${when}`}`, vcpu.registers.get(register), value)
@@ -82,12 +82,12 @@ export function onTwoVcpus<T>(kvm: Kvm, experiment: (first: Vcpu, second: Vcpu, 
   return experiment(vm.createVcpu(0), vm.createVcpu(1), vm)
 }
 
-/** A VM's bare ioctls. */
+/** Returns a VM's bare ioctls. */
 export function onBareVm<T>(kvm: Kvm, experiment: (vm: VmFd) => T): T {
   return rig.onVm(kvm.fd, rig.smallestVmType(kvm.fd), experiment)
 }
 
-/** A vCPU's bare ioctls, on a VM of its own; not initialised where `features` is null. */
+/** Returns a vCPU's bare ioctls, on a new VM; does not initialise it if `features` is null. */
 export function onBareVcpu<T>(
   kvm: Kvm,
   features: readonly VcpuFeature[] | null,
@@ -102,7 +102,7 @@ export function onBareVcpu<T>(
   )
 }
 
-/** The vCPU features this host has, of those named; the check does not apply where one is missing. */
+/** Returns the named vCPU features; the check does not apply if this host lacks one of them. */
 export function needFeatures(kvm: Kvm, features: readonly VcpuFeature[]): void {
   using vm = kvm.createVm()
   const vcpu = vm.createVcpu(0, { init: false })
@@ -112,19 +112,19 @@ export function needFeatures(kvm: Kvm, features: readonly VcpuFeature[]): void {
 
 const listsOf = new WeakMap<Kvm, ReadonlySet<bigint>>()
 
-/** What this host lists for a vCPU with `psci-0.2` alone; asked once, for many checks begin so. */
+/** Returns this host's register list of a vCPU with `psci-0.2` alone; cached, because many checks need it. */
 function listedRegisters(kvm: Kvm): ReadonlySet<bigint> {
   const known = listsOf.get(kvm) ?? new Set(onVcpu(kvm, ({ registers }) => registers.list()))
   listsOf.set(kvm, known)
   return known
 }
 
-/** The bitmap registers this host has. */
+/** Returns the bitmap registers this host has. */
 export function presentBitmaps(kvm: Kvm): ServiceBitmap[] {
   return Object.values(serviceBitmaps).filter(({ register }) => listedRegisters(kvm).has(register))
 }
 
-/** The checks, which do not apply where this host lacks the register. */
+/** Makes checks that do not apply if this host lacks the register. */
 export function aboutRegister(name: string, checks: readonly Check[]): Check[] {
   return checks.map(({ experiment, ...check }) =>
     Object.assign(check, {
@@ -136,19 +136,19 @@ export function aboutRegister(name: string, checks: readonly Check[]): Check[] {
   )
 }
 
-/** The check does not apply where this host lacks the register. */
+/** The check does not apply if this host lacks the register. */
 export function needRegister(kvm: Kvm, name: string): void {
   if (!listedRegisters(kvm).has(encodeRegister(name))) notApplicable(`this kernel has no ${name}`)
 }
 
-/** Milliseconds for a call that comes back: it takes microseconds, and much more under an emulator. */
+/** Timeout in milliseconds for a call that returns: it takes microseconds, and much more under an emulator. */
 const PATIENCE = 20_000
-/** Milliseconds for one that waits for what never comes. */
+/** Timeout in milliseconds for a call that waits for something that never comes. */
 const WAIT = 100
-/** How often such a call is made before it is taken to change nothing. */
+/** How often such a call is repeated before it counts as changing nothing. */
 const ATTEMPTS = 50
 
-/** x0 to x3 of a call that must come back to the guest. */
+/** Returns x0 to x3 of a call that must return to the guest. */
 export function call(
   vcpu: Vcpu,
   functionId: number | bigint,
@@ -160,12 +160,12 @@ export function call(
   return x
 }
 
-/** x0 of a call. */
+/** Returns x0 of a call. */
 export function ask(vcpu: Vcpu, functionId: number | bigint, ...args: bigint[]): bigint {
   return call(vcpu, functionId, args)[0]
 }
 
-/** x0 of a call must be this. */
+/** Fails the check unless x0 of a call is this. */
 export function expectResult(
   vcpu: Vcpu,
   functionId: number,
@@ -178,7 +178,7 @@ export function expectResult(
   violated(`${nameOf(functionId)}(${about}): ${resultText(x0)}, not ${expected}`)
 }
 
-/** The exit of a call that must not come back, and x0 to x3 at it. */
+/** Returns the exit of a call that must not return, and x0 to x3 at the exit. */
 export function callEnding(
   vcpu: Vcpu,
   functionId: number,
@@ -190,7 +190,7 @@ export function callEnding(
   return { exit, x }
 }
 
-/** A call in which the vCPU must stay until it is interrupted. */
+/** Makes a call in which the vCPU must stay until it is interrupted. */
 export function expectWait(vcpu: Vcpu, functionId: number): void {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { x, exit } = vcpu.hypercall(functionId, [], { timeout: WAIT })
@@ -198,7 +198,7 @@ export function expectWait(vcpu: Vcpu, functionId: number): void {
     if (exit.reason !== 'interrupted') {
       violated(`${nameOf(functionId)} ended the run: ${describeExit(exit)}`)
     }
-    // On a busy machine the guest may not have come as far as to call.
+    // On a busy machine the guest may not have reached the call.
     if (x[0] !== BigInt(functionId)) return
   }
   violated(`${nameOf(functionId)} leaves x0 as it was`)
@@ -208,12 +208,12 @@ export function describeExit(exit: Exit): string {
   return exit.reason === 'system-event' ? `system event ${exit.event}` : exit.reason
 }
 
-/** Function ids by their names, other numbers in hexadecimal. */
+/** Formats function ids as names, and other numbers in hexadecimal. */
 function nameOf(number: number | bigint): string {
   return number >= 0x8000_0000n && number <= 0xffff_ffffn ? functionName(Number(number)) : hex(number)
 }
 
-/** What `KVM_RUN` with `immediate_exit` is answered: `success` where the VM has started by it. */
+/** Returns the answer to `KVM_RUN` with `immediate_exit`: `success` if it starts the VM. */
 export function start(vcpu: Vcpu): Answer {
   return answerOf(() => vcpu.freeze())
 }

@@ -1,11 +1,12 @@
 import type { CheckResult } from './check.js'
 
 /**
- * Results as JUnit XML: one `testsuite`, a `testcase` for each check with its group as `classname` and its `time` in seconds. A broken
- * promise is a failure. Every other check that does not pass is skipped, with its verdict in the message: one that does not apply, one
- * that releases merely used to pass, and one in which the kernel deviates from its document. The verdict is a property as well.
+ * Formats results as JUnit XML: one `testsuite`, a `testcase` for each check with its group as `classname` and its `time` in
+ * seconds. A broken promise is a failure. Every other check that does not pass is skipped, with its verdict in the message: one
+ * that does not apply, one that all releases so far passed without a promise, and one in which the kernel deviates from its
+ * document. The verdict is also a property.
  *
- * @param host which host ran them, for readers
+ * @param host the host that ran them, for readers
  */
 export function junitXml(results: readonly CheckResult[], host: string): string {
   const cases = results.map(testCase)
@@ -78,7 +79,7 @@ const entities: Readonly<Record<string, string>> = {
   '"': '&quot;',
 }
 
-/** For text and attributes. What XML cannot hold, or UTF-8, becomes U+FFFD. */
+/** Escapes a text for content and attributes. Characters that XML or UTF-8 cannot hold become U+FFFD. */
 function escape(text: string): string {
   return text
     .replaceAll(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\ufffd')

@@ -5,13 +5,13 @@ import { type Check, type CheckGroup, type CheckResult, Ruling } from './check.j
 import { checkGroups } from './checks/index.js'
 
 export interface ConformanceOptions {
-  /** Checks to run: those whose group or name holds this text, in any case. Default: all. */
+  /** Selects checks whose group or name contains this text, in any case. Default: all. */
   only?: string
   /** Called after each check. */
   progress?: (done: number, of: number) => void
 }
 
-/** The checks that `only` means, in their groups. */
+/** Returns the checks that `only` selects, in their groups. */
 export function selectChecks({ only = '' }: ConformanceOptions = {}): CheckGroup[] {
   const text = only.toLowerCase()
   return checkGroups
@@ -23,12 +23,12 @@ export function selectChecks({ only = '' }: ConformanceOptions = {}): CheckGroup
 }
 
 /**
- * Holds KVM's userspace contract on arm64 against a backend, check by check, each on VMs made for it.
+ * Checks a backend against KVM's userspace contract on arm64, each check on VMs made for it.
  *
  * @throws KvmError as `openKvm`
  */
 export function conformance(backend: Backend, options: ConformanceOptions = {}): CheckResult[] {
-  // It is the kernel that is asked, not this library's own guard of the first run.
+  // The kernel itself must answer, so this library's own guard of the first run is off.
   using kvm = openKvm(steadyBackend(backend), { ordering: 'kernel' })
   const selected = selectChecks(options).flatMap(({ title, checks }) =>
     checks.map((check) => ({ group: title, check })),
@@ -50,7 +50,8 @@ function outcomeOf(kvm: Kvm, experiment: Check['experiment']): Pick<CheckResult,
     return { verdict: 'passes', did: experiment(kvm) }
   } catch (error) {
     if (error instanceof Ruling) return { verdict: error.verdict, did: error.message }
-    // The host refused what the experiment took for granted, or answered as no kernel is known to. The other checks go on.
+    // The host refused something the experiment assumes, or gave an answer that no kernel is known to give. The other checks
+    // continue.
     return { verdict: 'fails', did: error instanceof KvmError ? error.message : String(error) }
   }
 }

@@ -1,15 +1,21 @@
-/** Reading files of the formats this package publishes: bounded, checked against their schema, refused with the entry at fault. */
+/**
+ * Reads files of the formats this package publishes: limits their size, checks them against their schema, and names the entry at
+ * fault when it refuses one.
+ */
 import { isUtf8 } from 'node:buffer'
 import * as v from 'valibot'
 import { JsonError, jsonPath, parseStrictJson } from './json.js'
 import { openInput } from './input.js'
 import { printable } from './printable.js'
 
-/** A file that is not what it should be: the message names the file and, where one is at fault, the entry. */
+/**
+ * Thrown for a file that does not have the expected content: the message names the file and, if a single entry is at fault, the
+ * entry.
+ */
 export class FormatError extends Error {
   override readonly name = 'FormatError'
   readonly code = 'ERR_KVM_FORMAT'
-  /** The file, or whatever else the text came from. */
+  /** The file, or another source of the text. */
   readonly source: string
   /** The entry at fault as a JSON path, `$.registers[3].value`; `$` for the whole. */
   readonly path: string
@@ -21,7 +27,7 @@ export class FormatError extends Error {
   }
 }
 
-/** An entry can be of any length, a message has to be read. */
+/** An entry can be of any length; a message must stay readable. */
 function shortened(message: string): string {
   return message.length > 1000 ? `${message.slice(0, 1000)}…` : message
 }
@@ -33,16 +39,16 @@ interface Head {
 
 /** A format of documents: JSON objects with the entries `format` and `version`. */
 export interface DocumentFormat<T> {
-  /** What one is called in an error: `report`. */
+  /** The name of such a document in errors: `report`. */
   readonly noun: string
   readonly schema: v.GenericSchema<unknown, T> & { readonly entries: Head }
-  /** What the schema cannot say; throws FormatError. */
+  /** Checks that the schema cannot make; throws FormatError. */
   readonly checkMore?: (document: T, source: string) => void
-  /** By version, what reads an earlier one: checks the data and returns the current document; throws FormatError. */
+  /** Readers of earlier versions, by version: each checks the data and returns the current document; throws FormatError. */
   readonly earlier?: ReadonlyMap<unknown, (data: unknown, source: string) => T>
 }
 
-/** Larger than any document by two orders of magnitude; what is larger is something else. */
+/** Two orders of magnitude larger than any document: a larger file is something else. */
 export const MAX_BYTES = 64 * 1024 * 1024
 
 /**
@@ -54,8 +60,8 @@ export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
 }
 
 /**
- * Reads JSON of any format from a file, of which no more is read than a document can have.
- * @param noun what it should be, for errors: `report`
+ * Reads JSON of any format from a file, up to the largest size of a document.
+ * @param noun what the file should be, for errors: `report`
  * @throws FormatError for a file that is missing, empty, too large, or no JSON
  */
 export function readJson(file: string, noun: string): unknown {
@@ -65,12 +71,12 @@ export function readJson(file: string, noun: string): unknown {
   } catch (error) {
     throw unreadable(file, error)
   }
-  // Cut at the limit, a character may be cut too.
+  // The limit may cut through a character.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
   return parseDocumentJson(bytes.toString('utf8'), file, noun)
 }
 
-/** The error for a file that `node:fs` fails on. */
+/** Makes the error for a file that `node:fs` cannot read. */
 export function unreadable(file: string, error: unknown): FormatError {
   return new FormatError(
     file,
@@ -79,7 +85,7 @@ export function unreadable(file: string, error: unknown): FormatError {
   )
 }
 
-/** The file's first `limit` bytes: a file without end, or too large for memory, is not read to it. */
+/** Returns the file's first `limit` bytes: it does not read on in a file without end, or one too large for memory. */
 function readAtMost(file: string, limit: number): Buffer {
   const input = openInput(file)
   try {
@@ -99,7 +105,7 @@ function readAtMost(file: string, limit: number): Buffer {
 }
 
 /**
- * Reads a document from JSON text; `source` is what its errors call it.
+ * Reads a document from JSON text; errors call the text `source`.
  * @throws FormatError as `readDocument`
  */
 export function parseDocument<T>(json: string, source: string, format: DocumentFormat<T>): T {
@@ -107,7 +113,7 @@ export function parseDocument<T>(json: string, source: string, format: DocumentF
 }
 
 /**
- * Reads JSON text of any format; `source` and `noun` are what its errors call it.
+ * Reads JSON text of any format; errors call it `source` and `noun`.
  * @throws FormatError as `readJson`
  */
 export function parseDocumentJson(json: string, source: string, noun: string): unknown {
@@ -117,7 +123,7 @@ export function parseDocumentJson(json: string, source: string, noun: string): u
 }
 
 /**
- * Parses JSON of a known length; `source` is what its errors call it.
+ * Parses JSON of a known length; errors call the text `source`.
  * @throws FormatError for text that is empty, is not JSON, or has a key twice in one object
  */
 export function parseJson(json: string, source: string): unknown {
@@ -130,7 +136,7 @@ export function parseJson(json: string, source: string): unknown {
 }
 
 /**
- * Checks data to be a document.
+ * Checks that data is a document.
  * @throws FormatError as `readDocument`
  */
 export function checkDocument<T>(data: unknown, source: string, format: DocumentFormat<T>): T {
@@ -154,7 +160,7 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
   return document
 }
 
-/** Why a version cannot be read by a program that reads the ones up to `newest`. */
+/** Explains why a program that reads versions up to `newest` cannot read this one. */
 export function unknownVersion(found: unknown, newest: number): string {
   if (typeof found !== 'number') return 'is not a number'
   const reads = `this kvm-arm64 reads version ${newest}`
@@ -164,8 +170,8 @@ export function unknownVersion(found: unknown, newest: number): string {
 }
 
 /**
- * Checks data against a schema; `path` is where in the source it stands.
- * @throws FormatError for the first entry that is not as the schema has it
+ * Checks data against a schema; `path` is its place in the source.
+ * @throws FormatError for the first entry that does not match the schema
  */
 export function checkShape<T>(
   schema: v.GenericSchema<unknown, T>,
@@ -186,7 +192,7 @@ export function checkShape<T>(
   )
 }
 
-/** Keys that every object of JavaScript inherits, so that valibot takes them for known and drops them. */
+/** Keys that every JavaScript object inherits: valibot would take them for known and drop them. */
 const RESERVED = ['__proto__', 'constructor', 'prototype']
 
 interface Place {
@@ -195,7 +201,7 @@ interface Place {
   readonly inside: Place | null
 }
 
-/** By a stack of its own: an entry that may be anything may be nested deeper than calls can be. */
+/** Uses a stack of its own: an entry that may be anything may be nested deeper than calls can be. */
 function refuseReservedKeys(data: unknown, source: string, path: string): void {
   const places: Place[] = [{ value: data, key: '', inside: null }]
   for (let place = places.pop(); place !== undefined; place = places.pop()) {
@@ -215,18 +221,18 @@ function refuseReservedKeys(data: unknown, source: string, path: string): void {
   }
 }
 
-/** Longer lists of what may stand in a place are no help. */
+/** Longer lists of allowed entries are of no help. */
 const LONGEST_LIST = 100
 
 function problemOf({ type, expected, received, message }: v.BaseIssue<unknown>): string {
   const isUnknown = expected === 'never' || (type === 'picklist' && expected!.length > LONGEST_LIST)
-  // What a schema words itself does not begin so.
+  // A message that the schema itself words does not begin like this.
   if (!isUnknown || !message.startsWith('Invalid ')) return message
   return `${received === 'Object' ? 'this' : received} is unknown: written by a newer kvm-arm64?`
 }
 
 /**
- * Refuses a list in which an id stands twice: the second of two would silently lose.
+ * Refuses a list that contains an id twice: the second entry would silently be ignored.
  * @param path of the list, `$.registers`
  * @throws FormatError
  */

@@ -1,4 +1,4 @@
-/** What the entries of every format are made of. */
+/** The building blocks of entries in every format. */
 import * as v from 'valibot'
 import { HIDDEN, printable } from './printable.js'
 
@@ -12,9 +12,9 @@ export const hex64 = v.pipe(
   v.regex(/^0x(0|[1-9a-f][0-9a-f]{0,15})$/, 'is not a 64-bit 0x… number in lower case without leading zeros'),
 )
 /**
- * The id of an arm64 register as `KVM_GET_ONE_REG` takes it: bits 63:60 are 6, 55:52 log2 of its bytes (0 to 8), 27:0 coprocessor and
- * register, the others 0. Those of the firmware (coprocessors 0x14 and 0x16) have 64 bits: kernels without commit a25bc8486f9c copy what is
- * wider over their stack.
+ * The id of an arm64 register as `KVM_GET_ONE_REG` takes it: bits 63:60 are 6, 55:52 log2 of its bytes (0 to 8), 27:0 coprocessor
+ * and register, the others 0. Firmware registers (coprocessors 0x14 and 0x16) have 64 bits: kernels without commit a25bc8486f9c
+ * would copy wider values over their stack.
  */
 export const registerId = v.pipe(
   v.string(),
@@ -23,13 +23,16 @@ export const registerId = v.pipe(
     'is not the id of an arm64 register of 8 to 2048 bits',
   ),
 )
-/** Shown on terminals and in pages: without control, bidirectional and zero-width characters. */
+/** Text shown on terminals and in pages: without control, bidirectional and zero-width characters. */
 export const text = v.pipe(
   v.string(),
   v.maxLength(1000),
   v.regex(new RegExp(`^[^${HIDDEN}]*$`), 'holds control characters, bidirectional or zero-width ones'),
 )
-/** A text from outside, such as the name of a file, as the entry `text` accepts it: escaped, and cut where it is too long. */
+/**
+ * Turns a text from outside, such as the name of a file, into one the entry `text` accepts: escapes it, and truncates it if it is
+ * too long.
+ */
 export function asText(outside: string): string {
   return printable(outside).slice(0, 1000)
 }

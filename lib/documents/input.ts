@@ -1,17 +1,17 @@
-/** Files, pipes and standard input, read to their end without blocking where nothing ever comes. */
+/** Reads files, pipes and standard input to their end, without blocking if nothing ever comes. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 
 export interface Input {
-  /** Reads what there is, at least one byte, to a place in the buffer. Returns the number of bytes, 0 at the end. */
+  /** Reads what is available, at least one byte, to a place in the buffer. Returns the number of bytes, 0 at the end. */
   read(buffer: Buffer, offset: number): number
   close(): void
 }
 
-/** For a process that has yet to open the other end of a FIFO. */
+/** Time for a process that has yet to open the other end of a FIFO. */
 const PATIENCE_MS = 2000
 
 /**
- * Opens a file to read. A FIFO that no process writes to within two seconds is empty.
+ * Opens a file for reading. A FIFO that no process opens for writing within two seconds counts as empty.
  * @throws the error of `node:fs`
  */
 export function openInput(file: string): Input {
@@ -36,7 +36,7 @@ export const standardInput: Input = {
   close: () => undefined,
 }
 
-/** Also from a pipe that does not block, by our own doing or another process's. */
+/** Also works for a non-blocking pipe, whichever process made it non-blocking. */
 function readSome(descriptor: number, buffer: Buffer, offset: number): number {
   for (;;) {
     try {
@@ -51,7 +51,7 @@ function readSome(descriptor: number, buffer: Buffer, offset: number): number {
 }
 
 /**
- * Repeats what fails with an error of this code, for two seconds.
+ * Repeats an action that fails with an error of this code, for two seconds.
  * @throws the last error
  */
 export function patiently<T>(code: string, work: () => T): T {

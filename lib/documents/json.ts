@@ -1,9 +1,9 @@
-/** JSON as files hold it: with a byte order mark or without, and without a key that stands twice. */
+/** Reads JSON as found in files: with or without a byte order mark, and without duplicate keys. */
 
 /** Text that is not JSON, or in which an object has a key twice. */
 export class JsonError extends Error {
   override readonly name = 'JsonError'
-  /** Where, as a JSON path. */
+  /** The place, as a JSON path. */
   readonly path: string
 
   constructor(path: string, problem: string) {
@@ -13,7 +13,7 @@ export class JsonError extends Error {
 }
 
 /**
- * `JSON.parse`, which would drop the first of two entries with the same key.
+ * Like `JSON.parse`, but refuses a duplicate key instead of dropping its first entry.
  * @throws JsonError
  */
 export function parseStrictJson(text: string): unknown {
@@ -29,9 +29,9 @@ export function parseStrictJson(text: string): unknown {
 }
 
 interface Level {
-  /** Of an object; null for a list. */
+  /** The keys of an object; null for a list. */
   readonly keys: Set<string> | null
-  /** What the path has for this level's current entry. */
+  /** The part of the path for this level's current entry. */
   key: string | number
 }
 
@@ -40,7 +40,7 @@ const [QUOTE, COMMA, BACKSLASH] = [code('"'), code(','), code('\\')]
 const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [code('['), code(']'), code('{'), code('}')]
 
 /**
- * By hand: a regular expression takes ten times as long, and lines of a trace come by the million.
+ * Written by hand: a regular expression takes ten times as long, and traces have millions of lines.
  * @param json valid JSON text
  */
 function refuseDuplicateKeys(json: string): void {

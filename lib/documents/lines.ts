@@ -3,17 +3,17 @@ import type { Input } from './input.js'
 interface Line {
   /** From 1. */
   number: number
-  /** Without its end, overwritten when the next one is asked for; null where it is longer than any may be, and was read over. */
+  /** Without its line end; the next line overwrites it. Null if the line is longer than the limit and was skipped. */
   bytes: Buffer | null
 }
 
 const START = 1024 * 1024
-/** A pipe hands out no more at once. */
+/** A pipe returns at most this much at once. */
 const ROOM = 64 * 1024
 
 /**
- * Reads lines to the end of a file or pipe, in memory for one line of `limit` bytes at most, whatever comes.
- * @throws the error of `node:fs` where it cannot be read
+ * Reads lines to the end of a file or pipe, with at most one line of `limit` bytes in memory, whatever the input.
+ * @throws the error of `node:fs` if it cannot be read
  */
 export function* readLines(input: Input, limit: number): Generator<Line> {
   let buffer = Buffer.allocUnsafe(START)
@@ -21,7 +21,7 @@ export function* readLines(input: Input, limit: number): Generator<Line> {
   let skipping = false
   for (;;) {
     if (buffer.length - end < ROOM) {
-      // A line that fills half of what there is needs more room, any other only its place.
+      // A line that fills half of the buffer needs a larger one; any other only moves to its start.
       const wanted = end - start > buffer.length / 2 ? Buffer.allocUnsafe(2 * buffer.length) : buffer
       buffer.copy(wanted, 0, start, end)
       ;[buffer, start, end] = [wanted, 0, end - start]

@@ -1,8 +1,9 @@
-/** Text from outside (files, arguments, other programs), made safe to print on a terminal. */
+/** Makes text from outside (files, arguments, other programs) safe to print on a terminal. */
 
 /**
- * What a terminal obeys or hides, as the inside of a character class: control characters, bidirectional and zero-width ones, separators of
- * lines and paragraphs, half of a surrogate pair, tags. Written out, since JSON Schema has no Unicode properties.
+ * Characters that a terminal interprets or hides, as the inside of a character class: control characters, bidirectional and
+ * zero-width ones, separators of lines and paragraphs, half of a surrogate pair, tags. Written out, since JSON Schema has no
+ * Unicode properties.
  */
 export const HIDDEN = [
   String.raw`\u0000-\u001f\u007f-\u009f`,
@@ -10,21 +11,21 @@ export const HIDDEN = [
   String.raw`\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb`,
 ].join('')
 
-// With the flag u a surrogate stands for itself only where it is alone.
+// With the flag u a surrogate matches itself only if it is unpaired.
 const hidden = new RegExp(String.raw`[${HIDDEN}\ud800-\udfff\u{e0000}-\u{e0fff}]`, 'gu')
 const hiddenButNewline = new RegExp(String.raw`(?!\n)${hidden.source}`, 'gu')
 
-/** Shows control, bidirectional and zero-width characters as `\n`, `\x1b`, `\u202e` or `\u{e0001}`, and leaves all others. */
+/** Shows control, bidirectional and zero-width characters as `\n`, `\x1b`, `\u202e` or `\u{e0001}`, and keeps all others. */
 export function printable(text: string): string {
   return text.replace(hidden, escapeOf)
 }
 
-/** As `printable`, for text of several lines: newlines stay. */
+/** Like `printable`, for text of several lines: keeps newlines. */
 export function printableLines(text: string): string {
   return text.replace(hiddenButNewline, escapeOf)
 }
 
-/** JSON text with the same value, in which these characters are escaped; newlines between its tokens stay. */
+/** Returns JSON text with the same value, in which these characters are escaped; keeps newlines between its tokens. */
 export function printableJson(json: string): string {
   return json.replace(hiddenButNewline, (character) =>
     Array.from(

@@ -1,16 +1,16 @@
-/** Registers in documents: what every reader checks alike of their rows, beyond the shape of an entry. */
+/** Checks on registers in documents that every reader makes, beyond the shape of an entry. */
 import { encodeRegister, hex, registerName, registerWidth } from '../registers/index.js'
 import { FormatError, refuseDuplicateIds } from './document.js'
 
 interface RegisterRow {
-  /** Of the shape `registerId`. */
+  /** An id of the shape `registerId`. */
   readonly id: string
   readonly value?: string | null
   readonly mask?: string | undefined
 }
 
 /**
- * Refuses a list of registers in which one stands twice, or holds a value or mask wider than it is.
+ * Refuses a list of registers that contains one twice, or a value or mask wider than its register.
  * @param path of the list, `$.registers`
  * @throws FormatError
  */
@@ -35,12 +35,12 @@ export function checkWidth(id: string, value: string | null | undefined, path: s
   throw new FormatError(source, path, `${value} is wider than the ${width} bits of ${name}`)
 }
 
-/** What KVM lists of every vCPU, and without which no guest can run. */
+/** Registers that KVM lists for every vCPU; no guest can run without them. */
 const CORE = ['pc', 'sp', 'pstate', ...Array.from({ length: 31 }, (_, number) => `x${number}`)]
 
 /**
- * Refuses a list of a vCPU's registers that lacks one which every vCPU has.
- * @param more names of registers needed beside the core registers
+ * Refuses a list of a vCPU's registers that lacks a register every vCPU has.
+ * @param more names of registers needed besides the core registers
  * @throws FormatError
  */
 export function requireRegisters(

@@ -15,14 +15,18 @@ import { basename, dirname, join } from 'node:path'
 import { patiently } from './input.js'
 import { printableJson } from './printable.js'
 
-/** A document as JSON text that a person can read and `diff` can compare: one line for each register, nothing a terminal obeys. */
+/**
+ * Formats a document as JSON text that a person can read and `diff` can compare: one line for each register, and no characters that
+ * a terminal interprets.
+ */
 export function formatDocument(document: object): string {
   return `${printableJson(layOut(document, ''))}\n`
 }
 
 /**
- * Writes a file so that a reader, or a crash, sees the old content or the new one whole, and never a part. A symbolic link
- * stays one: the file it leads to is replaced. What is no regular file (a terminal, a pipe, `/dev/null`) is written to.
+ * Writes a file atomically: after a crash too, a reader sees either the old content or the new one, never a part. A symbolic link
+ * stays a link: the file it points to is replaced. Anything but a regular file (a terminal, a pipe, `/dev/null`) is written to
+ * directly.
  * @throws the error of `node:fs` for a file that cannot be written
  */
 export function writeFileAtomically(file: string, content: string): void {
@@ -36,17 +40,17 @@ export function writeFileAtomically(file: string, content: string): void {
   }
 }
 
-/** The coming content of a file, which keeps the old one until it is published. */
+/** The new content of a file; the file keeps the old one until the new one is published. */
 export interface Draft {
   write(text: string): void
-  /** Puts what was written in the file's place. */
+  /** Replaces the file with what was written. */
   publish(): void
-  /** Leaves the file as it was. */
+  /** Leaves the file unchanged. */
   discard(): void
 }
 
 /**
- * Opens a file to be written as {@link writeFileAtomically} does, piece by piece.
+ * Opens a file for writing as {@link writeFileAtomically} does, piece by piece.
  * @throws the error of `node:fs` for a file that cannot be written
  */
 export function openDraft(file: string): Draft {
@@ -56,7 +60,7 @@ export function openDraft(file: string): Draft {
   const temporary = join(dirname(target), `.${basename(target)}.${Math.random().toString(36).slice(2)}.tmp`)
   const descriptor = openSync(temporary, 'wx')
   return {
-    // Unlike writeSync, it goes on where the system wrote only a part.
+    // Unlike writeSync, it continues if the system wrote only a part.
     write: (text) => writeFileSync(descriptor, text),
     publish: () => {
       if (old !== undefined) fchmodSync(descriptor, old.mode)
@@ -72,7 +76,7 @@ export function openDraft(file: string): Draft {
 }
 
 function openDirectly(file: string): Draft {
-  // A FIFO that no process reads would block without end, so what opens first is a descriptor that does not.
+  // Opening a FIFO that no process reads would block without end, so the first descriptor is non-blocking.
   const first = patiently('ENXIO', () => openSync(file, constants.O_WRONLY | constants.O_NONBLOCK))
   const descriptor = openSync(file, 'w')
   closeSync(first)
@@ -80,7 +84,10 @@ function openDirectly(file: string): Draft {
   return { write: (text) => writeFileSync(descriptor, text), publish: close, discard: close }
 }
 
-/** Lists, and what holds one, go on several lines where one would be long; all else, and a register's row, goes on one. */
+/**
+ * Puts lists, and entries that hold one, on several lines if one would be long; everything else, including a register's row, on one
+ * line.
+ */
 function layOut(value: unknown, indent: string): string {
   if (value === null || typeof value !== 'object') return JSON.stringify(value)
   const flat = JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, ' ')
@@ -99,7 +106,7 @@ function layOut(value: unknown, indent: string): string {
   return `{\n${entries.join(',\n')}\n${indent}}`
 }
 
-/** Whether it names something by its id, as a register's row does, and holds no list of such. */
+/** Returns whether a value identifies something by its id, as a register's row does, and holds no list of objects. */
 function isRow(value: unknown): boolean {
   if (value === null || typeof value !== 'object' || !('id' in value)) return false
   return Object.values(value).every(

@@ -9,11 +9,11 @@ import {
   type TraceEntry,
 } from '../trace/index.js'
 
-/** A difference between two backends. The last call is the one that they answer differently. */
+/** A difference between two backends, which answer the last call differently. */
 export interface FuzzFinding {
   /** With the outcomes of the first backend. */
   readonly trace: readonly TraceEntry[]
-  /** What the second backend answered to the last call. */
+  /** The answer of the second backend to the last call. */
   readonly other: TraceAnswer
 }
 
@@ -31,7 +31,7 @@ export class Pair {
     return { mine: this.#first.perform(call), other: answer(this.#second, call) }
   }
 
-  /** Makes calls on no VM yet, up to the first that is answered differently. */
+  /** Makes calls, starting without a VM, up to the first that is answered differently. */
   play(calls: readonly Call[]): FuzzFinding | null {
     this.reset()
     const trace: TraceEntry[] = []
@@ -49,14 +49,14 @@ export class Pair {
   }
 }
 
-/** Findings of one kind have one cause, most likely. */
+/** Returns the kind of a finding; findings of one kind most likely have one cause. */
 export function kindOf({ trace, other }: FuzzFinding): string {
   const { call, outcome } = trace.at(-1)!
   const about = 'id' in call ? call.id : 'group' in call ? `${call.group} ${call.attr}` : ''
   return [call.op, about, 'addr' in call ? call.addr : '', resultOf(outcome), resultOf(other)].join(' ')
 }
 
-/** The errno or fault, or which results there are. */
+/** Returns the errno or fault, or else the names of the results. */
 function resultOf({ errno, fault, ...results }: TraceAnswer): string {
   return errno ?? fault ?? Object.keys(results).join()
 }

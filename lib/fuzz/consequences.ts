@@ -1,4 +1,4 @@
-/** The calls that an outcome leads to. */
+/** Follow-up calls for an outcome. */
 import { hex } from '../registers/index.js'
 import type { Call, Outcome } from '../trace/index.js'
 import {
@@ -15,7 +15,7 @@ import { createVcpu, finalizeSve, inventFeatures, refusedInit } from './choices/
 import type { Context, KnownVcpu, KnownVm } from './model.js'
 import { CPU_ON, DISTRIBUTOR, littleEndian, MPIDR_EL1, MPIDR_RES1, REDISTRIBUTORS } from './vocabulary.js'
 
-/** Plans what a call's outcome suggests to do next. */
+/** Plans the calls that a call's outcome suggests. */
 export function follow(context: Context, call: Call, outcome: Outcome): void {
   const { model } = context
   switch (call.op) {
@@ -52,7 +52,7 @@ function beginVcpu(context: Context, vm: KnownVm, vcpu: number): void {
   const { random, model } = context
   const added = model.addVcpu(vcpu, vm)
   if (random.oneIn(8)) return
-  // What a refused init leaves behind shows in the next.
+  // The next init shows what a refused init left behind.
   const isRefusedFirst = random.oneIn(6)
   if (isRefusedFirst) model.plan(refusedInit(context, vcpu, vm))
   model.plan({ op: 'vcpu_init', vcpu, target: 'preferred', features: [hex(vm.features)] })
@@ -62,7 +62,7 @@ function beginVcpu(context: Context, vm: KnownVm, vcpu: number): void {
   if (random.oneIn(6)) shareAffinity(context, added)
 }
 
-/** Which vCPU is meant shows where several have one affinity, of which not all are on. */
+/** Several vCPUs with one affinity, not all of them on, show which one KVM selects. */
 function shareAffinity({ random, model }: Context, { vcpu, vm }: KnownVcpu): void {
   const affinity = random.pick([0n, 1n])
   model.plan({ op: 'set_one_reg', vcpu, id: hex(MPIDR_EL1), value: hex(MPIDR_RES1 | affinity) })
@@ -75,7 +75,7 @@ function shareAffinity({ random, model }: Context, { vcpu, vm }: KnownVcpu): voi
   model.plan({ op: 'hvc', vcpu: caller, args: args.map(hex) })
 }
 
-/** Most machines that a call stopped are set going again. */
+/** Most machines that a call stopped are started again. */
 function setGoingAgain({ random, model }: Context, { vcpu, vm }: KnownVcpu, outcome: Outcome): void {
   if (outcome.x || random.oneIn(4)) return
   const stopped = outcome.exit === undefined ? [{ vcpu }] : vm.vcpus
@@ -84,14 +84,14 @@ function setGoingAgain({ random, model }: Context, { vcpu, vm }: KnownVcpu, outc
   )
 }
 
-/** Whose interrupt a timer was given shows in a vCPU made later. */
+/** A vCPU made later shows whether a timer's interrupt belongs to the VM or to the vCPU. */
 function readTimerOfNewVcpu(context: Context, vm: KnownVm, attr: string): void {
   const created = createVcpu(context, vm)
   const { vcpu } = created
   context.model.plan(created, { op: 'get_device_attr', vcpu, group: KVM_ARM_VCPU_TIMER_CTRL, attr, size: 4 })
 }
 
-/** Half of the GICs are configured as a VMM does it, or nearly. */
+/** Half of the GICs are configured as a VMM does it, or nearly so. */
 function configureGic({ random, model }: Context, vm: KnownVm, device: number): void {
   if (vm.vcpus.length > 0 && random.oneIn(3)) {
     const { vcpu } = random.pick(vm.vcpus)

@@ -14,14 +14,14 @@ export interface FuzzOptions {
   profile?: Profile
 }
 
-/** Calls on the same VMs before everything is closed and begun anew. */
+/** Calls on the same VMs before everything is closed and started again. */
 const LONGEST_SESSION = 300
 const SHORTEST_SESSION = 40
 
 /**
- * Makes the same invented calls on two backends and shrinks every difference between their answers to the fewest calls that show it.
- * After a difference all VMs are made anew, since from then on the backends are in different states. A difference of a kind already
- * found is passed over. The calls are made while the caller waits for the next finding: to stop iterating stops them.
+ * Makes the same generated calls on two backends and shrinks every difference between their answers to the fewest calls that show
+ * it. After a difference it makes new VMs, since the backends are then in different states. It skips differences of a kind already
+ * found. It makes calls only while the caller waits for the next finding, so to stop iterating stops it.
  */
 export function* fuzz(first: SystemFd, second: SystemFd, options: FuzzOptions): Generator<FuzzFinding> {
   const { seed, operations, profile = 'everything' } = options

@@ -18,14 +18,14 @@ import { follow } from './consequences.js'
 import { type Context, type KnownVcpu, Model } from './model.js'
 import type { Random } from './random.js'
 
-/** What a fuzzer's calls are mostly about. */
+/** The main subject of a fuzzer's calls. */
 export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls'] as const
 
 export type Profile = (typeof profiles)[number]
 
 type Choice = (context: Context, vcpu: KnownVcpu) => Call
 
-/** Choices with how often each is made, in proportion. */
+/** Choices with their relative frequency. */
 function weighted(profile: Profile): [weight: number, choice: Choice][] {
   const registers = profile === 'lifecycle' ? 0.25 : 1
   const others = profile === 'registers' ? 0.1 : 1
@@ -59,8 +59,8 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
 }
 
 /**
- * Invents calls that reach deep: it learns from every answer which registers there are and what they hold, and so mostly names what
- * exists, with values next to those that are there. The same numbers and the same answers make the same calls.
+ * Generates calls that reach deep: it learns from every answer which registers exist and what they hold, and so mostly names
+ * existing ones, with values near the current ones. The same numbers and the same answers produce the same calls.
  */
 export class CallGenerator {
   readonly #context: Context
@@ -73,7 +73,7 @@ export class CallGenerator {
     this.#total = this.#choices.reduce((sum, [weight]) => sum + weight, 0)
   }
 
-  /** The next call. */
+  /** Returns the next call. */
   call(): Call {
     const { model } = this.#context
     for (;;) {
@@ -96,14 +96,14 @@ export class CallGenerator {
     throw new RangeError('the weights do not add up')
   }
 
-  /** Forgets every VM: the calls to come are those after a `reset`. */
+  /** Forgets every VM: the following calls are those after a `reset`. */
   restart(): void {
     const { model } = this.#context
     model.restart()
     model.plan(createVm(this.#context))
   }
 
-  /** Takes note of a call's outcome. */
+  /** Learns from a call's outcome. */
   learn(call: Call, outcome: Outcome): void {
     this.#context.model.learn(call, outcome)
     follow(this.#context, call, outcome)

@@ -11,7 +11,7 @@ export interface KnownVcpu {
   ids: readonly bigint[]
   /** Values last seen. */
   readonly values: Map<bigint, bigint>
-  /** Something was written by which a guest may no longer get as far as its call. */
+  /** A register was written that may keep a guest from reaching its call. */
   isOdd: boolean
 }
 
@@ -19,12 +19,12 @@ export interface KnownVcpu {
 export interface KnownVm {
   readonly vm: number
   vcpus: KnownVcpu[]
-  /** Ids of every vCPU that was to be created. */
+  /** Ids of every vCPU whose creation was attempted. */
   readonly ids: Set<number>
   device: number | null
   /** The first word of features that its vCPUs are mostly initialised with. */
   readonly features: number
-  /** None of its vCPUs may run, so that everything can be written to the end. */
+  /** None of its vCPUs may run, so that everything stays writable. */
   readonly isOnlyConfigured: boolean
   /** One of its vCPUs has run, or tried to. */
   hasRun: boolean
@@ -32,24 +32,24 @@ export interface KnownVm {
   hasFailed: boolean
 }
 
-/** What a choice is made with. */
+/** The input of a choice. */
 export interface Context {
   readonly random: Random
   readonly model: Model
 }
 
-/** What the generator remembers of calls and answers, and the calls that it has decided on. */
+/** What the generator remembers of calls and answers, and the calls it has planned. */
 export class Model {
   vms: KnownVm[] = []
   vcpus: KnownVcpu[] = []
-  /** Features that an init was refused for. */
+  /** Features for which an init was refused. */
   readonly refusedFeatures = new Set<number>()
   /** Values last seen on any VM. */
   readonly seen = new Map<bigint, bigint>()
   #planned: Call[] = []
   #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
 
-  /** The number for the next handle of a kind. */
+  /** Returns the number for the next handle of a kind. */
   next(kind: 'vm' | 'vcpu' | 'device' | 'memory'): number {
     return this.#counts[kind]++
   }
@@ -84,7 +84,7 @@ export class Model {
     return added
   }
 
-  /** Forgets the VM that it has known longest. */
+  /** Forgets the VM it has known longest. */
   dropOldestVm(): KnownVm {
     const vm = this.vms.shift()!
     this.vcpus = this.vcpus.filter((vcpu) => vcpu.vm !== vm)
@@ -96,22 +96,22 @@ export class Model {
     vcpu.vm.vcpus = vcpu.vm.vcpus.filter((other) => other !== vcpu)
   }
 
-  /** Adds calls to those decided on. */
+  /** Adds calls to the planned ones. */
   plan(...calls: readonly Call[]): void {
     this.#planned.push(...calls)
   }
 
-  /** Puts a call before those decided on. */
+  /** Puts a call before the planned ones. */
   planFirst(call: Call): void {
     this.#planned.unshift(call)
   }
 
-  /** The next of the calls decided on. */
+  /** Returns the next planned call. */
   planned(): Call | undefined {
     return this.#planned.shift()
   }
 
-  /** Forgets every VM and plan, but not what was learnt of registers and features. */
+  /** Forgets every VM and plan, but not what it learnt about registers and features. */
   restart(): void {
     this.vms = []
     this.vcpus = []
@@ -119,7 +119,7 @@ export class Model {
     this.#planned = []
   }
 
-  /** Takes note of a call's outcome, but for VMs and vCPUs that it makes. */
+  /** Learns from a call's outcome, except for the VMs and vCPUs it makes. */
   learn(call: Call, outcome: Outcome): void {
     switch (call.op) {
       case 'vcpu_init':
@@ -151,13 +151,13 @@ export class Model {
     }
   }
 
-  /** No guest can make its call on a vCPU whose init failed. */
+  /** A guest cannot make its call on a vCPU whose init failed. */
   #learnRefusal(features: number): void {
     this.refusedFeatures.add(features)
     this.#planned = this.#planned.filter(({ op }) => op !== 'hvc' && op !== 'smc')
   }
 
-  /** Without what depends on time, which would make other calls of the same seed. */
+  /** Ignores what depends on time, which would make the same seed produce other calls. */
   #learnValue({ values }: KnownVcpu, id: bigint, value: bigint): void {
     if (timerCounters.has(id)) return
     const timeless = withoutIstatus(id, value)

@@ -1,5 +1,5 @@
 /**
- * Numbers that are the same on every machine for the same seed (Mulberry32). Good enough to choose calls with; not for secrets.
+ * Numbers that are the same on every machine for the same seed (Mulberry32). Good enough to choose calls; not for secrets.
  */
 export class Random {
   #state: number

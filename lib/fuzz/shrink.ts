@@ -1,13 +1,13 @@
 import type { Call } from '../trace/index.js'
 import { type FuzzFinding, kindOf, type Pair } from './compare.js'
 
-/** Leaves out calls, ever fewer at once, as long as a difference of the same kind remains (Zeller's ddmin). */
+/** Removes calls, ever fewer at once, as long as a difference of the same kind remains (Zeller's ddmin). */
 export function shrink(pair: Pair, found: FuzzFinding, kind: string): FuzzFinding {
   const again = (calls: readonly Call[]): FuzzFinding | null => {
     const finding = pair.play(calls)
     return finding !== null && kindOf(finding) === kind ? finding : null
   }
-  // A difference that does not show again depends on time, and is left as it was found.
+  // A difference that does not appear again depends on time, and stays as it was found.
   const repeated = again(callsOf(found))
   if (repeated === null) return found
   let best: FuzzFinding = repeated

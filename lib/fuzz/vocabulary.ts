@@ -1,4 +1,4 @@
-/** What the generator may say: the ids, values and function ids at which KVM's answers are likely to change. */
+/** The vocabulary of the generator: the ids, values and function ids near which KVM's answers are likely to change. */
 import { functionIdOf, functionIds, hypercallFunctions } from '../hypercalls/index.js'
 import {
   arm64Id,
@@ -51,8 +51,8 @@ export const FUNCTION_IDS: readonly number[] = [
 ]
 
 /**
- * Function ids that a guest calls, and names in a question: every function, its neighbours, and ids beside PSCI's range and other
- * owners'.
+ * Function ids that a guest calls, and names in a query: every function, its neighbours, and ids next to PSCI's range and those of
+ * other owners.
  */
 export const CALLED: readonly number[] = [
   ...new Set([
@@ -94,13 +94,13 @@ export const AFFINITIES: readonly bigint[] = [
   0, 1, 1, 2, 3, 0x100, 0x100_0000, 0x8000_0000, 0x1_0000_0000, 0x100_0000_0000,
 ].map(BigInt)
 export const LEVELS: readonly bigint[] = [0n, 0n, 1n, 2n, 3n, 4n, 1n << 32n]
-/** How many bits a guest wants of TRNG. */
+/** Numbers of bits for a guest to request from TRNG. */
 export const COUNTS: readonly bigint[] = [
   0, 1, 31, 32, 33, 64, 96, 97, 192, 193, 0xffff_ffff, 0x1_0000_0020,
 ].map(BigInt)
 export const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n, U64]
 
-/** Capabilities that can be enabled with no effect on anything but KVM's answers. */
+/** Capabilities that can be enabled and affect nothing but KVM's answers. */
 export const ENABLED: readonly number[] = [
   capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
   capabilities.KVM_CAP_HALT_POLL,
@@ -119,10 +119,10 @@ export const DISTRIBUTOR = 0x800_0000n
 export const REDISTRIBUTORS = 0x80a_0000n
 export const MOST_VMS = 3
 export const MOST_VCPUS = 4
-/** Bytes of a page on a host of any page size. */
+/** Size of a page, in bytes, that works on a host of any page size. */
 export const PAGE = 0x1_0000
 
-/** Whether a write may keep a guest from its call: its mode, timers, most system registers that are no ID registers. */
+/** Returns whether a write may keep a guest from its call: its mode, timers, most system registers that are not ID registers. */
 export function isOddToWrite(id: bigint): boolean {
   return id === PSTATE || (isHeldByCpu(id) && !UNUSED_BY_GUEST.has(id))
 }
@@ -132,13 +132,13 @@ export function isHeldByCpu(id: bigint): boolean {
   return idParts(id).coproc === coprocessors.SYSREG && !ID_REGISTERS.has(id)
 }
 
-/** The id with a width that is safe in its space. */
+/** Returns the id with a width that is safe in its space. */
 export function fit(id: bigint): bigint {
   const isWide = registerWidth(id) > 64
   return isWide && FIRMWARE_SPACES.has(idParts(id).coproc) ? withSize(id, sizes.U64) : id
 }
 
-/** The digits of a payload of `size` bytes, of which at most six are other than 0. */
+/** Returns the digits of a payload of `size` bytes, of which at most six are not 0. */
 export function littleEndian(value: bigint, size: number): string {
   const bytes = Buffer.alloc(size)
   bytes.writeUIntLE(Number(value), 0, Math.min(size, 6))

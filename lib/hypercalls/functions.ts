@@ -1,4 +1,4 @@
-/** The hypercalls KVM knows, beside the architecture's own: ids, names and who defined them. */
+/** The hypercalls KVM knows, and those of the architecture: ids, names and who defined them. */
 import { hex, nearestNames } from '../registers/index.js'
 import { psci01Functions, psciFunctions } from './psci.js'
 
@@ -6,11 +6,11 @@ export interface HypercallFunction {
   id: number
   /** As in the document that defines it; SMC64 twins of SMC32 functions end in `_64`. */
   name: string
-  /** What it does or answers. */
+  /** What it does or returns. */
   description: string
 }
 
-/** Ids that the rest of this room, and a handler of hypercalls, speak of one by one. */
+/** Ids that this folder, or a hypercall handler, refers to individually. */
 export const functionIds = {
   SMCCC_VERSION: 0x8000_0000,
   SMCCC_ARCH_FEATURES: 0x8000_0001,
@@ -87,7 +87,7 @@ export const hypercallFunctions: readonly HypercallFunction[] = [
 const functionsById = new Map(hypercallFunctions.map((entry) => [entry.id, entry]))
 const functionsByName = new Map(hypercallFunctions.map((entry) => [entry.name.toLowerCase(), entry]))
 
-/** The function with this id, if it is a known one. */
+/** Returns the function with this id, if it is known. */
 export function functionOf(id: number): HypercallFunction | undefined {
   return functionsById.get(id)
 }
@@ -97,13 +97,13 @@ export function functionName(id: number): string {
   return functionsById.get(id)?.name ?? `0x${id.toString(16).padStart(8, '0')}`
 }
 
-/** The function of this name, in any case, with or without the kernel's `ARM_` in front. */
+/** Returns the function of this name, in any case, with or without the kernel's `ARM_` in front. */
 export function functionNamed(name: string): HypercallFunction | undefined {
   return functionsByName.get(name.trim().toLowerCase().replace(/^arm_/, ''))
 }
 
 /**
- * Id of a function known here.
+ * Returns the id of a function known here.
  * @throws RangeError for another name
  */
 export function functionIdOf(name: string): number {
@@ -136,10 +136,10 @@ export function resultWord(code: number): bigint {
   return BigInt.asUintN(64, BigInt(code))
 }
 
-/** x0 by which a guest learns that there is nothing, whichever interface it asked. */
+/** x0 that tells a guest, through any interface, that the function does not exist. */
 export const NOT_SUPPORTED = resultWord(smcccReturns.NOT_SUPPORTED)
 
-/** x0 for a person to read: what is negative with its sign, all else in hexadecimal. */
+/** Formats x0 for readers: negative values with a sign, all others in hexadecimal. */
 export function resultText(x0: bigint): string {
   const signed = BigInt.asIntN(64, x0)
   return signed < 0n ? `${signed}` : hex(x0)

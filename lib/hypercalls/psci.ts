@@ -105,8 +105,8 @@ export const psciReturns = {
   INVALID_ADDRESS: -9,
 } as const
 
-/** `PSCI_0_2_AFFINITY_LEVEL_*`: what AFFINITY_INFO tells. */
+/** `PSCI_0_2_AFFINITY_LEVEL_*`: the results of AFFINITY_INFO. */
 export const affinityLevels = { ON: 0, OFF: 1 } as const
 
-/** Aff3 to Aff0 of MPIDR_EL1, by which a call names a vCPU. */
+/** Aff3 to Aff0 of MPIDR_EL1; calls identify a vCPU by them. */
 export const MPIDR_HWID_BITMASK = 0xff_00ff_ffffn

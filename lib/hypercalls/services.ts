@@ -1,5 +1,5 @@
 /**
- * Hypercall services that a guest may discover, and the bitmap registers by which userspace elects them
+ * Hypercall services that a guest may discover, and the bitmap registers with which userspace elects them
  * (`Documentation/virt/kvm/arm/fw-pseudo-registers.rst`). A bit set shows the service, a bit cleared hides it.
  */
 import { type BitmapRegisterName, encodeRegister, nearestNames } from '../registers/index.js'
@@ -136,7 +136,7 @@ export type UnnamedService = `bit-${number}`
 
 type GatedRow = Extract<RowOfService, { gated: true }>
 
-/** A service whose functions KVM itself answers. */
+/** Name of a service whose functions KVM itself implements. */
 export type GatedServiceName = GatedRow['name']
 
 /** A function of such a service. */
@@ -158,13 +158,14 @@ export interface Service {
   /** Ids of its functions. */
   functions: readonly number[]
   /**
-   * Whether KVM itself answers the functions, and only while the bit is set. False where the bit only advertises them in KVM_FEATURES:
-   * KVM refuses such a function either way unless userspace forwards it to itself with the SMCCC filter.
+   * Whether KVM itself implements the functions, and only while the bit is set. False if the bit only advertises them in
+   * KVM_FEATURES: KVM then refuses such a function either way, unless userspace uses the SMCCC filter to forward it to itself.
    */
   gated: boolean
   /**
-   * Calls that KVM answers with something other than NOT_SUPPORTED while the guest can discover the service; PV_TIME_FEATURES and
-   * PV_TIME_ST only for a vCPU with stolen time. The first is the proof that it can. Empty where KVM does not answer the functions.
+   * Calls for which KVM returns something other than NOT_SUPPORTED while the guest can discover the service; PV_TIME_FEATURES and
+   * PV_TIME_ST only for a vCPU with stolen time. The first call proves that the guest can. Empty if KVM does not implement the
+   * functions.
    */
   calls: readonly ServiceCall[]
 }
@@ -179,7 +180,7 @@ export interface ServiceBitmap {
   register: bigint
   name: BitmapRegisterName
   group: ServiceGroup
-  /** Value in a VM nobody has configured, on every kernel that has the register. */
+  /** Value in a VM that nobody has configured, on every kernel that has the register. */
   resetValue: bigint
   /** In order of their bits, which may leave gaps. */
   services: readonly Service[]
@@ -208,7 +209,7 @@ function isGated(service: Service): service is GatedService {
   return service.gated
 }
 
-/** Every service whose functions KVM itself answers. */
+/** Every service whose functions KVM itself implements. */
 export const gatedServices: readonly GatedService[] = Object.values(serviceBitmaps)
   .flatMap(({ services }) => services)
   .filter(isGated)
@@ -225,7 +226,7 @@ export function serviceOfBit({ services }: ServiceBitmap, bit: number): Service 
   return services.find((service) => service.bit === bit)
 }
 
-/** All bits that stand for a known service. What a given kernel accepts is a fact of its report, not this. */
+/** All bits that stand for a known service. The bits that a given kernel accepts are in its report, not here. */
 export function knownMask(group: ServiceGroup): bigint {
   return serviceBitmaps[group].services.reduce((mask, { bit }) => mask | (1n << BigInt(bit)), 0n)
 }

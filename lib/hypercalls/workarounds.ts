@@ -1,6 +1,6 @@
 /**
- * Levels of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_{1,2,3}`: how far the host mitigates a Spectre variant, as userspace and guest are told
- * (`Documentation/virt/kvm/arm/fw-pseudo-registers.rst`).
+ * Levels of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_{1,2,3}`: how far the host mitigates a Spectre variant, as userspace and the guest
+ * see it (`Documentation/virt/kvm/arm/fw-pseudo-registers.rst`).
  */
 import { encodeRegister } from '../registers/index.js'
 import { functionIds, smcccReturns } from './functions.js'
@@ -8,7 +8,7 @@ import { functionIds, smcccReturns } from './functions.js'
 export interface WorkaroundLevel {
   value: bigint
   name: 'not-available' | 'unknown' | 'available' | 'not-required'
-  /** x0 of SMCCC_ARCH_FEATURES asked about the workaround, as a signed number. */
+  /** x0 of SMCCC_ARCH_FEATURES for the workaround, as a signed number. */
   archFeatures: number
 }
 

@@ -4,7 +4,7 @@ import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { type ConfiguredRegister, type GuestConfiguration, vectorLengthsOf } from './configuration.js'
 import type { CpuTemplate } from './firecracker.js'
 
-/** What a guest configured by a baseline is shown. */
+/** What a guest configured by a baseline sees. */
 export function baselineConfiguration(baseline: Baseline): GuestConfiguration {
   const { features, psciVersion, bitmaps, idRegisters, registers, vectorLengths, unreconciled } = baseline
   // A template or an option cannot make an exception for hosts that lack a register.
@@ -25,7 +25,7 @@ function numbers({ id, value, mask }: { id: string; value: string; mask: string 
   return { id: number, value: BigInt(value), mask: BigInt.asUintN(registerWidth(number), BigInt(mask)) }
 }
 
-/** A template that is more than a baseline can say. */
+/** Thrown for a template that contains more than a baseline can express. */
 export class TemplateError extends Error {
   override readonly name = 'TemplateError'
   readonly code = 'ERR_KVM_TEMPLATE'
@@ -35,10 +35,10 @@ const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const POWER_OFF = 1n << BigInt(vcpuFeatures['power-off'])
 
 /**
- * The baseline that a template of Firecracker stands for, so that `apply` tells which of its bits a host refuses.
- * @param name what the template is called
- * @throws TemplateError for features KVM does not know, for a change of POWER_OFF, with which vCPUs never come up, and for
- * registers wider than 64 bits
+ * Returns the baseline that a Firecracker template stands for, so that `apply` reports which of its bits a host refuses.
+ * @param name the template's name
+ * @throws TemplateError for features KVM does not know, for a change of POWER_OFF, with which vCPUs never start, and for registers
+ * wider than 64 bits
  */
 export function baselineOfTemplate({ vcpuFeatures: words, registers }: CpuTemplate, name: string): Baseline {
   const pinned = registers.map(({ id, filter, value }) => {
@@ -69,7 +69,7 @@ export function baselineOfTemplate({ vcpuFeatures: words, registers }: CpuTempla
   }
 }
 
-/** The features of a vCPU, from what Firecracker asks for by itself. */
+/** The features of a vCPU, starting from those Firecracker requests by itself. */
 function featuresOf(words: CpuTemplate['vcpuFeatures']): VcpuFeature[] {
   let bits = 1n << BigInt(vcpuFeatures['psci-0.2'])
   for (const { index, filter, value } of words) {

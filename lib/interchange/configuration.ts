@@ -12,20 +12,20 @@ import type { VcpuFeature } from '../uapi.js'
 export interface ConfiguredRegister {
   id: bigint
   value: bigint
-  /** Bits that are settled; the others are left to the host. */
+  /** Bits that are fixed; the others are left to the host. */
   mask: bigint
 }
 
-/** What userspace can decide of a guest's view of its CPU before the first run: what the exporters speak of. */
+/** What userspace can decide about a guest's view of its CPU before the first run: the input of the exporters. */
 export interface GuestConfiguration {
   features: readonly VcpuFeature[]
-  /** Value of `KVM_REG_ARM_PSCI_VERSION`; absent where it is left to the host. */
+  /** Value of `KVM_REG_ARM_PSCI_VERSION`; absent if it is left to the host. */
   psciVersion?: bigint
   /** Bitmap firmware registers, by id. */
   bitmaps: readonly ConfiguredRegister[]
-  /** Feature ID registers and CTR_EL0, by id; no AArch32 ones where the guest has no AArch32. */
+  /** Feature ID registers and CTR_EL0, by id; no AArch32 ones if the guest has no AArch32. */
   idRegisters: readonly ConfiguredRegister[]
-  /** SVE vector lengths in bits, ascending; none without the feature `sve`, or where they are left to the host. */
+  /** SVE vector lengths in bits, ascending; empty without the feature `sve`, or if they are left to the host. */
   vectorLengths: readonly number[]
   /** Names of registers that cannot be pinned, because some of the hosts lack them. */
   leftToHosts: readonly string[]
@@ -44,8 +44,8 @@ export function vectorLengthsOf(value: bigint): number[] {
 }
 
 /**
- * What a guest of this host is shown where userspace decides nothing but the features of its vCPUs.
- * @throws KvmError where the host has no vCPU with these features
+ * Returns what a guest of this host sees if userspace decides only the features of its vCPUs.
+ * @throws KvmError if the host has no vCPU with these features
  */
 export function guestConfiguration(
   kvm: Kvm,

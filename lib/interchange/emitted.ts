@@ -1,6 +1,6 @@
-/** What an exporter made. */
+/** The output of an exporter. */
 export interface Emitted {
   text: string
-  /** What the guest's configuration says and the target has no words for, each in one line. */
+  /** The parts of the guest's configuration that the target cannot express, one line each. */
   inexpressible: string[]
 }

@@ -1,6 +1,6 @@
 /**
- * Fingerprints of Firecracker's cpu-template-helper (`src/cpu-template-helper/src/fingerprint`): what a vCPU with `psci-0.2` alone
- * reads from its registers. That is a part of a report: nothing in it tells what a host lets be written.
+ * Fingerprints of Firecracker's cpu-template-helper (`src/cpu-template-helper/src/fingerprint`): the register values of a vCPU with
+ * `psci-0.2` alone. That is a part of a report: a fingerprint does not say which writes a host accepts.
  */
 import * as v from 'valibot'
 import { decodeRegister, encodeRegister, hex, isFeatureIdRegister, registerName } from '../registers/index.js'
@@ -22,7 +22,7 @@ export interface Fingerprint {
   firecrackerVersion: string
   /** `uname -r` */
   kernelVersion: string
-  /** On arm64 the text of `revidr_el1` in sysfs. */
+  /** On arm64 the content of `revidr_el1` in sysfs. */
   microcodeVersion: string
   biosVersion: string
   biosRevision: string
@@ -40,8 +40,8 @@ const fingerprintShape = v.object({
 })
 
 /**
- * Registers the helper leaves out of every dump, because their values change all the time. By each stands a register that hosts list
- * if, and only if, they list it: so a dump tells whether its host has the one it lacks.
+ * Registers the helper leaves out of every dump, because their values change all the time. Each is paired with a register that
+ * hosts list if, and only if, they list the omitted one: so a dump shows whether its host has it.
  */
 const leftOut: ReadonlyMap<bigint, bigint> = new Map(
   [
@@ -52,20 +52,20 @@ const leftOut: ReadonlyMap<bigint, bigint> = new Map(
 )
 
 /**
- * Reads a fingerprint from JSON text; `source` is what its errors call it.
- * @throws FormatError for what is no fingerprint of an arm64 host, naming the entry
+ * Reads a fingerprint from JSON text; errors call the text `source`.
+ * @throws FormatError for anything but a fingerprint of an arm64 host, naming the entry
  */
 export function parseFingerprint(json: string, source: string): Fingerprint {
   return checkFingerprint(parseDocumentJson(json, source, 'fingerprint'), source)
 }
 
-/** Whether data looks like a fingerprint: `checkFingerprint` tells whether it is one. */
+/** Returns whether data looks like a fingerprint; `checkFingerprint` checks it fully. */
 export function isFingerprint(data: unknown): boolean {
   return typeof data === 'object' && data !== null && 'guest_cpu_config' in data
 }
 
 /**
- * Checks data to be a fingerprint.
+ * Checks that data is a fingerprint.
  * @throws FormatError as `parseFingerprint`
  */
 export function checkFingerprint(data: unknown, source: string): Fingerprint {
@@ -110,7 +110,7 @@ export function checkFingerprint(data: unknown, source: string): Fingerprint {
   }
 }
 
-/** How the register list of a fingerprint differs from a host's, but for what the helper leaves out. */
+/** Returns how the register list of a fingerprint differs from a host's, ignoring the registers the helper leaves out. */
 export function compareLists(fingerprint: Fingerprint, host: Report): { missing: bigint[]; added: bigint[] } {
   const listed = new Set(host.registers.map(({ id }) => BigInt(id)))
   const dumped = new Set(fingerprint.registers.map(({ id }) => id))
@@ -120,7 +120,7 @@ export function compareLists(fingerprint: Fingerprint, host: Report): { missing:
   }
 }
 
-/** A fingerprint cannot be taken for a host that behaves like this one. */
+/** Thrown if a fingerprint cannot come from a host that behaves like the given one. */
 export class UnlikeHostError extends Error {
   override readonly name = 'UnlikeHostError'
   readonly code = 'ERR_KVM_UNLIKE_HOST'
@@ -129,13 +129,13 @@ export class UnlikeHostError extends Error {
 const version = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 
 /**
- * A report with the values of a fingerprint and the behaviour of another host, whose kernel must be alike: same firmware registers and
- * PSCI. So a host that was only fingerprinted can be compared and simulated.
+ * Combines the values of a fingerprint with the behaviour of another host, whose kernel must be alike: same firmware registers and
+ * PSCI. The resulting report makes it possible to compare and simulate a host of which only a fingerprint exists.
  *
- * Taken from `like`: what may be written, capabilities and traits. Ranges of accepted values end at the fingerprint's own value. Only
+ * `like` provides writable values, capabilities and traits. Ranges of accepted values end at the fingerprint's own value. Only
  * vCPUs without optional features are known, so the report has no other configuration and none of their capabilities.
  *
- * @throws UnlikeHostError where the kernels cannot be alike
+ * @throws UnlikeHostError if the kernels cannot be alike
  */
 export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): Report {
   refuseUnlike(fingerprint, like)
@@ -184,7 +184,7 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
   }
 }
 
-/** Capabilities of vCPU features a fingerprint says nothing about. */
+/** Capabilities of vCPU features about which a fingerprint says nothing. */
 const ofOptionalFeatures: ReadonlySet<Capability> = new Set([
   'KVM_CAP_ARM_EL1_32BIT',
   'KVM_CAP_ARM_PMU_V3',
@@ -237,7 +237,7 @@ function withValue(register: ReportedRegister, value: bigint): ReportedRegister 
   }
 }
 
-/** What a rule says beside what is accepted, but for the values stored in place of others in nibbles that are left out. */
+/** Returns the parts of a rule besides the accepted values; omits replacement values of nibbles that are left out. */
 function rest(
   { invalidAfterRun, storedAs }: NibblesRule,
   isKept: (nibble: number) => boolean,
@@ -249,19 +249,22 @@ function rest(
   }
 }
 
-/** The values a nibble accepts where the host's own is not the recorded one: a range that ended at the old value ends at the new. */
+/**
+ * Returns the values a nibble accepts if the host's own value is not the recorded one: a range that ended at the old value ends at
+ * the new one.
+ */
 function limited(bits: number, nibble: number, old: bigint, value: bigint, mask: bigint): number {
   const [from, to] = [nibbleOf(old, nibble), nibbleOf(value, nibble)]
   if (from === to) return bits
   const lowest = bits & -bits
   const isRange = bits === upTo(from) - (lowest - 1)
-  // All a field of value 0 can show of being writable is its mask.
+  // For a field of value 0, only its mask can show that it is writable.
   const writable = bits !== lowest || (from === 0 && nibbleOf(mask, nibble) === 0xf)
   if (!isRange) return bits | (1 << to)
   return writable ? (upTo(to) & ~(lowest - 1)) | (1 << to) : 1 << to
 }
 
-/** The set of 0 to `value`. */
+/** Returns the set of 0 to `value`. */
 function upTo(value: number): number {
   return (2 << value) - 1
 }
@@ -273,9 +276,10 @@ function acceptedLevels(name: string, level: bigint): string[] {
 }
 
 /**
- * Fields KVM showed by mistake and has hidden since, with what CPUs have there: the value is still accepted, and 0 stored, so that VMs
- * of the older kernels can be restored (`set_id_aa64pfr0_el1` and `set_id_aa64mmfr2_el1` in `arch/arm64/kvm/sys_regs.c`, Linux 6.18).
- * A fingerprint of the newer kernel shows 0. The CPUs are those of which fingerprints with older kernels show the value.
+ * Fields KVM showed by mistake and has hidden since, with the values that CPUs have there. KVM still accepts the value and stores
+ * 0, so that VMs of the older kernels can be restored (`set_id_aa64pfr0_el1` and `set_id_aa64mmfr2_el1` in
+ * `arch/arm64/kvm/sys_regs.c`, Linux 6.18). A fingerprint of the newer kernel shows 0. The CPUs are those whose fingerprints with
+ * older kernels show the value.
  */
 const hiddenAgain: readonly { register: string; nibble: number; value: number; parts: readonly bigint[] }[] =
   [

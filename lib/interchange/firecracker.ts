@@ -1,6 +1,6 @@
 /**
- * Firecracker's custom CPU templates for aarch64 (`docs/cpu_templates/cpu-templates.md` and `schema.json` there; what is accepted is
- * decided by `custom_cpu_template.rs`, `templates.rs` and `templates_serde.rs` under `src/vmm/src/cpu_config`).
+ * Firecracker's custom CPU templates for aarch64 (`docs/cpu_templates/cpu-templates.md` and `schema.json` there;
+ * `custom_cpu_template.rs`, `templates.rs` and `templates_serde.rs` under `src/vmm/src/cpu_config` decide what is accepted).
  */
 import * as v from 'valibot'
 import {
@@ -16,27 +16,29 @@ import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '.
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
-/** Bits to change and what to: `new = (old & ~filter) | value`. */
+/** The bits to change and their new values: `new = (old & ~filter) | value`. */
 interface BitModifier {
   filter: bigint
   value: bigint
 }
 
 export interface CpuTemplate {
-  /** Numbers of KVM capabilities: whether Firecracker shall insist on them, or not check them though it does by default. */
+  /**
+   * Numbers of KVM capabilities: `required` makes Firecracker insist on one; false makes it skip a check that it does by default.
+   */
   kvmCapabilities: { number: number; required: boolean }[]
-  /** Of `kvm_vcpu_init.features[index]`. */
+  /** Changes to `kvm_vcpu_init.features[index]`. */
   vcpuFeatures: ({ index: number } & BitModifier)[]
   registers: ({ id: bigint } & BitModifier)[]
 }
 
 export interface ReadTemplate {
   template: CpuTemplate
-  /** What Firecracker would stumble over or pass over, though it can be understood. */
+  /** Entries that can be understood but that Firecracker would refuse or ignore. */
   warnings: string[]
 }
 
-/** Digits a bitmap may have, whatever the register's width. */
+/** The most digits a bitmap may have, whatever the register's width. */
 const MOST_DIGITS = 128
 
 /** `struct kvm_vcpu_init` has seven words of features. */
@@ -60,18 +62,18 @@ const templateShape = v.strictObject(
 )
 
 /**
- * Reads a template from JSON text; `source` is what its errors call it.
- * @throws FormatError for what Firecracker would not read as a template, naming the entry
+ * Reads a template from JSON text; errors call the text `source`.
+ * @throws FormatError for anything Firecracker would not read as a template, naming the entry
  */
 export function parseCpuTemplate(json: string, source: string): ReadTemplate {
   return checkCpuTemplate(parseDocumentJson(json, source, 'CPU template'), source)
 }
 
 /**
- * Checks data to be a template; `path` is where in the source it stands.
+ * Checks that data is a template; `path` is its place in the source.
  *
- * The bitmaps of cpu-template-helper's dumps have 128 digits for registers of every width. They are read where no digit beyond the width
- * is 1, with a warning: Firecracker refuses them in a template.
+ * The bitmaps of cpu-template-helper's dumps have 128 digits for registers of every width. They are accepted, with a warning, if no
+ * digit beyond the width is 1: Firecracker refuses them in a template.
  * @throws FormatError as `parseCpuTemplate`
  */
 export function checkCpuTemplate(data: unknown, source: string, path = '$'): ReadTemplate {
@@ -144,7 +146,7 @@ function parseAddress(text: string): bigint | undefined {
   return id >> 64n === 0n ? id : undefined
 }
 
-/** Least significant digit last; shorter ones leave the higher bits as they are. */
+/** Least significant digit last; a shorter bitmap leaves the higher bits unchanged. */
 function parseBitmap(text: string, most: number, refuse: (problem: string) => never): BitModifier {
   const modifier = { filter: 0n, value: 0n }
   let bit = 0n
@@ -160,8 +162,9 @@ function parseBitmap(text: string, most: number, refuse: (problem: string) => ne
 }
 
 /**
- * A template as JSON text that Firecracker accepts: registers by ascending id, each bitmap as long as its register.
- * @throws RangeError for what no template can hold: a register twice, or of a width other than 32, 64 and 128, or a bit beyond its width
+ * Formats a template as JSON text that Firecracker accepts: registers by ascending id, each bitmap as long as its register.
+ * @throws RangeError for anything a template cannot hold: a register twice, or of a width other than 32, 64 and 128, or a bit
+ * beyond its width
  */
 export function formatCpuTemplate(template: CpuTemplate): string {
   const registers = template.registers.toSorted((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0))
@@ -202,9 +205,9 @@ function bitmapText({ filter, value }: BitModifier, width: number): string {
 
 const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 
-/** Features Firecracker can be asked for by a template, with the capabilities it should insist on for them. */
+/** Features that a template can request from Firecracker, with the capabilities it should insist on for them. */
 const featureCapabilities: Readonly<Partial<Record<VcpuFeature, readonly Capability[]>>> = {
-  // Firecracker asks for PSCI 0.2 by itself.
+  // Firecracker requests PSCI 0.2 by itself.
   'psci-0.2': [],
   'el1-32bit': ['KVM_CAP_ARM_EL1_32BIT'],
   sve: ['KVM_CAP_ARM_SVE'],
@@ -215,10 +218,11 @@ const featureCapabilities: Readonly<Partial<Record<VcpuFeature, readonly Capabil
 }
 
 /**
- * A template that gives every guest of Firecracker this configuration: features, PSCI version, services and feature ID registers.
+ * Makes a template that gives every guest of Firecracker this configuration: features, PSCI version, services and feature ID
+ * registers.
  *
- * Firecracker writes every register a template names, so the host must accept each value: take the configuration from a baseline of the
- * hosts it is for, or from the host itself.
+ * Firecracker writes every register a template names, so the host must accept each value: take the configuration from a baseline of
+ * the target hosts, or from the host itself.
  */
 export function firecrackerTemplate(configuration: GuestConfiguration): Emitted & { template: CpuTemplate } {
   const { features, psciVersion, bitmaps, idRegisters, vectorLengths } = configuration
@@ -226,7 +230,7 @@ export function firecrackerTemplate(configuration: GuestConfiguration): Emitted 
   const asked = features.filter((feature) => feature !== 'psci-0.2' && feature in featureCapabilities)
   for (const feature of features) {
     if (feature in featureCapabilities) continue
-    // Clearing or setting POWER_OFF is Firecracker's own business: it starts all vCPUs but the first switched off.
+    // Firecracker itself clears or sets POWER_OFF: it starts all vCPUs but the first switched off.
     if (feature === 'power-off') continue
     inexpressible.push(`feature ${feature}: Firecracker refuses a vCPU with a PMU`)
   }

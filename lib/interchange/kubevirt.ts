@@ -1,6 +1,6 @@
 /**
- * Where KubeVirt may run, and move, a VM on arm64: snippets of YAML on the labels that `nfdFeatures` makes, since KubeVirt itself labels
- * arm64 nodes with nothing about their CPU (`pkg/virt-handler/node-labeller/arch_labeller.go` there).
+ * Where KubeVirt may run, and move, a VM on arm64: snippets of YAML that use the labels from `nfdFeatures`, since KubeVirt itself
+ * adds no CPU labels to arm64 nodes (`pkg/virt-handler/node-labeller/arch_labeller.go` there).
  */
 import type { Report } from '../report/report.js'
 import type { Emitted } from './emitted.js'
@@ -8,15 +8,15 @@ import { labelNamespace, refuseNamespace } from './nfd.js'
 import { nodeFacts } from './node-facts.js'
 
 interface KubevirtOptions {
-  /** As given to `nfdFeatures`. Default `kvm-arm64.io`. */
+  /** As passed to `nfdFeatures`. Default `kvm-arm64.io`. */
   namespace?: string
 }
 
 /**
- * For a VM that shall run on any of the hosts: a node affinity for its `spec.template.spec`, and, where they are of one class, the
- * `addedNodeSelector` of a migration.
+ * Returns YAML for a VM that may run on any of the hosts: a node affinity for its `spec.template.spec` and, if the hosts are of one
+ * class, the `addedNodeSelector` of a migration.
  * @param reports at least one
- * @throws RangeError for a namespace that is no DNS name
+ * @throws RangeError for a namespace that is not a DNS name
  */
 export function kubevirtSelectors(
   reports: readonly Report[],

@@ -1,6 +1,6 @@
 /**
- * Feature files of Kubernetes' Node Feature Discovery, source `local` (`docs/usage/customization-guide.md` there; what is accepted is
- * decided by `source/local/local.go`). One belongs into `/etc/kubernetes/node-feature-discovery/features.d/`.
+ * Feature files of Kubernetes' Node Feature Discovery, source `local` (`docs/usage/customization-guide.md` there;
+ * `source/local/local.go` decides what is accepted). Such a file belongs into `/etc/kubernetes/node-feature-discovery/features.d/`.
  */
 import type { Report } from '../report/report.js'
 import type { Emitted } from './emitted.js'
@@ -9,19 +9,20 @@ import { nodeFacts } from './node-facts.js'
 /** Prefix of all labels, unless another is chosen. */
 export const labelNamespace = 'kvm-arm64.io'
 
-/** Larger files are ignored whole. */
+/** NFD ignores larger files entirely. */
 const MOST_BYTES = 65_536
 
 interface NfdOptions {
   /** DNS name in front of the labels. Default `kvm-arm64.io`. */
   namespace?: string
-  /** When labels that were not written anew shall go. */
+  /** When labels that have not been renewed expire. */
   expires: Date
 }
 
 /**
- * The file for a node with this report: labels for what schedulers choose by, and raw features, for NodeFeatureRules, for the rest.
- * @throws RangeError for a namespace that is no DNS name, and for a file larger than is read
+ * Returns the file for a node with this report: labels for the usual scheduling decisions, and raw features, for use in
+ * NodeFeatureRules, for everything else.
+ * @throws RangeError for a namespace that is not a DNS name, and for a file larger than NFD reads
  */
 export function nfdFeatures(report: Report, { namespace = labelNamespace, expires }: NfdOptions): Emitted {
   refuseNamespace(namespace)
@@ -61,7 +62,7 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
   return { text, inexpressible }
 }
 
-/** @throws RangeError for what Kubernetes does not take for the prefix of a label */
+/** @throws RangeError for a text that Kubernetes does not accept as the prefix of a label */
 export function refuseNamespace(namespace: string): void {
   const isDnsName =
     namespace.length <= 253 &&
@@ -76,7 +77,7 @@ export function refuseNamespace(namespace: string): void {
   }
 }
 
-/** What follows the slash. */
+/** The part after the slash. */
 function isLabelName(name: string): boolean {
   return name !== '' && isLabelValue(name)
 }

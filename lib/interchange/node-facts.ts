@@ -5,11 +5,11 @@ import { bitmapsOf, mitigationsOf, registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { VcpuFeature } from '../uapi.js'
 
-/** What is told about a node of a cluster to those who place VMs on it. */
+/** The facts about a cluster node that matter for placing VMs on it. */
 interface NodeFacts {
   /**
-   * 16 hexadecimal digits, the same for hosts between which every VM can move: all their guests can see, and all that KVM accepts from
-   * userspace, is equal.
+   * 16 hexadecimal digits, equal for hosts between which every VM can move: everything their guests can see, and everything KVM
+   * accepts from userspace, is the same.
    */
   compatibilityClass: string
   release: string
@@ -22,7 +22,7 @@ interface NodeFacts {
   bitmaps: readonly { name: string; mask: string }[]
   /** Name without `KVM_REG_ARM_`, and value. */
   workarounds: readonly { name: string; value: string }[]
-  /** Feature ID registers; no AArch32 ones where guests have no AArch32. */
+  /** Feature ID registers; no AArch32 ones if guests have no AArch32. */
   idRegisters: readonly { name: string; value: string }[]
 }
 
@@ -49,7 +49,10 @@ export function nodeFacts(report: Report): NodeFacts {
   }
 }
 
-/** Of everything in a report that decides over a restore; not its date, nor the kernel's name, nor limits like the number of vCPUs. */
+/**
+ * Computed from everything in a report that decides a restore; not from its date, the kernel's name, or limits like the number of
+ * vCPUs.
+ */
 function compatibilityClass({ registers, configurations, traits }: Report): string {
   const decisive = { registers, configurations, traits }
   return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)

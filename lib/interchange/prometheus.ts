@@ -12,7 +12,7 @@ interface Metric {
   samples: readonly (readonly [labels: Labels, value: number])[]
 }
 
-/** A node's metrics: every value that needs 64 bits stands in a label, since samples are floating-point numbers. */
+/** Returns a node's metrics. Every value that needs 64 bits is in a label, since samples are floating-point numbers. */
 export function prometheusMetrics(report: Report): Emitted {
   const facts = nodeFacts(report)
   const metrics: Metric[] = [

@@ -4,15 +4,16 @@ import { hex, registerName } from '../registers/index.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
-/** Versions whose options are known, oldest first; the last is what `qemu` means. */
+/** Versions whose options are known, oldest first; `qemu` means the last. */
 export const qemuVersions = ['10.0', '11.1'] as const
 
 export type QemuVersion = (typeof qemuVersions)[number]
 
 /**
- * The option of a QEMU whose guests have this configuration, as far as QEMU lets one choose: `-cpu host,pmu=off,…`.
+ * Returns the option of a QEMU whose guests have this configuration, as far as QEMU offers a choice: `-cpu host,pmu=off,…`.
  *
- * `kvm-psci-version` is in 11.1 and not in 10.0. Lengths of SVE vectors come from the greatest: KVM insists on all that the host has below.
+ * `kvm-psci-version` exists in 11.1 and not in 10.0. The greatest SVE vector length decides the others: KVM insists on all lengths
+ * the host has below it.
  */
 export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVersion = '11.1'): Emitted {
   const { features, psciVersion, bitmaps, idRegisters, vectorLengths } = configuration

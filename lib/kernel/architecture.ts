@@ -1,4 +1,4 @@
-/** Why the KVM of this machine is not the one this package speaks to, and what to do. */
+/** Explains why this package cannot use the KVM of this machine, and what to do. */
 export interface WrongArchitecture {
   readonly problem: string
   readonly remedy: string

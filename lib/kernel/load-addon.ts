@@ -4,12 +4,12 @@ import { fileURLToPath } from 'node:url'
 
 const require = createRequire(import.meta.url)
 
-/** Loaded when it is needed: simulated hosts do without it. */
+/** Loaded on first use: simulated hosts work without it. */
 function nodeGypBuild(): { resolve: (folder: string) => string } {
   return require('node-gyp-build') as { resolve: (folder: string) => string }
 }
 
-/** What decides which addon fits: the parts of `process` that matter. */
+/** The parts of `process` that decide which addon fits. */
 export interface Machine {
   readonly platform: string
   readonly arch: string
@@ -19,7 +19,10 @@ export interface Machine {
 export type AddonErrorCode =
   'ERR_KVM_ADDON_FORBIDDEN' | 'ERR_KVM_ADDON_MISSING' | 'ERR_KVM_UNSUPPORTED_PLATFORM'
 
-/** Real KVM was asked for where this package cannot speak to it. `code` tells which; the message says what to do. */
+/**
+ * Thrown when real KVM is requested on a machine where this package cannot use it. `code` gives the reason; the message says what
+ * to do.
+ */
 export class AddonError extends Error {
   override readonly name = 'AddonError'
   readonly code: AddonErrorCode
@@ -64,8 +67,8 @@ export function loadAddon(root: URL, machine: Machine = thisMachine()): unknown 
 const instead = 'use the simulator, which needs no addon, or a real kernel in the lab (kvm-arm64 lab run)'
 
 /**
- * The file that {@link loadAddon} loads, which need not load.
- * @throws {AddonError} as `loadAddon` where there is none
+ * Returns the file that {@link loadAddon} loads; it may still fail to load.
+ * @throws {AddonError} as `loadAddon` if there is no such file
  */
 export function findAddon(root: URL, machine: Machine = thisMachine()): string {
   if (machine.platform !== 'linux') {

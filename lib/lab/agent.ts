@@ -1,15 +1,14 @@
-/** What the agent writes to the console before it gives up. */
+/** The agent writes this to the console before it gives up. */
 export const unfitKernel = 'kvm-arm64 lab: no driver for virtio-serial'
 
 /**
- * What runs as process 1 in the lab's machine: a shell script for busybox, because nothing else is there on every kernel
- * and no compiler is needed to make it.
+ * The program that runs as process 1 in the lab's machine: a shell script for busybox, because every kernel can run it and no
+ * compiler is needed to make it.
  *
- * It obeys lines on the first virtio-serial port. `run MARK STDIN COMMAND…` runs a command with pipes for its standard
- * streams, which are carried over three further ports: stdin in frames (a decimal length, a newline, that many bytes; length
- * 0 ends it), stdout and stderr as they are, each followed by MARK, since a port has no end of file. The exit status goes
- * back on the first port once everything the command left running has been killed. When that port's other end goes away the
- * machine powers off.
+ * It obeys lines on the first virtio-serial port. `run MARK STDIN COMMAND…` runs a command with pipes for its standard streams,
+ * which are carried over three further ports: stdin in frames (a decimal length, a newline, that many bytes; length 0 ends it),
+ * stdout and stderr unchanged, each followed by MARK, since a port has no end of file. The agent returns the exit status on the
+ * first port once it has killed everything the command left running. When that port's other end goes away the machine powers off.
  */
 export const agent: string = `#!/bin/sh
 mount -t proc proc /proc
@@ -97,7 +96,7 @@ while IFS= read -r line <&3; do eval "$line"; done
 poweroff -f
 `
 
-/** A line for the agent that runs a command; `mark` ends its stdout and its stderr. */
+/** Returns the line that makes the agent run a command; `mark` ends its stdout and its stderr. */
 export function runLine(mark: string, stdin: boolean, command: readonly string[]): string {
   return `run ${mark} ${stdin ? 1 : 0} ${command.map(quote).join(' ')}\n`
 }

@@ -6,23 +6,23 @@ import { LabError } from './errors.js'
 import { execute, executeOrFail, lastLine } from './execute.js'
 
 /**
- * A private apt directory for arm64 packages of several Debian suites, so that the machine's own apt stays as it is and
- * root is not needed. The mirror is the one the machine's apt is configured with; apt checks signatures and hashes.
+ * A private apt directory for arm64 packages of several Debian suites, so that the machine's own apt stays unchanged and root is
+ * not needed. It uses the mirror of the machine's apt configuration; apt checks signatures and hashes.
  */
 const directory = (): string => cachePath('apt')
 const configuration = (): string => join(directory(), 'apt.conf')
 
-/** Suites by what they bring: 5.10, 6.1, 6.12, 6.12 to 7.x, the newest. */
+/** Suites by the kernels they bring: 5.10, 6.1, 6.12, 6.12 to 7.x, the newest. */
 const suites = ['bullseye', 'bookworm', 'trixie', 'trixie-backports', 'sid']
 const securitySuites = ['bullseye-security', 'bookworm-security', 'trixie-security']
 
-/** Where glibc and busybox come from: the suite for which all of them fit together. */
+/** The source of glibc and busybox: a suite in which all of them fit together. */
 export const userlandSuite = 'trixie'
 
 const keyrings = ['gpg', 'pgp'].map((end) => `/usr/share/keyrings/debian-archive-keyring.${end}`)
 const indexLifetime = 24 * 60 * 60 * 1000
 
-/** The machine's Debian mirrors, found in its own apt sources; `KVM_ARM64_LAB_MIRROR` names one where it has none. */
+/** The machine's Debian mirrors, found in its apt sources; `KVM_ARM64_LAB_MIRROR` names one if it has none. */
 export async function mirrors(signal?: AbortSignal): Promise<{ main: string; security: string }> {
   const given = process.env['KVM_ARM64_LAB_MIRROR']
   const requests = given ? '' : await executeOrFail('apt-get', ['update', '--print-uris'], signal)
@@ -39,7 +39,7 @@ export async function mirrors(signal?: AbortSignal): Promise<{ main: string; sec
   return { main, security: find(`${codename}-security`) ?? `${main}-security` }
 }
 
-/** Brings the indexes up to date unless they are younger than a day. Call it under the cache's lock. */
+/** Updates the indexes unless they are less than a day old. Call it while holding the cache's lock. */
 export async function updateIndexes(force = false, signal?: AbortSignal): Promise<void> {
   for (const name of ['etc/preferences.d', 'state/lists/partial', 'cache/archives/partial']) {
     await mkdir(join(directory(), name), { recursive: true })
@@ -54,7 +54,7 @@ export async function updateIndexes(force = false, signal?: AbortSignal): Promis
 
   await writeFile(join(directory(), 'etc/lab.sources'), await sources(signal))
   await writeFile(join(directory(), 'state/status'), '')
-  // A suite that has gone or cannot be verified takes only its own kernels away.
+  // If a suite is gone or cannot be verified, only its own kernels are missing.
   const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal).finally(() =>
     rm(join(directory(), 'state/lists/partial'), { recursive: true, force: true }),
   )
@@ -84,7 +84,7 @@ Signed-By: ${keyring}
   return `${stanza(main, suites)}\n${stanza(security, securitySuites)}`
 }
 
-/** Read after the machine's own configuration, so its proxy and credentials hold. */
+/** Read after the machine's own configuration, so the machine's proxy and credentials apply. */
 function settings(): string {
   const root = directory()
   return `Dir::Etc::sourcelist "${root}/etc/lab.sources";
@@ -112,7 +112,7 @@ Acquire::Check-Valid-Until "false";
 `
 }
 
-/** Asks apt about the packages of all suites. */
+/** Queries apt about the packages of all suites. */
 export function aptCache(args: string[], signal?: AbortSignal): Promise<string> {
   return executeOrFail('apt-cache', ['-c', configuration(), ...args], signal)
 }

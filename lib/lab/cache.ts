@@ -6,7 +6,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { LabError } from './errors.js'
 
-/** Where kernels, the root image and apt's indexes are kept: `$XDG_CACHE_HOME/kvm-arm64/lab` or under `~/.cache`. */
+/** The directory for kernels, the root image and apt's indexes: `$XDG_CACHE_HOME/kvm-arm64/lab` or under `~/.cache`. */
 export function cacheDirectory(): string {
   return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'kvm-arm64', 'lab')
 }
@@ -17,8 +17,8 @@ export function cachePath(...parts: string[]): string {
 }
 
 /**
- * Makes `cachePath(name)` unless it is there, so that it is only ever seen whole: `make` fills a temporary directory or
- * file whose path it is given, which is then renamed. Call it under {@link withCacheLock}.
+ * Makes `cachePath(name)` unless it exists, and never leaves a partial one visible: `make` fills the temporary directory or file
+ * whose path it receives, which is then renamed. Call it under {@link withCacheLock}.
  *
  * @throws LabError `ERR_LAB_DISK_FULL`, `ERR_LAB_CACHE`
  */
@@ -40,8 +40,8 @@ export async function publish(name: string, make: (temporary: string) => Promise
 const temporaryPrefix = '.making-'
 
 /**
- * Runs `work` while no other process works on this cache. The lock is a listening socket in the abstract namespace:
- * the kernel drops it however its holder ends, so there is no stale lock to find and no file to leave behind.
+ * Runs `work` while no other process works on this cache. The lock is a listening socket in the abstract namespace: the kernel
+ * drops it however its holder ends, so no stale lock and no file can remain.
  */
 export async function withCacheLock<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   const directory = cacheDirectory()
@@ -77,7 +77,7 @@ export async function withCacheLock<T>(work: () => Promise<T>, signal?: AbortSig
   }
   try {
     await mkdir(directory, { recursive: true })
-    // Whoever holds the lock is the only one making something: what is found half made has lost its maker.
+    // The holder of the lock is the only process making something: anything half made has lost its maker.
     for (const file of await readdir(directory)) {
       if (file.startsWith(temporaryPrefix)) await rm(join(directory, file), { recursive: true, force: true })
     }
@@ -100,7 +100,7 @@ function explainDisk(error: unknown): unknown {
       { cause: error },
     )
   }
-  // Of other paths than the cache's, its directory would be the wrong thing to look at.
+  // For a path outside the cache, the remedy would name the wrong directory.
   if (code === undefined || !unwritable.has(code) || !path?.startsWith(directory)) return error
   return new LabError(
     'ERR_LAB_CACHE',

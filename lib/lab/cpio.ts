@@ -4,13 +4,13 @@ import { readFile } from 'node:fs/promises'
 export type ArchiveEntry =
   | { type: 'directory'; path: string }
   | { type: 'symlink'; path: string; target: string }
-  /** Content given, or the file to read it from. */
+  /** The content, or the file to read it from. */
   | { type: 'file'; path: string; executable: boolean; content: Uint8Array | { file: string } }
 
 /**
- * Writes a cpio archive in the "newc" format, the one Linux unpacks as its initial root (kernel document
- * `driver-api/early-userspace/buffer-format.rst`). Everything belongs to root and dates from the epoch, so the same entries
- * give the same bytes.
+ * Writes a cpio archive in the "newc" format, which Linux unpacks as its initial root (kernel document
+ * `driver-api/early-userspace/buffer-format.rst`). Everything belongs to root and dates from the epoch, so equal entries give equal
+ * bytes.
  */
 export async function* writeCpio(
   entries: Iterable<ArchiveEntry>,
@@ -32,7 +32,7 @@ export async function* writeCpio(
   yield Buffer.concat(block)
 }
 
-/** Small files travel together. */
+/** Small files are written together. */
 const blockSize = 512 * 1024
 
 async function* pieces(entries: Iterable<ArchiveEntry>): AsyncGenerator<Uint8Array, void, undefined> {

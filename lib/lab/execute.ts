@@ -12,22 +12,22 @@ interface Execution {
 }
 
 /**
- * Runs a tool of this machine to its end and returns what it said.
+ * Runs a tool of this machine to its end and returns its output.
  *
- * @throws LabError `ERR_LAB_TOOL` when it is not installed, `ERR_LAB_CLOSED` when aborted
- * @throws Error with code `ENOSPC` when it failed for want of space in the cache
+ * @throws LabError `ERR_LAB_TOOL` if it is not installed, `ERR_LAB_CLOSED` if aborted
+ * @throws Error with code `ENOSPC` if it failed because the cache's disk is full
  */
 export async function execute(command: string, args: string[], signal?: AbortSignal): Promise<Execution> {
   const output = { stdout: '', stderr: '' }
   let diskFull = false
-  // Its own process group: Ctrl-C reaches us alone, and we end it in order.
+  // A process group of its own: Ctrl-C then reaches only this process, which ends the tool in order.
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const stop = () => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
       process.kill(-child.pid, 'SIGTERM')
     }
   }
-  // apt does not return when the disk fills up while it downloads.
+  // apt does not return if the disk fills up during a download.
   const watch = setInterval(() => {
     diskFull ||= cacheSpace() < leastSpace
     if (diskFull) stop()
@@ -57,7 +57,7 @@ export async function execute(command: string, args: string[], signal?: AbortSig
 
 const leastSpace = 8 * 1024 * 1024
 
-/** Bytes left for us on the disk that holds the cache. */
+/** Returns the bytes available to this process on the disk that holds the cache. */
 function cacheSpace(): number {
   try {
     const { bavail, bfree, bsize } = statfsSync(cacheDirectory())
@@ -67,13 +67,13 @@ function cacheSpace(): number {
   }
 }
 
-/** Whether a program is in one of PATH's directories. */
+/** Returns whether a program is in one of PATH's directories. */
 export function isInstalled(program: string): boolean {
   const directories = (process.env['PATH'] ?? '').split(delimiter)
   return directories.some((directory) => existsSync(join(directory, program)))
 }
 
-/** Like {@link execute}, and a status other than 0 is a LabError `ERR_LAB_TOOL`. */
+/** Like {@link execute}, but throws LabError `ERR_LAB_TOOL` for a status other than 0. */
 export async function executeOrFail(command: string, args: string[], signal?: AbortSignal): Promise<string> {
   const { status, stdout, stderr } = await execute(command, args, signal)
   if (status !== 0) throw new LabError('ERR_LAB_TOOL', `${command} failed (${status}): ${lastLine(stderr)}`)

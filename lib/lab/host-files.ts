@@ -6,7 +6,7 @@ import { packageRoot } from '../package-root.js'
 import type { ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
 
-/** Everything under a directory of this machine, for the archive's directory `prefix`; links stay links. */
+/** Lists everything under a directory of this machine, for the archive's directory `prefix`; links stay links. */
 export async function treeEntries(
   directory: string,
   prefix: string,
@@ -35,12 +35,12 @@ async function fileEntry(file: string, path: string): Promise<ArchiveEntry> {
   return { type: 'file', path, executable: (mode & 0o111) !== 0, content: { file } }
 }
 
-/** Where commands start in the machine, and where copied files go. */
+/** The directory in which commands start, and in which copied files are. */
 const workingDirectory = 'lab'
 
 /**
- * What `copy` names: a path below the current directory keeps its place, so that `src/a.js` is `src/a.js` inside too; any
- * other goes under its own name. Directories go with all they hold.
+ * Resolves the paths in `copy`: a path below the current directory keeps its place, so that `src/a.js` is `src/a.js` inside too;
+ * any other path keeps only its last part. Directories are copied with everything in them.
  *
  * @throws LabError `ERR_LAB_COPY`
  */
@@ -81,8 +81,8 @@ interface Manifest {
 }
 
 /**
- * This package and what it depends on at run time, laid out so that `import 'kvm-arm64'` works from anywhere in the machine
- * and `kvm-arm64` is on its PATH. Of native code only what is for arm64 Linux goes along.
+ * Lists this package and its run-time dependencies, laid out so that `import 'kvm-arm64'` works from anywhere in the machine and
+ * `kvm-arm64` is on its PATH. Of native code, it includes only what is built for arm64 Linux.
  */
 export async function packageEntries(): Promise<ArchiveEntry[]> {
   const root = fileURLToPath(packageRoot)
@@ -114,7 +114,7 @@ export async function packageEntries(): Promise<ArchiveEntry[]> {
   return entries
 }
 
-/** Whether the addon has been built for the machine, so that the package inside reaches real KVM. */
+/** Returns whether the addon has been built for the machine, so that the package inside reaches real KVM. */
 export function hasArm64Addon(): boolean {
   return existsSync(new URL('prebuilds/linux-arm64/', packageRoot))
 }
@@ -129,7 +129,7 @@ async function addDependencies(
   for (const name of Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })) {
     const source = await findDependency(name, directory)
     if (!source) continue
-    // Beside the others, or under its dependent where another version has that place.
+    // Next to the others, or below its dependent if another version has that place.
     let place = join('node_modules', name)
     if (placed.has(place) && placed.get(place) !== source) place = join(home, 'node_modules', name)
     if (placed.has(place)) continue

@@ -7,7 +7,7 @@ import { LabError } from './errors.js'
 
 /** A Debian arm64 kernel the lab can boot. */
 export interface LabKernel {
-  /** What `uname -r` says in it: `6.12.107+deb13-arm64`. */
+  /** The kernel's `uname -r`: `6.12.107+deb13-arm64`. */
   release: string
   /** The kernel series: `6.12`. */
   series: string
@@ -20,10 +20,10 @@ export interface LabKernel {
 
 /** A kernel in the cache, ready to boot. */
 interface KernelFiles {
-  /** Absent when the kernel came from a file. */
+  /** Absent if the kernel came from a file. */
   kernel?: LabKernel
   image: string
-  /** Modules to load before the lab can be talked to, in order; none where the drivers are built in. */
+  /** Modules to load before the lab can communicate with the machine, in order; empty if the drivers are built in. */
   modules: string[]
 }
 
@@ -39,7 +39,7 @@ const consoleModules = [
   'char/virtio_console',
 ]
 
-/** Kernels in the cache, newest first. */
+/** Returns the kernels in the cache, newest first. */
 export async function cachedKernels(): Promise<LabKernel[]> {
   const names = await readdir(cachePath('kernels')).catch(() => [])
   const kernels = await Promise.all(
@@ -51,7 +51,7 @@ export async function cachedKernels(): Promise<LabKernel[]> {
   return kernels.toSorted(newestFirst)
 }
 
-/** Every kernel that can be had: what is cached and what the Debian mirror offers, newest first. */
+/** Returns every available kernel: those in the cache and those the Debian mirror offers, newest first. */
 export async function listKernels(
   options: { signal?: AbortSignal; progress?: Say } = {},
 ): Promise<LabKernel[]> {
@@ -66,7 +66,7 @@ export async function listKernels(
 }
 
 /**
- * The files of a kernel: the newest in the cache that answers to `wanted`, or else the newest that can be downloaded.
+ * Returns the files of a kernel: the newest in the cache that matches `wanted`, or else the newest that can be downloaded.
  *
  * @param wanted a series (`6.12`), a package version (`5.10.223`) or a release (`6.12.107+deb13-arm64`)
  * @throws LabError `ERR_LAB_UNKNOWN_KERNEL`, `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
@@ -88,7 +88,7 @@ async function fetchKernel(
   { signal, progress }: { signal?: AbortSignal; progress?: Say },
 ): Promise<LabKernel> {
   let failure: unknown
-  // An index of this morning may name packages that have been replaced since.
+  // An index from this morning may name packages that have been replaced since.
   for (const force of [false, true]) {
     progress?.('asking the Debian mirror for its kernels')
     await updateIndexes(force, signal)
@@ -101,7 +101,7 @@ async function fetchKernel(
         await publish(join('kernels', kernel.release), (target) => unpackKernel(kernel, target, signal))
         return { ...kernel, cached: true }
       } catch (error) {
-        // Indexes of old suites name kernels that the mirror no longer holds; an older one of the series may be there.
+        // Indexes of old suites name kernels that the mirror has dropped; an older one of the series may still be there.
         if (!(error instanceof LabError && error.code === 'ERR_LAB_DOWNLOAD' && / 404 /.test(error.message)))
           throw error
         failure = error
@@ -114,7 +114,7 @@ async function fetchKernel(
 async function unpackKernel(kernel: LabKernel, target: string, signal?: AbortSignal): Promise<void> {
   const tree = join(target, 'tree')
   const name = `linux-image-${kernel.release}=${kernel.version}`
-  // Newer packages hold no image themselves but depend on the one that does.
+  // Newer packages contain no image but depend on the one that does.
   const depends = await aptCache(['show', '--no-all-versions', name], signal)
   const binary = /\b(linux-binary-[^\s,]+) \(= ([^)]+)\)/.exec(depends)
   await unpack([binary ? `${binary[1]}=${binary[2]}` : name], tree, signal)
@@ -147,7 +147,7 @@ async function kernelFiles(kernel: LabKernel): Promise<KernelFiles> {
   }
 }
 
-/** The generic kernels of all suites, newest first: no cloud, real-time or 16K-page ones, no debug symbols. */
+/** Returns the generic kernels of all suites, newest first: no cloud, real-time or 16K-page ones, no debug symbols. */
 async function offeredKernels(signal?: AbortSignal): Promise<LabKernel[]> {
   const names = (await aptCache(['pkgnames', 'linux-image-'], signal)).split('\n')
   const generic = names.filter(
@@ -170,7 +170,7 @@ async function offeredKernels(signal?: AbortSignal): Promise<LabKernel[]> {
   return [...kernels.values()].toSorted(newestFirst)
 }
 
-/** Whether a kernel answers to a series, a release, or the start of its release or package version. */
+/** Returns whether a kernel matches a series, a release, or the start of its release or package version. */
 export function matchesKernel(
   { release, version }: Pick<LabKernel, 'release' | 'version'>,
   wanted: string,
@@ -194,7 +194,7 @@ function newestFirst(a: LabKernel, b: LabKernel): number {
   return compareVersions(b.version, a.version)
 }
 
-/** Orders Debian package versions; `~` sorts before everything, even the end. */
+/** Compares Debian package versions; `~` sorts before everything, even the end. */
 export function compareVersions(a: string, b: string): number {
   const [left = [], right = []] = [a, b].map((version) => version.match(/\d+|[^\d]/g) ?? [])
   for (let index = 0; index < Math.max(left.length, right.length); index++) {

@@ -14,7 +14,7 @@ import { ensureRootImage } from './root-image.js'
 export interface BootOptions {
   /** A series (`6.12`), a package version (`5.10.223`) or a release (`6.12.107+deb13-arm64`). Default `6.12`. */
   kernel?: string
-  /** A kernel image to boot instead of one of Debian's. */
+  /** A kernel image to boot instead of one from Debian. */
   image?: string
   /** A CPU that QEMU knows. Default `neoverse-n1`. */
   cpu?: string
@@ -26,49 +26,49 @@ export interface BootOptions {
   append?: string
   /** Files and directories to put into the machine's working directory. */
   copy?: readonly string[]
-  /** Seconds the machine may take to come up, downloads not counted. Default 120. */
+  /** Seconds the machine may take to boot, not counting downloads. Default 120. */
   timeout?: number
-  /** Aborting ends whatever is under way, and the machine. */
+  /** Aborting it ends the current operation and the machine. */
   signal?: AbortSignal
-  /** Is told what takes long: downloads, building the root image. */
+  /** Called with a message about work that takes long: downloads, building the root image. */
   progress?: (message: string) => void
 }
 
 export interface RunOptions {
   /** Nothing by default. */
   stdin?: string | Uint8Array | Readable
-  /** Where the command's output goes as it comes; without it, it is collected in the result. */
+  /** Receives the command's output as it comes; if absent, the result collects the output. */
   stdout?: Writable
   stderr?: Writable
-  /** Seconds the command may take; the machine is ended when it takes longer. No limit by default. */
+  /** Seconds the command may take; after that the machine is ended. No limit by default. */
   timeout?: number
 }
 
 export interface RunResult {
-  /** As a shell reports it: 128 + n for a command that died by signal n, 127 where there is no such command. */
+  /** As a shell reports it: 128 + n for a command killed by signal n, 127 if there is no such command. */
   status: number
   /** The signal that `status` stands for. */
   signal?: NodeJS.Signals
-  /** Empty where a stream was given. */
+  /** Empty if a stream was given. */
   stdout: Buffer
   stderr: Buffer
-  /** Wall time from asking for the command to its end. */
+  /** Wall time from the request to the end of the command. */
   milliseconds: number
 }
 
-/** Wall time of what it took to bring a lab up, in milliseconds. */
+/** Wall time needed to start a lab, in milliseconds. */
 export interface LabTimings {
   /** Finding, or downloading and building, kernel and root image. */
   prepare: number
   /** From the start of QEMU until the machine takes commands. */
   boot: number
-  /** Bringing this package and the copied files into the machine. */
+  /** Copying this package and the given files into the machine. */
   copy: number
 }
 
 /**
- * Boots a real arm64 kernel with KVM under QEMU's emulation, on any machine. Node, this package and the copied files are
- * inside; there is no network.
+ * Boots a real arm64 kernel with KVM under QEMU's emulation, on any machine. Node, this package and the copied files are inside;
+ * there is no network.
  *
  * @throws LabError
  * @example
@@ -128,9 +128,9 @@ async function putFiles(lab: Lab, entries: ArchiveEntry[], timeout: number): Pro
   throw new LabError('ERR_LAB_COPY', `cannot copy the files into the machine: ${reason}`)
 }
 
-/** A machine that runs commands, one at a time, each with nothing left over from the one before but files. */
+/** A machine that runs commands, one at a time; only files persist from one command to the next. */
 export class Lab implements AsyncDisposable {
-  /** The kernel it runs; absent where an image was given. */
+  /** The kernel it runs; absent if an image was given. */
   readonly kernel: LabKernel | undefined
   readonly timings: Readonly<LabTimings>
   readonly #machine: Machine
@@ -147,16 +147,16 @@ export class Lab implements AsyncDisposable {
     this.#answers = lines(machine.control)
   }
 
-  /** What the machine's kernel wrote to its console. */
+  /** The console output of the machine's kernel. */
   get console(): string {
     return this.#machine.console
   }
 
   /**
-   * Runs a command in the machine's working directory, after those already asked for. It gets pipes for its standard
-   * streams, and whatever it leaves running is killed.
+   * Runs a command in the machine's working directory, after all commands requested before. It gets pipes for its standard streams,
+   * and the lab kills everything it leaves running.
    *
-   * @throws LabError when the machine ends first; after that every further call fails likewise
+   * @throws LabError if the machine ends first; every later call then fails with the same error
    */
   run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const result = this.#queue.then(() =>
@@ -168,7 +168,7 @@ export class Lab implements AsyncDisposable {
     return result
   }
 
-  /** Ends the machine. What is still running in it is lost. */
+  /** Ends the machine. Anything still running in it is lost. */
   close(): Promise<void> {
     this.#failure ??= new LabError('ERR_LAB_CLOSED', 'the lab has been closed')
     this.#closed ??= this.#machine.stop()
@@ -180,7 +180,7 @@ export class Lab implements AsyncDisposable {
   }
 
   /**
-   * Waits for `work`, or for the machine to end, or for the time to pass, which ends the machine.
+   * Waits for `work`, for the machine to end, or for the time limit, at which it ends the machine.
    * @internal
    */
   async within<T>(seconds: number, failing: string, work: () => Promise<T>): Promise<T> {
@@ -198,7 +198,7 @@ export class Lab implements AsyncDisposable {
 
   /** @internal */
   async answer(): Promise<string> {
-    // When the port closes the machine is about to end, and that says why.
+    // The port closes when the machine is about to end, and the machine's error gives the reason.
     const next = await this.#answers.next().catch(() => undefined)
     return next?.done === false ? next.value : await this.#machine.ended
   }

@@ -14,7 +14,7 @@ export async function* lines(port: Socket): AsyncGenerator<string, void, undefin
   }
 }
 
-/** One command's output: what comes out of a port up to the mark. */
+/** One command's output: the data of a port up to the mark. */
 export class Stream {
   readonly ended: Promise<void>
   readonly #chunks: Buffer[] = []
@@ -28,7 +28,7 @@ export class Stream {
     const emit = (data: Buffer) => {
       if (data.length === 0) return
       if (!sink) this.#chunks.push(data)
-      // What nobody reads any more is dropped; the command goes on.
+      // Data that nobody reads any more is dropped; the command continues.
       else if (sink.writable && !sink.write(data)) {
         port.pause()
         sink.on('drain', resume).on('close', resume)
@@ -39,7 +39,7 @@ export class Stream {
         held = Buffer.concat([held, chunk])
         const end = held.indexOf(mark, 0, 'latin1')
         if (end < 0) {
-          // Only what may be the beginning of the mark waits for more.
+          // Only a possible beginning of the mark is held back until more data comes.
           const safe = held.length - possibleStart(held, mark)
           emit(held.subarray(0, safe))
           held = held.subarray(safe)
@@ -58,7 +58,7 @@ export class Stream {
   }
 }
 
-/** The length of the longest beginning of `mark` that `data` ends with. */
+/** Returns the length of the longest beginning of `mark` that `data` ends with. */
 function possibleStart(data: Buffer, mark: string): number {
   for (let length = Math.min(data.length, mark.length - 1); length > 0; length--) {
     if (data.subarray(data.length - length).equals(Buffer.from(mark.slice(0, length), 'latin1')))
@@ -70,7 +70,7 @@ function possibleStart(data: Buffer, mark: string): number {
 /** Bytes. */
 const largestFrame = 1 << 20
 
-/** Sends a stream to a command as frames, until it ends or the command does. */
+/** Sends a stream to a command as frames, until the stream or the command ends. */
 export class Feed {
   /** Why the stream ended early. */
   failure: Error | undefined

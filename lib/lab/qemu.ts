@@ -25,15 +25,15 @@ export function requireQemu(): void {
 }
 
 /**
- * A running QEMU with arm64's virtualization extensions, and the sockets its four virtio-serial ports are plugged into.
- * The sockets are inherited, so there is no file by which to find them and nothing to clean up; QEMU dies with us.
+ * A running QEMU with arm64's virtualization extensions, and the sockets its four virtio-serial ports are connected to. QEMU
+ * inherits the sockets, so there is no socket file to find or clean up; QEMU dies with this process.
  */
 export class Machine {
   readonly control: Socket
   readonly stdin: Socket
   readonly stdout: Socket
   readonly stderr: Socket
-  /** Rejects when the machine ends or its kernel panics, with why. Never resolves. */
+  /** Rejects with the reason when the machine ends or its kernel panics. Never resolves. */
   readonly ended: Promise<never>
   readonly #process: ChildProcess
   readonly #exited: Promise<void>
@@ -43,7 +43,7 @@ export class Machine {
   constructor(options: MachineOptions) {
     this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...machineArguments(options)], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
-      // Ctrl-C is for us; we end QEMU in order.
+      // Ctrl-C reaches only this process, which ends QEMU in order.
       detached: true,
     })
     const [, output, complaints, ...ports] = this.#process.stdio
@@ -53,7 +53,7 @@ export class Machine {
       Socket,
       Socket,
     ]
-    // A port breaks when the machine ends, and `ended` says why.
+    // A port breaks when the machine ends, and `ended` gives the reason.
     for (const port of [this.control, this.stdin, this.stdout, this.stderr]) port.on('error', () => {})
     this.stdin.resume()
     ;(complaints as Socket).setEncoding('utf8').on('data', (text: string) => (this.#complaints += text))
@@ -70,7 +70,7 @@ export class Machine {
       ;(output as Socket).setEncoding('utf8').on('data', (text: string) => {
         const panicked = this.#console.includes(panicText)
         this.#console = (this.#console + text).slice(-consoleKept)
-        // The machine resets on a panic and that ends QEMU; a kernel told to stay is given time to say why, no more.
+        // The machine resets on a panic, which ends QEMU; a kernel configured to stay gets only the time to print the reason.
         if (!panicked && this.#console.includes(panicText))
           setTimeout(() => this.#process.kill('SIGKILL'), 1000).unref()
       })
@@ -78,20 +78,20 @@ export class Machine {
     this.ended.catch(() => {})
   }
 
-  /** What the kernel wrote to its console, the last 64 KiB. */
+  /** The last 64 KiB that the kernel wrote to its console. */
   get console(): string {
     return this.#console.replaceAll('\r', '')
   }
 
-  /** Its last 20 lines, for errors. */
+  /** The last 20 lines of the console, for errors. */
   get consoleTail(): string {
     return this.console.trimEnd().split('\n').slice(-20).join('\n')
   }
 
-  /** Ends the machine at once; it has nothing that outlives it. Resolves when QEMU is gone. */
+  /** Ends the machine at once; it has no state to save. Resolves when QEMU is gone. */
   async stop(): Promise<void> {
     this.#process.kill('SIGKILL')
-    // A port that nobody reads would not be seen to end.
+    // The end of a port that nobody reads would go unnoticed.
     for (const port of [this.control, this.stdin, this.stdout, this.stderr]) port.destroy()
     await this.#exited
   }
@@ -124,9 +124,9 @@ function machineArguments({ image, root, cpu, smp, memory, append }: MachineOpti
   return [
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ['-machine', 'virt,virtualization=on,gic-version=3'],
-    // With a thread for each CPU, QEMU 7.2 now and then runs instructions that another CPU has just replaced: those V8 makes, and
-    // those the kernel patches in its scheduler with every first and last VM, whereupon the process that runs a vCPU goes on with
-    // its guest's TPIDR_EL0, or the machine locks up. One thread boots as quickly; work for both CPUs takes longer.
+    // With a thread for each CPU, QEMU 7.2 sometimes runs instructions that another CPU has just replaced: those V8 generates, and
+    // those the kernel patches in its scheduler with every first and last VM. The process that runs a vCPU then continues with its
+    // guest's TPIDR_EL0, or the machine locks up. One thread boots as quickly; work for both CPUs takes longer.
     ['-accel', 'tcg,thread=single'],
     ['-cpu', cpu, '-smp', String(smp), '-m', String(memory)],
     ['-kernel', image, '-initrd', root, '-append', `console=ttyAMA0 quiet panic=-1 ${append}`.trimEnd()],

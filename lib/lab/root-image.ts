@@ -11,14 +11,14 @@ import { LabError } from './errors.js'
 import { execute, executeOrFail } from './execute.js'
 import { treeEntries } from './host-files.js'
 
-/** The Node inside: the oldest this package supports, which is also the smallest. */
+/** The Node inside: the oldest version this package supports, which is also the smallest. */
 const labNodeVersion = '20.20.2'
 
 const userlandPackages = ['libc6', 'libgcc-s1', 'libstdc++6', 'busybox-static']
 
 /**
- * The machine's initial root: busybox, glibc, Node, the agent, and the modules its kernel needs to be talked to. Built
- * once and kept in the cache under a name made of what is in it.
+ * The machine's initial root: busybox, glibc, Node, the agent, and the kernel modules needed to communicate with it. Built once and
+ * cached under a name derived from its content.
  *
  * @throws LabError `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
  */
@@ -31,7 +31,7 @@ export async function ensureRootImage(
   for (const content of contents) hash.update(content)
   const name = join('roots', `${hash.digest('hex').slice(0, 16)}.cpio`)
   if (existsSync(cachePath(name))) {
-    // A filled cache serves even where it cannot be written; only that it was used is then not noted.
+    // A filled cache works even if it is read-only; only its last use is then not recorded.
     await utimes(cachePath(name), new Date(), new Date()).catch(() => {})
     return cachePath(name)
   }
@@ -57,7 +57,7 @@ export async function ensureRootImage(
   }, signal)
 }
 
-/** Root images of earlier versions of this package, and of kernels long not used, are quickly made again. */
+/** Root images of earlier versions of this package, and of kernels long unused, can quickly be made again. */
 async function removeUnused(): Promise<void> {
   const week = 7 * 24 * 60 * 60 * 1000
   for (const name of await readdir(cachePath('roots'))) {
@@ -76,7 +76,7 @@ function baseEntries(): ArchiveEntry[] {
   ]
 }
 
-/** Lays the files of the arm64 packages out as the machine will see them. */
+/** Lays out the files of the arm64 packages as the machine will see them. */
 async function makeUserland(target: string, signal?: AbortSignal): Promise<void> {
   const parts = join(target, 'parts')
   await mkdir(join(target, 'bin'), { recursive: true })
@@ -90,7 +90,7 @@ async function makeUserland(target: string, signal?: AbortSignal): Promise<void>
   await copyFile(join(parts, 'debian/usr/bin/busybox'), join(target, 'bin/busybox'))
   const libraries = join(parts, 'debian/usr/lib/aarch64-linux-gnu')
   for (const name of await readdir(libraries)) {
-    // copyFile follows links: each library lies under the name programs ask for.
+    // copyFile follows links: each library has the name that programs request.
     if (/\.so(\.\d+)*$/.test(name)) await copyFile(join(libraries, name), join(target, 'lib', name))
   }
   await unpackNode(join(parts, 'node'), signal)

@@ -7,14 +7,14 @@ import { ensureRootImage } from './root-image.js'
 
 type Need = { package: string } & ({ program: string } | { file: string })
 
-/** What the lab needs of the machine it runs on, beside Node, npm and what every Debian has: the file, and its package. */
+/** What the lab needs on the machine that runs it, besides Node, npm and what every Debian has: the file, and its package. */
 const needs: readonly Need[] = [
   { program: 'qemu-system-aarch64', package: 'qemu-system-arm' },
   { program: 'setpriv', package: 'util-linux' },
   { file: '/usr/share/keyrings/debian-archive-keyring', package: 'debian-archive-keyring' },
 ]
 
-/** What a clone needs besides: the addon for the machine inside is not there, but built. */
+/** What a clone needs in addition: it contains no addon for the machine inside, and builds it. */
 const needsOfClone: readonly Need[] = [
   { program: 'make', package: 'make' },
   { program: 'python3', package: 'python3' },
@@ -27,9 +27,9 @@ const needsOfClone: readonly Need[] = [
 interface Setup {
   /** Packages this machine lacks. */
   missing: string[]
-  /** The command that installs them, for someone who may; absent when nothing is missing. */
+  /** The command that installs them, for a user who may; absent if nothing is missing. */
   command?: string
-  /** Whether we may run it: as root, or by sudo without a password. */
+  /** Whether this process may run it: as root, or with sudo without a password. */
   allowed: boolean
 }
 
@@ -42,7 +42,7 @@ export async function inspectSetup(): Promise<Setup> {
   return missing.length === 0 ? { missing, allowed: true } : { missing, ...(await installation(missing)) }
 }
 
-/** The command that installs packages, and whether we may run it. */
+/** Returns the command that installs packages, and whether this process may run it. */
 export async function installation(
   packages: readonly string[],
 ): Promise<{ command: string; allowed: boolean }> {
@@ -52,7 +52,7 @@ export async function installation(
   return { command: `sudo sh -c '${installing}'`, allowed: sudo.status === 0 }
 }
 
-/** Runs the command of {@link inspectSetup}; what it prints goes to our stderr. Resolves with its exit status. */
+/** Runs the command of {@link inspectSetup}; its output goes to our stderr. Resolves with its exit status. */
 export function installPackages(command: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn('sh', ['-c', command], { stdio: ['ignore', 2, 2] })
@@ -61,7 +61,7 @@ export function installPackages(command: string): Promise<number> {
 }
 
 /**
- * Brings kernels, and all that is needed to boot them, into the cache.
+ * Puts kernels, and everything needed to boot them, into the cache.
  *
  * @throws LabError `ERR_LAB_UNKNOWN_KERNEL`, `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
  */

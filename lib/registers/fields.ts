@@ -5,8 +5,8 @@ import { cacheTypeFields, identityFields } from './fields-other.js'
 import { registerName } from './register.js'
 
 /**
- * Which values of a field a guest can be shown on a host that has another one, as the kernel compares them (`arm64_ftr_safe_value`, with
- * KVM's own choices for PMUVer, PerfMon and DebugVer): a lower one, a higher one, zero or a higher one, or a single one.
+ * Which values of a field a guest can be shown on a host that has another one, as the kernel compares them (`arm64_ftr_safe_value`,
+ * with KVM's own choices for PMUVer, PerfMon and DebugVer): a lower one, a higher one, zero or a higher one, or exactly the host's.
  */
 export type SafeRule = 'lower' | 'higher' | 'higher-or-zero' | { readonly only: bigint }
 
@@ -19,9 +19,9 @@ export interface Field {
   readonly width: number
   /** Whether values are ordered as two's complement: 0b1111 means less than 0, mostly "not implemented". */
   readonly signed: boolean
-  /** Absent where no value is safer than another. */
+  /** Absent if no value is safer than another. */
   readonly safe?: SafeRule
-  /** What values mean (as signed numbers in a signed field), as far as it is told here. */
+  /** The meaning of values (as signed numbers in a signed field), where it is recorded here. */
   readonly meanings: ReadonlyMap<bigint, string>
 }
 

@@ -1,4 +1,4 @@
-/** The registers that tell a guest what CPU it has (`Documentation/arch/arm64/cpu-feature-registers.rst`). */
+/** The registers that describe the CPU to a guest (`Documentation/arch/arm64/cpu-feature-registers.rst`). */
 import { fieldValue, registerField } from './fields.js'
 import { decodeRegister, encodeRegister } from './register.js'
 import { systemRegisterId } from './sysregs.js'
@@ -38,7 +38,10 @@ export function isAArch32IdRegister(id: bigint): boolean {
   return index >= 8 && index < 32
 }
 
-/** Whether userspace may limit what it tells: `ID_*` and CTR_EL0, which are the VM's, and CLIDR_EL1, which is each vCPU's. */
+/**
+ * Returns whether userspace may limit what the register shows: `ID_*` and CTR_EL0, which belong to the VM, and CLIDR_EL1, which
+ * belongs to each vCPU.
+ */
 export function isFeatureIdRegister(id: bigint): boolean {
   return id === CTR_EL0 || id === CLIDR_EL1 || isIdRegister(id)
 }
@@ -46,7 +49,7 @@ export function isFeatureIdRegister(id: bigint): boolean {
 const AARCH32 = 2n
 const EL0 = registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0')
 
-/** Whether this value of ID_AA64PFR0_EL1 tells of AArch32 at EL0: without it the AArch32 ID registers say nothing. */
+/** Returns whether this value of ID_AA64PFR0_EL1 shows AArch32 at EL0: without it the AArch32 ID registers mean nothing. */
 export function hasAArch32(pfr0: bigint): boolean {
   return fieldValue(EL0, pfr0) === AARCH32
 }

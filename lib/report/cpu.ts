@@ -33,7 +33,7 @@ const parts: Readonly<Record<number, Readonly<Record<number, string>>>> = {
   0xc0: { 0xac3: 'AmpereOne', 0xac4: 'AmpereOne A' },
 }
 
-/** The CPU a guest of this host sees, from MIDR_EL1: `Arm Neoverse N1 r4p1`. */
+/** Returns the CPU that a guest of this host sees, from MIDR_EL1: `Arm Neoverse N1 r4p1`. */
 export function cpuName(report: Report): string {
   const id = encodeRegister('MIDR_EL1')
   const value = registerValue(report, id)

@@ -13,22 +13,22 @@ import type { Report } from './report.js'
 import type { Capability } from '../uapi.js'
 import { differingFields, meaningOf } from '../registers/differing-fields.js'
 
-/** One thing in which two hosts differ. */
+/** One difference between two hosts. */
 export interface Difference {
   kind: 'capability' | 'feature' | 'psci' | 'register' | 'accepts'
-  /** The capability, the vCPU feature, the version of PSCI, the register. */
+  /** The capability, the vCPU feature, the PSCI version, the register. */
   name: string
-  /** The field or the bits of a register; absent where it is about the whole of it. */
+  /** The field or the bits of a register; absent if the difference is about the whole register. */
   field?: string
-  /** What each host has; null where it has no such register. */
+  /** The value on each host; null if it has no such register. */
   a: string | null
   b: string | null
 }
 
 /**
- * What differs between two hosts, by field, without a word on what follows from it: capabilities, vCPU features, versions of PSCI,
- * registers of a vCPU with `psci-0.2` alone, services that may be elected. AArch32 ID registers do not count where a host has no
- * AArch32: they are UNKNOWN there.
+ * Returns the differences between two hosts, by field, without judging them: capabilities, vCPU features, PSCI versions, registers
+ * of a vCPU with `psci-0.2` alone, services that may be elected. Ignores AArch32 ID registers if a host has no AArch32: they are
+ * UNKNOWN there.
  */
 export function diffReports(a: Report, b: Report): Difference[] {
   return [
@@ -43,7 +43,7 @@ export function diffReports(a: Report, b: Report): Difference[] {
 function diffCapabilities(a: Report, b: Report): Difference[] {
   const names = new Set([...Object.keys(a.capabilities), ...Object.keys(b.capabilities)] as Capability[])
   return [...names].flatMap((name) => {
-    // On a VM, which knows better than /dev/kvm.
+    // Checked on a VM, whose answer is more precise than that of /dev/kvm.
     const [left, right] = [a, b].map(({ capabilities }) => String(capabilities[name]?.[1] ?? 0))
     return left === right ? [] : [{ kind: 'capability', name, a: left!, b: right! }]
   })
@@ -65,7 +65,7 @@ function isAArch32Host(report: Report): boolean {
   return hasAArch32(registerValue(report, ID_AA64PFR0_EL1) ?? 0n)
 }
 
-/** Whether a register is made of features of the CPU, rather than one number. */
+/** Returns whether a register consists of CPU features, rather than of one number. */
 function hasFieldsOfItsOwn(id: bigint): boolean {
   return decodeRegister(id).space === 'sysreg' && registerFields(id).length > 0
 }
@@ -96,7 +96,7 @@ function diffRegisters(a: Report, b: Report): Difference[] {
   })
 }
 
-/** Bits a bitmap may hold that no register shows: where one starts at 0. */
+/** Bits a bitmap may hold that no register shows, if the bitmap starts at 0. */
 function diffBitmaps(a: Report, b: Report): Difference[] {
   return bitmapsOf(a).flatMap(({ id, name, mask }) => {
     const other = bitmapsOf(b).find((entry) => entry.id === id)

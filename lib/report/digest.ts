@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { Report } from './report.js'
 
-/** The SHA-256 of how a host behaves as a report has it: not of when, of which build and by whom it was made, whatever the order its entries are written in. */
+/**
+ * The SHA-256 of a host's behaviour according to its report. It ignores when, on which build and by what the report was made, and
+ * the order of its entries.
+ */
 export function reportDigest(report: Report): string {
   const { probedAt: _when, host: _build, origin: _who, ...common } = report
   return createHash('sha256')

@@ -1,4 +1,4 @@
-/** Who answered when a report was made: a file must not pass a simulation for a machine. */
+/** What answered KVM's calls when a report was made: a file must not pass a simulation off as a machine. */
 import * as v from 'valibot'
 import type { Backend } from '../backend.js'
 import { text } from '../documents/entries.js'
@@ -8,9 +8,12 @@ export const originSchema = v.variant('kind', [
   v.strictObject({ kind: v.literal('kernel') }),
   /** A simulation of another report: the name of a built-in host, or what `uname -r` says in that report. */
   v.strictObject({ kind: v.literal('simulation'), of: text }),
-  /** Nobody: register values are those of a fingerprint by cpu-template-helper, behaviour is that of another host, by its `uname -r`. */
+  /**
+   * No host: register values are those of a cpu-template-helper fingerprint, behaviour is that of another host, named by its `uname
+   * -r`.
+   */
   v.strictObject({ kind: v.literal('fingerprint'), like: text }),
-  /** Nobody: worked out from the report of another host. */
+  /** No host: derived from the report of another host. */
   v.strictObject({ kind: v.literal('derivation'), from: text }),
   /** Not recorded: the report is of version 1, or the state was written without it. */
   v.strictObject({ kind: v.literal('unknown') }),
@@ -26,12 +29,12 @@ const phrases: { readonly [K in Origin['kind']]: (origin: Extract<Origin, { kind
   unknown: () => 'not recorded',
 }
 
-/** Who answered, as a phrase: `a kernel`, `a simulation of linux-6.12-max`. */
+/** Describes what answered, as a phrase: `a kernel`, `a simulation of linux-6.12-max`. */
 export function originText({ origin }: { readonly origin: Origin }): string {
   return (phrases[origin.kind] as (of: Origin) => string)(origin)
 }
 
-/** The origin of what a backend answers. */
+/** Returns the origin for answers of a backend. */
 export function originOf({ name, simulates, host }: Backend): Origin {
   return name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? host.release }
 }

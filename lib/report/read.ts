@@ -28,7 +28,7 @@ export function readReport(file: string): Report {
 }
 
 /**
- * Reads a report from JSON text; `source` is what its errors call it.
+ * Reads a report from JSON text; errors call the text `source`.
  * @throws FormatError as `readReport`
  */
 export function parseReport(json: string, source: string): Report {
@@ -36,14 +36,14 @@ export function parseReport(json: string, source: string): Report {
 }
 
 /**
- * Checks data to be a report.
+ * Checks that data is a report.
  * @throws FormatError as `readReport`
  */
 export function checkReport(data: unknown, source: string): Report {
   return checkDocument(data, source, reportFormat)
 }
 
-/** Registers that a report is of no use without, beside the core registers. */
+/** Registers that every useful report has, besides the core registers. */
 const NEEDED = ['ID_AA64PFR0_EL1', 'MIDR_EL1', 'KVM_REG_ARM_PSCI_VERSION']
 
 function checkRegisters(report: Report, source: string): void {
@@ -76,7 +76,7 @@ function checkRegisters(report: Report, source: string): void {
   }
 }
 
-/** Widths of values and rules, and that only counters have no value. */
+/** Checks widths of values and rules, and that only counters have no value. */
 function checkRows(rows: readonly ReportedRegister[], path: string, source: string): void {
   checkRegisterRows(rows, path, source)
   for (const [index, { id, name, value, write }] of rows.entries()) {

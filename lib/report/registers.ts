@@ -7,7 +7,7 @@ import { acceptedValues, settableBits } from './write-rule.js'
 /** Features that change neither the list nor the value of any register but `PSCI_VERSION`. */
 const WITHOUT_REGISTERS: ReadonlySet<VcpuFeature> = new Set<VcpuFeature>(['power-off', 'psci-0.2'])
 
-/** A register's value in the base configuration; undefined where the report lacks it, or it counts time. */
+/** Returns a register's value in the base configuration; undefined if the report lacks it, or it counts time. */
 export function registerValue({ registers }: Report, id: bigint): bigint | undefined {
   const text = hex(id)
   const value = registers.find((register) => register.id === text)?.value
@@ -15,7 +15,8 @@ export function registerValue({ registers }: Report, id: bigint): bigint | undef
 }
 
 /**
- * What a report says of vCPUs with exactly these features; null for its base configuration, undefined where nobody recorded one.
+ * Returns what a report says about vCPUs with exactly these features; null for its base configuration, undefined if the report does
+ * not record them.
  */
 export function configurationOf(
   { configurations }: Report,
@@ -34,8 +35,8 @@ function keyOf(features: readonly VcpuFeature[]): string {
 }
 
 /**
- * The registers of a configuration of the report in `KVM_GET_REG_LIST`'s order: the base's list with what the configuration removes,
- * adds and changes; null is the base.
+ * Returns the registers of a configuration of the report in `KVM_GET_REG_LIST`'s order: the base's list, with the removals,
+ * additions and changes of the configuration; null means the base.
  */
 export function registersOf(
   report: Report,
@@ -56,13 +57,13 @@ export function registersOf(
 interface Bitmap {
   id: string
   name: string
-  /** What a fresh VM reads. */
+  /** The value in a fresh VM. */
   reset: bigint
   /** Bits that may be set. */
   mask: bigint
 }
 
-/** The firmware's bitmap registers, in the list's order. */
+/** Returns the firmware's bitmap registers, in the list's order. */
 export function bitmapsOf({ registers }: Report): Bitmap[] {
   return registers
     .filter(({ id }) => decodeRegister(BigInt(id)).space === 'bitmap')
@@ -78,13 +79,13 @@ interface Mitigation {
   id: string
   name: string
   value: bigint
-  /** Values that `KVM_SET_ONE_REG` accepts, and does not store. */
+  /** Values that `KVM_SET_ONE_REG` accepts without storing them. */
   accepts: readonly bigint[]
-  /** The state once ID_AA64PFR1_EL1.SSBS was cleared, where it is another. */
+  /** The state once ID_AA64PFR1_EL1.SSBS was cleared, if it differs. */
   withoutSsbs: { value: bigint; accepts: readonly bigint[] } | undefined
 }
 
-/** The firmware's registers of mitigations, in the list's order. */
+/** Returns the firmware's registers of mitigations, in the list's order. */
 export function mitigationsOf({ registers }: Report): Mitigation[] {
   return registers.flatMap(({ id, name, value, write }) => {
     if (write?.rule !== 'checked') return []
@@ -98,7 +99,7 @@ export function mitigationsOf({ registers }: Report): Mitigation[] {
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 
-/** Values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
+/** Returns the values `PSCI_VERSION` accepts on a vCPU with `psci-0.2`. */
 export function psciVersionsOf({ registers }: Report): readonly bigint[] {
   const text = hex(PSCI_VERSION)
   return acceptedValues(registers.find(({ id }) => id === text)?.write) ?? []

@@ -3,8 +3,8 @@
  * compatibility tools compare it. This file is its only definition: the TypeScript types and the published JSON Schema
  * (`report.schema.json`) are both derived from it.
  *
- * Nothing in it is looked up by kernel version. What cannot be read is found out by experiment on scratch VMs (`traits`, and
- * `write` of a register), because stable kernels carry backports and behaviour is not even monotonic in the version.
+ * No kernel version decides anything in it. What cannot be read is found out by experiment on scratch VMs (`traits`, and `write` of
+ * a register), because stable kernels carry backports and behaviour is not even monotonic in the version.
  */
 import * as v from 'valibot'
 import { gatedServices } from '../hypercalls/index.js'
@@ -23,24 +23,24 @@ import { originSchema } from './origin.js'
 import { writeRuleSchema } from './write-rule.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
-/** Services KVM itself answers, as `vm.services` names them. */
+/** Services KVM itself implements, as `vm.services` names them. */
 const service = v.picklist(gatedServices.map(({ name }) => name))
 export const feature = v.picklist(Object.keys(vcpuFeatures) as VcpuFeature[])
 
 const register = v.strictObject({
   id: registerId,
-  /** For readers; the id decides. */
+  /** For readers; programs use the id. */
   name: text,
-  /** After `KVM_ARM_VCPU_INIT` (and `KVM_ARM_VCPU_FINALIZE`) on vCPU 0 of a fresh VM; null where it counts time. */
+  /** After `KVM_ARM_VCPU_INIT` (and `KVM_ARM_VCPU_FINALIZE`) on vCPU 0 of a fresh VM; null if it counts time. */
   value: v.nullable(hex),
-  /** What `KVM_ARM_GET_REG_WRITABLE_MASKS` reports of it; absent for 0, and where the ioctl does not exist. */
+  /** Its mask in `KVM_ARM_GET_REG_WRITABLE_MASKS`; absent if it is 0, and if the ioctl does not exist. */
   mask: v.optional(hex64),
-  /** What a write does before the first run; absent where the register keeps any value. */
+  /** What a write does before the first run; absent if the register keeps any value. */
   write: v.optional(writeRuleSchema),
 })
 const { mask: _ofVm, ...vcpuRegister } = register.entries
 
-/** What a set of vCPU features does to the base configuration. */
+/** How a set of vCPU features changes the base configuration. */
 const configuration = v.strictObject({
   features: v.array(feature),
   /** Ids no longer listed. */
@@ -51,19 +51,19 @@ const configuration = v.strictObject({
   changed: v.array(v.strictObject(vcpuRegister)),
 })
 
-/** A combination of vCPU features the host supports one by one but not together. */
+/** A combination of vCPU features that the host supports individually but not together. */
 const refusal = v.strictObject({ features: v.array(feature), refused: errno })
 
 const afterRun = v.picklist([
-  /** `EBUSY` whatever the value: the series up to v7 and no release. */
+  /** `EBUSY` whatever the value: in the series up to v7, in no release. */
   'busy',
-  /** `EBUSY` where the value differs, success where it is the one already there. */
+  /** `EBUSY` if the value differs, success if it is the current one. */
   'busy-if-changed',
   /** As before the run. */
   'unguarded',
 ])
 
-/** The bits of the mask become those of the value. */
+/** Writes the bits of the mask with those of the value. */
 const changedBits = v.strictObject({ id: registerId, name: text, mask: hex64, value: hex64 })
 
 const traits = v.strictObject({
@@ -73,7 +73,7 @@ const traits = v.strictObject({
     targets: v.array(int32),
     /** How many bits of `features[0]` the kernel knows, from bit 0; any other is `ENOENT`. */
     knownFeatures: int32,
-    /** Features this host supports, each with what it needs beside it; a known feature outside is `EINVAL`. */
+    /** Features this host supports, each with the features it requires; any other known feature is `EINVAL`. */
     supported: v.array(feature),
     /** Whether the first init fixes the features of the whole VM. */
     scope: v.picklist(['vm', 'vcpu']),
@@ -82,34 +82,37 @@ const traits = v.strictObject({
     /** Whether an init refused for an unknown feature leaves the lower bits set, so that the next one inherits them. */
     leaksRefusedFeatures: v.boolean(),
     /**
-     * What an init with `sve` may be refused for, of pointer authentication and register width, and yet leave the vCPU with SVE, whatever
-     * the next asks for. Absent where nothing.
+     * What, of pointer authentication and register width, an init with `sve` may be refused for and yet leave the vCPU with SVE,
+     * whatever features the next init requests. Absent if there is nothing.
      */
     leaksSve: v.optional(v.array(v.picklist(['ptrauth', 'register-width']))),
     /**
-     * Where features are each vCPU's own: whether `el1-32bit` is nevertheless the VM's (`vm`: fixed by the first init;
-     * `every-vcpu`: compared with every vCPU created, also with those not yet initialised) or not (`vcpu`). Absent where the features
-     * are the VM's anyway, and where the host has no AArch32 at EL1, unless an init refused for another feature leaves it a vCPU and
-     * others are compared with that.
+     * If features belong to each vCPU: whether `el1-32bit` nevertheless belongs to the VM (`vm`: fixed by the first init;
+     * `every-vcpu`: compared with every vCPU created, including those not yet initialised) or not (`vcpu`). Absent if the features
+     * belong to the VM anyway, and if the host has no AArch32 at EL1, unless an init refused for another feature leaves it set on a
+     * vCPU and others are compared with that.
      */
     registerWidth: v.optional(v.picklist(['vm', 'every-vcpu', 'vcpu'])),
-    /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent where there are none. */
+    /** Registers of the vCPU that keep what was written to them when the vCPU is initialised again. Absent if there are none. */
     kept: v.optional(v.array(registerId)),
     /** Whether an SError stays pending when a vCPU that has run is initialised again. */
     keepsSError: v.boolean(),
   }),
-  /** Write to a bitmap register after the first run; null where there is none. */
+  /** Write to a bitmap register after the first run; null if there is no such register. */
   bitmapAfterRun: v.nullable(afterRun),
   /** Write to a feature ID register after the first run. */
   idRegisterAfterRun: afterRun,
-  /** Bits of feature ID registers that the first run of a VM without a GIC changes, and to what. Absent where it changes none. */
+  /**
+   * Bits of feature ID registers that the first run of a VM without a GIC changes, with their new values. Absent if it changes
+   * none.
+   */
   changedByFirstRun: v.optional(v.array(changedBits)),
-  /** Bits of feature ID registers that creating a GICv3 sets, whatever userspace had written. Absent where it leaves all alone. */
+  /** Bits of feature ID registers that creating a GICv3 sets, whatever userspace wrote before. Absent if it changes none. */
   changedByVgic: v.optional(v.array(changedBits)),
   /**
-   * System registers that come back from the CPU changed, though the guest left them alone: the bits kept of what userspace wrote. `by`
-   * tells what loads them into the CPU: every `KVM_RUN` (`run`), one without `immediate_exit`, also of a stopped vCPU (`load`), or one
-   * that executes guest code (`guest`).
+   * System registers that the CPU returns changed, although the guest did not touch them: the bits kept of what userspace wrote.
+   * `by` says what loads them into the CPU: every `KVM_RUN` (`run`), a `KVM_RUN` without `immediate_exit`, even of a stopped vCPU
+   * (`load`), or one that executes guest code (`guest`).
    */
   lossyRegisters: v.array(
     v.strictObject({ id: registerId, name: text, by: v.picklist(['run', 'load', 'guest']), kept: hex64 }),
@@ -118,46 +121,46 @@ const traits = v.strictObject({
   firmwareWidthChecked: v.boolean(),
   /** Whether `KVM_SET_ONE_REG` reads the value before it looks up a system register, or an id of an unknown space. */
   setReadsValueFirst: v.strictObject({ systemRegister: v.boolean(), unknownSpace: v.boolean() }),
-  /** Whether `KVM_SET_ONE_REG` with a bad address zeroes a plain system register before it answers `EFAULT`. */
+  /** Whether `KVM_SET_ONE_REG` with a bad address zeroes a plain system register before it returns `EFAULT`. */
   faultingSetZeroes: v.boolean(),
   /**
-   * Which core registers a write to one of them cuts to 32 bits on a vCPU in AArch32 state: those its mode sees (`visible`: r0 to r14
-   * and no other mode's). Absent where it is all that hold AArch32 registers, or where the host has no AArch32 at EL1.
+   * Which core registers a write to one of them truncates to 32 bits on a vCPU in AArch32 state: those its mode sees (`visible`: r0
+   * to r14 and no other mode's). Absent if it truncates all that hold AArch32 registers, or if the host has no AArch32 at EL1.
    */
   narrowedRegisters: v.optional(v.literal('visible')),
   /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
   vcpuEventsNeedInit: v.boolean(),
-  /** Whether a pending SError ends a vCPU's wait for an interrupt, also one that its guest masks. */
+  /** Whether a pending SError ends a vCPU's wait for an interrupt, even one that its guest masks. */
   sErrorWakes: v.boolean(),
-  /** `KVM_ARM_VM_SMCCC_FILTER`: null where there is none, else what base 0 with no functions is answered. */
+  /** `KVM_ARM_VM_SMCCC_FILTER`: null if there is none, else the result for base 0 with a count of 0. */
   smcccFilter: v.nullable(v.strictObject({ emptyRangeAtZero: errno })),
-  /** Calls of a guest, which a guest made for the question tried. */
+  /** Results of a guest's calls, from experiments with a guest. */
   hypercalls: v.strictObject({
-    /** Services KVM answers in a fresh VM, of those a bit can hide; also where the host has no register for the bit. */
+    /** Services that KVM implements in a fresh VM and that a bit can hide, even if the host has no register for the bit. */
     services: v.array(service),
-    /** Whether `smc` reaches the same handler as `hvc`; where not, it is `NOT_SUPPORTED` in x0 and leaves x1 to x3. */
+    /** Whether `smc` reaches the same handler as `hvc`; if not, it returns NOT_SUPPORTED in x0 and leaves x1 to x3. */
     smc: v.boolean(),
-    /** Whether PSCI drops the bits an affinity cannot have, rather than refuse them. */
+    /** Whether PSCI drops the bits an affinity cannot have, rather than refusing them. */
     affinityMasked: v.boolean(),
     /**
-     * Which of several vCPUs that userspace gave one affinity PSCI means: the `first` created, or the `last` of those there were when a
-     * vCPU of the VM began its first run.
+     * Which vCPU PSCI selects if userspace gave several the same affinity: the `first` created, or the `last` of those that existed
+     * when a vCPU of the VM began its first run.
      */
     sameAffinity: v.picklist(['first', 'last']),
   }),
-  /** Types `KVM_CREATE_DEVICE_TEST` says there are. */
+  /** Types for which `KVM_CREATE_DEVICE_TEST` succeeds. */
   devices: v.array(v.picklist(Object.keys(deviceTypes) as DeviceType[])),
   /** `KVM_ARM_VCPU_TIMER_CTRL` */
   timers: v.strictObject({
     /** The private interrupt of each timer that has an attribute, by the attribute's number. */
     interrupts: v.array(int32),
-    /** Whether they are the VM's, or each vCPU's own: a vCPU created later then has these again. */
+    /** Whether they belong to the VM or to each vCPU: a vCPU created later then has these again. */
     scope: v.picklist(['vm', 'vcpu']),
   }),
-  /** `KVM_ARM_VCPU_PMU_V3_CTRL` beyond the interrupt and the initialisation; null where the host has no PMU. */
+  /** `KVM_ARM_VCPU_PMU_V3_CTRL` beyond the interrupt and the initialisation; null if the host has no PMU. */
   pmu: v.nullable(
     v.strictObject({
-      /** `KVM_ARM_VCPU_PMU_V3_FILTER`: null where there is none. */
+      /** `KVM_ARM_VCPU_PMU_V3_FILTER`: null if there is none. */
       filter: v.nullable(
         v.strictObject({
           /** How many event numbers may be filtered, from 0. */
@@ -166,22 +169,22 @@ const traits = v.strictObject({
           afterRun: v.boolean(),
         }),
       ),
-      /** Ids of PMUs `KVM_ARM_VCPU_PMU_V3_SET_PMU` accepts, of 0…63, the one a VM has by default first; null where there is none. */
+      /** Ids of PMUs `KVM_ARM_VCPU_PMU_V3_SET_PMU` accepts, of 0…63, a VM's default PMU first; null if there is none. */
       ids: v.nullable(v.array(int32)),
-      /** Most counters `KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS` accepts; null where there is none. */
+      /** Most counters `KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS` accepts; null if there is none. */
       counters: v.nullable(int32),
     }),
   ),
-  /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null where it is accepted or there is no PMU. */
+  /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null if it succeeds or there is no PMU. */
   runWithoutPmuInit: v.nullable(errno),
   /**
-   * Whether an address of a GIC that already has one is looked at all the same, and refused for what is wrong with it before `EEXIST`.
-   * Absent where `EEXIST` comes first, or where there is no GICv3.
+   * Whether KVM still checks an address of a GIC that already has one, and refuses it for what is wrong with it before `EEXIST`.
+   * Absent if `EEXIST` comes first, or if there is no GICv3.
    */
   vgicAddressCheckedFirst: v.optional(v.literal(true)),
   /**
-   * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`.
-   * null where the host has no GICv3.
+   * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`. null if
+   * the host has no GICv3.
    */
   runWithoutVgicInit: v.nullable(v.strictObject({ errno, killsVm: v.boolean() })),
 })
@@ -190,13 +193,13 @@ const traits = v.strictObject({
 const discovery = v.strictObject({
   conduit: v.picklist(['hvc', 'smc']),
   functionId: hex64,
-  /** For readers; the id decides. */
+  /** For readers; programs use the id. */
   name: text,
   /** x1; the other arguments are 0. */
   argument: hex64,
-  /** x0 to x3; null where they tell the time. */
+  /** x0 to x3; null if they hold a time. */
   x: v.nullable(v.tuple([hex64, hex64, hex64, hex64])),
-  /** Why the run ended, where the call did not come back. */
+  /** Why the run ended, if the call did not return. */
   exit: v.optional(text),
 })
 
@@ -207,7 +210,7 @@ export const reportSchema = v.strictObject({
   /** ISO 8601. The only entry in which two probes of one host differ. */
   probedAt: v.pipe(v.string(), v.isoTimestamp()),
   host,
-  /** Who answered; digests and comparisons leave it out, as they do `probedAt` and `host`. */
+  /** What answered KVM's calls; digests and comparisons ignore it, as they ignore `probedAt` and `host`. */
   origin: originSchema,
   /** `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
   capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
@@ -220,7 +223,7 @@ export const reportSchema = v.strictObject({
   /** Every other combination of the optional features the host supports. */
   configurations: v.array(v.union([configuration, refusal])),
   traits,
-  /** What a guest of a fresh VM discovers, where the probe was asked for it (`--census`). The simulator does not look at it. */
+  /** What a guest of a fresh VM discovers, if the probe ran with `--census`. The simulator ignores it. */
   census: v.optional(v.array(discovery)),
 })
 

@@ -1,6 +1,6 @@
 /**
- * Reports of version 1: what a register accepts stood in six places (`write`, `accepts`, `bitmaps`, `workarounds`, `writableMasks` and two
- * traits), and who answered stood nowhere.
+ * Reports of version 1: they hold what a register accepts in six places (`write`, `accepts`, `bitmaps`, `workarounds`,
+ * `writableMasks` and two traits), and do not record what answered KVM's calls.
  */
 import * as v from 'valibot'
 import { checkShape, refuseDuplicateIds } from '../documents/document.js'
@@ -137,11 +137,11 @@ function byId<T extends { id: string }>(list: readonly T[]): Map<string, T> {
   return new Map(list.map((entry) => [entry.id, entry]))
 }
 
-/** Of a feature ID register, which took one value where nothing said otherwise. */
+/** Returns the rule of a feature ID register, which accepts one value if nothing else is recorded. */
 function idRule({ value }: Version1Register, accepted: Accepts | undefined): WriteRule {
   if (accepted === undefined) return { rule: 'fixed', errno: 'EINVAL' }
   const sets = accepted.nibbles.map((set) => Number.parseInt(set, 16))
-  // No feature register is free in every bit: what KVM accepts whole, it ignores.
+  // No feature register is free in every bit: if KVM accepts any value, it ignores the write.
   if (sets.every((set) => set === 0xffff)) return { rule: 'bits', bits: '0x0' }
   const { invalidAfterRun, storedAs } = accepted
   return nibblesRule(sets, BigInt(value!), {
@@ -161,15 +161,15 @@ function ordinaryRule({ id, value, write: rule }: Version1Register): WriteRule |
   if ('sticky' in rule) return { rule: 'bits', bits: rule.sticky }
   if ('sets' in rule) return { rule: 'sets', bits: rule.sets }
   if ('clears' in rule) return { rule: 'clears', bits: rule.clears }
-  // Of all registers of any kernel, KVM_REG_ARM64_SVE_VLS alone refuses everything, once the vCPU is finalized.
+  // Of all registers of any kernel, only KVM_REG_ARM64_SVE_VLS refuses everything, once the vCPU is finalized.
   if (rule.accepted.every((set) => set === '0000')) return { rule: 'refused', errno: 'EPERM' }
   const places = registerWidth(BigInt(id)) / 4
-  // Beyond its width a register is 0.
+  // Bits beyond the register's width are 0.
   const sets = rule.accepted.map((set, nibble) => (nibble < places ? Number.parseInt(set, 16) : 1))
   return nibblesRule(sets, BigInt(value ?? 0))
 }
 
-/** What the schema cannot say of lists that version 2 does not have. */
+/** Checks that the schema cannot make, on lists that version 2 does not have. */
 function checkLists(report: Version1, source: string): void {
   checkRegisterRows(report.registers, '$.registers', source)
   const listed = new Set(report.registers.map(({ id }) => id))

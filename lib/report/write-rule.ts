@@ -1,6 +1,6 @@
 /**
  * What a register accepts from `KVM_SET_ONE_REG`: the shape of the rule on a register's row of a report, and its only interpreter.
- * A row without a rule keeps whatever is written.
+ * A row without a rule keeps every value written.
  */
 import * as v from 'valibot'
 import { hex, hex64 } from '../documents/entries.js'
@@ -10,7 +10,7 @@ import { errnos, type ErrnoName } from '../uapi.js'
 /** The bits of the sixteen nibbles of a 64-bit value, from the least significant. */
 const places = Array.from({ length: 16 }, (_, nibble) => `${4 * nibble + 3}:${4 * nibble}`)
 
-/** Values of a nibble, in order: `0-5,f`; none is the empty text. */
+/** Values of a nibble, in order: `0-5,f`; the empty text for no value. */
 const digits = v.pipe(
   v.string(),
   v.regex(
@@ -23,56 +23,59 @@ const digit = v.pipe(v.string(), v.regex(/^[0-9a-f]$/, 'is not a hexadecimal dig
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 
 export const writeRuleSchema = v.variant('rule', [
-  /** Any other value than the one of a fresh VM fails. */
+  /** Every value except that of a fresh VM fails. */
   v.strictObject({ rule: v.literal('fixed'), errno }),
-  /** Every write fails, also one of the value that is there. */
+  /** Every write fails, even one of the current value. */
   v.strictObject({ rule: v.literal('refused'), errno }),
-  /** Every write succeeds and changes these bits alone; none of them: it is ignored. */
+  /** Every write succeeds and changes only these bits; if there are none, the write is ignored. */
   v.strictObject({ rule: v.literal('bits'), bits: hex }),
   /** Bits written as one are set, the others stay: the SET register of a pair, whose storage the CLR register shares. */
   v.strictObject({ rule: v.literal('sets'), bits: hex }),
   /** Bits written as one are cleared, the others stay. */
   v.strictObject({ rule: v.literal('clears'), bits: hex }),
-  /** Any of these bits may be set; a value with another one is `EINVAL`, also after the first run. */
+  /** Any of these bits may be set; a value with another bit is `EINVAL`, after the first run too. */
   v.strictObject({ rule: v.literal('subset'), of: hex64 }),
   /** One of these values, else `EINVAL`. */
   v.strictObject({ rule: v.literal('values'), accepts: v.array(hex64) }),
   /**
-   * The state of a mitigation: a write of one of these values succeeds and changes nothing; another is `EINVAL`. `withoutSsbs` is the state,
-   * and what is accepted, once ID_AA64PFR1_EL1.SSBS was cleared; absent where that cannot be or changes nothing.
+   * The state of a mitigation: a write of one of these values succeeds and changes nothing; another is `EINVAL`. `withoutSsbs`
+   * holds the state, and the values accepted, once ID_AA64PFR1_EL1.SSBS was cleared; absent if that is impossible or changes
+   * nothing.
    */
   v.strictObject({
     rule: v.literal('checked'),
     accepts: v.array(hex64),
     withoutSsbs: v.optional(v.strictObject({ value: hex64, accepts: v.array(hex64) })),
   }),
-  /** Each nibble of the value must be one of those accepted there, else `EINVAL`; a nibble not named keeps the value of a fresh VM. */
+  /**
+   * Each nibble of the value must be one of those accepted there, else `EINVAL`; a nibble not named keeps the value of a fresh VM.
+   */
   v.strictObject({
     rule: v.literal('nibbles'),
     accepts: v.record(place, digits),
     /**
-     * After the first run, where a value that differs is `EBUSY`: the values that are `EINVAL` all the same, because KVM checks them
-     * first. Absent where there are none.
+     * For writes after the first run, when a different value is `EBUSY`: the values that are still `EINVAL`, because KVM checks
+     * them first. Absent if there are none.
      */
     invalidAfterRun: v.optional(v.record(place, digits)),
-    /** Accepted values of a nibble in whose place KVM stores another. Absent where there are none. */
+    /** Accepted values of a nibble for which KVM stores another value. Absent if there are none. */
     storedAs: v.optional(v.record(place, v.record(digit, digit))),
   }),
 ])
 
-/** What a register accepts, and what becomes of it. */
+/** What a register accepts, and what it then holds. */
 export type WriteRule = v.InferOutput<typeof writeRuleSchema>
 export type NibblesRule = Extract<WriteRule, { rule: 'nibbles' }>
 
 /** Sixteen sets of a nibble's values, from bits 3:0 upwards: bit n of each stands for n. */
 export type NibbleSets = readonly number[]
 
-/** How KVM answers writes after the first run of the VM: see the traits of a report. */
+/** How KVM answers writes after the VM's first run: see the traits of a report. */
 type AfterRun = 'busy' | 'busy-if-changed' | 'unguarded'
 
 /** A register's rule, ready to be applied to its writes. */
 export class WriteInterpreter {
-  /** Bits that userspace can choose; null for a register that has but one value. */
+  /** Bits that userspace can choose; null for a register that has only one value. */
   readonly choosable: bigint | null
   readonly #apply: (current: bigint, value: bigint) => bigint | number
   readonly #isInvalidAfterRun: (value: bigint) => boolean
@@ -87,8 +90,8 @@ export class WriteInterpreter {
   }
 
   /**
-   * What the register holds after a write, or `-errno`.
-   * @param current what it holds before
+   * Returns what the register holds after a write, or `-errno`.
+   * @param current its value before the write
    * @param afterRun the host's answer to writes after the first run; null before it, and for a register that no run freezes
    */
   write(current: bigint, written: bigint, afterRun: AfterRun | null = null): bigint | number {
@@ -144,7 +147,7 @@ function applying(
     default: {
       const sets = acceptedNibbles(rule, fresh)
       const free = freeBits(sets, fresh)
-      // Not the bits that KVM changes by itself: what it stores is what userspace can choose.
+      // Excludes the bits that KVM changes by itself: userspace can choose what KVM stores.
       return (current, value) => (hasAll(sets, value) ? (current & ~free) | (value & free) : -errnos.EINVAL)
     }
   }
@@ -191,7 +194,7 @@ interface ReplacedNibble {
   stored: number
 }
 
-/** Nibbles in whose place KVM stores other values. */
+/** Nibbles for which KVM stores other values. */
 export function replacedNibbles(storedAs: NibblesRule['storedAs'] = {}): ReplacedNibble[] {
   return Object.entries(storedAs).flatMap(([bits, digitOf]) =>
     Object.entries(digitOf).map(([written, stored]) => ({
@@ -203,8 +206,8 @@ export function replacedNibbles(storedAs: NibblesRule['storedAs'] = {}): Replace
 }
 
 /**
- * The values a register of at most 64 bits can be brought to before the first run, by nibble; null where any value is kept, and where
- * a nibble alone does not decide (`values`, `checked`: see {@link acceptedValues}).
+ * Returns the values that userspace can give a register of at most 64 bits before the first run, by nibble; null if it keeps any
+ * value, and if a nibble alone does not decide (`values`, `checked`: see {@link acceptedValues}).
  */
 export function reachableNibbles(rule: WriteRule | undefined, fresh: bigint): NibbleSets | null {
   switch (rule?.rule) {
@@ -230,22 +233,22 @@ export function reachableNibbles(rule: WriteRule | undefined, fresh: bigint): Ni
   }
 }
 
-/** The values of a register of which KVM accepts some and no others; undefined under any other rule. */
+/** Returns the values of a register of which KVM accepts only some; undefined under any other rule. */
 export function acceptedValues(rule: WriteRule | undefined): readonly bigint[] | undefined {
   return rule?.rule === 'values' || rule?.rule === 'checked' ? rule.accepts.map(BigInt) : undefined
 }
 
-/** Bits of a bitmap that may be set; none under any other rule. */
+/** Returns the bits of a bitmap that may be set; 0 under any other rule. */
 export function settableBits(rule: WriteRule | undefined): bigint {
   return rule?.rule === 'subset' ? BigInt(rule.of) : 0n
 }
 
-/** Whether KVM accepts every write and drops it. */
+/** Returns whether KVM accepts every write and drops it. */
 export function isIgnored(rule: WriteRule | undefined): boolean {
   return rule?.rule === 'bits' && BigInt(rule.bits) === 0n
 }
 
-/** Values that differ from this one in no bit outside the mask. */
+/** Returns the values that differ from this one only in bits of the mask. */
 export function within(value: bigint, mask: bigint): NibbleSets {
   return places.map((_, nibble) => {
     const fixed = nibbleOf(~mask, nibble)
@@ -257,7 +260,7 @@ export function within(value: bigint, mask: bigint): NibbleSets {
   })
 }
 
-/** What each nibble accepts, those that the rule does not name included. */
+/** Returns what each nibble accepts, including those that the rule does not name. */
 export function acceptedNibbles({ accepts }: NibblesRule, fresh: bigint): NibbleSets {
   return places.map((bits, nibble) => {
     const listed = accepts[bits]
@@ -265,7 +268,7 @@ export function acceptedNibbles({ accepts }: NibblesRule, fresh: bigint): Nibble
   })
 }
 
-/** The rule for a register of which each nibble accepts these values, and `EINVAL` for all others. */
+/** Returns the rule for a register whose nibbles accept these values and return `EINVAL` for all others. */
 export function nibblesRule(
   sets: NibbleSets,
   fresh: bigint,
@@ -282,7 +285,7 @@ export function nibblesRule(
   return { rule: 'nibbles', accepts, ...more }
 }
 
-/** The sets as a rule names them, but for those that are as by default. */
+/** Returns the sets as a rule names them, without those that have the default. */
 export function namedSets(sets: NibbleSets, byDefault: (nibble: number) => number): Record<string, string> {
   return Object.fromEntries(
     sets.flatMap((set, nibble) => (set === byDefault(nibble) ? [] : [[places[nibble]!, formatDigits(set)]])),
@@ -298,7 +301,7 @@ export function namedReplacements(replaced: readonly ReplacedNibble[]): NonNulla
   return named
 }
 
-/** What is wrong with a rule for a register of this width in bits, beyond its shape. */
+/** Returns what is wrong with a rule for a register of this width in bits, beyond its shape. */
 export function ruleProblem(rule: WriteRule, width: number): string | undefined {
   switch (rule.rule) {
     case 'bits':
@@ -352,7 +355,7 @@ export function nibbleOf(value: bigint, nibble: number): number {
   return Number((value >> BigInt(4 * nibble)) & 0xfn)
 }
 
-/** Whether every nibble of a value is in its set. */
+/** Returns whether every nibble of a value is in its set. */
 export function hasAll(sets: NibbleSets, value: bigint): boolean {
   const [low, high] = halves(value)
   for (let nibble = 0; nibble < 16; nibble++) {
@@ -366,7 +369,7 @@ function hasAny(sets: NibbleSets, value: bigint): boolean {
   return sets.some((set, nibble) => (set >> nibbleIn(low, high, nibble)) & 1)
 }
 
-/** Bits of the nibbles that have another choice than their value in `fresh`. */
+/** Returns the bits of the nibbles that accept another value than theirs in `fresh`. */
 function freeBits(sets: NibbleSets, fresh: bigint): bigint {
   return sets.reduce(
     (bits, set, nibble) =>
@@ -375,7 +378,7 @@ function freeBits(sets: NibbleSets, fresh: bigint): bigint {
   )
 }
 
-/** Bigints are slow to take apart. */
+/** Splitting bigints is slow. */
 function halves(value: bigint): [low: number, high: number] {
   return [Number(value & 0xffff_ffffn), Number(value >> 32n)]
 }

@@ -1,17 +1,17 @@
-/** vCPUs by the affinity in their MPIDR_EL1 (`arch/arm64/kvm/arm.c:kvm_mpidr_to_vcpu`, `kvm_init_mpidr_data`). */
+/** Finds vCPUs by the affinity in their MPIDR_EL1 (`arch/arm64/kvm/arm.c:kvm_mpidr_to_vcpu`, `kvm_init_mpidr_data`). */
 import { MPIDR_HWID_BITMASK } from '../hypercalls/index.js'
 import { encodeRegister } from '../registers/index.js'
 import type { VcpuState, VmState } from './state.js'
 
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 
-/** That of a vCPU not yet initialised is 0. */
+/** The affinity of a vCPU that is not yet initialised is 0. */
 export function affinityOf({ file, values }: VcpuState): bigint {
   const slot = file?.slots.get(MPIDR_EL1)
   return slot === undefined ? 0n : values[slot]! & MPIDR_HWID_BITMASK
 }
 
-/** The vCPU PSCI means: the table's, if its affinity is still that, else the first. */
+/** Returns the vCPU that PSCI selects: the table's, if it still has that affinity, else the first. */
 export function vcpuWithAffinity({ vcpus, affinityTable }: VmState, affinity: bigint): VcpuState | undefined {
   const wanted = affinity & MPIDR_HWID_BITMASK
   const noted = affinityTable?.byBits.get(wanted & affinityTable.mask)
@@ -19,7 +19,7 @@ export function vcpuWithAffinity({ vcpus, affinityTable }: VmState, affinity: bi
   return [...vcpus.values()].find((vcpu) => affinityOf(vcpu) === wanted)
 }
 
-/** Before the first run of a vCPU, on hosts that do so: of several with one affinity the last is noted. */
+/** Fills the table before the first run of a vCPU, on hosts that have one; of several vCPUs with one affinity it holds the last. */
 export function tabulateAffinities(vm: VmState): void {
   const { host, vcpus, affinityTable } = vm
   if (host.traits.hypercalls.sameAffinity === 'first' || affinityTable !== null || vcpus.size === 1) return

@@ -1,8 +1,8 @@
-/** Checks of registers' ids and values, with the errors the addon throws for them. */
+/** Checks ids and values of registers, with the errors that the addon throws. */
 import { checkUint64, invalidType, outOfRange } from '../arguments.js'
 import { hex } from '../registers/index.js'
 
-/** @throws TypeError, or RangeError if `id` is of no width a register has */
+/** @throws TypeError, or RangeError if no register has the width of `id` */
 export function checkRegisterId(id: bigint): void {
   checkUint64(id, 'id')
   if (((id >> 52n) & 0xfn) > 8n) {

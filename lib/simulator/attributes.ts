@@ -1,8 +1,8 @@
-/** Device attributes: their groups and payloads. */
+/** Device attributes: their groups and data. */
 import { checkArray } from '../arguments.js'
 import type { VcpuState } from './state.js'
 
-/** Attributes of a vCPU with one group number. */
+/** The attributes of a vCPU with one group number. */
 export interface AttributeGroup {
   has(vcpu: VcpuState, attribute: bigint): number
   get(vcpu: VcpuState, attribute: bigint, data: Uint8Array): number
@@ -22,5 +22,5 @@ export function writeWord(data: Uint8Array, bytes: 4 | 8, value: bigint): void {
   else view.setBigUint64(0, value, true)
 }
 
-/** What KVM reads where nothing was set: no address is all ones. */
+/** The value KVM reads if nothing was set: all ones means no address. */
 export const NO_ADDRESS = 0xffff_ffff_ffff_ffffn

@@ -4,12 +4,12 @@ import { Host } from './host.js'
 import { SimulatedSystem } from './system.js'
 
 /**
- * KVM as the host of a report answers. Nothing but the report decides an answer: no kernel's version, no host's name.
+ * Simulates KVM on the host of a report. Only the report decides an answer: no kernel version and no host name does.
  *
- * Of guest code only hypercalls and stores are executed (`guest.ts`). A vCPU that has nothing to execute waits for an interrupt
- * until it is kicked, times out, or is told by `immediate_exit` not to start; all of them freeze what the first run freezes.
+ * Of guest code it executes only hypercalls and stores (`guest.ts`). A vCPU that has nothing to execute waits for an interrupt
+ * until it is kicked, times out, or `immediate_exit` keeps it from starting; each of these freezes what the first run freezes.
  *
- * @param name what a report made of the simulation says was simulated
+ * @param name the name of the simulated host in reports made of the simulation
  */
 export function simulatorBackend(report: Report, name = report.host.release): Backend {
   const host = new Host(report)

@@ -6,10 +6,10 @@ const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
 const KVM_DIRTY_LOG_MANUAL_CAPS = 3n
 
 /**
- * `KVM_ENABLE_CAP` on a VM: 0 or `-errno` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_cap_generic`,
+ * `KVM_ENABLE_CAP` on a VM: returns 0 or `-errno` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_cap_generic`,
  * `arch/arm64/kvm/arm.c:kvm_vm_ioctl_enable_cap`).
  *
- * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for memory tagging, which the report of a host with it does not tell about
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for memory tagging, which reports do not record
  */
 export function enableCapability(
   vm: VmState,

@@ -29,11 +29,11 @@ import { timerControl } from './timer-control.js'
 const INDEX = 0xffffn
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
-/** Register files already built, by host. A file depends on nothing but the report. */
+/** Register files already built, by host. A file depends only on the report. */
 const built = new WeakMap<Host, Map<Configuration | null, RegisterFile>>()
 
 /**
- * The registers of a vCPU with these feature bits.
+ * Returns the registers of a vCPU with these feature bits.
  * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` if the report does not record such a vCPU
  */
 export function registerFile(host: Host, features: number): RegisterFile {
@@ -54,7 +54,7 @@ export function registerFile(host: Host, features: number): RegisterFile {
   return file
 }
 
-/** The registers of a configuration of the report; null is its base configuration, a vCPU with `psci-0.2` alone. */
+/** Returns the registers of a configuration of the report; null means its base configuration, a vCPU with `psci-0.2` alone. */
 function buildRegisterFile(report: Report, configuration: Configuration | null): RegisterFile {
   const listed = registersOf(report, configuration)
   const ids = BigUint64Array.from(listed, ({ id }) => BigInt(id))
@@ -79,8 +79,8 @@ function buildRegisterFile(report: Report, configuration: Configuration | null):
 }
 
 /**
- * System registers that are the host's own, and for which old kernels have a table of their own: its registers are listed before all
- * others, which are in the order of their encodings, and its look-up does not ask for the space
+ * System registers that belong to the host, and for which old kernels have a separate table: it lists its registers before all
+ * others, which are in the order of their encodings, and its look-up ignores the space
  * (`arch/arm64/kvm/sys_regs.c:get_invariant_sys_reg`).
  */
 function invariants(ids: BigUint64Array): bigint[] {

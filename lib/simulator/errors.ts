@@ -4,7 +4,7 @@ export type SimulatorErrorCode =
   | 'ERR_KVM_SIMULATOR_NO_GUEST_CODE'
   | 'ERR_KVM_SIMULATOR_NOT_RECORDED'
 
-/** What the simulator cannot do, as opposed to what the host it simulates refuses, which is an errno. */
+/** Thrown for what the simulator cannot do. What the simulated host refuses is an errno instead. */
 export class SimulatorError extends Error {
   override readonly name = 'SimulatorError'
   readonly code: SimulatorErrorCode

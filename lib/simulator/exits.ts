@@ -1,43 +1,43 @@
-/** Exits as the guest's run leaves them in `struct kvm_run`. */
+/** Exits in the form the guest's run leaves them in `struct kvm_run`. */
 import { capabilities, exitReasons, kvmRun } from '../uapi.js'
 import type { VcpuState } from './state.js'
 
-/** What a vCPU does after a hypercall: it goes on, it waits, or `KVM_RUN` returns with this in `kvm_run`. */
+/** What a vCPU does after a hypercall: it continues, it waits, or `KVM_RUN` returns with this exit in `kvm_run`. */
 export type Continuation = 'on' | 'wait' | RawExit
 
-/** `kvm_run.exit_reason` and what goes to its union, as words of 64 bits by offset into the page. */
+/** `kvm_run.exit_reason` and the content of its union, as 64-bit words by offset into the page. */
 export interface RawExit {
   reason: number
   words: readonly (readonly [offset: number, value: bigint])[]
 }
 
-/** `kvm_run.system_event`, with `ndata` where the kernel has it. The first of the data are flags. */
+/** `kvm_run.system_event`, with `ndata` if the kernel has it. The first data word holds the flags. */
 export function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): RawExit {
   const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
   const count = hasCount ? BigInt(data.length) : 0n
   return {
     reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,
     words: [
-      // ndata is behind it in the same word.
+      // The same 64-bit word holds ndata behind the type.
       [kvmRun.system_event.type, (count << 32n) | BigInt(event)],
       [kvmRun.system_event.data, data[0] ?? 0n],
     ],
   }
 }
 
-/** Leaves an exit in `kvm_run`. */
+/** Writes an exit to `kvm_run`. */
 export function recordExit(runPage: ArrayBuffer, { reason, words }: RawExit): void {
   const page = new DataView(runPage)
   page.setUint32(kvmRun.exit_reason, reason, true)
   for (const [offset, word] of words) page.setBigUint64(offset, word, true)
 }
 
-/** Whether `kvm_run` still says that a run ended with an access to a device. */
+/** Returns whether `kvm_run` still says that a run ended with an access to a device. */
 export function isMmioExit(runPage: ArrayBuffer): boolean {
   return new DataView(runPage).getUint32(kvmRun.exit_reason, true) === exitReasons.KVM_EXIT_MMIO
 }
 
-/** What a run interrupted by a signal leaves in `kvm_run`. */
+/** Writes what a run interrupted by a signal leaves in `kvm_run`. */
 export function recordInterrupt(runPage: ArrayBuffer): void {
   new DataView(runPage).setUint32(kvmRun.exit_reason, exitReasons.KVM_EXIT_INTR, true)
 }

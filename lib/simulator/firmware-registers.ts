@@ -10,7 +10,7 @@ const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
 const SSBS = fieldMask(registerField(ID_AA64PFR1_EL1, 'SSBS'))
 const PSCI_0_1 = 1n
 
-/** The VM's version of PSCI, seen only by vCPUs with `psci-0.2`; the others speak PSCI 0.1. */
+/** The VM's PSCI version, seen only by vCPUs with `psci-0.2`; the others have PSCI 0.1. */
 class PsciVersionRegister implements Register {
   readonly limit = U64
   readonly #latest: bigint
@@ -29,7 +29,7 @@ class PsciVersionRegister implements Register {
     if (!hasPsci(vcpu) && value !== PSCI_0_1) return -errnos.EINVAL
     const outcome = hasPsci(vcpu) ? this.#rule.write(this.read(vcpu), value) : value
     if (typeof outcome === 'number') return outcome
-    // Even from a vCPU without the feature: on hosts where vCPUs may differ in it, one with it then reads PSCI 0.1.
+    // A vCPU without the feature can write it too: on hosts where vCPUs may differ in it, one with the feature then reads PSCI 0.1.
     vcpu.vm.psciVersion = outcome
     return 0
   }
@@ -39,7 +39,7 @@ function hasPsci(vcpu: VcpuState): boolean {
   return (vcpu.features & featureWord(['psci-0.2'])) !== 0
 }
 
-/** State of a mitigation, which may depend on whether the VM has SSBS. */
+/** The state of a mitigation, which may depend on whether the VM has SSBS. */
 class MitigationRegister implements Register {
   readonly limit = U64
   readonly #state: Mitigation
@@ -78,7 +78,7 @@ interface Mitigation {
   rule: WriteInterpreter
 }
 
-/** Services of one owner that the guest may discover, of the whole VM. */
+/** The services of one owner that the guest may discover; the register is shared by the whole VM. */
 class BitmapRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
@@ -104,7 +104,7 @@ class BitmapRegister implements Register {
   }
 }
 
-/** The register if it is one of the firmware's, else undefined. */
+/** Returns the register if it is a firmware register, else undefined. */
 export function firmwareRegister({ id, value, write }: ReportedRegister): Register | undefined {
   const number = BigInt(id)
   if (number === PSCI_VERSION) return new PsciVersionRegister(BigInt(value!), write)

@@ -12,13 +12,13 @@ import { checkUint32, checkUint64 } from '../arguments.js'
 import { NO_ADDRESS, readWord, writeWord } from './attributes.js'
 import type { Gic, VmState } from './state.js'
 
-/** Bytes of a distributor's frame, to whose multiples both addresses must be aligned. */
+/** Size of the distributor's frame, in bytes; both addresses must be multiples of it. */
 const FRAME = 0x1_0000n
 /** Software-generated and private interrupts, which every vCPU has. */
 const PRIVATE_INTERRUPTS = 32
 /** `VGIC_MAX_RESERVED`: 1024 itself is one too many. */
 const MAX_INTERRUPTS = 1023
-/** Interrupts of a GIC whose number was not set. */
+/** Number of interrupts of a GIC if userspace set none. */
 const DEFAULT_INTERRUPTS = 256
 
 /**
@@ -117,8 +117,8 @@ export class SimulatedGic implements DeviceFd {
   }
 
   /**
-   * Kernels with the trait `vgicAddressCheckedFirst` look at the distributor's address before they look whether it has one already. A
-   * second address of the redistributors they refuse unseen.
+   * Kernels with the trait `vgicAddressCheckedFirst` check the distributor's address before they check whether it already has one.
+   * They refuse a second address of the redistributors without checking it.
    */
   #oldRefusal(frame: 'distributor' | 'redistributor', address: bigint): number {
     if (frame === 'redistributor' && this.#gic[frame] !== null) return -errnos.EINVAL
@@ -127,7 +127,7 @@ export class SimulatedGic implements DeviceFd {
     return this.#gic[frame] === null ? 0 : -errnos.EEXIST
   }
 
-  /** Of the addresses a guest has. */
+  /** Limit of the guest's address space. */
   get #end(): bigint {
     return 1n << BigInt(this.#vm.ipaBits)
   }

@@ -1,4 +1,4 @@
-/** The registers guest code works with, by their numbers. */
+/** The registers that guest code uses, by number. */
 import { encodeRegister } from '../registers/index.js'
 import type { VcpuState } from './state.js'
 
@@ -8,7 +8,7 @@ export const generalRegisters: readonly bigint[] = Array.from({ length: 31 }, (_
 )
 export const PC = encodeRegister('pc')
 
-/** xn; 31 is xzr. */
+/** xn; 31 means xzr. */
 export function generalRegister(vcpu: VcpuState, n: number): bigint {
   return n === 31 ? 0n : guestRegister(vcpu, generalRegisters[n]!)
 }
@@ -17,7 +17,7 @@ export function setGeneralRegister(vcpu: VcpuState, n: number, value: bigint): v
   setGuestRegister(vcpu, generalRegisters[n]!, value)
 }
 
-/** A core register every vCPU has. */
+/** Returns a core register that every vCPU has. */
 export function guestRegister({ file, values }: VcpuState, id: bigint): bigint {
   return values[file!.slots.get(id)!]!
 }

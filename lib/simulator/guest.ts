@@ -1,5 +1,5 @@
 /**
- * The few A64 instructions of which a guest is made that calls its hypervisor and tells userspace: `hvc`, `smc`, `str` and `strb`
+ * The few A64 instructions needed for a guest that calls its hypervisor and reports to userspace: `hvc`, `smc`, `str` and `strb`
  * with an unsigned offset, `wfi`, `nop` and `b .`, with the MMU off. Other guest code is not executed.
  */
 import { encodeRegister, hex } from '../registers/index.js'
@@ -24,14 +24,14 @@ const NOP = 0xd503_201f
 const STAY = 0x1400_0000
 
 /**
- * Runs the guest until it waits for an interrupt that never comes, or for ever (`wait`), or until an exit.
- * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for code that is more than this
+ * Runs the guest until it waits without end (`wait`), because no interrupt comes or it loops, or until an exit.
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for any other code
  */
 export function runGuest(vcpu: VcpuState): 'wait' | RawExit {
   for (;;) {
     const pc = guestRegister(vcpu, PC)
     const instruction = readGuestMemory(vcpu.vm, pc, 4)?.getUint32(0, true)
-    // Without memory there every fetch faults, and so does that of the handler.
+    // Without memory there every fetch faults, including the one of the handler.
     if (instruction === undefined) return 'wait'
     const continuation = execute(vcpu, pc, instruction)
     if (continuation !== 'on') return continuation
@@ -54,7 +54,7 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   return isWait ? waitForInterrupt(vcpu) : 'on'
 }
 
-/** By the instruction without its immediate. */
+/** Handlers by the instruction without its immediate. */
 const conduits = new Map([
   [0xd400_0002, 'hvc' as const],
   [0xd400_0003, 'smc' as const],
@@ -76,7 +76,7 @@ function storeOf(vcpu: VcpuState, instruction: number): Store | null {
   return { address: BigInt.asUintN(64, start + offset), bytes: new Uint8Array(value.buffer, 0, size) }
 }
 
-/** To memory, or to userspace, which lets the guest go on by running it again. */
+/** Stores to memory, or exits to userspace, which continues the guest by running it again. */
 function executeStore(vcpu: VcpuState, { address, bytes }: Store): Continuation {
   if (writeGuestMemory(vcpu.vm, address, bytes)) {
     completeStore(vcpu)
@@ -90,7 +90,7 @@ function executeStore(vcpu: VcpuState, { address, bytes }: Store): Continuation 
     words: [
       [kvmRun.mmio.phys_addr, address],
       [kvmRun.mmio.data, new DataView(data.buffer).getBigUint64(0, true)],
-      // is_write is behind it in the same word.
+      // The same 64-bit word holds is_write behind it.
       [kvmRun.mmio.len, (1n << 32n) | BigInt(bytes.length)],
     ],
   }

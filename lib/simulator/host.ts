@@ -4,19 +4,19 @@ import type { Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos, featureWord } from '../uapi.js'
 import { featureNames } from './features.js'
 
-/** A report, prepared for answering from it. */
+/** A report, prepared for the simulation. */
 export class Host {
   readonly report: Report
   readonly traits: Traits
   /** Feature bits the host has. */
   readonly supportedFeatures: number
-  /** Whether AArch32 code can run at EL0, which decides over modes PSTATE may be given. */
+  /** Whether AArch32 code can run at EL0, which decides the modes PSTATE may have. */
   readonly hasAArch32El0: boolean
-  /** Whether there is a space of bitmap registers. */
+  /** Whether the space of bitmap registers exists. */
   readonly hasBitmaps: boolean
-  /** Masks other than 0 of `KVM_ARM_GET_REG_WRITABLE_MASKS`, by their place in its answer; null where the ioctl does not exist. */
+  /** Masks other than 0 of `KVM_ARM_GET_REG_WRITABLE_MASKS`, by their place in its answer; null if the ioctl does not exist. */
   readonly writableMasks: ReadonlyMap<number, bigint> | null
-  /** Of the host, bytes. */
+  /** Page size of the host, in bytes. */
   readonly pageSize: bigint
   readonly #capabilities: ReadonlyMap<number, readonly [system: number, vm: number]>
 
@@ -34,12 +34,12 @@ export class Host {
     this.hasBitmaps = bitmapsOf(report).length > 0
     const hasMasks = this.vmCapability(capabilities.KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES) > 0
     this.writableMasks = hasMasks ? writableMasks(report) : null
-    // The mapping is kvm_run and, where the capability says so, the page of the ring for coalesced MMIO behind it.
+    // The mapping consists of kvm_run and, if the capability says so, the page of the coalesced MMIO ring behind it.
     const ring = this.capability('KVM_CAP_COALESCED_MMIO')
     this.pageSize = BigInt(Math.max(4096, report.vcpuMmapSize / (1 + Math.max(0, ring))))
   }
 
-  /** `KVM_CHECK_EXTENSION` on `/dev/kvm`: an unknown capability is 0. */
+  /** `KVM_CHECK_EXTENSION` on `/dev/kvm`: returns 0 for an unknown capability. */
   systemCapability(number: number): number {
     return this.#capabilities.get(number)?.[0] ?? 0
   }
@@ -54,7 +54,7 @@ export class Host {
     return this.vmCapability(capabilities[name])
   }
 
-  /** Why the host refuses a combination of features it supports one by one: 0 or `-errno`. */
+  /** Checks a combination of features that the host supports individually: returns 0 or `-errno`. */
   refusal(features: number): number {
     const configuration = configurationOf(this.report, featureNames(features))
     return configuration && 'refused' in configuration ? -errnos[configuration.refused] : 0

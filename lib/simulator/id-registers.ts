@@ -1,4 +1,4 @@
-/** ID registers: what a VM may be told it is (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
+/** ID registers: what a VM's guest may see of its CPU (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
 import { encodeRegister, implementationIds, isFeatureIdRegister, U64 } from '../registers/index.js'
 import { registerValue } from '../report/registers.js'
 import type { Report, ReportedRegister } from '../report/report.js'
@@ -10,14 +10,14 @@ import type { Register, VcpuState } from './state.js'
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 const CTR_EL0 = encodeRegister('CTR_EL0')
 
-/** What a VM's vCPU reads: its configuration's value but for the bits that belong to the VM. */
+/** Returns what a vCPU reads: its configuration's value, with the bits that belong to the VM replaced. */
 function readVmWide({ vm, values }: VcpuState, id: bigint, slot: number): bigint {
   const own = values[slot]!
   const changed = vm.idRegisters.get(id)
   return changed === undefined ? own : (own & ~changed.mask) | changed.value
 }
 
-/** A feature ID register, of the whole VM. */
+/** A feature ID register, shared by the whole VM. */
 class FeatureIdRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
@@ -39,9 +39,9 @@ class FeatureIdRegister implements Register {
     const afterRun = vm.hasRun ? vm.host.traits.idRegisterAfterRun : 'unguarded'
     const outcome = this.#rule.write(this.read(vcpu), written, afterRun)
     if (typeof outcome === 'number') return outcome
-    // What a run has frozen is only ever accepted as it is.
+    // A frozen register accepts only its current value.
     if (afterRun !== 'unguarded') return 0
-    // The one value of a fixed register is that of a fresh VM, even where KVM has changed it since.
+    // The only value of a fixed register is that of a fresh VM, even if KVM has changed it since.
     if (this.#rule.choosable === null) vm.idRegisters.delete(this.#id)
     else vm.overrideIdRegister(this.#id, this.#rule.choosable, outcome)
     return 0
@@ -51,10 +51,10 @@ class FeatureIdRegister implements Register {
 /** CTR_EL0.IDC: the data cache need not be cleaned for instructions. */
 const IDC = 1n << 28n
 
-/** CLIDR_EL1: of each vCPU, and writable after the run too. */
+/** CLIDR_EL1: belongs to each vCPU, and stays writable after the run. */
 class CacheLevelIdRegister extends StoredRegister {
   readonly #rule: WriteInterpreter
-  /** Whether a value that says the same as CTR_EL0.IDC, which no field says alone, is refused. */
+  /** Whether KVM refuses a value that, like CTR_EL0.IDC, says that no cache needs cleaning; no single field says this. */
   readonly #mustClean: boolean
 
   constructor(slot: number, rule: WriteInterpreter, report: Report) {
@@ -77,7 +77,7 @@ function needsNoCleaning(clidr: bigint): boolean {
   return level(24n) === 0n || (level(21n) === 0n && level(27n) === 0n)
 }
 
-/** MIDR_EL1, REVIDR_EL1, AIDR_EL1 on a host with `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`: of the whole VM. */
+/** MIDR_EL1, REVIDR_EL1, AIDR_EL1 on a host with `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`: shared by the whole VM. */
 class ImplementationIdRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
@@ -105,7 +105,7 @@ class ImplementationIdRegister implements Register {
   }
 }
 
-/** The register if it is an ID register with rules of its own, else undefined. */
+/** Returns the register if it is an ID register with rules of its own, else undefined. */
 export function idRegister(report: Report, register: ReportedRegister, slot: number): Register | undefined {
   const id = BigInt(register.id)
   if (implementationIds.includes(id)) {

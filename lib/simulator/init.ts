@@ -8,7 +8,7 @@ import type { VcpuState } from './state.js'
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
-/** Of `struct kvm_vcpu_init.features`. */
+/** Bits of `struct kvm_vcpu_init.features`. */
 const WORDS = 7
 
 const POWER_OFF = featureWord(['power-off'])
@@ -16,7 +16,7 @@ const EL1_32BIT = featureWord(['el1-32bit'])
 const SVE = featureWord(['sve'])
 const PTRAUTH = featureWord(['ptrauth-address']) | featureWord(['ptrauth-generic'])
 
-/** 0 or `-errno`. `features` are up to seven words. */
+/** Returns 0 or `-errno`. `features` are up to seven words. */
 export function initVcpu(vcpu: VcpuState, target: number, features: readonly number[]): number {
   const { traits } = vcpu.vm.host
   const isEphemeral = traits.init.powerOff === 'ephemeral'
@@ -48,7 +48,7 @@ function takeVmFeatures(vcpu: VcpuState, words: readonly number[]): number {
   return 0
 }
 
-/** Every vCPU has features of its own. They are looked at bit by bit, and a refusal may leave the bits before it set. */
+/** Every vCPU has features of its own. The bits are checked one by one, and a refusal may leave the bits before it set. */
 function takeVcpuFeatures(vcpu: VcpuState, words: readonly number[]): number {
   const { host } = vcpu.vm
   const { knownFeatures, leaksRefusedFeatures } = host.traits.init
@@ -82,13 +82,13 @@ function isSupported(vcpu: VcpuState, features: number): boolean {
   return (features & ~vcpu.vm.host.supportedFeatures) === 0 && isPtrauthPossible(vcpu, features)
 }
 
-/** Pointer authentication comes whole. */
+/** Pointer authentication needs both of its features. */
 function isPtrauthPossible({ vm, features }: VcpuState, asked = features): boolean {
   const pair = asked & PTRAUTH
   return pair === 0 || pair === (PTRAUTH & vm.host.supportedFeatures)
 }
 
-/** Whether the register width of EL1 is the one the VM's other vCPUs have. */
+/** Returns whether the register width of EL1 equals that of the VM's other vCPUs. */
 function agreesInWidth(vcpu: VcpuState): boolean {
   const { vm } = vcpu
   const is32Bit = (vcpu.features & EL1_32BIT) !== 0
@@ -112,7 +112,7 @@ function reset(vcpu: VcpuState): void {
   if (affinity !== undefined) values[affinity]! |= mpidr(vcpu.id)
   if (vcpu.file === file) {
     const kept = (host.traits.init.kept ?? []).map(BigInt)
-    // Vector lengths are final once they are, but their registers start again.
+    // Vector lengths stay final, but their registers are reset.
     for (const id of vcpu.sveFinalised ? [...kept, SVE_VLS] : kept) {
       const slot = file.slots.get(id)
       if (slot !== undefined) values[slot] = vcpu.values[slot]!
@@ -123,11 +123,11 @@ function reset(vcpu: VcpuState): void {
   if (!vcpu.hasRun || !host.traits.init.keepsSError) vcpu.pendingSError = null
   cutEventTypes(vcpu)
   vcpu.initialised = true
-  // An init in between takes what CPU_ON gave; the reset asked for then finds nothing.
+  // An init before the reset discards what CPU_ON stored; the reset then finds nothing.
   vcpu.pendingReset = null
 }
 
-/** Fields of ID registers, and the bits of PMEVTYPER<n>_EL0 that are there with them. */
+/** Fields of ID registers, and the bits of PMEVTYPER<n>_EL0 that depend on them. */
 const eventTypeFields: readonly { id: bigint; shift: bigint; bits: (field: bigint) => bigint }[] = [
   // Exception levels 2 and 3: NSH; NSK and NSU.
   { id: encodeRegister('ID_AA64PFR0_EL1'), shift: 8n, bits: (el2) => (el2 === 0n ? 0n : 1n << 27n) },
@@ -142,7 +142,9 @@ function eventNumber(version: bigint): bigint {
   return version >= 4n && version <= 7n ? 0xffffn : 0n
 }
 
-/** Reset takes the bits from them that the VM's ID registers no longer have (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_evtyper_mask`). */
+/**
+ * Clears the bits that the VM's ID registers no longer provide, as a reset does (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_evtyper_mask`).
+ */
 function cutEventTypes(vcpu: VcpuState): void {
   const file = vcpu.file!
   if (vcpu.vm.idRegisters.size === 0 || !file.slots.has(eventTypes[0]!)) return
@@ -159,7 +161,7 @@ function cutEventTypes(vcpu: VcpuState): void {
   }
 }
 
-/** Does what PSCI's CPU_ON left to be done, if it did. */
+/** Performs the reset that PSCI's CPU_ON left pending, if any. */
 export function applyPendingReset(vcpu: VcpuState): void {
   const { pendingReset } = vcpu
   if (pendingReset === null) return
@@ -168,12 +170,12 @@ export function applyPendingReset(vcpu: VcpuState): void {
   setGeneralRegister(vcpu, 0, pendingReset.x0)
 }
 
-/** Affinity levels 0 to 2 from a vCPU's id: at most 16 on level 0, which is all an SGI of a GICv3 can address. */
+/** Derives affinity levels 0 to 2 from a vCPU's id: at most 16 on level 0, which is all an SGI of a GICv3 can address. */
 function mpidr(id: number): bigint {
   return BigInt((id & 0xf) | (((id >> 4) & 0xff) << 8) | (((id >> 12) & 0xff) << 16))
 }
 
-/** 0 or `-errno`. */
+/** Returns 0 or `-errno`. */
 export function finalizeVcpu(vcpu: VcpuState, feature: number): number {
   if (feature !== KVM_ARM_VCPU_SVE || !hasSve(vcpu)) return -errnos.EINVAL
   if (vcpu.sveFinalised) return -errnos.EPERM
@@ -181,7 +183,7 @@ export function finalizeVcpu(vcpu: VcpuState, feature: number): number {
   return 0
 }
 
-/** Whether everything is finalized that the features need to be. */
+/** Returns whether everything is finalized that the features require. */
 export function isFinalised(vcpu: VcpuState): boolean {
   return vcpu.sveFinalised || !hasSve(vcpu)
 }

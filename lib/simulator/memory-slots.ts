@@ -1,4 +1,4 @@
-/** The memory of a simulated VM by guest physical addresses. */
+/** The memory of a simulated VM, by guest physical address. */
 import type { MemoryRegion } from '../backend.js'
 import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
 import { outOfRange } from '../arguments.js'
@@ -6,7 +6,7 @@ import { SimulatedMemory } from './memory.js'
 import type { MemorySlot, VmState } from './state.js'
 
 /**
- * `KVM_SET_USER_MEMORY_REGION`: 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then
+ * `KVM_SET_USER_MEMORY_REGION`: returns 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then
  * `arch/arm64/kvm/mmu.c:kvm_arch_prepare_memory_region`).
  */
 export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
@@ -44,19 +44,19 @@ export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
   return 0
 }
 
-/** Whether a guest physical address lies in memory the guest may write. */
+/** Returns whether a guest physical address lies in memory the guest may write. */
 export function isWritableMemory(vm: VmState, address: bigint): boolean {
   const slot = slotAt(vm, address, 1)
   return slot !== undefined && (slot.flags & KVM_MEM_READONLY) === 0
 }
 
-/** `length` bytes at a guest physical address, or null where there is no memory of the guest. */
+/** Returns `length` bytes at a guest physical address, or null if the guest has no memory there. */
 export function readGuestMemory(vm: VmState, address: bigint, length: number): DataView | null {
   const slot = slotAt(vm, address, length)
   return slot === undefined ? null : viewOf(slot, address, length)
 }
 
-/** Whether there was memory that the guest may write. */
+/** Returns whether there was memory that the guest may write. */
 export function writeGuestMemory(vm: VmState, address: bigint, bytes: Uint8Array): boolean {
   const slot = slotAt(vm, address, bytes.length)
   if (slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0) return false

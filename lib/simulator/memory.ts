@@ -2,7 +2,7 @@ import type { GuestMemoryFd } from '../backend.js'
 import { errnos } from '../uapi.js'
 import { checkSize } from '../arguments.js'
 
-/** Guest memory of a simulated VM: an ArrayBuffer like any other. A VM it is mapped into keeps what it holds after `close()`. */
+/** Guest memory of a simulated VM: an ordinary ArrayBuffer. A VM that maps it keeps the content after `close()`. */
 export class SimulatedMemory implements GuestMemoryFd {
   readonly size: number
   #buffer: ArrayBuffer
@@ -21,7 +21,7 @@ export class SimulatedMemory implements GuestMemoryFd {
     return this.#kept !== null
   }
 
-  /** What the guest sees. */
+  /** The memory the guest sees. */
   get contents(): ArrayBuffer {
     return this.#kept ?? this.#buffer
   }
@@ -49,12 +49,12 @@ export class SimulatedMemory implements GuestMemoryFd {
   }
 }
 
-/** Leaves a buffer with length 0, as an unmapped one is; what it held is in the one returned. */
+/** Detaches a buffer, which then has length 0 like an unmapped one; the returned buffer holds the content. */
 export function detach(buffer: ArrayBuffer): ArrayBuffer {
   return structuredClone(buffer, { transfer: [buffer] })
 }
 
-/** A memory of `size` bytes, or `-errno`. */
+/** Makes a memory of `size` bytes, or returns `-errno`. */
 export function createMemory(size: number, pageSize: bigint): SimulatedMemory | number {
   checkSize(size, 'size')
   if (size === 0 || BigInt(size) % pageSize !== 0n) return -errnos.EINVAL

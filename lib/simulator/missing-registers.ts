@@ -1,6 +1,6 @@
 /**
- * What KVM answers for an id that is not in a vCPU's list (`arch/arm64/kvm/guest.c:kvm_arm_get_reg`, `kvm_arm_set_reg` and what
- * they call). Where more than one thing is wrong with the id, the order of the kernel's checks decides.
+ * KVM's answer for an id that is not in a vCPU's list (`arch/arm64/kvm/guest.c:kvm_arm_get_reg`, `kvm_arm_set_reg` and the
+ * functions they call). If several things are wrong with the id, the order of the kernel's checks decides.
  */
 import { coprocessors, decodeRegister, idParts, sizes } from '../registers/index.js'
 import { errnos } from '../uapi.js'
@@ -8,13 +8,13 @@ import type { Register, VcpuState } from './state.js'
 
 const { CORE, DEMUX, SYSREG, FW, SVE, FW_FEAT_BMAP } = coprocessors
 
-/** Those of every kernel. */
+/** The ones of every kernel. */
 const spaces: ReadonlySet<number> = new Set([CORE, DEMUX, SYSREG, FW, SVE])
 
 /** `sizeof(struct kvm_regs) / 4` */
 const CORE_WORDS = 0xd8n
 
-/** The register that an id of an unknown space stands for, on a kernel where there are such. */
+/** Returns the register that an id of an unknown space stands for, on a kernel that has such aliases. */
 export function aliasedRegister({ vm, file }: VcpuState, id: bigint): Register | undefined {
   const register = file?.everywhere.get(id & 0xffffn)
   if (register === undefined || !isArm64(id) || (id & 0xf000_0000n) !== 0n) return undefined
@@ -23,7 +23,7 @@ export function aliasedRegister({ vm, file }: VcpuState, id: bigint): Register |
   return isKnown || size !== sizes.U64 ? undefined : register
 }
 
-/** `KVM_GET_ONE_REG`, and `KVM_SET_ONE_REG` with a readable value: `-errno`. */
+/** `KVM_GET_ONE_REG`, and `KVM_SET_ONE_REG` with a readable value: returns `-errno`. */
 export function missingRegister(vcpu: VcpuState, id: bigint): number {
   if (!isArm64(id)) return -errnos.EINVAL
   switch (idParts(id).coproc) {
@@ -36,7 +36,7 @@ export function missingRegister(vcpu: VcpuState, id: bigint): number {
   }
 }
 
-/** `KVM_SET_ONE_REG` with an unreadable value: `-errno`. */
+/** `KVM_SET_ONE_REG` with an unreadable value: returns `-errno`. */
 export function missingRegisterAtNull(vcpu: VcpuState, id: bigint): number {
   if (!isArm64(id)) return -errnos.EINVAL
   const { traits, hasBitmaps } = vcpu.vm.host
@@ -60,14 +60,14 @@ function missingOrFault(readsValueFirst: boolean): number {
   return readsValueFirst ? -errnos.EFAULT : -errnos.ENOENT
 }
 
-/** Bits 63:32 but for the size are those of every arm64 id. */
+/** Bits 63:32 without the size are the same in every arm64 id. */
 function isArm64(id: bigint): boolean {
   return (id & 0xff0f_ffff_0000_0000n) === 0x6000_0000_0000_0000n
 }
 
 function missingCoreRegister(id: bigint): number {
   const { size } = idParts(id)
-  // Bits 31:28 are no part of the coprocessor, so the kernel takes them for a large index.
+  // Bits 31:28 are not part of the coprocessor, so the kernel takes them for a large index.
   const index = (id & 0xffff_ffffn) ^ 0x10_0000n
   const words = (1n << BigInt(size)) / 4n
   return index >= CORE_WORDS || index + words >= CORE_WORDS ? -errnos.ENOENT : -errnos.EINVAL

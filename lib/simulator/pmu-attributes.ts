@@ -13,7 +13,7 @@ import { type AttributeGroup, readWord, writeWord } from './attributes.js'
 import { claimInterrupt, hasInterrupt, isPrivateInterrupt, isSharedInterrupt } from './interrupts.js'
 import type { VcpuState, VmState } from './state.js'
 
-/** Attributes and what sets them, given the payload; those a host's kernel does not have are absent. */
+/** Attributes with the function that sets each from its data; those the host's kernel lacks are absent. */
 function settersOf({ host }: VmState): Map<bigint, (vcpu: VcpuState, data: Uint8Array | null) => number> {
   const { filter, ids, counters } = host.traits.pmu!
   const setters = new Map([
@@ -43,7 +43,7 @@ export const pmuAttributes: AttributeGroup = {
   },
 }
 
-/** Before a vCPU's first run: 0 or `-errno`. */
+/** Checks a PMU before a vCPU's first run: returns 0 or `-errno`. */
 export function enablePmu(vcpu: VcpuState): number {
   const { vm, pmuInterrupt } = vcpu
   if (!hasPmu(vcpu)) return 0
@@ -51,12 +51,12 @@ export function enablePmu(vcpu: VcpuState): number {
     const { runWithoutPmuInit } = vm.host.traits
     return runWithoutPmuInit === null ? 0 : -errnos[runWithoutPmuInit]
   }
-  // It may have been initialised before there was a GIC.
+  // The PMU may have been initialised before there was a GIC.
   const isConnected = vm.gic === null || (pmuInterrupt !== null && hasInterrupt(vm, pmuInterrupt))
   return isConnected ? 0 : -errnos.EINVAL
 }
 
-/** Where the features are the VM's, a vCPU has the PMU as soon as one of them is initialised. */
+/** If the features belong to the VM, a vCPU has the PMU as soon as one of them is initialised. */
 function hasPmu({ features, vm }: VcpuState): boolean {
   return vm.host.traits.pmu !== null && ((vm.features ?? features) & featureWord(['pmu-v3'])) !== 0
 }
@@ -88,7 +88,7 @@ function initialise(vcpu: VcpuState): number {
   return 0
 }
 
-/** `struct kvm_pmu_event_filter`: the first event and how many of 16 bits each, then whether they are counted. */
+/** `struct kvm_pmu_event_filter`: the first event and the number of events, 16 bits each, then whether they are counted. */
 function setFilter({ vm }: VcpuState, data: Uint8Array | null): number {
   if (data === null) return -errnos.EFAULT
   const { events, afterRun } = vm.host.traits.pmu!.filter!

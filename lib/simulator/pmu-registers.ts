@@ -1,4 +1,4 @@
-/** Registers of a PMU that hang on how many event counters a VM's PMUs have, and how wide (`arch/arm64/kvm/sys_regs.c:set_pmcr`). */
+/** Registers of a PMU that depend on the number and width of its event counters (`arch/arm64/kvm/sys_regs.c:set_pmcr`). */
 import { encodeRegister, registerName, setClearPairs } from '../registers/index.js'
 import type { ReportedRegister } from '../report/report.js'
 import { recordedRegister } from './stored-registers.js'
@@ -8,7 +8,7 @@ const ID_AA64DFR0_EL1 = encodeRegister('ID_AA64DFR0_EL1')
 const PMCR_EL0 = encodeRegister('PMCR_EL0')
 const bitmaps = new Set(setClearPairs.flat())
 
-/** PMCR_EL0.N, bits 15:11: how many event counters there are. */
+/** PMCR_EL0.N, bits 15:11: the number of event counters. */
 const N = 0xf800n
 const CYCLE_COUNTER = 1n << 31n
 /** ID_AA64DFR0_EL1.PMUVer of the first PMU whose event counters have 64 bits, PMUv3p5. */
@@ -18,7 +18,7 @@ const LONG_COUNTERS = 6n
 export interface Pmu {
   /** Whether its event counters have 64 bits. */
   hasLongCounters: boolean
-  /** How many there are, where userspace may leave a VM fewer; else null. */
+  /** The number of counters, if userspace may give a VM fewer; else null. */
   mostCounters: number | null
 }
 
@@ -41,7 +41,7 @@ function countersIn(control: bigint): number {
   return Number((control & N) >> 11n)
 }
 
-/** The register if it is one of those, else undefined. */
+/** Returns the register if it is one of those, else undefined. */
 export function pmuRegister(pmu: Pmu, register: ReportedRegister, slot: number): Register | undefined {
   const { hasLongCounters: isLong, mostCounters } = pmu
   const id = BigInt(register.id)
@@ -52,7 +52,7 @@ export function pmuRegister(pmu: Pmu, register: ReportedRegister, slot: number):
   return isLong && isCounter && register.write === undefined ? new EventCounterRegister(recorded) : undefined
 }
 
-/** Behaves as recorded, but for what follows from the VM's configuration. */
+/** Behaves as recorded, apart from what follows from the VM's configuration. */
 abstract class Derived implements Register {
   readonly limit: bigint
   protected readonly recorded: Register
@@ -69,7 +69,7 @@ abstract class Derived implements Register {
   }
 }
 
-/** PMCR_EL0, whose N is the VM's and may be lowered until the first run. */
+/** PMCR_EL0: its N belongs to the VM and may be lowered until the first run. */
 class ControlRegister extends Derived {
   readonly #most: number
 
@@ -90,7 +90,7 @@ class ControlRegister extends Derived {
   }
 }
 
-/** A bitmap with one bit for each counter. KVM masks the bits of counters that the VM's PMUs do not have, in reads and in writes. */
+/** A bitmap with one bit for each counter. In reads and writes, KVM masks the bits of counters that the VM's PMUs do not have. */
 class CounterBitmapRegister extends Derived {
   readonly #most: number
 
@@ -112,7 +112,7 @@ class CounterBitmapRegister extends Derived {
   }
 }
 
-/** PMEVCNTR<n>_EL0 of a host with 64-bit event counters: shows 32 bits in a VM whose PMU is told to be older. */
+/** PMEVCNTR<n>_EL0 of a host with 64-bit event counters: shows 32 bits in a VM whose ID registers describe an older PMU. */
 class EventCounterRegister extends Derived {
   read(vcpu: VcpuState): bigint {
     const value = BigInt(this.recorded.read(vcpu))

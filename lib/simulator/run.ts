@@ -9,7 +9,7 @@ import { enablePmu } from './pmu-attributes.js'
 import type { Gic, VcpuState, VmState } from './state.js'
 import { enableTimers } from './timer-attributes.js'
 
-/** What is checked before a vCPU runs, and what its first run does to the VM: 0 or `-errno`. */
+/** Makes the checks before a vCPU runs, and the changes that its first run makes to the VM: returns 0 or `-errno`. */
 export function prepareRun(vcpu: VcpuState): number {
   if (!vcpu.initialised) return -errnos.ENOEXEC
   if (!isFinalised(vcpu)) return -errnos.EPERM
@@ -17,7 +17,7 @@ export function prepareRun(vcpu: VcpuState): number {
   const { vm } = vcpu
   tabulateAffinities(vm)
   const { runWithoutVgicInit } = vm.host.traits
-  // A kernel that lets a VM live whose GIC is not configured counts the vCPU as run before it looks at anything.
+  // A kernel that lets a VM with an unconfigured GIC live counts the vCPU as run before it checks anything.
   if (runWithoutVgicInit?.killsVm === false) vcpu.hasRun = true
   if (vm.gic !== null && runWithoutVgicInit !== null) {
     const refusal = gicRefusal(vm, vm.gic, runWithoutVgicInit.errno)
@@ -43,13 +43,13 @@ function gicRefusal(vm: VmState, gic: Gic, withoutAddress: ErrnoName): number {
   return gic.initialised ? 0 : -errnos.EBUSY
 }
 
-/** Before the first run, and also if it then fails, ID registers are made to say what the VM really has. */
+/** Before the first run, even one that then fails, KVM adjusts ID registers to what the VM really has. */
 function narrowIdRegisters(vm: VmState): void {
   if (vm.hasRun || vm.gic !== null) return
   vm.overrideIdRegisters(vm.host.traits.changedByFirstRun)
 }
 
-/** What becomes of registers that are loaded into the CPU, at one of the stages of a run. */
+/** Changes the registers that are loaded into the CPU, at one of the stages of a run. */
 export function loadRegisters({ vm, values, file }: VcpuState, stage: 'run' | 'load' | 'guest'): void {
   for (const { id, by, kept } of vm.host.traits.lossyRegisters) {
     const slot = by === stage ? file!.slots.get(BigInt(id)) : undefined

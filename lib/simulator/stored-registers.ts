@@ -1,4 +1,4 @@
-/** Registers whose value is each vCPU's own: core and system registers, SVE, counters. */
+/** Registers whose value belongs to each vCPU: core and system registers, SVE, counters. */
 import { decodeRegister, encodeRegister, registerWidth, U64 } from '../registers/index.js'
 import type { ReportedRegister } from '../report/report.js'
 import { WriteInterpreter } from '../report/write-rule.js'
@@ -6,7 +6,7 @@ import { errnos, featureWord } from '../uapi.js'
 import { generalRegisters, PC } from './guest-registers.js'
 import type { Register, VcpuState, VmState } from './state.js'
 
-/** Keeps whatever is written to it. */
+/** Keeps every value written to it. */
 export class StoredRegister implements Register {
   readonly limit: bigint
   protected readonly slot: number
@@ -26,14 +26,14 @@ export class StoredRegister implements Register {
   }
 }
 
-/** A system register KVM has no rule for: the value is copied from userspace right into it. */
+/** A system register for which KVM has no rule: it copies the value from userspace directly into the register. */
 class PlainSystemRegister extends StoredRegister {
   zero(vcpu: VcpuState): void {
     vcpu.values[this.slot] = 0n
   }
 }
 
-/** A register with the rule an experiment found. */
+/** A register with the rule found by experiment. */
 class RuledRegister extends StoredRegister {
   readonly #rule: WriteInterpreter
 
@@ -48,7 +48,7 @@ class RuledRegister extends StoredRegister {
   }
 }
 
-/** A register as its row of the report has it; without a rule it keeps what is written. */
+/** Makes a register from its row of the report; without a rule it keeps every value written. */
 export function recordedRegister({ id, value, write }: ReportedRegister, slot: number): Register {
   const number = BigInt(id)
   const width = registerWidth(number)
@@ -65,7 +65,7 @@ const MODE = 0x1fn
 const PSTATE = encodeRegister('pstate')
 
 /**
- * A core register. Any write to one leaves the registers AArch32 code can see 32 bits wide if PSTATE then says AArch32
+ * A core register. Any write to one truncates the registers that AArch32 code can see to 32 bits if PSTATE then says AArch32
  * (`arch/arm64/kvm/guest.c:set_core_reg`).
  */
 export class CoreRegister extends StoredRegister {
@@ -79,7 +79,7 @@ export class CoreRegister extends StoredRegister {
   }
 }
 
-/** Of x0 to x30, the ones that hold r13 and r14 of a mode. User and System mode have those of x13 and x14. */
+/** The registers among x0 to x30 that hold r13 and r14 of a mode. User and System mode use x13 and x14. */
 const bankedRegisters = new Map([
   [0x11, [29, 30]], // FIQ
   [0x12, [17, 16]], // IRQ
@@ -100,16 +100,16 @@ function upTo(count: number): number[] {
   return Array.from({ length: count }, (_, n) => n)
 }
 
-/** Which of x0 to x30 a write cuts to 32 bits. */
+/** Returns which of x0 to x30 a write truncates to 32 bits. */
 function narrowedRegisters(vcpu: VcpuState, mode: number): number[] {
   const banked = bankedRegisters.get(mode)
   if (banked === undefined) return upTo(15)
   if (vcpu.vm.host.traits.narrowedRegisters !== 'visible') return upTo(31)
-  // FIQ has r8 to r12 of its own too, in x24 to x28.
+  // FIQ also has its own r8 to r12, in x24 to x28.
   return mode === 0x11 ? [...upTo(8), 24, 25, 26, 27, 28, ...banked] : [...upTo(13), ...banked]
 }
 
-/** PSTATE, whose mode must be one that the vCPU can be in. */
+/** PSTATE: the vCPU must support its mode. */
 export class PstateRegister extends CoreRegister {
   override write(vcpu: VcpuState, value: bigint): number {
     return isPossibleMode(vcpu, Number(value & MODE)) ? super.write(vcpu, value) : -errnos.EINVAL
@@ -153,16 +153,16 @@ export class VectorLengthsRegister extends StoredRegister {
   override write(vcpu: VcpuState, value: bigint): number {
     if (vcpu.sveFinalised) return -errnos.EPERM
     const available = vcpu.file!.reset[this.slot]!
-    // Lengths cannot be hidden one by one, only all above a maximum, which must be one of the host's.
+    // Userspace cannot hide single lengths, only all above a maximum, which must be one of the host's lengths.
     const isPrefix = value === BigInt.asUintN(value.toString(2).length, available)
     return value === 0n || !isPrefix ? -errnos.EINVAL : super.write(vcpu, value)
   }
 }
 
-/** A Z, P or FFR register: exists once the vCPU's vector lengths are final, and is as long as the longest. */
+/** A Z, P or FFR register: exists once the vCPU's vector lengths are final, and is as long as the longest vector. */
 export class VectorRegister extends StoredRegister {
   readonly #lengths: number
-  /** Bits of the longest vector to one bit of this register: 1 for Z, 8 for P and FFR. */
+  /** Bits of the longest vector for one bit of this register: 1 for Z, 8 for P and FFR. */
   readonly #scale: number
 
   constructor(slot: number, width: number, lengths: number) {
@@ -187,7 +187,7 @@ export class VectorRegister extends StoredRegister {
   }
 }
 
-/** A counter of the VM: runs at 1 GHz, the frequency Armv8.6 fixes, from 0 at the VM's creation or from what is written. */
+/** A counter of the VM: runs at 1 GHz, the frequency Armv8.6 fixes, from 0 at the VM's creation or from the value written. */
 export class CounterRegister implements Register {
   readonly limit = U64
   readonly #id: bigint
@@ -206,7 +206,7 @@ export class CounterRegister implements Register {
   }
 }
 
-/** What a counter of the VM, `KVM_REG_ARM_TIMER_CNT` or `KVM_REG_ARM_PTIMER_CNT`, shows now. */
+/** Returns the current value of a VM's counter, `KVM_REG_ARM_TIMER_CNT` or `KVM_REG_ARM_PTIMER_CNT`. */
 export function counterValue(vm: VmState, id: bigint): bigint {
   return BigInt.asUintN(64, elapsed(vm.createdAt) + (vm.counterOffsets.get(id) ?? 0n))
 }

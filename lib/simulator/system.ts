@@ -6,7 +6,7 @@ import { createMemory } from './memory.js'
 import { VmState } from './state.js'
 import { SimulatedVm } from './vm.js'
 
-/** Bits of the address space of a VM that asks for none, and the least it may ask for. */
+/** Bits of the address space of a VM that requests none, and the fewest it may request. */
 const DEFAULT_IPA_BITS = 40
 const LEAST_IPA_BITS = 32
 
@@ -35,7 +35,7 @@ export class SimulatedSystem implements SystemFd {
   createVm(type: bigint): VmFd | number {
     checkUint64(type, 'type')
     if (this.#closed) return -errnos.EBADF
-    // A host without the capability knows one size, and no type but 0.
+    // A host without the capability supports one size, and only type 0.
     const limit = this.#host.capability('KVM_CAP_ARM_VM_IPA_SIZE') || DEFAULT_IPA_BITS
     const asked = Number(type & 0xffn)
     const bits = asked === 0 ? DEFAULT_IPA_BITS : asked

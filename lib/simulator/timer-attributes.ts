@@ -4,7 +4,7 @@ import { type AttributeGroup, readWord, writeWord } from './attributes.js'
 import { claimInterrupt, isPrivateInterrupt } from './interrupts.js'
 import type { VcpuState } from './state.js'
 
-/** Attribute 0 is the interrupt of the virtual timer, 1 of the physical; 2 and 3 of those a hypervisor in the guest has. */
+/** Attribute 0 is the interrupt of the virtual timer, 1 of the physical; 2 and 3 of the timers of a hypervisor in the guest. */
 export const timerAttributes: AttributeGroup = {
   has: (vcpu, attribute) => (attribute < vcpu.timerInterrupts.length ? 0 : -errnos.ENXIO),
   get({ timerInterrupts }, attribute, data) {
@@ -28,7 +28,9 @@ export const timerAttributes: AttributeGroup = {
   },
 }
 
-/** Before a vCPU's first run, which is refused where its timers cannot have their interrupts: 0 or `-errno`. */
+/**
+ * Makes the checks before a vCPU's first run, which KVM refuses if the timers cannot have their interrupts: returns 0 or `-errno`.
+ */
 export function enableTimers(vcpu: VcpuState): number {
   if (!vcpu.timersEnabled && vcpu.vm.gic !== null) {
     if (!claimInterrupts(vcpu)) return -errnos.EINVAL

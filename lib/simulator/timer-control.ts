@@ -10,8 +10,8 @@ const timers = ['KVM_REG_ARM_TIMER', 'KVM_REG_ARM_PTIMER'].map((timer) => ({
 }))
 
 /**
- * A timer's control register on kernels that tell userspace whether the counter has reached the compare value
- * (`arch/arm64/kvm/arch_timer.c:read_timer_ctl`), which it has on a fresh vCPU; undefined for any other register.
+ * Returns a timer's control register on kernels that show userspace whether the counter has reached the compare value
+ * (`arch/arm64/kvm/arch_timer.c:read_timer_ctl`), as it has on a fresh vCPU; undefined for any other register.
  */
 export function timerControl(
   { id, value }: ReportedRegister,

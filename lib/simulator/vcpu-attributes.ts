@@ -12,7 +12,7 @@ import { pmuAttributes } from './pmu-attributes.js'
 import type { VcpuState } from './state.js'
 import { timerAttributes } from './timer-attributes.js'
 
-/** Bytes a stolen-time structure is aligned to. */
+/** Alignment of a stolen-time structure, in bytes. */
 const STOLEN_TIME_ALIGNMENT = 64n
 
 const stolenTime: AttributeGroup = {

@@ -2,14 +2,14 @@
 import { errnos } from '../uapi.js'
 import type { VcpuState } from './state.js'
 
-/** Offsets of `exception`'s fields; its pad follows the first three, and the reserved words the syndrome. */
+/** Offsets of `exception`'s fields; its padding follows the first three, and the reserved words follow the syndrome. */
 const SERROR_PENDING = 0
 const SERROR_HAS_ESR = 1
 const PAD = 3
 const SERROR_ESR = 8
 const RESERVED = 16
 
-/** What KVM injects where no syndrome is given: ISV, an implementation's own syndrome, and nothing in it. */
+/** The syndrome KVM injects if none is given: ISV, an implementation's own syndrome, and no content. */
 const UNTOLD_SYNDROME = 0x100_0000n
 /** Bits of a syndrome an SError may have. */
 const ISS_MASK = 0x1ff_ffffn
@@ -24,7 +24,7 @@ export function getEvents(vcpu: VcpuState, events: Uint8Array): number {
   return 0
 }
 
-/** An external abort asked for goes to the guest at its next instruction, and so stays without effect here. */
+/** A requested external abort reaches the guest at its next instruction, and so has no effect here. */
 export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   const reserved = [...events.subarray(PAD, SERROR_ESR), ...events.subarray(RESERVED)]
   if (reserved.some((byte) => byte !== 0)) return -errnos.EINVAL
@@ -37,12 +37,12 @@ export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   return 0
 }
 
-/** What a guest does that waits for an interrupt, of which none ever comes. */
+/** Performs a guest's wait for an interrupt; none ever comes. */
 export function waitForInterrupt(vcpu: VcpuState): 'on' | 'wait' {
   return hasWakingEvent(vcpu) ? 'on' : 'wait'
 }
 
-/** Whether the vCPU has what ends a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
+/** Returns whether the vCPU has a reason to end a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
 export function hasWakingEvent({ vm, pendingSError }: VcpuState): boolean {
   return pendingSError !== null && vm.host.traits.sErrorWakes
 }

@@ -30,11 +30,11 @@ export class SimulatedVcpu implements VcpuFd {
   readonly #runPage: ArrayBuffer
   #closed = false
   #flight: Flight | null = null
-  /** Promises of `run()` whose reactions have not run: to the caller, these runs are in flight also after they left the guest. */
+  /** Promises of `run()` whose reactions have not run: for the caller these runs are in flight even after they left the guest. */
   #unsettled = 0
-  /** What the last run that left the guest returned. */
+  /** The result of the last run that left the guest. */
   #outcome = 0
-  /** A kick came when its run had left the guest: it is for the next one. */
+  /** A kick came after its run had left the guest: it applies to the next run. */
   #kickIsDue = false
 
   constructor(state: VcpuState) {
@@ -125,7 +125,7 @@ export class SimulatedVcpu implements VcpuFd {
 
   setRegs(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): number {
     checkBatch(ids, values, outcomes)
-    // What an id tells is found out once for all writes to it in a row: a probe makes hundreds.
+    // Consecutive writes to one id share the look-up: a probe makes hundreds.
     let width = 0
     for (let index = 0; index < ids.length; index++) {
       if (ids[index] !== ids[index - 1]) width = registerWidth(ids[index]!)
@@ -153,7 +153,7 @@ export class SimulatedVcpu implements VcpuFd {
     checkUint32(state, 'state')
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
-    // The state and the capability came to KVM together.
+    // KVM introduced the state together with the capability.
     const knowsSuspended = this.#state.vm.host.capability('KVM_CAP_ARM_SYSTEM_SUSPEND') > 0
     const isKnown =
       state === mpStates.runnable ||
@@ -192,7 +192,7 @@ export class SimulatedVcpu implements VcpuFd {
   }
 
   /**
-   * A positive `timeoutMs` passes while the guest waits for an interrupt.
+   * Waits for a positive `timeoutMs` if the guest waits for an interrupt.
    * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE` for a run that nothing would ever end
    */
   runSync(timeoutMs: number): number {
@@ -229,7 +229,7 @@ export class SimulatedVcpu implements VcpuFd {
       }
     })
     this.#unsettled++
-    // The first reaction: those of the caller come after it.
+    // The first reaction: those of the caller run after it.
     const onSettled = (): void => {
       this.#unsettled--
     }
@@ -247,7 +247,7 @@ export class SimulatedVcpu implements VcpuFd {
     }
   }
 
-  /** Another vCPU's guest started this one: what becomes of it is no business of the other's run. */
+  /** Continues a vCPU that another vCPU's guest started. Its outcome must not affect that other run. */
   #goOn(): void {
     try {
       const ended = this.#execute()
@@ -274,13 +274,13 @@ export class SimulatedVcpu implements VcpuFd {
     detach(this.#runPage)
   }
 
-  /** Whether the vCPU can be asked at all: 0 or `-errno`. */
+  /** Checks whether the handle accepts calls: returns 0 or `-errno`. */
   #handleBarrier(): number {
     if (this.#closed) return -errnos.EBADF
     return this.#flight === null ? 0 : -errnos.EBUSY
   }
 
-  /** What stands before every ioctl: 0 or `-errno`. */
+  /** The checks before every ioctl: returns 0 or `-errno`. */
   #barrier(): number {
     const barrier = this.#handleBarrier()
     return barrier === 0 && this.#state.vm.dead ? -errnos.EIO : barrier
@@ -291,7 +291,7 @@ export class SimulatedVcpu implements VcpuFd {
     return barrier === 0 && !this.#state.initialised ? -errnos.ENOEXEC : barrier
   }
 
-  /** Whoever looks at a vCPU's registers sees what CPU_ON made of them. */
+  /** Any access to a vCPU's registers first applies what CPU_ON set. */
   #oneRegBarrier(): number {
     const barrier = this.#registerBarrier()
     if (barrier === 0) applyPendingReset(this.#state)
@@ -308,7 +308,7 @@ export class SimulatedVcpu implements VcpuFd {
     return this.#barrier()
   }
 
-  /** The register of an id, if the vCPU has one. */
+  /** Returns the register of an id, if the vCPU has one. */
   #register(id: bigint): Register | undefined {
     const register = this.#state.file?.byId.get(id)
     if (register !== undefined) return register
@@ -316,7 +316,7 @@ export class SimulatedVcpu implements VcpuFd {
     return aliasedRegister(this.#state, id)
   }
 
-  /** `KVM_SET_ONE_REG` of a batch, for one id. */
+  /** `KVM_SET_ONE_REG` of one id in a batch. */
   #writer(id: bigint): (value: bigint) => number {
     if (registerWidth(id) > 64) return () => -errnos.EINVAL
     const register = this.#register(id)
@@ -326,7 +326,7 @@ export class SimulatedVcpu implements VcpuFd {
     return (value) => register.write(this.#state, value)
   }
 
-  /** null where the vCPU waits now, else what `KVM_RUN` answers at once. */
+  /** Returns null if the vCPU waits now, else the immediate result of `KVM_RUN`. */
   #enter(): number | null {
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
@@ -345,7 +345,7 @@ export class SimulatedVcpu implements VcpuFd {
     return isDue
   }
 
-  /** null where the vCPU waits now, 0 after an exit. */
+  /** Returns null if the vCPU waits now, 0 after an exit. */
   #execute(): number | null {
     if (this.#state.mpState === mpStates.suspended && hasWakingEvent(this.#state)) {
       recordExit(this.#runPage, systemEvent(this.#state, systemEvents.wakeup, []))

@@ -19,7 +19,7 @@ import { SimulatedVcpu } from './vcpu.js'
 /** Words of `struct kvm_vcpu_init`. */
 const VCPU_INIT_WORDS = 8
 
-/** A simulated VM. Its vCPUs and devices outlive its handle, as those of a VM of the kernel do. */
+/** A simulated VM. Its vCPUs and devices outlive its handle, as they do with a VM of the kernel. */
 export class SimulatedVm implements VmFd {
   readonly #state: VmState
   #closed = false
@@ -51,7 +51,7 @@ export class SimulatedVm implements VmFd {
     const most = host.capability('KVM_CAP_MAX_VCPUS')
     if (id >= most || vcpus.size >= most) return -errnos.EINVAL
     if (gic?.initialised) return -errnos.EBUSY
-    // KVM has made a vCPU before it finds that there is one of the same id.
+    // KVM has made a vCPU before it finds that the id is in use.
     this.#state.affinityTable = null
     if (vcpus.has(id)) return -errnos.EEXIST
     const vcpu = new VcpuState(this.#state, id)
@@ -93,7 +93,7 @@ export class SimulatedVm implements VmFd {
     return setMemoryRegion(this.#state, region)
   }
 
-  /** @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` for a type that the host has and the simulator has not */
+  /** @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` for a type that the host has and the simulator lacks */
   createDevice(type: number, flags: number): DeviceFd | number {
     checkUint32(type, 'type')
     checkUint32(flags, 'flags')
@@ -120,7 +120,7 @@ export class SimulatedVm implements VmFd {
   }
 
   getDeviceAttr(group: number, attribute: bigint, _data: Uint8Array): number {
-    // KVM has no attribute of a VM that can be read.
+    // KVM has no VM attribute that can be read.
     const barrier = this.#attributeBarrier(group, attribute)
     return barrier < 0 && barrier !== -errnos.ENXIO ? barrier : -errnos.EINVAL
   }
@@ -141,7 +141,7 @@ export class SimulatedVm implements VmFd {
     return this.#state.dead ? -errnos.EIO : 0
   }
 
-  /** 0 for the SMCCC filter, the only attribute there is. Kernels without it do not know the ioctl for VMs either. */
+  /** Returns 0 for the SMCCC filter, the only attribute that exists. Kernels without it lack the ioctl on VMs too. */
   #attributeBarrier(group: number, attribute: bigint): number {
     checkUint32(group, 'group')
     checkUint64(attribute, 'attribute')

@@ -3,7 +3,7 @@ import { registerName } from '../registers/index.js'
 import type { Call } from './operations/index.js'
 import type { TraceAnswer } from './replay.js'
 
-/** A call for a person to read: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */
+/** Formats a call for readers: `set_one_reg vcpu 0 KVM_REG_ARM_STD_BMAP value 0x1`. */
 export function describeCall(call: Call): string {
   if (call.op === 'hvc' || call.op === 'smc') {
     const [functionId = '0x0', ...others] = call.args
@@ -18,7 +18,7 @@ export function describeCall(call: Call): string {
   return [op, ...words].join(' ')
 }
 
-/** Two answers to one call, each cut to where they differ if it is long. */
+/** Formats two answers to one call, each reduced to the differing part if it is long. */
 export function describeAnswers(a: TraceAnswer, b: TraceAnswer): [string, string] {
   if (a.regs && b.regs) return [describeList(a.regs, b.regs), describeList(b.regs, a.regs)]
   return [describeAnswer(a), describeAnswer(b)]
@@ -35,7 +35,7 @@ function describeAnswer({ fault, errno, regs, ...results }: TraceAnswer): string
   return words.join(' ')
 }
 
-/** A list of registers: what the other list lacks or, if nothing, where the order differs. */
+/** For a list of registers: what the other list lacks or, if nothing, where the order differs. */
 function describeList(ids: readonly string[], others: readonly string[]): string {
   const own = ids.filter((id) => !others.includes(id)).map((id) => registerName(BigInt(id)))
   if (own.length > 0) return `${ids.length} registers, among them ${own.join(', ')}`

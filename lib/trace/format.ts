@@ -1,8 +1,8 @@
 /**
- * The trace: a sequence of KVM's ioctls with their outcomes, as NDJSON. The first line is the head, every other one call: an operation
- * of the table in operations/, which reader and writer follow.
+ * The trace: a sequence of KVM's ioctls with their outcomes, as NDJSON. The first line is the head, every other line one call: an
+ * operation of the table in operations/, which reader and writer follow.
  *
- * VMs, vCPUs, devices and memories are numbered by the trace, each kind from 0, and no number is used again before a `reset`.
+ * The trace numbers VMs, vCPUs, devices and memories, each kind from 0, and does not reuse a number before a `reset`.
  */
 import * as v from 'valibot'
 import { checkShape, FormatError, parseJson, unknownVersion } from '../documents/document.js'
@@ -53,7 +53,7 @@ export function formatEntry({ call, outcome }: TraceEntry): string {
 }
 
 /**
- * Reads a trace's first line; `source` is what errors call the place.
+ * Reads a trace's first line; errors call the place `source`.
  * @throws FormatError
  */
 export function parseHead(text: string, source: string): TraceHead {
@@ -95,7 +95,7 @@ function isOp(op: unknown): op is Op {
   return typeof op === 'string' && Object.hasOwn(operations, op)
 }
 
-/** A line's call and its outcome. */
+/** Formats a line with a call and its outcome. */
 function split(line: Record<string, unknown>, op: Op): TraceEntry {
   const { args } = operations[op]
   const call: Record<string, unknown> = {}

@@ -2,7 +2,7 @@ import type { DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend
 import { mapStub } from '../kvm/guest-call.js'
 import { errnos } from '../uapi.js'
 
-/** The kinds of handle that calls are made on, or name. */
+/** The kinds of handle on which calls are made, or which calls name. */
 export interface Kinds {
   system: SystemFd
   vm: VmFd
@@ -36,7 +36,7 @@ export class Handles {
     return this.#open[kind].get(number)
   }
 
-  /** Closes the handle that had the number before; `vm` is the VM's that the new one belongs to, if any. */
+  /** Stores a handle and closes the one that had its number; `vm` is the number of the VM the new one belongs to, if any. */
   keep<K extends NumberedKind>(kind: K, number: number, handle: Kinds[K], vm: number): void {
     this.close(kind, number)
     this.#open[kind].set(number, handle)
@@ -48,12 +48,12 @@ export class Handles {
     this.#open[kind].delete(number)
   }
 
-  /** The VM of a vCPU, if it is open. */
+  /** Returns the VM of a vCPU, if it is open. */
   vmOf(vcpu: number): VmFd | undefined {
     return this.#open.vm.get(this.#vmOfVcpu.get(vcpu)!)
   }
 
-  /** Maps the stub guest into the VM of a vCPU before the first call that needs it: 0 or `-errno`. */
+  /** Maps the stub guest into the VM of a vCPU before the first call that needs it; returns 0 or `-errno`. */
   mapStub(vcpu: number): number {
     const vm = this.#vmOfVcpu.get(vcpu)!
     if (this.#stubs.has(vm)) return 0
@@ -65,7 +65,7 @@ export class Handles {
     return 0
   }
 
-  /** Closes every handle but the system's. */
+  /** Closes every handle except the system's. */
   reset(): void {
     for (const handles of [...Object.values(this.#open), this.#stubs]) {
       for (const handle of handles.values()) handle.close()

@@ -1,8 +1,8 @@
-/** What KVM answers, as a trace writes it. */
+/** KVM's answers, in the form a trace has. */
 import { errnoName } from '../kvm/errors.js'
 import { hex } from '../registers/index.js'
 
-/** What KVM answered: one of the op's results, or the name of an errno; `n` stands beside `E2BIG` too. */
+/** KVM's answer: one of the op's results, or the name of an errno; with `E2BIG` there is `n` too. */
 export interface Outcome {
   ret?: number
   /** A register's value as `0x…`, or a number. */
@@ -18,7 +18,7 @@ export interface Outcome {
 }
 
 export const done: Outcome = { ret: 0 }
-/** The outcome of a call on a number that has no handle. */
+/** The outcome of a call on a number without a handle. */
 export const closed: Outcome = { errno: 'EBADF' }
 
 /** The outcome of an ioctl that failed with `-errno`. */

@@ -3,7 +3,7 @@ import { Handles } from './handles.js'
 import { type Call, operations } from './operations/index.js'
 import type { Outcome } from './outcome.js'
 
-/** Makes calls on a backend, with handles numbered as a trace numbers them. A call on a number that has no handle answers `EBADF`. */
+/** Makes calls on a backend, with handles numbered as a trace numbers them. A call on a number without a handle returns `EBADF`. */
 export class Player {
   readonly #handles: Handles
 
@@ -12,14 +12,14 @@ export class Player {
   }
 
   /**
-   * Makes one call. A run without `immediate_exit` is interrupted after a millisecond, and a guest's call once the guest is stopped.
-   * @throws what the backend throws where it cannot answer at all
+   * Makes one call. Interrupts a run without `immediate_exit` after a millisecond, and a guest's call once the guest is stopped.
+   * @throws what the backend throws if it has no answer at all
    */
   perform(call: Call): Outcome {
     return operations[call.op].perform(this.#handles, call)
   }
 
-  /** Closes every handle but the system's. */
+  /** Closes every handle except the system's. */
   reset(): void {
     this.#handles.reset()
   }

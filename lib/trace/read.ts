@@ -7,7 +7,7 @@ import { parseEntry, parseHead, type TraceEntry, type TraceHead } from './format
 /** Bytes of the longest line a trace may have: a list of 65536 registers is shorter. */
 const LONGEST_LINE = 4 * 1024 * 1024
 
-/** A trace that is read as it is needed: its size does not matter. */
+/** A trace that is read on demand, whatever its size. */
 export interface Trace {
   head: TraceHead
   /** In order, each with its line in the file. */
@@ -15,8 +15,8 @@ export interface Trace {
 }
 
 /**
- * Reads a trace, line by line. What is wrong in a later line is thrown by the iteration that comes to it.
- * @throws FormatError for a file that is missing, empty, or no trace; its message names file, line and entry
+ * Reads a trace, line by line. An error in a later line is thrown when the iteration reaches it.
+ * @throws FormatError for a file that is missing, empty, or not a trace; its message names file, line and entry
  */
 export function readTrace(file: string): Trace {
   const lines = linesOf(file)

@@ -8,10 +8,10 @@ import type { Outcome } from './outcome.js'
 type Sink = (entry: TraceEntry) => void
 
 /**
- * A backend that does what `backend` does and passes every ioctl with its outcome to `sink`. Reads and writes of several registers at
- * once are as many calls. Calls on closed handles are left out: they reach no kernel.
+ * Wraps `backend` and passes every ioctl with its outcome to `sink`. Reads and writes of several registers at once are recorded as
+ * that many calls. Calls on closed handles are left out: they reach no kernel.
  *
- * A `run()` stands where it began. Calls made while it is in flight are passed on once it has ended.
+ * A `run()` is recorded where it began. Calls made while it is in flight are passed on once it has ended.
  */
 export function recordingBackend(backend: Backend, sink: Sink): Backend {
   return {
@@ -29,7 +29,7 @@ class Recorder implements Numbers {
   readonly #sink: Sink
   readonly #memories = new WeakMap<GuestMemoryFd, number>()
   readonly #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
-  /** Calls from the first on that has not ended; `outcome` null leaves a call out. */
+  /** Calls from the first on that has not ended; a call with `outcome` null is left out. */
   readonly #begun: { call: Call; outcome: Outcome | null | undefined }[] = []
 
   constructor(sink: Sink) {
@@ -42,7 +42,7 @@ class Recorder implements Numbers {
 
   watch<K extends NumberedKind>(kind: K, made: Kinds[K], number: number): Kinds[K] {
     if (kind !== 'memory') return watch<Kind>(kind, made, { [kind]: number }, this) as Kinds[K]
-    // A trace holds no content of a memory, so the caller gets the memory itself.
+    // A trace holds no memory content, so the caller gets the memory itself.
     this.#memories.set(made as GuestMemoryFd, number)
     return made
   }
@@ -69,12 +69,12 @@ class Recorder implements Numbers {
 }
 
 type RecordedKind = Exclude<Kind, 'memory'>
-/** As the rows name it, `vcpu.getRegs`. */
+/** Named as in the rows, `vcpu.getRegs`. */
 type Method = { [K in RecordedKind]: `${K}.${MethodOf<K>}` }[RecordedKind]
 type RecordedMethod = (typeof operations)[Op]['recordings'][number]['on']
 
 /**
- * The methods that are no ioctls. A method that is added to the backend does not compile here before a row of the table records it.
+ * The methods that are not ioctls. A method added to the backend fails to compile here until a row of the table records it.
  */
 const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
   'system.close': true,
@@ -83,7 +83,7 @@ const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
 
 type Row = { op: Op } & (typeof operations)[Op]['recordings'][number]
 
-/** By handle and method, the rows that record it. */
+/** The rows that record each method, by handle and method. */
 const rowsOf = new Map<string, Row[]>()
 for (const [op, { recordings }] of Object.entries(operations)) {
   for (const recording of recordings) {
@@ -92,7 +92,7 @@ for (const [op, { recordings }] of Object.entries(operations)) {
   }
 }
 
-/** The handle that the caller gets in place of `fd`; `owner` names it in a call. */
+/** Returns the handle that the caller gets instead of `fd`; `owner` names it in a call. */
 function watch<K extends Kind>(kind: K, fd: Kinds[K], owner: object, recorder: Recorder): Kinds[K] {
   const watched: Watched<Kinds[K]> = { fd, numbers: recorder, isClosed: false }
   const handle: Record<PropertyKey, unknown> = { observed: fd }

@@ -6,12 +6,12 @@ import type { Call } from './operations/index.js'
 import type { Outcome } from './outcome.js'
 import { Player } from './player.js'
 
-/** An outcome, or the message of the error that a backend threw in place of one. */
+/** An outcome, or the message of the error that a backend threw instead. */
 export type TraceAnswer = Outcome & { fault?: string }
 
-/** A call with another outcome than in the trace. */
+/** A call whose outcome differs from the trace. */
 export interface Divergence {
-  /** In the trace, from 1. */
+  /** The line in the trace, from 1. */
   line: number
   call: Call
   recorded: Outcome
@@ -21,7 +21,7 @@ export interface Divergence {
 /**
  * Makes a trace's calls on a backend and reports each whose outcome differs from the recorded one. Closes the handles made for it
  * at the end, but not `kvm`.
- * @returns how many calls were made
+ * @returns the number of calls made
  */
 export function replay(
   entries: Iterable<TraceEntry & { line: number }>,
@@ -42,7 +42,7 @@ export function replay(
   return calls
 }
 
-/** The outcome of a call; an error that the backend throws is an answer as well. */
+/** Returns the outcome of a call; an error thrown by the backend counts as an answer. */
 export function answer(player: Player, call: Call): TraceAnswer {
   try {
     return player.perform(call)
@@ -51,15 +51,15 @@ export function answer(player: Player, call: Call): TraceAnswer {
   }
 }
 
-/** Encodings alone: other spaces alias system registers on some kernels. */
+/** The encoding without the space: other spaces alias system registers on some kernels. */
 const encodingsOf = (ids: Iterable<bigint>): ReadonlySet<bigint> =>
   new Set(Array.from(ids, (id) => id & 0xffffn))
 const counters = encodingsOf(timerCounters)
 const controls = encodingsOf(timerControls)
 
 /**
- * Whether two answers to a call are the same. Values of a register that counts time are all the same, as is whether a timer has fired.
- * Answers to a guest that depend on time or chance are the same if both keep the call's rule.
+ * Returns whether two answers to a call are equal. All values of a register that counts time are equal, and so are both states of a
+ * timer that may have fired. Guest results that depend on time or chance are equal if both follow the call's rule.
  */
 export function isSameOutcome(call: Call, a: TraceAnswer, b: TraceAnswer): boolean {
   if (call.op === 'get_one_reg') {
@@ -82,7 +82,7 @@ export function isSameOutcome(call: Call, a: TraceAnswer, b: TraceAnswer): boole
 
 type Rule = (x: readonly bigint[]) => boolean
 
-/** What x0 to x3 have in common whenever a call that depends on time or chance succeeds. */
+/** The common rule for x0 to x3 whenever a call that depends on time or chance succeeds. */
 function ruleOf([functionId = 0n, argument = 0n]: readonly bigint[]): Rule | undefined {
   const bits = BigInt.asUintN(32, argument)
   switch (Number(BigInt.asUintN(32, functionId))) {
@@ -96,7 +96,7 @@ function ruleOf([functionId = 0n, argument = 0n]: readonly bigint[]): Rule | und
   return undefined
 }
 
-/** x0 is SUCCESS, and x1 to x3 hold that many bits, the highest register the lowest ones. */
+/** Requires that x0 is SUCCESS and x1 to x3 hold that many bits, the highest register the lowest ones. */
 function drawn(bits: bigint, width: bigint): Rule {
   return ([x0, ...words]) => {
     const all = words.reduce((sum, word) => (sum << width) | word, 0n)

@@ -3,12 +3,12 @@ import { formatEntry, formatHead, type TraceEntry, type TraceHead } from './form
 /** Characters gathered before they are written. */
 const CHUNK = 64 * 1024
 
-/** Writes a trace as it comes, some of it at a time. */
+/** Writes a trace as its calls come, buffering some of it. */
 export class TraceWriter {
   readonly #write: (text: string) => void
   #text: string
 
-  /** @param write is given the trace's text, piece by piece */
+  /** @param write receives the trace's text, piece by piece */
   constructor(head: TraceHead, write: (text: string) => void) {
     this.#text = formatHead(head)
     this.#write = write
@@ -19,14 +19,14 @@ export class TraceWriter {
     if (this.#text.length >= CHUNK) this.flush()
   }
 
-  /** Writes what is gathered: the trace is whole up to the last call. */
+  /** Writes what is buffered: the trace is then complete up to the last call. */
   flush(): void {
     this.#write(this.#text)
     this.#text = ''
   }
 }
 
-/** A short trace as text. */
+/** Returns a short trace as text. */
 export function formatTrace(head: TraceHead, entries: readonly TraceEntry[]): string {
   return formatHead(head) + entries.map(formatEntry).join('')
 }

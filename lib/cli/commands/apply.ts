@@ -8,7 +8,7 @@ import { hostOf, simulateOption } from '../host.js'
 import { paint, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
 
-/** `kvm-arm64 apply`: a baseline on a VM made for it. */
+/** `kvm-arm64 apply`: apply a baseline to a VM made for it. */
 export function applyCommand(): Command {
   return new Command('apply')
     .argument('<baseline>', 'a file of `kvm-arm64 baseline`')

@@ -21,7 +21,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 baseline`: the greatest configuration that all of some hosts can show a guest. */
+/** `kvm-arm64 baseline`: find the greatest configuration that several hosts can all show a guest. */
 export function baselineCommand(): Command {
   return new Command('baseline')
     .argument('<report...>', 'report files, names of `kvm-arm64 hosts`, or `this` for this machine')
@@ -126,7 +126,7 @@ function summary(found: Baseline): string {
   ].join('\n')
 }
 
-/** Registers that the same hosts lack go in one row. */
+/** Registers that the same hosts lack share one row. */
 function conflictRows(unreconciled: readonly Unreconciled[]): string[][] {
   const lists = new Map<string, string[]>()
   const rows: string[][] = []
@@ -155,7 +155,7 @@ function conflictRows(unreconciled: readonly Unreconciled[]): string[][] {
   return rows
 }
 
-/** Which hosts have what in a field, or in bits without a name, `7:4`. */
+/** Lists which hosts have which value in a field, or in bits without a name, `7:4`. */
 function byField(id: bigint, name: string, found: Unreconciled['found']): string {
   const field = registerFields(id).find((candidate) => candidate.name === name) ?? bitsNamed(name)
   const groups = new Map<string, string[]>()

@@ -11,7 +11,7 @@ interface Flags extends VmFlags {
   vcpus: number
 }
 
-/** `kvm-arm64 capture`: the state of a VM as a host makes it. */
+/** `kvm-arm64 capture`: capture the state of a VM as a host makes it. */
 export function captureCommand(): Command {
   const command = new Command('capture')
     .option('-o, --output <file>', 'write to a file instead of standard output')

@@ -17,7 +17,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 census`: what a guest can really discover. */
+/** `kvm-arm64 census`: find out what a guest can really discover. */
 export function censusCommand(): Command {
   return new Command('census')
     .option(
@@ -66,7 +66,7 @@ function run({ elect, psci, simulate, json }: Flags): void {
   else print(foundText(label, calls))
 }
 
-/** Function ids and values as everywhere in JSON: `0x…` strings. */
+/** Function ids and values are `0x…` strings, as everywhere in JSON. */
 function toJson(call: CensusCall): object {
   const { functionId, argument, x } = call
   return {

@@ -24,7 +24,7 @@ interface Flags extends VmFlags {
   json?: boolean
 }
 
-/** `kvm-arm64 check`: whether a VM can move. */
+/** `kvm-arm64 check`: check whether a VM can move. */
 export function checkCommand(): Command {
   const command = new Command('check')
     .option('--from <host>', 'where the VM is: a name of `kvm-arm64 hosts`, a report, or `this` machine')
@@ -105,7 +105,7 @@ function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): vo
 }
 
 interface End extends MoveEnd {
-  /** What the command line calls it. */
+  /** The host's name on the command line. */
   host: string
 }
 

@@ -2,7 +2,7 @@ import { Argument, Command } from 'commander'
 import { completionScript, shells, type Shell } from '../completion.js'
 
 /**
- * `kvm-arm64 completion`: a script by which a shell completes what is typed.
+ * `kvm-arm64 completion`: print a script that makes a shell complete the command line.
  * @param program all commands
  */
 export function completionCommand(program: () => Promise<Command>): Command {

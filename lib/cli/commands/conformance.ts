@@ -26,7 +26,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 conformance`: whether KVM keeps what its documents promise. */
+/** `kvm-arm64 conformance`: check that KVM does what its documents promise. */
 export function conformanceCommand(): Command {
   return new Command('conformance')
     .addOption(simulateOption())

@@ -23,7 +23,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 decode`: what a register id, a name or a hypercall's function id stands for. */
+/** `kvm-arm64 decode`: explain a register id, a name or a hypercall's function id. */
 export function decodeCommand(): Command {
   return new Command('decode')
     .argument('<what...>', 'ids (0x6030000000160000), names (ID_AA64PFR0_EL1), function ids (0x84000050)')
@@ -67,7 +67,7 @@ Examples:
     })
 }
 
-/** @throws RangeError naming the argument, when it stands for nothing or the value is not one of it */
+/** @throws RangeError naming the argument, if it stands for nothing or the value does not fit it */
 function explain(argument: string, { value, psci }: Omit<Flags, 'json'>, count: number): Explained[] {
   const found = lookUp(argument)
   if (psci !== undefined && !found.some((what) => typeof what === 'number')) {

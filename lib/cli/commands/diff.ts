@@ -7,7 +7,7 @@ import { originText } from '../../report/origin.js'
 import { table } from '../view/table.js'
 import { wrap } from '../view/text.js'
 
-/** `kvm-arm64 diff`: what differs between two hosts. */
+/** `kvm-arm64 diff`: list the differences between two hosts. */
 export function diffCommand(): Command {
   return new Command('diff')
     .argument('<a>', 'a name of `kvm-arm64 hosts`, a report, or `this` machine')

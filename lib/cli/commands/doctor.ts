@@ -17,7 +17,7 @@ import { CommandError, exitStatus, messageOf } from '../exit.js'
 import { paint, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
 
-/** What a machine can be required to do. */
+/** Something that a user can require of a machine. */
 const abilities = ['kvm', 'addon', 'lab'] as const
 type Ability = (typeof abilities)[number]
 
@@ -26,7 +26,7 @@ interface Finding {
   ability: Ability
   name: string
   isGood: boolean
-  /** What was found; where it is not good, also what to do. */
+  /** The finding; if it is not good, with the remedy. */
   found: string
 }
 
@@ -35,7 +35,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 doctor`: what this machine can do. */
+/** `kvm-arm64 doctor`: report what this machine can do. */
 export function doctorCommand(): Command {
   return new Command('doctor')
     .option(
@@ -173,7 +173,7 @@ async function labFindings(): Promise<Finding[]> {
       ? findingOf('lab', 'arm64 addon', true, 'prebuilt')
       : findingOf('lab', 'arm64 addon', false, 'not in this package; in a clone: npm run build:addon:arm64'),
     cacheFinding(),
-    // What is cached needs no mirror, and the other way round.
+    // A cache makes the mirror unnecessary, and the other way round.
     findingOf(
       'lab',
       'kernels',
@@ -191,7 +191,7 @@ function cacheFinding(): Finding {
   return findingOf('lab', 'cache', isWritable, found)
 }
 
-/** A directory, or the nearest above it that there is. */
+/** Returns a directory, or its nearest existing ancestor. */
 function canWrite(directory: string): boolean {
   try {
     accessSync(directory, constants.W_OK | constants.X_OK)

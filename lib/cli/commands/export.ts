@@ -33,7 +33,7 @@ const targets = ['firecracker', 'qemu', ...ofQemus, 'nfd', 'kubevirt', 'promethe
 
 type Target = (typeof targets)[number]
 
-/** `kvm-arm64 export`: a host as other tools want it told. */
+/** `kvm-arm64 export`: describe a host in the formats of other tools. */
 export function exportCommand(): Command {
   return new Command('export')
     .argument(
@@ -86,7 +86,7 @@ Examples:
     })
 }
 
-/** The formats each option is for; all others leave it unread. */
+/** The formats that use each option; all others ignore it. */
 const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
   features: (to) => to === 'firecracker' || to.startsWith('qemu'),
   namespace: (to) => to === 'nfd' || to === 'kubevirt',
@@ -168,7 +168,7 @@ function configurationOf(source: string, { features }: Flags): GuestConfiguratio
   }
 }
 
-/** What a file holds, if it is a baseline. */
+/** Returns a file's content, if it is a baseline. */
 function baselineIn(source: string): Baseline | undefined {
   if (builtInHosts().some((name) => name === source) || !existsSync(source)) return undefined
   const data = readJson(source, 'report or baseline')

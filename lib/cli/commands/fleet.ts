@@ -28,7 +28,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 fleet`: which hosts are alike, and who can move where. */
+/** `kvm-arm64 fleet`: show which hosts are alike, and which moves are possible. */
 export function fleetCommand(): Command {
   return new Command('fleet')
     .argument(
@@ -87,7 +87,7 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   else if (!isStandardOutput(html)) print(summary(found))
 }
 
-/** Which hosts a message about the first of a class is about beside it. */
+/** Names the hosts that a message about a class concerns. */
 function alsoOn({ hosts, names: [name] }: HostClass): string {
   const others = hosts > 1 ? [`and ${count(hosts - 1, 'host')} like it`] : []
   const hostNames = [...(name === undefined ? [] : [name]), ...others].join(' ')

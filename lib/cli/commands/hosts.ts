@@ -7,7 +7,7 @@ import { print, printJson } from '../output.js'
 import { psciVersion } from '../view/summary.js'
 import { table } from '../view/table.js'
 
-/** `kvm-arm64 hosts`: what can be simulated out of the box. */
+/** `kvm-arm64 hosts`: list the built-in hosts that can be simulated. */
 export function hostsCommand(): Command {
   return new Command('hosts')
     .option('--json', 'print JSON')

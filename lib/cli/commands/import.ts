@@ -24,7 +24,7 @@ interface Flags {
   output?: string
 }
 
-/** `kvm-arm64 import`: what Firecracker's tools wrote, in this package's formats. */
+/** `kvm-arm64 import`: convert output of Firecracker's tools into this package's formats. */
 export function importCommand(): Command {
   return new Command('import')
     .argument('<file>', 'a fingerprint of cpu-template-helper, or a custom CPU template, of arm64')
@@ -95,7 +95,7 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
     const report = reportFromFingerprint(fingerprint, host)
     const offered = alike(fingerprint)
     const { missing, added } = compareLists(fingerprint, host)
-    // Another kernel may pass for this one by its firmware registers alone.
+    // The firmware registers alone could make another kernel look like this one.
     if (!offered.includes(like) && missing.length + added.length > 0) {
       const unlike = [
         ...missing.map((id) => `only ${like} has ${registerName(id)}`),
@@ -107,7 +107,7 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
       )
     }
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
-    // The fingerprint's texts may be none that a report can hold: what is written can be read.
+    // A report cannot hold every text that a fingerprint can: the output must be readable again.
     return checkReport(report, file)
   } catch (error) {
     if (!(error instanceof UnlikeHostError)) throw error

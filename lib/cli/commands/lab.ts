@@ -17,11 +17,11 @@ import { note, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
 import { wholeNumber } from '../view/text.js'
 
-/** Exit statuses of `lab run` that are the lab's own, chosen as `timeout` and container runners choose theirs. */
+/** Exit statuses of `lab run` that belong to the lab itself, chosen as `timeout` and container runners choose theirs. */
 const timedOut = 124
 const labFailed = 125
 
-/** `kvm-arm64 lab`: real arm64 KVM on any machine. */
+/** `kvm-arm64 lab`: run real arm64 KVM on any machine. */
 export function labCommand(): Command {
   const lab = new Command('lab').enablePositionalOptions().addHelpText(
     'after',
@@ -101,7 +101,7 @@ async function run(command: string[], { kernel, image, timeout, copy, ...machine
   }
   const deadline = performance.now() + timeout * 1000
   const left = () => Math.max(1, (deadline - performance.now()) / 1000)
-  // Whoever reads our output may leave: the command line ends then, and QEMU with it, as any program does.
+  // If the reader of our output leaves, the command line ends, and QEMU with it, as any program does.
   process.stdout.prependListener('error', () => (process.exitCode = 128 + constants.signals.SIGPIPE))
   await interruptible(async (signal) => {
     await using lab = await bootLab({
@@ -117,13 +117,13 @@ async function run(command: string[], { kernel, image, timeout, copy, ...machine
       const { status } = await lab.run(command, { ...streams, timeout: left() })
       process.exitCode = status
     } finally {
-      // A terminal or pipe that is still open would keep us waiting for input nobody reads.
+      // A terminal or pipe that is still open would keep the process waiting for input that nobody reads.
       process.stdin.destroy()
     }
   }).catch(labFault)
 }
 
-/** Keeps the lab's own failures apart from the statuses of the command. */
+/** Keeps the lab's own failures distinct from the statuses of the command. */
 function labFault(error: unknown): never {
   if (!(error instanceof LabError)) throw error
   const log = error.console && `\nThe last lines of its console:\n${error.console}`
@@ -195,7 +195,7 @@ Examples:
     })
 }
 
-/** Runs `work`; an interruption ends it in order, and then us by the same signal. */
+/** Runs `work`; on a signal ends it in order, and then ends this process with the same signal. */
 async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const abort = new AbortController()
   let interruption: NodeJS.Signals | undefined
@@ -215,7 +215,7 @@ async function interruptible(work: (signal: AbortSignal) => Promise<void>): Prom
   if (interruption) process.kill(process.pid, interruption)
 }
 
-/** Long work is announced to someone who watches, and to nobody else. */
+/** Announces long work only on a terminal. */
 function progress(): { progress?: (message: string) => void } {
   if (!process.stderr.isTTY) return {}
   return { progress: note }

@@ -13,7 +13,7 @@ import { listRegisters, registerTable } from '../view/register-list.js'
 import { summary } from '../view/summary.js'
 import { parseFeatures } from '../vm.js'
 
-/** What is probed on a machine that has no arm64 KVM. */
+/** The host that is probed on a machine without arm64 KVM. */
 const DEFAULT_HOST = 'linux-6.12-neoverse-n1'
 
 interface Flags {
@@ -25,7 +25,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 probe`: everything this host's KVM shows, as a report. */
+/** `kvm-arm64 probe`: write a report of everything this host's KVM shows. */
 export function probeCommand(): Command {
   return new Command('probe')
     .option('-o, --output <file>', 'write the report to a file (- is standard output)')
@@ -67,7 +67,7 @@ Examples:
 }
 
 function run({ output, simulate, backend, features, census, json }: Flags): void {
-  // A probe has ended before code that V8 optimises would pay for the making of it: a third of all its time.
+  // A probe ends before optimised code would repay V8's compile time, a third of the whole run.
   setFlagsFromString('--no-opt')
   checkOutput(output)
   const { kvm, label } = open(simulate, backend, output !== undefined || json === true)
@@ -95,7 +95,7 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
   }
 }
 
-/** @param keeps whether a report is made, in which a simulated host nobody asked for would pass for this machine */
+/** @param keeps whether the report is kept; a simulated host that nobody requested would then pass for this machine */
 function open(
   simulate: string | undefined,
   backend: Flags['backend'],
@@ -129,7 +129,7 @@ function opened({ backend, label }: Host): { kvm: Kvm; label: string } {
   return { kvm: openKvm(backend), label }
 }
 
-/** By code, why arm64 KVM cannot be had on a machine. What another error tells of is to be mended, not worked around. */
+/** Reasons why a machine has no arm64 KVM, by error code. Any other error needs fixing, not a fallback. */
 const noKvm: Readonly<Record<string, string>> = {
   ERR_KVM_WRONG_ARCHITECTURE: `this machine is ${process.arch}`,
   ERR_KVM_NOT_AVAILABLE: 'there is no /dev/kvm that can be opened',

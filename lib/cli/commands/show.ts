@@ -41,7 +41,7 @@ interface Flags {
   json?: boolean
 }
 
-/** `kvm-arm64 show`: what a report holds. */
+/** `kvm-arm64 show`: show the content of a report. */
 export function showCommand(): Command {
   const views = ['register', 'registers', 'services', 'traits', 'census']
   const view = (flags: string, name: string, description: string) =>
@@ -139,7 +139,7 @@ function censusOf(host: string, { census }: Report): NonNullable<Report['census'
   )
 }
 
-/** A simulator of the host lists them: there is one place that knows what features do to a register list. */
+/** A simulator of the host lists them: only the simulator computes how features change a register list. */
 function listedRegisters(report: Report, features: readonly VcpuFeature[]): ListedRegister[] {
   using kvm = openKvm(simulator(report))
   return listRegisters(kvm, report, features)
@@ -166,7 +166,7 @@ function showRegister(
   else print(`${explanation(explained)}\n${properties(Object.entries(writes))}`.trimEnd())
 }
 
-/** What may be written before the first run, under the name of a field where it is told by field. */
+/** Returns what may be written before the first run, by field name if the rule is by field. */
 function writesOf(
   report: Report,
   { id }: ListedRegister,

@@ -3,7 +3,7 @@ import { fuzzCommand } from './trace/fuzz.js'
 import { recordCommand } from './trace/record.js'
 import { replayCommand } from './trace/replay.js'
 
-/** `kvm-arm64 trace`: record KVM calls, replay them elsewhere, and invent new ones. */
+/** `kvm-arm64 trace`: record KVM calls, replay them elsewhere, and generate new ones. */
 export function traceCommand(): Command {
   const trace = new Command('trace').addHelpText(
     'after',

@@ -5,18 +5,18 @@ import { findingSubject, findingWords, severityWords } from '../../migration/wor
 import { packageRoot } from '../../package-root.js'
 import { classOrigins, classPsci, divideSubject } from '../view/fleet.js'
 
-/** Shown of each class: a few tell which class it is, and a million would be the page. */
+/** Host names shown for each class: a few identify it, and a million would fill the page. */
 const NAMES = 5
 
 /**
- * A fleet as one page that needs nothing else: a matrix of moves, source × destination, and the reasons of the one that is chosen, by a
- * click or by the address (`#2-5`). Whatever a report says stays text: the page's script makes no HTML of it, and its policy lets no
- * other script run.
+ * Renders a fleet as one self-contained page: a matrix of moves, source × destination, and the reasons for the selected one, chosen
+ * by a click or by the address (`#2-5`). The content of a report stays text: the page's script makes no HTML of it, and its policy
+ * allows no other script.
  */
 export function fleetPage(fleet: FleetDocument, title: string): string {
   const script = bundled('page.js')
   const style = bundled('page.css')
-  // Inside a script element only "<" could end it, and U+2028 and U+2029 are no line ends in JSON.
+  // Inside a script element only "<" could end it, and U+2028 and U+2029 do not end lines in JSON.
   const data = JSON.stringify(pageData(fleet)).replaceAll('<', String.raw`\u003c`)
   const policy = `default-src 'none'; style-src '${digest(style)}'; script-src '${digest(script)}'`
   return `<!doctype html>
@@ -54,7 +54,7 @@ export function fleetPage(fleet: FleetDocument, title: string): string {
 `
 }
 
-/** What the page's script shows: the document, with words for its findings. */
+/** The data of the page's script: the document, with words for its findings. */
 function pageData(fleet: FleetDocument) {
   return {
     ...fleet,
@@ -74,7 +74,7 @@ function pageData(fleet: FleetDocument) {
   }
 }
 
-/** What the build made of a file in fleet-page/. */
+/** Returns what the build made of a file in fleet-page/. */
 function bundled(name: string): string {
   return readFileSync(new URL(`dist/bundle/fleet-${name}`, packageRoot), 'utf8')
 }

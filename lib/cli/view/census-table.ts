@@ -4,7 +4,7 @@ import { table } from './table.js'
 
 type Discoveries = NonNullable<Report['census']>
 
-/** What a guest discovered, as the command `census` finds it out and a report holds it. */
+/** Formats what a guest discovered, from the command `census` or from a report. */
 export function censusTable(found: Discoveries): string {
   const rows = found.map((call) => [
     call.conduit,

@@ -1,4 +1,4 @@
-/** What a register or a hypercall function is, in words. */
+/** Explains a register or a hypercall function in words. */
 import {
   decodeFunctionId,
   decodePsciVersion,
@@ -62,16 +62,16 @@ interface ExplainedFunction {
   description?: string
   parts: ReturnType<typeof decodeFunctionId>
   owner: string
-  /** The PSCI version of the calling vCPU that `gate` is for; absent where it is for any, as released kernels have it. */
+  /** The PSCI version of the calling vCPU to which `gate` applies; absent if it applies to any, as in released kernels. */
   psci?: PsciVersion
   gate: 'default' | 'denied' | { register: string; id: string; bit: number; service: string }
-  /** Versions of PSCI whose vCPUs can reach KVM's handler with the call. */
+  /** PSCI versions whose vCPUs can reach KVM's handler with the call. */
   reachedUnder: PsciVersion[]
 }
 
 export type Explained = ExplainedRegister | ExplainedFunction
 
-/** With `value`, what that value of the register means. */
+/** With `value`, also explains that value of the register. */
 export function explainRegister(id: bigint, value?: bigint): ExplainedRegister {
   const register = decodeRegister(id)
   const { name, space, width, description } = register
@@ -129,7 +129,7 @@ function explainField(field: Field, value: bigint | undefined): ExplainedField {
   return explained
 }
 
-/** With `psci`, for a vCPU of that version. */
+/** With `psci`, explains it for a vCPU of that version. */
 export function explainFunction(id: number, psci?: PsciVersion): ExplainedFunction {
   const known = functionOf(id)
   const parts = decodeFunctionId(id)
@@ -241,7 +241,7 @@ function functionText({
   return lines
 }
 
-/** What the handler does with a call that only some PSCI versions have; 0.1 stands against all others. */
+/** Describes how the handler treats a call that only some PSCI versions have; 0.1 stands against all others. */
 function reachText(versions: readonly PsciVersion[]): string {
   if (versions.length === 0) return 'the handler refuses it under every PSCI version: NOT_SUPPORTED'
   return versions.includes('0.1')

@@ -8,16 +8,16 @@ import { table } from './table.js'
 export interface ListedRegister {
   id: string
   name: string
-  /** Bits. */
+  /** Width in bits. */
   width: number
-  /** null where the register counts time. */
+  /** Null if the register counts time. */
   value: string | null
 }
 
 /**
- * Every register a vCPU with these features has on this host, in `KVM_GET_REG_LIST`'s order, with its value.
- * @param report of the same host: tells which registers count time
- * @throws CommandError with the status of a negative answer where the host has no such vCPU
+ * Lists every register that a vCPU with these features has on this host, in `KVM_GET_REG_LIST`'s order, with its value.
+ * @param report of the same host: shows which registers count time
+ * @throws CommandError with the status of a negative answer if the host has no such vCPU
  */
 export function listRegisters(kvm: Kvm, report: Report, features: readonly VcpuFeature[]): ListedRegister[] {
   using vm = kvm.createVm()

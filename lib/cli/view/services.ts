@@ -10,14 +10,14 @@ interface OfferedService {
   id: string
   bit: number
   service: string
-  /** Whether a guest finds it where userspace elects nothing. */
+  /** Whether a guest finds it if userspace elects nothing. */
   shownByDefault: boolean
-  /** What becomes of the functions where the bit is clear: KVM refuses them, or they were never KVM's to answer. */
+  /** What happens to the functions while the bit is clear: KVM refuses them, or KVM never implemented them. */
   kind: 'gates' | 'advertises' | 'unknown'
   functions: { id: string; name: string }[]
 }
 
-/** Every service a host's bitmap registers have a bit for, in order. */
+/** Lists every service for which a host's bitmap registers have a bit, in order. */
 export function offeredServices(report: Report): OfferedService[] {
   return bitmapsOf(report).flatMap(({ id, name, mask, reset }) => {
     const bitmap = serviceBitmapOf(BigInt(id))

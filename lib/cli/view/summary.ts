@@ -10,7 +10,7 @@ import { servicesText } from './services.js'
 import { properties, table } from './table.js'
 import { psciVersions } from './traits.js'
 
-/** A host on one screen: what decides whether guests can run on it, and on which others. */
+/** Formats a host on one screen: the facts that decide whether guests can run on it, and which other hosts they can move to. */
 export function summary(report: Report, title: string): string {
   return [
     paint('bold', title),
@@ -34,7 +34,7 @@ export function summary(report: Report, title: string): string {
   ].join('\n')
 }
 
-/** The version a guest is told where userspace chooses none. */
+/** The version a guest gets if userspace chooses none. */
 export function psciVersion(report: Report): string {
   const value = registerValue(report, encodeRegister('KVM_REG_ARM_PSCI_VERSION'))
   return value === undefined ? 'unknown' : decodePsciVersion(value)

@@ -16,8 +16,8 @@ const places = [
 const borders = [...places, 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle']
 
 /**
- * Columns without borders, indented by two; a column without content is left out. On a terminal the last column is wrapped to its width;
- * elsewhere a row is one line, for grep.
+ * Formats columns without borders, indented by two; leaves out a column without content. On a terminal it wraps the last column to
+ * the width; elsewhere a row is one line, for grep.
  */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const filled = head.map((_, column) => rows.some((row) => row[column] !== ''))
@@ -38,7 +38,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
     .join('\n')
 }
 
-/** Wraps the last column to the room a terminal has for it; nothing where all fits or nobody watches. */
+/** Wraps the last column to the terminal's width; does nothing if everything fits or the output is not a terminal. */
 function wrapping(
   lines: readonly (readonly string[])[],
 ): { wordWrap: true; colWidths: (number | null)[] } | undefined {
@@ -56,7 +56,7 @@ function wrapping(
   }
 }
 
-/** Name and content in two columns. */
+/** Formats name and content in two columns. */
 export function properties(rows: readonly (readonly [name: string, content: string])[]): string {
   return table(['', ''], rows).replace(/^.*\n/, '')
 }

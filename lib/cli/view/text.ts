@@ -1,4 +1,4 @@
-/** Numbers as readers are told them, and as they tell them. */
+/** Numbers as printed for readers, and as typed by them. */
 import { stripVTControlCharacters } from 'node:util'
 import { InvalidArgumentError } from 'commander'
 
@@ -7,7 +7,7 @@ export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
-/** What parses an option's whole number within bounds. */
+/** Returns a parser for an option's whole number within bounds. */
 export function wholeNumber(from: number, to: number): (text: string) => number {
   return (text) => {
     const number = Number(text)
@@ -16,15 +16,15 @@ export function wholeNumber(from: number, to: number): (text: string) => number 
   }
 }
 
-/** Columns of the terminal; 80 where the output is no terminal. */
+/** Columns of the terminal; 80 if the output is not a terminal. */
 function columns(): number {
   return (process.stdout.isTTY && process.stdout.columns) || 80
 }
 
 /**
- * Text in lines that fit the terminal, broken at spaces.
+ * Breaks text at spaces into lines that fit the terminal.
  * @param indent spaces before the first line
- * @param hanging spaces before the others
+ * @param hanging spaces before the other lines
  */
 export function wrap(text: string, indent: number, hanging = indent): string {
   const width = columns()

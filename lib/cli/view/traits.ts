@@ -6,7 +6,7 @@ import { properties } from './table.js'
 
 type Row = readonly [question: string, answer: string]
 
-/** What experiments on the host's KVM found, in words. */
+/** Describes the results of the experiments on a host's KVM. */
 export function traitsText(report: Report): string {
   const { traits } = report
   const names = Object.keys(inWords) as (keyof Traits)[]
@@ -56,7 +56,7 @@ const scopeOfWidth: Readonly<Record<NonNullable<Traits['init']['registerWidth']>
   vcpu: 'each vCPU',
 }
 
-/** In the order shown. A trait added to the report has to be told here too. */
+/** In the order shown. A trait added to the report must be added here too. */
 const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trait]) => readonly Row[] } = {
   bitmapAfterRun: (rule) => [
     ['bitmap written after the first run', rule === null ? 'there is none' : afterRun[rule]],

@@ -1,4 +1,4 @@
-/** A verdict as text. */
+/** Formats a verdict as text. */
 import { codeRow, type Finding, severities, type Severity } from '../../migration/finding.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { originText } from '../../report/origin.js'
@@ -32,7 +32,7 @@ function severityText(severity: Severity, findings: readonly Finding[], vmm: str
   const groups = new Map<string, Finding[]>()
   for (const [index, finding] of findings.entries()) {
     if (finding.severity !== severity) continue
-    // All that the words of listed codes depend on.
+    // Everything on which the words of listed codes depend.
     const key =
       finding.register !== undefined && codeRow(finding.code).isListed
         ? JSON.stringify([finding.code, finding.stops, finding.source === null, finding.capability])
@@ -44,7 +44,7 @@ function severityText(severity: Severity, findings: readonly Finding[], vmm: str
   return ['', `  ${paint('bold', severityWords(severity))}`, ...texts]
 }
 
-/** Names shown of registers with the same words. */
+/** The number of names shown of registers with the same words. */
 const NAMES = 6
 
 function groupText(findings: readonly Finding[], vmm: string): string[] {

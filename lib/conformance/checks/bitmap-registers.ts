@@ -1,4 +1,4 @@
-/** The bitmap firmware registers: which hypercall services a guest may discover. */
+/** The bitmap firmware registers: the hypercall services a guest may discover. */
 import { knownMask, type ServiceBitmap, serviceBitmaps } from '../../hypercalls/index.js'
 import type { Kvm, Vcpu } from '../../kvm/index.js'
 import { hex, registerName, sizes, withSize } from '../../registers/index.js'
@@ -25,7 +25,7 @@ const SELFTEST = 'selftest hypercalls'
 
 const bits = Array.from({ length: 64 }, (_, bit) => 1n << BigInt(bit))
 
-/** Bits a kernel may accept: those documented, and those it shows of itself in a fresh VM. */
+/** Bits a kernel may accept: those documented, and those it shows in a fresh VM by itself. */
 function legalMask({ group, register }: ServiceBitmap, vcpu: Vcpu): bigint {
   return knownMask(group) | vcpu.registers.get(register)
 }
@@ -35,7 +35,7 @@ function subsetsOf(mask: bigint): bigint[] {
   return set.reduce((subsets, bit) => subsets.concat(subsets.map((subset) => subset | bit)), [0n])
 }
 
-/** A legal value that is not the one the register holds. */
+/** Returns a legal value other than the one the register holds. */
 function otherValue(bitmap: ServiceBitmap, vcpu: Vcpu): bigint {
   const value = vcpu.registers.get(bitmap.register)
   return value === 0n ? knownMask(bitmap.group) : 0n
@@ -232,7 +232,7 @@ function sameValueAfterRun(kvm: Kvm, { register }: ServiceBitmap): string {
   })
 }
 
-/** Ids of the bitmaps' space that name nothing on this host. */
+/** Ids in the bitmaps' space that name no register of this host. */
 function unknownIds(vcpu: Vcpu): bigint[] {
   const first = serviceBitmaps.std.register
   return [...Array.from({ length: 32 }, (_, index) => BigInt(index)), 0x100n, 0xffffn]
@@ -285,7 +285,7 @@ const ofTheSpace: Check[] = [
       if (present.length === 0) notApplicable('this kernel has no bitmap registers')
       onBareVcpu(kvm, ['psci-0.2'], (vcpu) => {
         for (const { register } of present) {
-          // Narrower widths only: they do no harm to a kernel without the check.
+          // Only narrower widths: they are harmless on a kernel without the check.
           for (const size of [sizes.U8, sizes.U16, sizes.U32]) {
             const id = withSize(register, size)
             expect(

@@ -1,4 +1,4 @@
-/** What a guest's hypercalls are answered, and which bit of which bitmap lets it discover them. */
+/** The results of a guest's hypercalls, and the bit of each bitmap that makes them discoverable. */
 import type { Conduit } from '../../backend.js'
 import {
   functionIdOf,
@@ -55,7 +55,7 @@ const STOLEN_TIME = 0x8000_0000n
 const PAGE = 0x1_0000
 const STOLEN_TIME_SLOT = 1
 
-/** Lets a VM's first vCPU have stolen time, as a VMM configures it; false where the host has none. */
+/** Gives a VM's first vCPU stolen time, as a VMM does; returns false if the host has none. */
 function giveStolenTime(kvm: Kvm, vm: Vm, vcpu: Vcpu): boolean {
   if (!vcpu.attributes.has(KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA)) return false
   using memory = kvm.createMemory(PAGE)
@@ -75,7 +75,7 @@ const services = Object.values(serviceBitmaps).flatMap((bitmap) =>
 )
 const gated = services.filter(({ service }) => service.gated)
 
-/** A VM's only vCPU whose guest may discover these bits and has stolen time. */
+/** Returns a VM's only vCPU; its guest may discover these bits and has stolen time. */
 function onElected<T>(
   kvm: Kvm,
   elected: (bitmap: ServiceBitmap) => bigint,
@@ -90,7 +90,7 @@ function onElected<T>(
 
 const knownBits = ({ group }: ServiceBitmap): bigint => knownMask(group)
 
-/** All services but this one. */
+/** All services except this one. */
 function allBut(service: Service) {
   return (bitmap: ServiceBitmap): bigint =>
     bitmap.services.includes(service) ? knownBits(bitmap) & ~(1n << BigInt(service.bit)) : knownBits(bitmap)
@@ -101,12 +101,15 @@ function onlyThis(service: Service) {
     bitmap.services.includes(service) ? 1n << BigInt(service.bit) : 0n
 }
 
-/** Services that a guest of this host can have at all: what a bit shows may still be missing, as PTP is without the right clock. */
+/**
+ * Services that a guest of this host can have at all: a service may be missing although its bit is set, as PTP is without the right
+ * clock.
+ */
 function isOffered(kvm: Kvm, { calls: [proof] }: Service): boolean {
   return onElected(kvm, knownBits, (vcpu) => ask(vcpu, proof!.functionId, ...proof!.args) !== NOT_SUPPORTED)
 }
 
-/** The checks of a service that KVM itself answers. */
+/** The checks of a service that KVM itself implements. */
 function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
   const { name, kernelName, calls: questions } = service
   return [
@@ -118,7 +121,7 @@ function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
       experiment: (kvm) => {
         needRegister(kvm, bitmap.name)
         if (name === 'ptp' && !isOffered(kvm, service)) {
-          // It needs the architecture's counter as the host's clock source; the capability does not know.
+          // PTP needs the architecture's counter as the host's clock source; the capability does not show that.
           deviates(`the bit is set, and KVM_PTP is -1: this host’s clock does not allow it`)
         }
         return onElected(kvm, onlyThis(service), (vcpu) => {
@@ -180,7 +183,7 @@ function checksOfService(bitmap: ServiceBitmap, service: Service): Check[] {
   ]
 }
 
-/** The check of a bit that only advertises functions, which userspace is to answer. */
+/** The check of a bit that only advertises functions, which userspace must implement. */
 function checkOfAdvertised(bitmap: ServiceBitmap, { name, kernelName, functions }: Service): Check {
   return {
     name: `The functions of ${name} are answered while ${kernelName} is set`,
@@ -221,13 +224,13 @@ function needSmc(kvm: Kvm): void {
   if (x[0] === NOT_SUPPORTED) notApplicable('this kernel answers no smc')
 }
 
-/** Functions next to the known ones, and of owners KVM has nothing of. */
+/** Functions next to the known ones, and of owners for which KVM implements nothing. */
 const unknownFunctions = [
   0x8000_0003, 0x8100_0000, 0x8200_0000, 0x8300_0000, 0x8400_004f, 0x8400_0054, 0x8500_0000, 0xc500_001f,
   0xc500_0022, 0x8600_0002, 0x8600_00ff, 0x8600_ff00, 0x8600_ff03, 0xb200_0000, 0xbf00_ff01, 0x0000_0000,
 ]
 
-/** Calls about memory that only the guest of a protected VM has. */
+/** Calls about memory, for guests of protected VMs only. */
 const protectedFunctions = [
   functionIds.KVM_HYP_MEMINFO,
   functionIds.KVM_MEM_SHARE,
@@ -437,7 +440,7 @@ const others: Check[] = [
   },
 ]
 
-/** The largest request of entropy, and one more, in bits. */
+/** The largest request for entropy, and one more, in bits. */
 const trngLimits = [
   { functionId: TRNG_RND32, limit: 96, wordBits: 32 },
   { functionId: TRNG_RND64, limit: 192, wordBits: 64 },

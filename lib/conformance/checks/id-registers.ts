@@ -1,4 +1,4 @@
-/** The feature ID registers: what a VM may be told it is. */
+/** The feature ID registers: what a VM's guest may see of its CPU. */
 import type { Vcpu, Vm } from '../../kvm/index.js'
 import {
   encodeRegister,
@@ -39,7 +39,7 @@ const IMPLEMENTATION = 'api.rst, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'
 const PFR0 = encodeRegister('ID_AA64PFR0_EL1')
 const CLIDR = encodeRegister('CLIDR_EL1')
 
-/** Values below which KVM does not let a guest be told, although a lower one would promise less. */
+/** Lowest values KVM accepts in these fields, although a lower one would promise less. */
 const floors: Readonly<Record<string, bigint>> = {
   'ID_AA64PFR0_EL1.EL0': 1n,
   'ID_AA64PFR0_EL1.EL1': 1n,
@@ -48,14 +48,14 @@ const floors: Readonly<Record<string, bigint>> = {
   'ID_AA64DFR0_EL1.DebugVer': 6n,
   'ID_DFR0_EL1.CopDbg': 6n,
   'ID_DFR0_EL1.PerfMon': 3n,
-  // Compared without sign by the kernel, like all of AArch32 that it has no table for.
+  // The kernel compares this without sign, like all of AArch32 for which it has no table.
   'ID_MMFR3_EL1.Supersec': 0n,
 }
 
-/** Fields in which 15 stands for a PMU of the implementation's own, which KVM takes for none. */
+/** Fields in which 15 means an implementation-defined PMU, which KVM treats as none. */
 const pmuVersions: ReadonlySet<string> = new Set(['ID_AA64DFR0_EL1.PMUVer', 'ID_DFR0_EL1.PerfMon'])
 const OWN_PMU = 15n
-/** Values from here on are no version of Arm's. */
+/** Values from here on are not a version of Arm's PMU. */
 const NO_PMU_VERSION = 10n
 
 interface WritableField {
@@ -63,13 +63,13 @@ interface WritableField {
   /** ID_AA64PFR0_EL1.CSV3 */
   name: string
   field: Field
-  /** Of the whole register, in a fresh VM. */
+  /** Value of the whole register, in a fresh VM. */
   limit: bigint
-  /** In the field. */
+  /** Value of the field. */
   value: bigint
 }
 
-/** Masks of the registers that are the VM's and need no capability. */
+/** Masks of the registers that belong to the VM and need no capability. */
 function masksOf(vm: Vm): Map<bigint, bigint> {
   if (vm.checkExtension('KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES') <= 0) {
     notApplicable('this kernel has no writable masks of ID registers')
@@ -79,7 +79,7 @@ function masksOf(vm: Vm): Map<bigint, bigint> {
   return masks
 }
 
-/** Fields that lie in their register's mask whole and have an order of safety. */
+/** Fields that lie entirely within their register's mask and have an order of safety. */
 function writableFields(vcpu: Vcpu, vm: Vm): WritableField[] {
   return [...masksOf(vm)].flatMap(([id, mask]) => {
     const limit = vcpu.registers.get(id)
@@ -100,7 +100,7 @@ function limitsOf({ signed, width }: Field): { least: bigint; most: bigint } {
   return signed ? { least: -half, most: half - 1n } : { least: 0n, most: 2n * half - 1n }
 }
 
-/** Values of a field that promise a guest less than the host has: the next one and the least. */
+/** Values of a field that promise a guest less than the host has: the next lower one and the least. */
 function saferValues({ name, field, value }: WritableField): bigint[] {
   const { most } = limitsOf(field)
   const least = floors[name] ?? (field.signed ? -1n : 0n)
@@ -116,7 +116,7 @@ function saferValues({ name, field, value }: WritableField): bigint[] {
   }
 }
 
-/** Values that promise more, or nothing that compares. */
+/** Values that promise more, or that cannot be compared. */
 function unsafeValues({ name, field, value }: WritableField): bigint[] {
   const { least, most } = limitsOf(field)
   switch (field.safe) {
@@ -132,7 +132,7 @@ function unsafeValues({ name, field, value }: WritableField): bigint[] {
   }
 }
 
-/** A safer value for each register that has a field with one, as the least change from what a fresh VM has. */
+/** Returns a safer value for each register that has a field with one: the least change from a fresh VM's value. */
 function saferRegisters(vcpu: Vcpu, vm: Vm): { id: bigint; limit: bigint; safer: bigint }[] {
   const changes = new Map<bigint, { id: bigint; limit: bigint; safer: bigint }>()
   for (const entry of writableFields(vcpu, vm)) {
@@ -147,14 +147,14 @@ function saferRegisters(vcpu: Vcpu, vm: Vm): { id: bigint; limit: bigint; safer:
   return [...changes.values()]
 }
 
-/** Those a vCPU lists that are its VM's. */
+/** Returns those registers in a vCPU's list that belong to its VM. */
 function listedIdRegisters({ registers }: Vcpu): bigint[] {
   return [...registers.list()].filter((id) => isFeatureIdRegister(id) && id !== CLIDR)
 }
 
 /**
- * Writes a register with each of these bits, on its own, other than it is. A problem is any answer but `EINVAL`, and but success that
- * changes nothing: AArch32's registers are ignored on a host without AArch32.
+ * Writes a register once for each of these bits, with that bit changed. Any answer is a problem, except `EINVAL` and a success that
+ * changes nothing: a host without AArch32 ignores writes to AArch32's registers.
  */
 function changeBits({ registers }: Vcpu, id: bigint, mask: bigint): { problems: string[]; tried: number } {
   const name = registerName(id)
@@ -162,7 +162,7 @@ function changeBits({ registers }: Vcpu, id: bigint, mask: bigint): { problems: 
   const bits = Array.from({ length: 64 }, (_, bit) => BigInt(bit)).filter(
     (bit) => ((mask >> bit) & 1n) === 1n,
   )
-  // In one crossing to native code: these are thousands.
+  // In one crossing to native code: there are thousands of writes.
   const outcomes = registers.write(
     new BigUint64Array(bits.length).fill(id),
     BigUint64Array.from(bits, (bit) => value ^ (1n << bit)),
@@ -176,7 +176,7 @@ function changeBits({ registers }: Vcpu, id: bigint, mask: bigint): { problems: 
   return { problems, tried: bits.length }
 }
 
-/** The check fails with the first few of these, if there are any. */
+/** Fails the check with the first few problems, if there are any. */
 function expectNone(problems: readonly string[]): void {
   const first = problems.slice(0, 5).join('; ')
   if (problems.length > 0) violated(problems.length > 5 ? `${first}; and ${problems.length - 5} more` : first)
@@ -385,7 +385,7 @@ const values: Check[] = [
             expectWrite(vcpu, entry.id, entry.limit)
           }
         }
-        // A kernel that takes the field for a signed one finds these below 0.
+        // A kernel that treats the field as signed finds these below 0.
         return accepted.length === 0 ? 'EINVAL for 10 to 14' : deviates(`accepts ${accepted.join(', ')}`)
       }),
   },
@@ -423,7 +423,7 @@ const afterRun: Check[] = [
       onTwoVcpus(kvm, (first, second, vm) => {
         const saferValuesOf = saferRegisters(first, vm)
         start(first)
-        // The first run itself may have put a register to that value, as it hides a GIC that is not there.
+        // The first run itself may have set a register to that value, as it hides a GIC that does not exist.
         const changes = saferValuesOf.filter(({ id, safer }) => first.registers.get(id) !== safer)
         for (const { id, safer } of changes) {
           const frozen = first.registers.get(id)

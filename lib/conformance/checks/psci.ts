@@ -1,4 +1,4 @@
-/** PSCI as a guest meets it, and the states it puts vCPUs in. */
+/** PSCI as a guest sees it, and the states it puts vCPUs in. */
 import {
   affinityLevels,
   encodePsciVersion,
@@ -60,7 +60,7 @@ const SYSTEM_RESET2_64 = functionIdOf('PSCI_SYSTEM_RESET2_64')
 const SYSTEM_OFF2 = functionIdOf('PSCI_SYSTEM_OFF2')
 const SYSTEM_OFF2_64 = functionIdOf('PSCI_SYSTEM_OFF2_64')
 
-/** No trusted OS that would have to be migrated. */
+/** No trusted OS that would need migration. */
 const NOTHING_TO_MIGRATE = 2
 const ENTRY = 0x4008_0000n
 const CONTEXT = 0xdead_c0de_cafe_f00dn
@@ -78,7 +78,7 @@ function onPair<T>(kvm: Kvm, experiment: (caller: Vcpu, target: Vcpu, affinity: 
 }
 
 function powerOff(vm: Vm, id: number): Vcpu {
-  // The feature is each vCPU's own, on every kernel.
+  // The feature belongs to each vCPU, on every kernel.
   return vm.createVcpu(id, { features: ['power-off', 'psci-0.2'] })
 }
 
@@ -91,7 +91,7 @@ function choose(vcpu: Vcpu, version: PsciVersion): void {
   if (answer !== SUCCESS) notApplicable(`this kernel has no PSCI ${version} (${answer})`)
 }
 
-/** The check does not apply to a kernel without the function, which its newest version of PSCI decides. */
+/** The check does not apply to a kernel without the function; its newest PSCI version decides that. */
 function needFunction(vcpu: Vcpu, functionId: number): void {
   const name = psciFunctions.find(({ id, id64 }) => id === functionId || id64 === functionId)!
   const version = vcpu.registers.get(VERSION_REGISTER)
@@ -105,7 +105,7 @@ interface EventExpectation {
   flags: bigint
 }
 
-/** A call that must end in this event. `flags` is looked at where this kernel tells data of events. */
+/** Makes a call that must end in this event. Compares `flags` if this kernel reports data of events. */
 function expectEvent(
   vcpu: Vcpu,
   functionId: number,

@@ -37,7 +37,7 @@ const SVE = 'api.rst, KVM_ARM_VCPU_FINALIZE; arm64 SVE registers'
 const VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const KVM_REG_ARM64 = 6n
 
-/** Sets of features whose lists are looked at, of those the host has. */
+/** Sets of features whose lists are checked, if the host has them. */
 const featureSets: readonly (readonly VcpuFeature[])[] = [
   [],
   ['pmu-v3'],
@@ -53,7 +53,7 @@ function namesOf(registers: Registers): Set<string> {
   return new Set([...registers.list()].map(registerName))
 }
 
-/** Puts a list of `room` to the kernel with the count it says, and space for more. */
+/** Requests the list with the count `room`, and provides space for more. */
 function listInto(vcpu: VcpuFd, room: bigint): { answer: string; count: bigint } {
   const list = new BigUint64Array(4097)
   list[0] = room
@@ -239,7 +239,7 @@ const required: readonly string[] = [
   ),
 ]
 
-/** Does something for each listed register of each set of features this host has, and tells how many there were. */
+/** Calls a function for each listed register of each feature set of this host, and returns the number of registers. */
 function forEachRegister(kvm: Kvm, work: (vcpu: Vcpu, id: bigint) => void): string {
   const done: string[] = []
   for (const features of featureSets) {
@@ -257,9 +257,9 @@ function forEachRegister(kvm: Kvm, work: (vcpu: Vcpu, id: bigint) => void): stri
   return done.join(', ')
 }
 
-/** Registers of EL1 that KVM leaves as they are when a vCPU is initialised again. */
+/** Registers of EL1 that KVM keeps when a vCPU is initialised again. */
 const savedByException = ['sp_el1', 'elr_el1', 'spsr_el1'] as const
-/** A pstate of EL0. */
+/** A PSTATE of EL0. */
 const EL0 = 0x3c0n
 
 const registers: Check[] = [
@@ -364,7 +364,7 @@ const errors: Check[] = [
     mark: 'promised',
     experiment: (kvm) =>
       onVcpu(kvm, (vcpu) => {
-        // A system register of the implementation, one of op0 0, a demux selector beyond all, a space without a meaning.
+        // An implementation-defined system register, one of op0 0, a demux selector beyond all, a space without a meaning.
         for (const id of [
           encodeRegister('S3_7_C15_C15_7'),
           arm64Id(sizes.U64, coprocessors.SYSREG, 0),
@@ -437,7 +437,7 @@ const errors: Check[] = [
   },
 ]
 
-/** A feature's registers, by which a list with it is told from one without. */
+/** Registers that show whether a list includes a feature. */
 function featureCheck(
   what: string,
   features: readonly VcpuFeature[],

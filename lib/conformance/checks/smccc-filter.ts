@@ -1,4 +1,4 @@
-/** `KVM_ARM_VM_SMCCC_FILTER`: which calls of a guest userspace takes over. */
+/** `KVM_ARM_VM_SMCCC_FILTER`: the guest's calls that userspace takes over. */
 import type { Conduit } from '../../backend.js'
 import {
   functionIdOf,
@@ -42,7 +42,7 @@ const { handle: HANDLE, deny: DENY, forward: FORWARD } = smcccFilterActions
 
 const PSCI_VERSION = functionIdOf('PSCI_VERSION')
 const { SMCCC_ARCH_WORKAROUND_1, SMCCC_VERSION, TRNG_VERSION, KVM_DISCOVER_IMPL_VER } = functionIds
-/** An SMCCC call that KVM has no handler for: an OEM service. */
+/** An SMCCC call for which KVM has no handler: an OEM service. */
 const FOREIGN = 0xc300_0042
 const conduits: readonly Conduit[] = ['hvc', 'smc']
 
@@ -72,7 +72,7 @@ function filtering(experiment: (vcpu: Vcpu, vm: Vm, kvm: Kvm) => string): Check[
     })
 }
 
-/** A call that must be forwarded to userspace as it was made. */
+/** Makes a call that KVM must forward to userspace unchanged. */
 function expectForwarded(vcpu: Vcpu, functionId: number, conduit: Conduit): void {
   const { exit, x } = callEnding(vcpu, functionId, [0x1111n, 0x2222n, 0x3333n], conduit)
   if (exit.reason !== 'hypercall') violated(`${hex(functionId)} by ${conduit}: ${describeExit(exit)}`)

@@ -192,7 +192,7 @@ const others: Check[] = [
         const answer = write(vcpu, WORKAROUND_2, hidden)
         const did = `${WORKAROUND_2} reads ${hex(hidden)} in a VM without SSBS; written first to a fresh VM, where it reads ${hex(fresh)}: ${answer}`
         if (answer === SUCCESS) return did
-        // It goes the other way round.
+        // The other direction.
         expectWrite(vcpu, PFR1, vcpu.registers.get(PFR1) & ~SSBS)
         expectWrite(vcpu, WORKAROUND_2, hidden)
         return deviates(`${did}; written after ${PFR1}, success`)

@@ -20,7 +20,8 @@ import type { Random } from '../random.js'
 import { DISTRIBUTOR, GIC_FIELD, ID_AA64PFR0_EL1, littleEndian, PAGE, REDISTRIBUTORS } from '../vocabulary.js'
 
 export function createDevice({ random, model }: Context, { vm: { vm, vcpus, hasFailed } }: KnownVcpu): Call {
-  // A GIC made after a run that was refused lets Linux 6.12 oops in the next init: its timers are enabled, and nothing is there to reset.
+  // On Linux 6.12, a GIC made after a refused run causes an oops at the next init: its timers are enabled, and there is nothing to
+  // reset.
   const type = hasFailed || random.oneIn(4) ? 99 : deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3
   const device = model.next('device')
   if (random.oneIn(4)) {
@@ -30,7 +31,7 @@ export function createDevice({ random, model }: Context, { vm: { vm, vcpus, hasF
   const call: Call = { op: 'create_device', vm, device, type, flags: 0 }
   const features = model.seen.get(ID_AA64PFR0_EL1)
   if (vcpus.length === 0 || features === undefined || random.oneIn(2)) return call
-  // What a GIC changes shows where userspace has said that there is none.
+  // The effect of a GIC is visible only if userspace has declared before that there is none.
   const { vcpu } = random.pick(vcpus)
   const register = { vcpu, id: hex(ID_AA64PFR0_EL1) }
   model.plan(call, { op: 'get_one_reg', ...register })
@@ -67,7 +68,7 @@ function attributeData(random: Random, owner: object, group: number, attr: strin
     const [first, count] = [pick([0, 1, 0x3ff, 0x400, 0xffff]), pick([0, 1, 0x400, 0xffff])]
     return littleEndian(first | (count << 16n) | (pick([0, 1, 2]) << 32n), 8)
   }
-  // Ids of PMUs are counted up from 6.
+  // The kernel counts up the ids of PMUs from 6.
   if (group === KVM_ARM_VCPU_PMU_V3_CTRL && BigInt(attr) > KVM_ARM_VCPU_PMU_V3_FILTER) {
     return littleEndian(pick([0, 5, 6, 7, 8, 9, 10, 11, 31]), 4)
   }

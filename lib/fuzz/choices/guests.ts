@@ -1,4 +1,4 @@
-/** Calls that make a guest run, and that set what shows when it does. */
+/** Calls that make a guest run, and calls whose effect is visible when it does. */
 import { functionIdOf, functionIds } from '../../hypercalls/index.js'
 import { hex } from '../../registers/index.js'
 import type { Call } from '../../trace/index.js'
@@ -63,9 +63,9 @@ export function setEvents({ random, model }: Context, { vcpu, isOdd }: KnownVcpu
   data[1] = random.below(2)
   if (random.oneIn(3)) data[8 + random.below(4)] = random.below(256)
   if (random.oneIn(6)) data[random.below(64)] = 1
-  // Reports do not hold what an external abort makes of the guest.
+  // Reports do not record what an external abort does to the guest.
   data[2] = 0
-  // Whether a pending SError ends a wait shows in one.
+  // Only a wait shows whether a pending SError ends it.
   if (!isOdd && random.oneIn(3)) {
     model.plan({ op: 'hvc', vcpu, args: [hex(BigInt(functionIdOf('PSCI_CPU_SUSPEND')))] })
   }

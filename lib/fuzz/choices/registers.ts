@@ -34,10 +34,10 @@ export function set(context: Context, vcpu: KnownVcpu): Call {
   const number = vcpu.vcpu
   const id = idOn(context, vcpu)
   const before = vcpu.values.get(id) ?? model.seen.get(id)
-  // A value near the one that is there goes further than any other.
+  // A value near the current one reaches further than any other.
   if (before === undefined && !random.oneIn(3)) return { op: 'get_one_reg', vcpu: number, id: hex(id) }
   const value = valueFor(random, id, before ?? 0n)
-  // Read what became of it, and what a sibling sees.
+  // Read back the result, and what a sibling sees.
   if (random.oneIn(2)) model.plan({ op: 'get_one_reg', vcpu: number, id: hex(id) })
   if (random.oneIn(3)) {
     const { vcpu: sibling } = random.pick(vcpu.vm.vcpus)
@@ -46,7 +46,7 @@ export function set(context: Context, vcpu: KnownVcpu): Call {
   if (ID_REGISTERS.has(id) && random.oneIn(3)) {
     model.plan({ op: 'get_one_reg', vcpu: number, id: hex(random.pick(FIRMWARE)) })
   }
-  // The CPU may not hold all of it. Not on a VM that has yet to start, which would then refuse much.
+  // The CPU may not hold all of it. Not on a VM that has yet to start: afterwards it would refuse many calls.
   if (isHeldByCpu(id) && id !== DBGVCR32_EL2 && vcpu.vm.hasRun && random.oneIn(3)) {
     const isLoaded = UNUSED_BY_GUEST.has(id) && !vcpu.isOdd
     model.plan(
@@ -62,7 +62,7 @@ export function set(context: Context, vcpu: KnownVcpu): Call {
 export function setAtNull(context: Context, vcpu: KnownVcpu): Call {
   const { random, model } = context
   const to = { vcpu: vcpu.vcpu, id: hex(idOn(context, vcpu)) }
-  // Some kernels write the register although they fail to read its value.
+  // Some kernels write the register although they cannot read its value.
   if (random.oneIn(2)) model.plan({ op: 'get_one_reg', ...to })
   return { op: 'set_one_reg', ...to, addr: 'bad' }
 }
@@ -76,11 +76,11 @@ function idOn({ random, model }: Context, { ids, vm }: KnownVcpu): bigint {
     if (identity.length > 0) return random.pick(identity)
   }
   const id = random.pick(ids)
-  // QEMU's CPUs do not write the register that DBGVCR32_EL2 is read into: once it was loaded it has any value.
+  // QEMU's CPUs do not write the register into which DBGVCR32_EL2 is read: once it was loaded it can have any value.
   return vm.hasRun && id === DBGVCR32_EL2 ? random.pick(FIRMWARE) : id
 }
 
-/** An id next to one that exists. */
+/** Returns an id next to one that exists. */
 function oddId(random: Random, id: bigint): bigint {
   switch (random.below(6)) {
     case 0:
@@ -98,7 +98,7 @@ function oddId(random: Random, id: bigint): bigint {
   }
 }
 
-/** A value that the register holds, mostly one near `before`. */
+/** Returns a value that fits the register, mostly one near `before`. */
 function valueFor(random: Random, id: bigint, before: bigint): bigint {
   const width = registerWidth(id)
   if (FIRMWARE_SPACES.has(idParts(id).coproc) && random.below(4) > 0) {
@@ -107,7 +107,7 @@ function valueFor(random: Random, id: bigint, before: bigint): bigint {
   }
   const nibble = nibbleIn(random, width, before)
   const one = BigInt.asUintN(width, 1n << BigInt(random.below(width)))
-  // Every nibble of an ID register has values of its own that are accepted.
+  // Every nibble of an ID register accepts values of its own.
   switch (ID_REGISTERS.has(id) && random.below(4) > 0 ? 2 + random.below(4) : random.below(9)) {
     case 0:
       return before
@@ -130,7 +130,7 @@ function valueFor(random: Random, id: bigint, before: bigint): bigint {
   }
 }
 
-/** The place of a nibble, mostly of one that is not 0. */
+/** Returns the place of a nibble, mostly of one that is not 0. */
 function nibbleIn(random: Random, width: number, value: bigint): bigint {
   for (let attempt = 0; ; attempt++) {
     const nibble = BigInt(4 * random.below(width / 4))

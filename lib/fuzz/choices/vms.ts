@@ -18,7 +18,7 @@ export function createVcpu(context: Context, vm: KnownVm, id = vcpuId(context, v
 
 function vcpuId({ random }: Context, vm: KnownVm): number {
   const isFull = vm.vcpus.length >= MOST_VCPUS
-  // An id taken is refused only after the vCPU was given a redistributor, which Linux before 6.12 then leaves dangling.
+  // A taken id is refused only after the vCPU was given a redistributor, which Linux before 6.12 then leaves dangling.
   if (vm.device !== null) return isFull ? 0xffff_ffff : freeId(vm.ids)
   if (isFull) return 0
   return random.oneIn(5) ? random.pick([0, 1, 15, 16, 17, 255, 511, 512, 0xffff_ffff]) : vm.vcpus.length
@@ -28,7 +28,7 @@ function freeId(taken: ReadonlySet<number>): number {
   for (let id = 0; ; id++) if (!taken.has(id)) return id
 }
 
-/** Features for the vCPUs of a VM, mostly such as were not refused before. */
+/** Returns features for the vCPUs of a VM, mostly features that were not refused before. */
 export function inventFeatures({ random, model }: Context): number {
   for (let attempt = 0; ; attempt++) {
     let features = random.oneIn(8) ? 0 : featureWord(['psci-0.2'])
@@ -49,7 +49,7 @@ export function init(context: Context, { vcpu, vm }: KnownVcpu): Call {
   return { op: 'vcpu_init', vcpu, target, features: features.map(hex) }
 }
 
-/** An init with half of pointer authentication, or with a feature more and one that no kernel knows. */
+/** An init with half of pointer authentication, or with an additional feature that no kernel knows. */
 export function refusedInit({ random }: Context, vcpu: number, { features }: KnownVm): Call {
   if (random.oneIn(3)) {
     const half =

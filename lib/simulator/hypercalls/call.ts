@@ -1,5 +1,5 @@
 /**
- * A guest's call, by `hvc` or `smc`, from the exception to its answer: what the hypervisor answers itself, the SMCCC filter, the
+ * A guest's call, by `hvc` or `smc`, from the exception to its result: the calls that EL2 answers directly, the SMCCC filter, the
  * bitmaps' gate, the handler (`arch/arm64/kvm/handle_exit.c`, `arch/arm64/kvm/hypercalls.c:kvm_smccc_call_handler`).
  */
 import { NOT_SUPPORTED, workarounds } from '../../hypercalls/index.js'
@@ -14,11 +14,11 @@ import { callService } from './services.js'
 
 export type Conduit = 'hvc' | 'smc'
 
-/** A call with the function id in x0; the guest's pc is past it already. `immediate` is the instruction's. */
+/** Makes a call with the function id in x0; the guest's pc is already past it. `immediate` is the instruction's. */
 export function callFromGuest(vcpu: VcpuState, conduit: Conduit, immediate: number): Continuation {
   const functionId = Number(BigInt.asUintN(32, generalRegister(vcpu, 0)))
   if (conduit === 'hvc' && isWorkaround(vcpu, functionId)) {
-    // Answered at EL2 with two registers at hand: el1_hvc_guest in hyp-entry.S.
+    // EL2 answers this directly, using two registers: el1_hvc_guest in hyp-entry.S.
     return setResults(vcpu, [0n, 0n])
   }
   if (conduit === 'smc' && (immediate !== 0 || !vcpu.vm.host.traits.hypercalls.smc)) {
@@ -41,7 +41,7 @@ function refuse(vcpu: VcpuState): Continuation {
   return setResults(vcpu, [NOT_SUPPORTED, 0n, 0n, 0n])
 }
 
-/** Whether it is one of the workarounds this kernel knows, and so answers where the guest enters it. */
+/** Returns whether it is one of the workarounds this kernel knows, which EL2 answers directly. */
 function isWorkaround(vcpu: VcpuState, functionId: number): boolean {
   const { byId } = vcpu.file!
   return workarounds.some(

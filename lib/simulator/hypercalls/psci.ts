@@ -23,16 +23,16 @@ const { SUCCESS, NOT_SUPPORTED, INVALID_PARAMS, ALREADY_ON, INTERNAL_FAILURE } =
 const AFFINITY_LEVELS = 4
 /** `PSCI_0_2_TOS_MP`: no trusted OS, so nothing to migrate. */
 const NO_MIGRATION = 2
-/** Of SYSTEM_RESET2: 0, and those of the vendor from here on. */
+/** Types of SYSTEM_RESET2: 0, and the vendor's from here on. */
 const FIRST_VENDOR_RESET = 0x8000_0000
-/** Of SYSTEM_OFF2, also what PSCI_FEATURES says of it. 0 means the same. */
+/** Types of SYSTEM_OFF2, also the result of PSCI_FEATURES for it. 0 means the same. */
 const HIBERNATE_OFF = 1
 /** `KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2`, `KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2`. */
 const SECOND_KIND = 1n
 
 interface Call {
   vcpu: VcpuState
-  /** x1 to x3, cut to 32 bits for an SMC32 function. */
+  /** x1 to x3, truncated to 32 bits for an SMC32 function. */
   args: readonly [bigint, bigint, bigint]
   version: bigint
 }
@@ -41,7 +41,7 @@ type Handler = (call: Call) => Continuation
 
 interface PsciCall {
   handler: Handler
-  /** What PSCI_FEATURES says of it; absent where that is SUCCESS. */
+  /** The result of PSCI_FEATURES for it; absent if that is SUCCESS. */
   features?: (call: Call) => number
 }
 
@@ -52,7 +52,7 @@ interface Entry extends PsciCall {
 const handlers: Readonly<Record<string, PsciCall>> = {
   PSCI_VERSION: { handler: ({ vcpu, version }) => result(vcpu, Number(version)) },
   PSCI_CPU_SUSPEND: {
-    // A wait for an interrupt, after which the call comes back.
+    // Waits for an interrupt, after which the call returns.
     handler: ({ vcpu }) => {
       result(vcpu, SUCCESS)
       return waitForInterrupt(vcpu)
@@ -74,7 +74,7 @@ const handlers: Readonly<Record<string, PsciCall>> = {
   PSCI_SYSTEM_OFF2: { handler: systemOff2, features: () => HIBERNATE_OFF },
 }
 
-/** By id, the functions KVM has of PSCI 0.2 and later. */
+/** The functions KVM has of PSCI 0.2 and later, by id. */
 const entries = new Map<number, Entry>(
   psciFunctions
     .filter(({ kvm }) => kvm)
@@ -89,7 +89,7 @@ const psci01Entries = new Map<number, Handler>([
   [functionIdOf('KVM_PSCI_CPU_ON'), cpuOn],
 ])
 
-/** What no other handler took. */
+/** Handles the calls that no other handler took. */
 export function callPsci(vcpu: VcpuState, functionId: number): Continuation {
   const version = psciVersionOf(vcpu)
   if (version === PSCI_0_1) {
@@ -107,7 +107,7 @@ function argumentsOf(vcpu: VcpuState): Call['args'] {
   return [generalRegister(vcpu, 1), generalRegister(vcpu, 2), generalRegister(vcpu, 3)]
 }
 
-/** An SMC32 function's arguments are cut where they are: a guest whose registers are not written then sees it. */
+/** Truncates an SMC32 function's arguments in the registers: a guest sees this if the call does not write its registers. */
 function narrow(vcpu: VcpuState): void {
   for (const n of [1, 2, 3]) setGeneralRegister(vcpu, n, BigInt.asUintN(32, generalRegister(vcpu, n)))
 }
@@ -130,7 +130,7 @@ function cpuOff({ vcpu }: Call): Continuation {
   return 'wait'
 }
 
-/** The reset is left to the target: it happens at the next look at its registers, or when it runs. */
+/** The target performs the reset: at the next access to its registers, or when it runs. */
 function cpuOn({ vcpu, args: [affinity, entry, context], version }: Call): Continuation {
   const target = isAffinity(vcpu, affinity) ? vcpuWithAffinity(vcpu.vm, affinity) : undefined
   if (target === undefined) return result(vcpu, INVALID_PARAMS)
@@ -162,7 +162,7 @@ function systemReset2({ vcpu, args: [type] }: Call): Continuation {
   const kind = Number(BigInt.asUintN(32, type))
   if (kind !== 0 && kind < FIRST_VENDOR_RESET) return result(vcpu, INVALID_PARAMS)
   const exit = stop(vcpu, systemEvents.reset, SECOND_KIND)
-  // Alone among these calls it leaves x1 to x3.
+  // Unlike these other calls it leaves x1 to x3.
   setResults(vcpu, [resultWord(INTERNAL_FAILURE)])
   return exit
 }
@@ -173,13 +173,13 @@ function systemOff2({ vcpu, args: [type, cookie] }: Call): Continuation {
   return stopMachine(vcpu, systemEvents.shutdown, SECOND_KIND)
 }
 
-/** Userspace may let the guest go on, to which the call then failed. */
+/** If userspace continues the guest, the call has failed for it. */
 function stopMachine(vcpu: VcpuState, event: number, flags: bigint): RawExit {
   result(vcpu, INTERNAL_FAILURE)
   return stop(vcpu, event, flags)
 }
 
-/** Every vCPU stops until userspace lets it run. */
+/** Stops every vCPU until userspace lets it run. */
 function stop(vcpu: VcpuState, event: number, flags: bigint): RawExit {
   for (const each of vcpu.vm.vcpus.values()) each.mpState = mpStates.stopped
   return systemEvent(vcpu, event, [flags])

@@ -1,4 +1,4 @@
-/** What KVM answers beside PSCI (`arch/arm64/kvm/{hypercalls,trng,pvtime}.c`). */
+/** The calls KVM implements besides PSCI (`arch/arm64/kvm/{hypercalls,trng,pvtime}.c`). */
 import {
   functionIds,
   type GatedFunctionName,
@@ -22,7 +22,7 @@ import { setResults } from './results.js'
 const { SUCCESS, NOT_SUPPORTED } = smcccReturns
 const SMCCC_1_1 = 0x10001n
 const TRNG_1_0 = 0x10000n
-/** As four 32-bit words, of which the first holds the first bytes: what KVM calls its TRNG. */
+/** The id of KVM's TRNG, as four 32-bit words; the first word holds the first bytes. */
 const TRNG_UUID = [0x00e0_210dn, 0xeb11_8443n, 0x4452_7080n, 0x4c5a_4e55n]
 /** `sizeof(struct pvclock_vcpu_stolen_time)` */
 const STOLEN_TIME_SIZE = 64
@@ -33,10 +33,10 @@ const trngFunctions: ReadonlySet<bigint> = new Set(
   gatedServices.filter(({ name }) => name === 'trng-v1.0').flatMap(({ functions }) => functions.map(BigInt)),
 )
 
-/** An answer: x0, and x1 to x3 where they are not 0. */
+/** The results: x0, and x1 to x3 if they are not 0. */
 type Results = readonly bigint[]
 
-/** x1 whole, and cut to the 32 bits most functions look at. */
+/** x1 as a whole, and truncated to the 32 bits that most functions use. */
 interface Argument {
   whole: bigint
   narrow: number
@@ -44,7 +44,7 @@ interface Argument {
 
 type Handler = (vcpu: VcpuState, argument: Argument) => Results
 
-/** One for each function that KVM answers beside PSCI's: a gated function without one does not compile. */
+/** One handler for each function that KVM implements besides PSCI's: a gated function without one does not compile. */
 const handlers: Readonly<Record<GatedFunctionName | 'SMCCC_VERSION' | 'SMCCC_ARCH_FEATURES', Handler>> = {
   SMCCC_VERSION: () => [SMCCC_1_1],
   SMCCC_ARCH_FEATURES: (vcpu, { narrow }) => [resultWord(archFeatures(vcpu, narrow))],
@@ -75,7 +75,7 @@ const handlersById = new Map<number, Handler>(
   (Object.keys(handlers) as (keyof typeof handlers)[]).map((name) => [functionIds[name], handlers[name]]),
 )
 
-/** The call's answer, or null for what PSCI answers. */
+/** Returns the results of a call, or null for a call that PSCI handles. */
 export function callService(vcpu: VcpuState, functionId: number): 'on' | null {
   const handler = handlersById.get(functionId)
   if (handler === undefined) return null
@@ -85,7 +85,7 @@ export function callService(vcpu: VcpuState, functionId: number): 'on' | null {
   return setResults(vcpu, [...results, 0n, 0n, 0n].slice(0, 4))
 }
 
-/** Whether the kernel has the service a function belongs to at all, and not merely no bitmap to hide it. */
+/** Returns whether the kernel has the service of a function at all; it may merely lack a bitmap to hide it. */
 function isOffered({ vm }: VcpuState, functionId: number): boolean {
   const gate = gateOf(functionId)
   return typeof gate === 'string' || vm.host.traits.hypercalls.services.includes(gate.service.name)
@@ -105,7 +105,7 @@ function bitmapOr(vcpu: VcpuState, register: bigint, otherwise: bigint): bigint 
   return typeof value === 'bigint' ? value : otherwise
 }
 
-/** The word of a kernel that has the vendor's services and no bitmap for them. */
+/** The bitmap of a kernel that has the vendor's services and no register for them. */
 function offeredVendorServices({ vm }: VcpuState): bigint {
   const offered: readonly string[] = vm.host.traits.hypercalls.services
   return serviceBitmaps.vendorHyp.services

@@ -22,7 +22,7 @@ export const attributeOperations = {
     toArguments: ({ group, attr }) => [group, BigInt(attr)],
   }),
 
-  /** `size` is the attribute's, in bytes. */
+  /** `size` is the size of the attribute's data, in bytes. */
   get_device_attr: new Operation(
     { ...attribute, size: v.pipe(uint32, v.maxValue(LONGEST_PAYLOAD)) },
     { data: v.optional(payload) },
@@ -34,7 +34,7 @@ export const attributeOperations = {
       toOutcome: filled(([, , data], { size }) => ({ data: toHex(data.subarray(0, size)) })),
     }),
 
-  /** `KVM_ARM_VM_SMCCC_FILTER` with pads of zero. Before `set_device_attr`, which would record it too. */
+  /** `KVM_ARM_VM_SMCCC_FILTER` with padding of zero. Comes before `set_device_attr`, which would record it too. */
   smccc_filter: new Operation(
     { vm: uint32, base: uint32, nr: uint32, action: v.pipe(uint32, v.maxValue(255)) },
     ret,
@@ -45,7 +45,7 @@ export const attributeOperations = {
     toArguments: (filter) => [KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, packSmcccFilter(filter)],
   }),
 
-  /** `data` null is a null address. */
+  /** `data` null means a null address. */
   set_device_attr: new Operation({ ...attribute, data: v.nullable(payload) }, ret)
     .checked(oneOf(owners))
     .by(owners, 'setDeviceAttr', {

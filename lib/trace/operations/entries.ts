@@ -1,4 +1,4 @@
-/** What the rows of the table are made of, beside the entries of every format. */
+/** The building blocks of the table's rows, besides the entries of every format. */
 import * as v from 'valibot'
 import { FormatError } from '../../documents/document.js'
 import { int32, uint32 } from '../../documents/entries.js'
@@ -23,9 +23,9 @@ export const payload = v.pipe(
   ),
 )
 
-/** The result of an ioctl that answers 0 or a positive number. */
+/** The result of an ioctl that returns 0 or a positive number. */
 export const ret = { ret: v.optional(int32) }
-/** The result of an ioctl that answers a number. */
+/** The result of an ioctl that returns a number. */
 export const value = { value: v.optional(int32) }
 
 /** The kinds of handle that have attributes. */
@@ -40,14 +40,14 @@ export function oneOf(kinds: readonly string[]): (call: object, outcome: Outcome
   }
 }
 
-/** The outcome of an ioctl that fills one of its arguments, and answers 0 or `-errno`. */
+/** The outcome of an ioctl that fills one of its arguments, and returns 0 or `-errno`. */
 export function filled<Args, Call>(
   result: (args: Args, call: Call) => Outcome,
 ): (answer: number, args: Args, call: Call) => Outcome {
   return (answer, args, call) => (answer < 0 ? refused(answer) : result(args, call))
 }
 
-/** The bytes, and room behind them: a payload that is too short makes no kernel read beyond it. */
+/** Returns the bytes with room behind them: if a payload is too short, no kernel reads beyond the buffer. */
 export function toBytes(digits: string): Uint8Array {
   const data = new Uint8Array(Math.max(LONGEST_PAYLOAD, digits.length / 2))
   data.set(Buffer.from(digits, 'hex'))

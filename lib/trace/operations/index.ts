@@ -1,6 +1,6 @@
 /**
- * The operations of a trace: one row for each ioctl, with its schema, how it is performed and how it is recorded. The trace's reader,
- * player and recorder have no other knowledge of an ioctl. A method of the backend that no row records does not compile in record.ts.
+ * The operations of a trace: one row for each ioctl, with its schema, how it is performed and how it is recorded. The trace's
+ * reader, player and recorder know nothing else about an ioctl. A backend method that no row records fails to compile in record.ts.
  */
 import { attributeOperations } from './attributes.js'
 import type { Arguments } from './operation.js'

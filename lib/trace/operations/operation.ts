@@ -1,4 +1,4 @@
-/** What a row of the table of operations is made of: its schema, how a call is performed, and how one is recorded. */
+/** The parts of a row in the table of operations: its schema, how a call is performed, and how one is recorded. */
 import type * as v from 'valibot'
 import type { GuestMemoryFd } from '../../backend.js'
 import { errnos } from '../../uapi.js'
@@ -16,7 +16,7 @@ export type MethodOf<K extends Kind> = string &
     [M in keyof Kinds[K]]-?: Kinds[K][M] extends ((...args: never[]) => unknown) | undefined ? M : never
   }[keyof Kinds[K]]
 
-/** The empty tuple makes the compiler read a list that stands for arguments as a tuple. */
+/** The empty tuple makes the compiler infer a tuple for a list of arguments. */
 type ArgumentsOf<K extends Kind, M extends MethodOf<K>> = K extends Kind
   ? NonNullable<Kinds[K][M & keyof Kinds[K]]> extends (...args: infer A extends unknown[] | []) => unknown
     ? A
@@ -28,17 +28,17 @@ type AnswerOf<K extends Kind, M extends MethodOf<K>> = K extends Kind
     : never
   : never
 
-/** What a recording knows of the calls before. */
+/** What a recording remembers of earlier calls. */
 export interface Numbers {
   /** The next number for a handle of that kind. */
   next(kind: NumberedKind): number
-  /** Gives a handle its number; returns the handle that the caller gets in its place. */
+  /** Gives a handle its number; returns the handle that the caller gets instead. */
   watch<K extends NumberedKind>(kind: K, made: Kinds[K], number: number): Kinds[K]
-  /** The number of a memory that was made. */
+  /** Returns the number of a memory that was made. */
   numberOf(memory: GuestMemoryFd): number
 }
 
-/** A handle that is recorded. */
+/** A handle whose calls are recorded. */
 export interface Watched<Fd> {
   readonly fd: Fd
   readonly numbers: Numbers
@@ -46,20 +46,20 @@ export interface Watched<Fd> {
 }
 
 /**
- * Keeps a call's place in the recording; the call is given without the number of the handle it is made on. What it returns adds the
- * outcome, or with null leaves the call out.
+ * Reserves a call's place in the recording; the call comes without the number of the handle it is made on. The returned function
+ * adds the outcome, or leaves the call out if it receives null.
  */
 export type Begin<Call> = (call: Call) => (outcome: Outcome | null) => void
 
-/** How a method's arguments and a call are made of each other. */
+/** Converts between a method's arguments and a call. */
 interface Way<Args, Answer, Call, Owner extends string, Made extends NumberedKind> {
   /** The kind of handle that the method makes; the call holds its number. */
   readonly creates?: Made
-  /** Whether this operation records a call of the method, if not always. The first row that does records it. */
+  /** Whether this operation records a call of the method, if it does not record all. The first row that matches records it. */
   readonly takes?: (args: Args) => boolean
-  /** The call but for the numbers of the handle it is made on and of the one it makes. Called before the method. */
+  /** Makes the call, without the numbers of the handle it is made on and of the one it makes. Called before the method. */
   readonly toCall: (args: Args, numbers: Numbers) => Omit<Call, Owner | Made>
-  /** `-errno` where they cannot be had; null where another method performs the call. */
+  /** Returns `-errno` if the arguments cannot be made; null if another method performs the call. */
   readonly toArguments: (call: Call, handles: Handles) => Args | number | null
   /** `args` as the method left them. Default: `ret`, or the errno. */
   readonly toOutcome?: (answer: Answer, args: Args, call: Omit<Call, Owner>) => Outcome
@@ -69,7 +69,7 @@ interface Recording<On extends string> {
   /** `vcpu.getRegs` */
   readonly on: On
   readonly takes: (args: readonly unknown[]) => boolean
-  /** Calls the method and begins and ends what it is in the trace; returns what the method answered. */
+  /** Calls the method and records the call from beginning to end; returns what the method returned. */
   readonly record: (watched: Watched<unknown>, args: readonly unknown[], begin: Begin<object>) => unknown
 }
 
@@ -78,7 +78,7 @@ type Perform = (handles: Handles, call: object) => Outcome | null
 /** A row of the table of operations. */
 export class Operation<Entries extends v.ObjectEntries, Recorded extends string = never> {
   readonly args: Entries
-  /** What it may answer beside an errno; null for a call that has no outcome. */
+  /** The possible results besides an errno; null for a call that has no outcome. */
   readonly results: v.ObjectEntries | null
   readonly recordings: Recording<Recorded>[] = []
   readonly #performances: Perform[] = []
@@ -89,7 +89,7 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
     this.results = results
   }
 
-  /** Performed and recorded as a method of a handle; of several `kinds`, the one that the call names. */
+  /** A row performed and recorded as a method of a handle; of several `kinds`, the call names one. */
   by<K extends Kind, M extends MethodOf<K>, Made extends NumberedKind = never>(
     kinds: K | readonly K[],
     method: M,
@@ -133,13 +133,13 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
     )
   }
 
-  /** Performed in a way of its own. */
+  /** A row performed in a way of its own. */
   performed(perform: (handles: Handles, call: Arguments<Entries>) => Outcome): this {
     this.#performances.push((handles, call) => perform(handles, call as Arguments<Entries>))
     return this
   }
 
-  /** Recorded in a way of its own. */
+  /** A row recorded in a way of its own. */
   recorded<K extends Kind, M extends MethodOf<K>>(
     kinds: K | readonly K[],
     method: M,
@@ -158,7 +158,7 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
     return row
   }
 
-  /** Refuses what the schema cannot, with a FormatError. */
+  /** Refuses what the schema cannot refuse, with a FormatError. */
   checked(check: (call: Arguments<Entries>, outcome: Outcome, source: string) => void): this {
     this.#check = check
     return this
@@ -178,7 +178,7 @@ export class Operation<Entries extends v.ObjectEntries, Recorded extends string 
   }
 }
 
-/** The handle that a call is made on. */
+/** Returns the handle on which a call is made. */
 function find<K extends Kind>(handles: Handles, kinds: readonly K[], call: object): Kinds[K] | undefined {
   for (const kind of kinds) {
     if (kind === 'system') return handles.system as Kinds[K]

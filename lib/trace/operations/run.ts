@@ -1,4 +1,4 @@
-/** What makes a vCPU run, and what ends handles. */
+/** Calls that make a vCPU run, and calls that end handles. */
 import * as v from 'valibot'
 import { hex64, uint32 } from '../../documents/entries.js'
 import type { Conduit, GuestCallOutcome, VcpuFd } from '../../backend.js'
@@ -10,13 +10,13 @@ import { closed, type Outcome, refused } from '../outcome.js'
 import { oneOf, owner, owners } from './entries.js'
 import { Operation } from './operation.js'
 
-/** What a run without `immediate_exit` gets before it is interrupted, milliseconds. */
+/** Milliseconds that a run without `immediate_exit` gets before it is interrupted. */
 const RUN_TIME = 1
-/** What a guest's call gets at a time, and until it is given up, milliseconds. */
+/** Milliseconds that a guest's call gets at a time, and until it is given up. */
 const CALL_SLICE = 2
 const CALL_TIME = 10_000
 
-/** x0 to x6, what is missing 0. */
+/** x0 to x6; missing ones are 0. */
 const callArguments = { vcpu: uint32, args: v.pipe(v.array(hex64), v.maxLength(7)) }
 /** Any one of them. */
 const handle = { ...owner, memory: v.optional(uint32) }
@@ -68,14 +68,14 @@ export const runOperations = {
       watched.isClosed = true
     }),
 
-  /** Closes everything; numbers start anew. */
+  /** Closes everything; numbers start again from 0. */
   reset: new Operation({}, null).performed((handles) => {
     handles.reset()
     return {}
   }),
 }
 
-/** x0 to x3 once the guest is back from its call, or the exit that it ended with. */
+/** x0 to x3 once the call has returned to the guest, or the exit it ended with. */
 function guestCall(conduit: Conduit) {
   return new Operation(callArguments, {
     x: v.optional(v.pipe(v.array(hex64), v.length(4))),
@@ -100,15 +100,15 @@ function guestCall(conduit: Conduit) {
 }
 
 /**
- * Runs a guest until it is back from its call, or cannot be. One that waits for an interrupt goes on when it runs again, so a call has
- * one outcome on a machine of any speed.
+ * Runs a guest until its call returns, or cannot return. A guest that waits for an interrupt continues when it runs again, so a
+ * call has the same outcome on a machine of any speed.
  */
 function runGuestCall(vcpu: VcpuFd): number {
   const end = performance.now() + CALL_TIME
   for (;;) {
     const errno = vcpu.runSync(CALL_SLICE)
     if (errno !== -errnos.EINTR || performance.now() > end) return errno
-    // One that PSCI stopped executes nothing.
+    // A vCPU that PSCI stopped executes nothing.
     if (vcpu.getMpState() !== mpStates.runnable) return errno
   }
 }
@@ -122,7 +122,7 @@ function runOutcome({ runPage }: VcpuFd, errno: number): Outcome {
   return errno < 0 ? refused(errno) : { exit: new DataView(runPage).getUint32(kvmRun.exit_reason, true) }
 }
 
-/** What userspace wrote to the `kvm_run` page; false once it is detached. */
+/** Returns the data that userspace wrote to the `kvm_run` page; false once the page is detached. */
 function isImmediateExit({ runPage }: VcpuFd): boolean {
   return runPage.byteLength > 0 && new Uint8Array(runPage)[kvmRun.immediate_exit] !== 0
 }

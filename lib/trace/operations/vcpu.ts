@@ -1,4 +1,4 @@
-/** Ioctls of a vCPU but for `KVM_RUN`. */
+/** Ioctls of a vCPU except `KVM_RUN`. */
 import * as v from 'valibot'
 import { FormatError } from '../../documents/document.js'
 import { hex as hexDigits, hex64, uint32 } from '../../documents/entries.js'
@@ -8,14 +8,14 @@ import { number, type Outcome, plain, refused, toHex } from '../outcome.js'
 import { filled, hex32, payload, ret, toBytes, value } from './entries.js'
 import { Operation } from './operation.js'
 
-/** Ids that a list may have room for: more than any needs would only cost memory. */
+/** The most ids a list may have room for: more than enough for any list, and a bound on memory. */
 const MOST_ROOM = 0x1_0000n
 
 /** `addr` "bad" is a pointer that faults. */
 const register = { vcpu: uint32, id: hex64, addr: v.optional(v.literal('bad')) }
 
 export const vcpuOperations = {
-  /** `KVM_ARM_VCPU_INIT`; `target` "preferred" is what `KVM_ARM_PREFERRED_TARGET` answers. */
+  /** `KVM_ARM_VCPU_INIT`; `target` "preferred" means the result of `KVM_ARM_PREFERRED_TARGET`. */
   vcpu_init: new Operation(
     {
       vcpu: uint32,
@@ -39,7 +39,7 @@ export const vcpuOperations = {
     toArguments: ({ feature }) => [feature],
   }),
 
-  /** `KVM_GET_REG_LIST`; `n_in` is the room given, `n` the count answered, with `E2BIG` too; `regs` in KVM's order. */
+  /** `KVM_GET_REG_LIST`; `n_in` is the room given, `n` the count returned, with `E2BIG` too; `regs` are in KVM's order. */
   get_reg_list: new Operation(
     { vcpu: uint32, n_in: hex64 },
     { n: v.optional(hex64), regs: v.optional(v.array(hex64)) },
@@ -141,7 +141,7 @@ export const vcpuOperations = {
   }),
 }
 
-/** Refuses an id of no width that a register has, and a value wider than the id says. */
+/** Refuses an id whose width no register has, and a value wider than the id says. */
 function checkFits(id: string, digits: string, source: string): void {
   const width = registerWidth(BigInt(id))
   if (width > 2048)
@@ -155,7 +155,7 @@ function registerOutcome(answer: bigint | number): Outcome {
   return typeof answer === 'bigint' ? { value: hex(answer) } : refused(answer)
 }
 
-/** The registers that a call for several asked KVM for: none wider than 64 bits, and none on a closed handle. */
+/** Returns the registers of a batch that reached KVM: none wider than 64 bits, and none on a closed handle. */
 function forEachAsked(
   ids: BigUint64Array,
   errnoOf: Int32Array,

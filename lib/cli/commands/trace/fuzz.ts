@@ -21,7 +21,7 @@ interface FuzzFlags {
   save?: string
 }
 
-/** `kvm-arm64 trace fuzz`: invented calls, made on KVM and on a simulation. */
+/** `kvm-arm64 trace fuzz`: make generated calls on KVM and on a simulation. */
 export function fuzzCommand(): Command {
   return new Command('fuzz')
     .description('invent calls and find those that KVM and its simulation answer differently')

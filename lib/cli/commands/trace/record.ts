@@ -12,7 +12,7 @@ import { hostOf, simulateOption } from '../../host.js'
 import { isStandardOutput, note } from '../../output.js'
 import { Recording } from '../../recording.js'
 
-/** `kvm-arm64 trace record`: every KVM call of a script, or of a trace, with its outcome. */
+/** `kvm-arm64 trace record`: record every KVM call of a script, or of a trace, with its outcome. */
 export function recordCommand(): Command {
   return new Command('record')
     .description('run a script, or the calls of a trace, and record every KVM call with its outcome')
@@ -66,7 +66,7 @@ async function record(script: string, { simulate, output: file }: RecordFlags): 
   try {
     await work(backend, (entry) => recording.add(entry))
   } catch (error) {
-    // The first calls of a broken trace must not replace a whole one.
+    // The first calls of a broken trace must not replace a complete one.
     if (error instanceof FormatError && file !== undefined) recording.discard()
     else recording.publish()
     throw error
@@ -81,7 +81,7 @@ function isSameFile(one: string, other: string): boolean {
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino
 }
 
-/** Nothing where it cannot be looked at: whoever opens it says why. */
+/** Says nothing about a file that cannot be examined: opening it reports the error. */
 function statOf(file: string): Stats | undefined {
   try {
     return statSync(file, { throwIfNoEntry: false })
@@ -92,7 +92,7 @@ function statOf(file: string): Stats | undefined {
 
 type Work = (backend: Backend, add: (entry: TraceEntry) => void) => void | Promise<void>
 
-/** The calls of a trace, made again. */
+/** Makes the calls of a trace again. */
 function traceWork(file: string): Work {
   const { entries } = readTrace(file)
   return async (backend, add) => {
@@ -101,7 +101,7 @@ function traceWork(file: string): Work {
     let count = 0
     for (const { call } of entries) {
       add({ call, outcome: player.perform(call) })
-      // Node delivers signals between turns only.
+      // Node delivers signals only between turns.
       if (++count % 1000 === 0) await setImmediate()
     }
     player.reset()
@@ -127,7 +127,7 @@ function scriptError(file: string, error: unknown): CommandError {
   return new CommandError(`${file}: ${text}`, exitStatus.negative)
 }
 
-/** Publishes a recording even if the process ends before the script's promise settles; what it returns ends this watch. */
+/** Publishes a recording even if the process ends before the script's promise settles; the returned function ends this watch. */
 function keepWhateverHappens(recording: Recording, script: string): () => void {
   const onError = (error: unknown) => fail(scriptError(script, error))
   // Node emits it when nothing is left that could settle the promise.
@@ -144,7 +144,7 @@ function keepWhateverHappens(recording: Recording, script: string): () => void {
     }
   }
   const onSignal = (signal: NodeJS.Signals) => {
-    // A script that listens too ends as it likes.
+    // A script with a listener of its own decides how it ends.
     if (process.listenerCount(signal) > 1) return
     onExit()
     release()
@@ -168,7 +168,7 @@ function fail({ message, status }: CommandError): never {
 async function importScript(file: string): Promise<(kvm: Kvm) => unknown> {
   let exports: { default?: unknown }
   try {
-    // Node would wait for a writer, and hear no signal.
+    // Node would wait for a writer, and receive no signal.
     if (statSync(file).isFIFO()) throw new Error('is a pipe, not a module')
     exports = (await import(pathToFileURL(resolve(file)).href)) as { default?: unknown }
   } catch (error) {

@@ -6,7 +6,7 @@ import { exitStatus } from '../../exit.js'
 import { hostOf, simulateOption } from '../../host.js'
 import { print, withProgress } from '../../output.js'
 
-/** `kvm-arm64 trace replay`: whether another KVM gives the same answers. */
+/** `kvm-arm64 trace replay`: check whether another KVM gives the same answers. */
 export function replayCommand(): Command {
   return new Command('replay')
     .description('repeat the calls of a trace and list those whose outcomes differ')
