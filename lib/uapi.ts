@@ -129,7 +129,7 @@ export const exitReasons = {
   KVM_EXIT_ARM_SEA: 41,
 } as const
 
-/** Byte offsets in `struct kvm_run`, by its fields. What is in a group is in the union that starts at 32. */
+/** Byte offsets in `struct kvm_run`, by field. Groups are members of the union that starts at 32. */
 export const kvmRun = {
   immediate_exit: 1,
   exit_reason: 8,
@@ -178,7 +178,7 @@ export const deviceTypes = {
 
 export type DeviceType = keyof typeof deviceTypes
 
-/** `kvm_create_device.flags`: ask whether the type exists, create nothing. */
+/** `kvm_create_device.flags`: only checks that the type exists, and creates nothing. */
 export const KVM_CREATE_DEVICE_TEST = 1
 
 /** `kvm_userspace_memory_region.flags`. */
@@ -194,20 +194,20 @@ export const smcccFilterActions = { handle: 0, deny: 1, forward: 2 } as const
 
 /** `sizeof(struct kvm_smccc_filter)`: u32 base, u32 nr_functions, u8 action, u8 pad[15]. */
 export const SMCCC_FILTER_SIZE = 24
-/** Where its pads begin. */
+/** Offset of its padding. */
 export const SMCCC_FILTER_PAD = 9
 
-/** `struct kvm_smccc_filter`, but for its pads. */
+/** `struct kvm_smccc_filter`, without its padding. */
 export interface SmcccFilter {
   /** The first function id, 32 bits. */
   base: number
-  /** How many function ids from there on, 32 bits. */
+  /** The number of function ids from there on, 32 bits. */
   nr: number
   /** One of `smcccFilterActions`; 8 bits. */
   action: number
 }
 
-/** The bytes of a filter; numbers are cut to the widths of its fields. */
+/** Returns the bytes of a filter; truncates numbers to the widths of its fields. */
 export function packSmcccFilter({ base, nr, action }: SmcccFilter): Uint8Array {
   const bytes = new Uint8Array(SMCCC_FILTER_SIZE)
   const view = new DataView(bytes.buffer)
@@ -217,7 +217,7 @@ export function packSmcccFilter({ base, nr, action }: SmcccFilter): Uint8Array {
   return bytes
 }
 
-/** The inverse of `packSmcccFilter`, of 24 bytes or more; null where a pad is not 0. */
+/** The inverse of `packSmcccFilter`, for 24 bytes or more; null if the padding is not 0. */
 export function unpackSmcccFilter(bytes: Uint8Array): SmcccFilter | null {
   if (bytes.subarray(SMCCC_FILTER_PAD, SMCCC_FILTER_SIZE).some((byte) => byte !== 0)) return null
   const view = new DataView(bytes.buffer, bytes.byteOffset, SMCCC_FILTER_SIZE)
@@ -251,7 +251,7 @@ export const KVM_ARM_FEATURE_ID_RANGE_SIZE = 192
 /** `sizeof(struct kvm_vcpu_events)` on arm64, in bytes. */
 export const KVM_VCPU_EVENTS_SIZE = 64
 
-/** errno values of Linux that KVM answers with on arm64. */
+/** The Linux errno values that KVM returns on arm64. */
 export const errnos = {
   EPERM: 1,
   ENOENT: 2,

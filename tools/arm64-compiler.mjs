@@ -1,4 +1,4 @@
-/** The compiler that makes code for arm64: this machine's own, or Debian's cross compiler. */
+/** The compiler that generates arm64 code: this machine's own, or Debian's cross compiler. */
 import { spawnSync } from 'node:child_process'
 
 /** What its tools are called here. */
@@ -11,7 +11,7 @@ export function hasArm64Compiler() {
   return Object.values(arm64Tools()).every((tool) => spawnSync(tool, ['--version']).status === 0)
 }
 
-/** What to do where it is not installed. */
+/** The remedy if it is not installed. */
 export function howToInstall() {
   const name = arm64Tools().CXX
   return `install ${name} (Debian's package ${name === 'g++' ? 'g++' : 'g++-aarch64-linux-gnu'})`

@@ -36,7 +36,7 @@ function gyp(args, folder = root, env = {}, stdio = 'inherit') {
   })
 }
 
-/** Makes a folder look like the package, so that what is built there does not replace this machine's build/Release. */
+/** Makes a folder look like the package, so that a build there does not replace this machine's build/Release. */
 function resemble(folder) {
   for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
     symlinkSync(join(root, name), join(folder, name))
@@ -62,7 +62,7 @@ async function forArm64() {
       arch: 'arm64',
       platform: 'linux',
       napi: true,
-      // Whose headers are used; with N-API those of any version serve all.
+      // The Node.js version of the headers; with N-API any version serves all.
       targets: [process.versions.node],
       cwd: folder,
       strip: true,
@@ -74,7 +74,7 @@ async function forArm64() {
     checkArm64Addon(built)
     mkdirSync(dirname(prebuiltAddon), { recursive: true })
     copyFileSync(built, `${prebuiltAddon}.new`)
-    // Renamed into place: somebody may be loading the old one.
+    // Renamed into place: another process may be loading the old one.
     renameSync(`${prebuiltAddon}.new`, prebuiltAddon)
   } finally {
     rmSync(folder, { recursive: true, force: true })

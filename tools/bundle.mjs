@@ -1,6 +1,6 @@
 /**
- * Bundles lib/ into dist/bundle/, one file for each door: of many small files Node would need longer to load than the command to run.
- * Run as a program by the build, and called by the tests, which start the command as it is shipped.
+ * Bundles lib/ into dist/bundle/, one file for each entry point: Node would need longer to load many small files than to run the
+ * command. The build runs this file as a program; tests call it, because they start the command as it is shipped.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
@@ -35,7 +35,7 @@ export async function bundle() {
     logLevel: 'warning',
     write: false,
   })
-  // What has not changed stays as it is: somebody may be running it.
+  // Unchanged files stay as they are: a process may be running them.
   const folder = `${root}/dist/bundle`
   mkdirSync(folder, { recursive: true })
   for (const { path, contents } of outputFiles) {

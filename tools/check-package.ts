@@ -1,4 +1,4 @@
-/** Packs the package and lets publint and attw judge it: a part of `npm run check`, which has them on its PATH. */
+/** Packs the package and checks it with publint and attw: a part of `npm run check`, which has them on its PATH. */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

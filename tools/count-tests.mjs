@@ -1,4 +1,4 @@
-/** Counts the test cases of JUnit files, `node tools/count-tests.mjs FILE…`; a file that is not there has none. */
+/** Counts the test cases of JUnit files, `node tools/count-tests.mjs FILE…`; a missing file has none. */
 import { existsSync, readFileSync } from 'node:fs'
 
 let [passed, failed, skipped] = [0, 0, 0]

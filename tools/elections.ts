@@ -1,6 +1,6 @@
 /**
- * Takes the census of every election under every version of PSCI on each kernel, and compares it with the host recorded from
- * it and with what the gate predicts. Arguments: the kernels, if not all; with --few, only the elections of everything and of nothing.
+ * Takes the census of every election under every PSCI version on each kernel, and compares it with the host recorded from it and
+ * with the gate's prediction. Arguments: the kernels, if not all; with --few, only the elections of everything and of nothing.
  */
 import { kernels, onRecordedHosts } from '../test/lab-kernels/lab-hosts.js'
 

@@ -1,6 +1,6 @@
 /**
- * The long run: every recorded host is booted, and its kernel and the host recorded from it are put the same invented calls.
- * Arguments: how many calls on each host, the seed, and the hosts' names if not all.
+ * The long run: boots every recorded host, and makes the same generated calls on its kernel and on the host recorded from it.
+ * Arguments: the number of calls on each host, the seed, and the hosts' names if not all.
  */
 import { fuzzCommand, onRecordedHosts } from '../test/lab-kernels/lab-hosts.js'
 

@@ -1,4 +1,4 @@
-/** Tells the journey on a terminal, step by step as it is made: `npm run tool journey`. */
+/** Prints the journey on a terminal, step by step as it runs: `npm run tool journey`. */
 import { journey } from '../test/lab-kernels/journey/journey.js'
 
 for await (const { title, on, stay } of journey()) {

@@ -12,7 +12,7 @@ type Documents = Parameters<typeof toJsonSchema>[0] & {
 type Override = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0]
 type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
 
-/** The published JSON Schemas, from the schemas their readers use. */
+/** The published JSON Schemas, generated from the schemas that their readers use. */
 export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
   { file: 'lib/migration/state.schema.json', text: jsonSchema('state', stateSchema) },
@@ -21,7 +21,7 @@ export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 
-// The converter gets a record's picklist of keys right (`propertyNames`) and reports it as an error all the same.
+// The converter handles a record's picklist of keys correctly (`propertyNames`) but still reports it as an error.
 function overrideSchema({ valibotSchema, jsonSchema: converted }: Override): Converted {
   return valibotSchema.type === 'record' ? converted : undefined
 }

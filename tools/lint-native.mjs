@@ -18,7 +18,7 @@ function missing() {
   return programs.filter((program) => spawnSync(program, ['--version']).status !== 0)
 }
 
-/** Resolves with what the command printed; rejects with it where the command failed. */
+/** Resolves with the command's output; rejects with it if the command fails. */
 function run(command, args, options = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], ...options })

@@ -1,6 +1,6 @@
 /**
- * Fails every operation in every place with every plausible errno (test/outages), and prints what is wrong with what becomes of it.
- * Arguments: how many places of each operation, if not all, and the operations, if not all.
+ * Fails every operation in every place with every plausible errno (test/outages), and prints each wrong outcome. Arguments: the
+ * number of places of each operation, if not all, and the operations, if not all.
  */
 import { simulator } from '../lib/hosts/index.js'
 import { failEveryPlace } from '../test/outages/every-place.js'

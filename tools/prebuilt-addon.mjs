@@ -1,4 +1,4 @@
-/** The addon that the package carries. */
+/** The addon that the package contains. */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 

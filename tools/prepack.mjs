@@ -1,7 +1,7 @@
 /**
- * Runs before npm packs or publishes the package: without the arm64 addon it would be of no use on the machines it is for, and nobody
- * would notice before a user does. Where there is a compiler the addon is built from these sources; elsewhere one that is there
- * already, brought from another machine, is taken.
+ * Runs before npm packs or publishes the package: without the arm64 addon it would be of no use on its target machines, and only a
+ * user would notice. If there is a compiler, it builds the addon from these sources; otherwise it takes an existing one, brought
+ * from another machine.
  */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -11,7 +11,7 @@ import { checkArm64Addon, prebuiltAddon } from './prebuilt-addon.mjs'
 try {
   if (hasArm64Compiler()) {
     const builder = fileURLToPath(new URL('build-addon.mjs', import.meta.url))
-    // npm pack --json prints to stdout what programs read.
+    // Programs read the stdout of npm pack --json.
     const { status } = spawnSync(process.execPath, [builder, '--arm64'], { stdio: ['ignore', 2, 2] })
     if (status !== 0) throw new Error('the addon for arm64 was not built (see above)')
   }

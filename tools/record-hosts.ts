@@ -1,4 +1,4 @@
-/** Makes `lib/hosts/recorded/` again: every lab host is booted and probed, and the seed's host derived from one. */
+/** Makes `lib/hosts/recorded/` again: boots and probes every lab host, and derives the seed's host from one. */
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../lib/package-root.js'

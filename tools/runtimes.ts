@@ -29,7 +29,7 @@ function unitTests(program: string): string {
   }
 }
 
-/** What a program said, in one cell of a table. */
+/** The output of a program, in one cell of a table. */
 function cell({ status, stdout, stderr }: Said): string {
   if (status === 0) return stdout.trim()
   process.exitCode = 1

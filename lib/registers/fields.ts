@@ -71,7 +71,7 @@ const tables: readonly [Readonly<Record<string, readonly string[]>>, SafeRule | 
 const parsed = new Map<string, readonly Field[]>()
 
 /**
- * Fields of the register with this id, highest bit first; empty for a register whose fields are not described here.
+ * Returns the fields of the register with this id, highest bit first; empty if its fields are not described here.
  *
  * @throws RangeError if `id` is not an unsigned 64-bit number
  */
@@ -91,7 +91,7 @@ export function registerFields(id: bigint): readonly Field[] {
 }
 
 /**
- * The field of this name of the register with this id.
+ * Returns the field of this name of the register with this id.
  *
  * @throws RangeError if the register has none, or `id` is not an unsigned 64-bit number
  */
@@ -101,18 +101,18 @@ export function registerField(id: bigint, name: string): Field {
   return found
 }
 
-/** The bits of a field, in place. */
+/** Returns the mask of a field's bits. */
 export function fieldMask({ lsb, width }: Field): bigint {
   return ((1n << BigInt(width)) - 1n) << BigInt(lsb)
 }
 
-/** `value` of a register with `content`, cut to the field's width, in one field. */
+/** Returns the register's `value` with `content`, truncated to the field's width, in one field. */
 export function withField(field: Field, value: bigint, content: bigint): bigint {
   const mask = fieldMask(field)
   return (value & ~mask) | ((content << BigInt(field.lsb)) & mask)
 }
 
-/** What `value` of a register holds in one field: negative only in a signed field. */
+/** Returns the content of one field in a register's `value`: negative only in a signed field. */
 export function fieldValue(field: Field, value: bigint): bigint {
   const bits = value >> BigInt(field.lsb)
   return field.signed ? BigInt.asIntN(field.width, bits) : BigInt.asUintN(field.width, bits)

@@ -1,4 +1,4 @@
-/** Names spelled like a misspelled one. */
+/** Finds names spelled like a misspelled one. */
 
 /** Levenshtein's distance. */
 function distance(a: string, b: string): number {
@@ -15,8 +15,8 @@ function distance(a: string, b: string): number {
 }
 
 /**
- * The up to three of `names` nearest to `text` whose spelling differs in at most a third of its letters, nearest first. `short` gives the
- * form of a name people may leave a prefix off. Case does not matter.
+ * Returns up to three of `names` nearest to `text` whose spelling differs in at most a third of its letters, nearest first. `short`
+ * returns a name without the prefix that people may omit. Case does not matter.
  */
 export function nearestNames(
   text: string,

@@ -1,4 +1,4 @@
-/** Register ids to names and parts, and back. */
+/** Converts register ids to names and parts, and back. */
 import { coreAliases, type CoreRegisterName, coreRegisters } from './core.js'
 import { bitmapRegisters, type FirmwareRegisterName, firmwareRegisters } from './firmware.js'
 import { ARM64, arm64Id, coprocessors, hex, type IdParts, idParts, registerWidth, sizes } from './id.js'
@@ -50,9 +50,9 @@ interface RegisterOf<Space extends string, Parts> {
   name: string
   /** Bits of the value: 8 to 2048 for every register of KVM. */
   width: number
-  /** What the id is made of, in the terms of its space. */
+  /** The parts of the id, in the terms of its space. */
   parts: Parts
-  /** One line, where the name does not say it all. */
+  /** One line, if the name alone does not explain the register. */
   description?: string
 }
 
@@ -68,7 +68,7 @@ type FirmwareRegister = RegisterOf<'firmware', { index: number }>
 /** A bitmap of hypercall services, coprocessor 0x16. */
 type BitmapRegister = RegisterOf<'bitmap', { index: number }>
 type SveRegister = RegisterOf<'sve', SveParts>
-/** An id that no kernel gives a meaning to: its name is the id in hexadecimal. */
+/** An id to which no kernel gives a meaning: its name is the id in hexadecimal. */
 type UnknownRegister = RegisterOf<'unknown', IdParts>
 
 export type Register =
@@ -87,7 +87,7 @@ export type RegisterSpace = Register['space']
 export class UnknownRegisterError extends RangeError {
   override readonly name = 'UnknownRegisterError'
   readonly code = 'ERR_KVM_UNKNOWN_REGISTER'
-  /** What was asked for. */
+  /** The name that was looked up. */
   readonly register: string
   /** Names spelled alike, nearest first, at most three. */
   readonly nearest: readonly string[]
@@ -108,7 +108,7 @@ const BITMAP_GENERIC = 'KVM_REG_ARM_FW_FEAT_BMAP_REG'
 const coreById = new Map(coreRegisters.map((entry) => [entry.id, entry]))
 const timerByIndex = new Map(timerRegisters.map((entry) => [systemRegisterIndex(entry), entry]))
 
-/** Encodings of system registers which KVM gives as a core register. */
+/** Encodings of system registers that KVM exposes as a core register. */
 const coreEncodings = new Map<number, string>(
   (
     [
@@ -168,7 +168,7 @@ function decodeBitmap(id: bigint, index: number): BitmapRegister {
   return register
 }
 
-/** Which cache `CSSELR_EL1` selects. */
+/** The cache that `CSSELR_EL1` selects. */
 function cacheDescription(csselr: number): string {
   return `CCSIDR_EL1 of the level ${(csselr >> 1) + 1} ${csselr & 1 ? 'instruction' : 'data or unified'} cache`
 }
@@ -185,7 +185,7 @@ function decodeKnown(id: bigint, { arch, size, coproc, index, stray }: IdParts):
       return register
     }
     case coprocessors.DEMUX:
-      // Bits 15:8 choose what is demultiplexed, and 0 (CCSIDR) is the only choice there is.
+      // Bits 15:8 choose what is demultiplexed, and 0 (CCSIDR) is the only choice.
       if (size !== sizes.U32 || index > 0xff) return undefined
       return {
         space: 'demux',
@@ -213,7 +213,7 @@ function decodeKnown(id: bigint, { arch, size, coproc, index, stray }: IdParts):
 }
 
 /**
- * Everything an id says. Every 64-bit id decodes; one that no kernel gives a meaning to has space `unknown`.
+ * Decodes an id. Every 64-bit id decodes; an id to which no kernel gives a meaning has space `unknown`.
  *
  * @throws RangeError if `id` is not an unsigned 64-bit number
  */
@@ -225,7 +225,8 @@ export function decodeRegister(id: bigint): Register {
 }
 
 /**
- * Canonical name of an id: an architectural or kernel name, the generic form of a system register, or the id in hexadecimal.
+ * Returns the canonical name of an id: an architectural or kernel name, the generic form of a system register, or the id in
+ * hexadecimal.
  *
  * @throws RangeError if `id` is not an unsigned 64-bit number
  */
@@ -234,7 +235,7 @@ export function registerName(id: bigint): string {
   return coreById.get(id)?.name ?? decodeRegister(id).name
 }
 
-/** Lower-case names to ids: whatever is not found by a pattern. */
+/** Ids by lower-case name, for all names that no pattern matches. */
 let idsByName: Map<string, bigint> | undefined
 
 /** Canonical names that `nearestNames` may propose. */
@@ -267,7 +268,7 @@ function buildNames(): Map<string, bigint> {
   return ids
 }
 
-/** The id a name made of a pattern and numbers stands for. */
+/** Returns the id of a name that consists of a pattern and numbers. */
 function patternId(name: string): bigint | undefined {
   const index = parseGenericName(name)
   if (index !== undefined) return arm64Id(sizes.U64, coprocessors.SYSREG, index)
@@ -282,7 +283,7 @@ function patternId(name: string): bigint | undefined {
   return arm64Id(sizes.U64, coproc, number)
 }
 
-/** Canonical names spelled like `text`, nearest first, at most three. */
+/** Returns canonical names spelled like `text`, nearest first, at most three. */
 function nearestRegisterNames(text: string): string[] {
   idsByName ??= buildNames()
   canonicalNames ??= [...new Set([...idsByName.values()].map(registerName)), 'KVM_REG_ARM64_SVE_VLS']
@@ -294,7 +295,7 @@ function nearestRegisterNames(text: string): string[] {
  * itself in hexadecimal with `0x`. An architectural name of a timer means the id that holds that register's content
  * (see `timers.ts`).
  *
- * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) naming what was asked for and names spelled alike
+ * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) with the unknown name and names spelled alike
  */
 export function encodeRegister<Given extends string>(nameOrHex: RegisterName | RuntimeText<Given>): bigint {
   const text = nameOrHex.trim().toLowerCase()

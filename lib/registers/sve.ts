@@ -24,7 +24,7 @@ const FFR_END = 0x620
 type SveBaseName = `z${Below<32>}` | `p${Below<16>}` | 'ffr'
 export type SveRegisterName = SveBaseName | `${SveBaseName}[${Below<32>}]` | typeof VLS_NAME
 
-/** The parts of an id of the SVE space, or undefined for an index or size that is none. */
+/** Returns the parts of an id of the SVE space, or undefined if the index or size is not valid. */
 export function sveParts(size: number, index: number): SveParts | undefined {
   const number = (index >> 5) & 0x1f
   const slice = index & 0x1f
@@ -53,7 +53,7 @@ export function sveDescription({ kind, number, slice }: SveParts): string {
   return `SVE ${what}, bits ${(slice + 1) * width - 1}:${slice * width}`
 }
 
-/** The id a name of the SVE space stands for (lower case, prefix optional), or undefined. */
+/** Returns the id of a name in the SVE space (lower case, prefix optional), or undefined. */
 export function sveId(name: string): bigint | undefined {
   if (name === VLS_NAME.toLowerCase() || name === 'sve_vls')
     return arm64Id(sizes.U512, coprocessors.SVE, VLS_INDEX)

@@ -214,7 +214,7 @@ const table = `
 3 6  4  1  SP_EL2
 `
 
-/** Registers whose number is spread over CRm and op2: how many there are, the name before and after the number, the encoding. */
+/** Registers whose number is spread over CRm and op2: their count, the name before and after the number, the encoding. */
 const families = [
   [16, 'DBGBVR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 4 })],
   [16, 'DBGBCR', '_EL1', (n: number) => ({ op0: 2, op1: 0, crn: 0, crm: n, op2: 5 })],
@@ -290,7 +290,7 @@ type FamilyName<F> = F extends readonly [
   ? `${Before}${Below<Count>}${After}`
   : never
 
-/** Every architectural name of a system register, read off the tables above by the compiler. */
+/** Every architectural name of a system register, derived from the tables above by the compiler. */
 export type SystemRegisterName =
   | Exclude<WordsOfRows<typeof table>, '' | '-' | `${number}`>
   | FamilyName<Family>
@@ -328,13 +328,13 @@ export function systemRegisterId(parts: SystemRegisterParts): bigint {
   return arm64Id(sizes.U64, coprocessors.SYSREG, systemRegisterIndex(parts))
 }
 
-/** The assembler's name of an encoding without an architectural one. */
+/** Returns the assembler's name of an encoding without an architectural name. */
 export function genericName(index: number): string {
   const { op0, op1, crn, crm, op2 } = systemRegisterParts(index)
   return `S${op0}_${op1}_C${crn}_C${crm}_${op2}`
 }
 
-/** Bits 15:0 of the id a generic name (`S3_0_C0_C4_3`, any case) stands for; undefined if it is none. */
+/** Returns bits 15:0 of the id for a generic name (`S3_0_C0_C4_3`, any case); undefined for any other text. */
 export function parseGenericName(name: string): number | undefined {
   const match = /^s([0-3])_([0-7])_c([0-9]|1[0-5])_c([0-9]|1[0-5])_([0-7])$/i.exec(name)
   if (match === null) return undefined

@@ -3,8 +3,8 @@
  * encoding of CNTV_CVAL_EL0 holds the counter CNTVCT, and the id with the encoding of CNTVCT_EL0 holds the compare value CNTV_CVAL
  * (`Documentation/virt/kvm/api.rst`, KVM_SET_ONE_REG).
  *
- * So the canonical name of all six is KVM's, which says what the id holds. The architectural name encodes to the id whose *content* it
- * names: `CNTV_CVAL_EL0` is `KVM_REG_ARM_TIMER_CVAL`. Who wants the id with the encoding of CNTV_CVAL_EL0 writes `S3_3_C14_C3_2`.
+ * So the canonical name of all six is KVM's, which says what the id holds. The architectural name encodes to the id whose *content*
+ * it names: `CNTV_CVAL_EL0` is `KVM_REG_ARM_TIMER_CVAL`. To get the id with the encoding of CNTV_CVAL_EL0, write `S3_3_C14_C3_2`.
  */
 import { systemRegisterId } from './sysregs.js'
 
@@ -45,13 +45,13 @@ export type TimerRegisterName = (typeof timerRegisters)[number]['name' | 'conten
 const idsOf = (suffix: string): ReadonlySet<bigint> =>
   new Set(timerRegisters.filter(({ name }) => name.endsWith(suffix)).map(systemRegisterId))
 
-/** What counts time: two reads differ. */
+/** Registers that count time: two reads differ. */
 export const timerCounters = idsOf('_CNT')
 export const timerControls = idsOf('_CTL')
-/** The bit of a timer's control that only tells whether the time has come. */
+/** The bit of a timer's control that only shows whether the time has come. */
 export const TIMER_ISTATUS = 4n
 
-/** A register's value but for that bit, where the register is a timer's control. */
+/** Returns a register's value, without that bit if the register is a timer's control. */
 export function withoutIstatus(id: bigint, value: bigint): bigint {
   return timerControls.has(id) ? value & ~TIMER_ISTATUS : value
 }
