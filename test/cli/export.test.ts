@@ -118,7 +118,7 @@ describe('export', () => {
       'two reports for one host’s format',
       [HOST, HOST, '--to', 'nfd'],
       2,
-      /takes one report, and 2 are given/,
+      /takes one report, found 2/,
     ],
     [
       'features the host has not',
@@ -132,14 +132,14 @@ describe('export', () => {
       'features of labels',
       [HOST, '--to', 'nfd', '--features', 'sve'],
       2,
-      /--features is for --to firecracker and qemu/,
+      /--features applies to --to firecracker and qemu only, not to --to nfd/,
     ],
-    ['an expiry of an option', [HOST, '--to', 'qemu', '--expire', '1'], 2, /--expire is for --to nfd,/],
+    ['an expiry of an option', [HOST, '--to', 'qemu', '--expire', '1'], 2, /--expire applies to --to nfd only, not to --to qemu/],
     [
       'a namespace of an option',
       [HOST, '--to', 'qemu@10.0', '--namespace', 'a.b'],
       2,
-      /--namespace is for --to nfd and kubevirt/,
+      /--namespace applies to --to nfd and kubevirt only, not to --to qemu@10.0/,
     ],
     [
       'a file in no directory',
