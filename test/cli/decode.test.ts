@@ -64,7 +64,7 @@ test('the help tells the status of a number without a meaning', () => {
   assert.match(out, /no register of any kernel/)
   assert.match(
     decode('--help').out,
-    /Exit status: 2 for a name that is unknown\. A number is taken apart also where/,
+    /Unknown ids are still split into\nfields, and marked as unknown\.\n\nExit status: 2 for an unknown name\./,
   )
 })
 
