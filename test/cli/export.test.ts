@@ -114,12 +114,7 @@ describe('export', () => {
   const wrong: [what: string, args: string[], status: number, error: RegExp][] = [
     ['no format', [HOST], 2, /--to/],
     ['an unknown format', [HOST, '--to', 'libvirt'], 2, /libvirt.*firecracker, qemu/],
-    [
-      'two reports for one host’s format',
-      [HOST, HOST, '--to', 'nfd'],
-      2,
-      /takes one report, found 2/,
-    ],
+    ['two reports for one host’s format', [HOST, HOST, '--to', 'nfd'], 2, /takes one report, found 2/],
     [
       'features the host has not',
       ['linux-6.1-neoverse-n1', '--to', 'qemu', '--features', 'sve'],
@@ -134,7 +129,12 @@ describe('export', () => {
       2,
       /--features applies to --to firecracker and qemu only, not to --to nfd/,
     ],
-    ['an expiry of an option', [HOST, '--to', 'qemu', '--expire', '1'], 2, /--expire applies to --to nfd only, not to --to qemu/],
+    [
+      'an expiry of an option',
+      [HOST, '--to', 'qemu', '--expire', '1'],
+      2,
+      /--expire applies to --to nfd only, not to --to qemu/,
+    ],
     [
       'a namespace of an option',
       [HOST, '--to', 'qemu@10.0', '--namespace', 'a.b'],
