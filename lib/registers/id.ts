@@ -85,6 +85,11 @@ export function registerWidth(id: bigint): number {
   return 8 << Number((id >> 52n) & 0xfn)
 }
 
+/** The value of an id's register whose every bit is set. */
+export function allBits(id: bigint): bigint {
+  return (1n << BigInt(registerWidth(id))) - 1n
+}
+
 /** An id or a value as reports, traces and messages write it: `0x…`, lower case, without leading zeros. */
 export function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`

@@ -11,6 +11,7 @@ export {
   withField,
 } from './fields.js'
 export {
+  allBits,
   ARM64,
   arm64Id,
   coprocessors,

@@ -102,8 +102,8 @@ describe('conformance', () => {
   })
 
   for (const [args, problem] of [
-    [['--only', 'no such thing', '--simulate', HOST], /no check's name or group holds "no such thing"/],
-    [['--simulate', 'linux-6.12-neoverse'], /did you mean linux-6\.12-neoverse-n1/],
+    [['--only', 'no such thing', '--simulate', HOST], /no check has "no such thing" in its name or group/],
+    [['--simulate', 'linux-6.12-neoverse-n2'], /did you mean linux-6\.12-neoverse-n1/],
   ] as const) {
     test(`${args.join(' ')} is refused as wrong usage`, () => {
       const { status, out, error } = kvmArm64(['conformance', ...args])

@@ -1,12 +1,6 @@
 import { errnoOf } from '../../kvm/errors.js'
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
-import {
-  decodeRegister,
-  encodeRegister,
-  fieldMask,
-  registerFields,
-  registerWidth,
-} from '../../registers/index.js'
+import { decodeRegister, encodeRegister, fieldMask, registerFields, allBits } from '../../registers/index.js'
 import type { Baseline } from './format.js'
 
 /** The outcome for a register of the baseline on a VM. */
@@ -168,8 +162,4 @@ function read(vcpu: Vcpu, id: bigint): bigint | null {
     if (error instanceof KvmError && error.code === 'ENOENT') return null
     throw error
   }
-}
-
-function allBits(id: bigint): bigint {
-  return (1n << BigInt(registerWidth(id))) - 1n
 }

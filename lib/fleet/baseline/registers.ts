@@ -1,12 +1,12 @@
 /** The registers of a baseline: for each, a value that every host accepts. */
 import {
+  allBits,
   decodeRegister,
   encodeRegister,
   fieldMask,
   hex,
   implementationIds,
   registerField,
-  U64,
 } from '../../registers/index.js'
 import { type Candidate, grouped, unreconciledIn } from './candidate.js'
 import { choose, intersect } from './choose.js'
@@ -66,9 +66,15 @@ export function settleRegisters(
     const isSame = new Set(initial).size === 1
     const moves = isSame || initial.every((value) => hasAll(nibbles, value))
     if (!identifies && moves) continue
-    const { value, mask, conflicts } = isSame
-      ? unchanged(initial[0]!)
+    const {
+      value,
+      mask: settledBits,
+      conflicts,
+    } = isSame
+      ? { value: initial[0]!, mask: allBits(id), conflicts: [] }
       : choose({ id, initial, nibbles, ...(id === CLIDR_EL1 && { admits: cleansLike(initial) }) })
+    // choose() settles sixteen nibbles, of which a narrow register has fewer.
+    const mask = settledBits & allBits(id)
     const pinned = { id: hex(id), name, value: hex(value), mask: hex(mask) }
     if (mask !== 0n) (identifies ? settled.idRegisters : settled.others).push(pinned)
     if (conflicts.length > 0) {
@@ -94,10 +100,6 @@ function needsNoCleaning(clidr: bigint): boolean {
 }
 
 const anything = sixteen.map(() => 0xffff)
-
-function unchanged(value: bigint): { value: bigint; mask: bigint; conflicts: string[] } {
-  return { value, mask: U64, conflicts: [] }
-}
 
 function isSettledElsewhere(id: bigint): boolean {
   const { space } = decodeRegister(id)

@@ -9,6 +9,7 @@ import { decodeFields, encodeRegister, fieldValue, registerFields } from '../../
 import type { Report } from '../../../lib/report/report.js'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'
 import { cpus, kernels, recordedHosts } from '../../lab-kernels/lab-hosts.js'
+import { checkBaseline } from '../../../lib/fleet/baseline/format.js'
 import { watchVms } from '../../migration/open-vms.js'
 import { rowOf } from '../../report/rows.js'
 
@@ -321,4 +322,11 @@ test('no VM is left behind where the baseline’s vCPUs cannot be', () => {
   const found = { ...baseline(named('linux-7.2-max')), ipaSize: 40 }
   assert.throws(() => apply(openKvm(backend), found), { code: 'EINVAL', syscall: 'KVM_ARM_VCPU_INIT' })
   assert.deepEqual([...open], [])
+})
+
+test('every baseline of the recorded hosts is one that its reader accepts', () => {
+  for (const { what, members } of subsets) {
+    const found = baseline(members)
+    assert.deepEqual(checkBaseline(JSON.parse(JSON.stringify(found)), what), found, what)
+  }
 })
