@@ -35,7 +35,7 @@ describe('on real KVM', () => {
 
   for (const { name, promised } of examples.filter(({ takesReal }) => takesReal)) {
     test(`${name} prints what its comments say`, async () => {
-      const { stdout, stderr } = await lab.run(['node', name, 'real'])
+      const { stdout, stderr } = await lab.run(['node', `docs/examples/${name}`, 'real'])
       assert.deepEqual(String(stdout).trimEnd().split('\n'), promised, String(stderr))
     })
   }
