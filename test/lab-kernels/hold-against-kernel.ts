@@ -159,7 +159,8 @@ export function holdAgainstKernel(name: string): void {
           real.filter(({ verdict }) => verdict === 'fails').map((result) => `${result.name}: ${result.did}`),
           [],
         )
-        assert.deepEqual(real, conformance(simulator(probed)))
+        const untimed = (results: CheckResult[]) => results.map((result) => ({ ...result, seconds: 0 }))
+        assert.deepEqual(untimed(real), untimed(conformance(simulator(probed))))
       })
 
       // The CPU with registers of every width.
