@@ -19,6 +19,8 @@ export interface ConfiguredRegister {
 /** What userspace can decide about a guest's view of its CPU before the first run: the input of the exporters. */
 export interface GuestConfiguration {
   features: readonly VcpuFeature[]
+  /** Features that nobody chose and of which the host's report does not say whether it has them. */
+  unknownFeatures?: readonly VcpuFeature[]
   /** Value of `KVM_REG_ARM_PSCI_VERSION`; absent if it is left to the host. */
   psciVersion?: bigint
   /** Bitmap firmware registers, by id. */

@@ -15,7 +15,7 @@ import {
   nibblesRule,
   replacedNibbles,
 } from '../report/write-rule.js'
-import type { Capability } from '../uapi.js'
+import { type Capability, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { checkCpuTemplate } from './firecracker.js'
 
 export interface Fingerprint {
@@ -133,7 +133,8 @@ const version = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
  * PSCI. The resulting report makes it possible to compare and simulate a host of which only a fingerprint exists.
  *
  * `like` provides writable values, capabilities and traits. Ranges of accepted values end at the fingerprint's own value. Only
- * vCPUs without optional features are known, so the report has no other configuration and none of their capabilities.
+ * vCPUs without optional features are known: the report has no other configuration, its capabilities omit those of vCPU features,
+ * and these features and the devices are unknown in it.
  *
  * @throws UnlikeHostError if the kernels cannot be alike
  */
@@ -159,6 +160,7 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
       registers.push({ id: hex(id), name: registerName(id), value: null })
     }
   }
+  const { devices: _unknown, ...traits } = like.traits
   return {
     ...like,
     host: {
@@ -167,22 +169,25 @@ export function reportFromFingerprint(fingerprint: Fingerprint, like: Report): R
     },
     origin: { kind: 'fingerprint', like: like.host.release },
     capabilities: Object.fromEntries(
-      Object.entries(like.capabilities).map(([name, answer]) => [
-        name,
-        ofOptionalFeatures.has(name as Capability) ? [0, 0] : answer,
-      ]),
+      Object.entries(like.capabilities).filter(([name]) => !ofOptionalFeatures.has(name as Capability)),
     ),
     registers,
     configurations: [],
     traits: {
-      ...like.traits,
+      ...traits,
       init: {
-        ...like.traits.init,
-        supported: like.traits.init.supported.filter((name) => name === 'psci-0.2' || name === 'power-off'),
+        ...traits.init,
+        supported: traits.init.supported.filter((name) => ofEveryVcpu.has(name)),
+        unknown: (Object.keys(vcpuFeatures) as VcpuFeature[]).filter(
+          (name) => vcpuFeatures[name] < traits.init.knownFeatures && !ofEveryVcpu.has(name),
+        ),
       },
     },
   }
 }
+
+/** Features that every host supports. */
+const ofEveryVcpu: ReadonlySet<VcpuFeature> = new Set<VcpuFeature>(['power-off', 'psci-0.2'])
 
 /** Capabilities of vCPU features about which a fingerprint says nothing. */
 const ofOptionalFeatures: ReadonlySet<Capability> = new Set([

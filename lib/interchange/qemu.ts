@@ -1,6 +1,7 @@
 /** QEMU's `-cpu` option under KVM (`docs/system/arm/cpu-features.rst`; `target/arm/kvm.c` and `cpu64.c` read it). */
 import { bitmapOfServices, decodePsciVersion, serviceBitmapOf, serviceBitmaps } from '../hypercalls/index.js'
 import { hex, registerName } from '../registers/index.js'
+import type { VcpuFeature } from '../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
@@ -18,12 +19,22 @@ export type QemuVersion = (typeof qemuVersions)[number]
 export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVersion = '11.1'): Emitted {
   const { features, psciVersion, bitmaps, idRegisters, vectorLengths } = configuration
   const inexpressible = configuration.leftToHosts.map((name) => `${name}: some of the hosts lack it`)
-  const options = ['host', `pmu=${onOff(features.includes('pmu-v3'))}`]
+  const options = ['host']
+  const choose = (option: string, ...needed: VcpuFeature[]) => {
+    if (needed.some((feature) => configuration.unknownFeatures?.includes(feature))) {
+      inexpressible.push(
+        `${option}=on or off: the report does not say whether the host has it, and QEMU then shows what the host has`,
+      )
+    } else {
+      options.push(`${option}=${onOff(needed.every((feature) => features.includes(feature)))}`)
+    }
+  }
+  choose('pmu', 'pmu-v3')
   if (features.includes('el1-32bit')) options.push('aarch64=off')
-  options.push(`sve=${onOff(features.includes('sve'))}`)
+  choose('sve', 'sve')
   const longest = vectorLengths.at(-1)
   if (longest !== undefined) options.push(`sve${longest}=on`)
-  options.push(`pauth=${onOff(features.includes('ptrauth-address') && features.includes('ptrauth-generic'))}`)
+  choose('pauth', 'ptrauth-address', 'ptrauth-generic')
   const stdHyp = bitmaps.find(({ id }) => id === serviceBitmaps.stdHyp.register)
   const pvTime = bitmapOfServices('stdHyp', ['pv-time'])
   if (stdHyp !== undefined && (stdHyp.value & pvTime) === 0n) options.push('kvm-steal-time=off')

@@ -8,9 +8,9 @@ import {
   registerFields,
   withoutIstatus,
 } from '../registers/index.js'
-import { bitmapsOf, psciVersionsOf, registerValue } from './registers.js'
+import { bitmapsOf, featureSupport, psciVersionsOf, registerValue } from './registers.js'
 import type { Report } from './report.js'
-import type { Capability } from '../uapi.js'
+import { type Capability, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { differingFields, meaningOf } from '../registers/differing-fields.js'
 
 /** One difference between two hosts. */
@@ -33,8 +33,8 @@ export interface Difference {
 export function diffReports(a: Report, b: Report): Difference[] {
   return [
     ...diffCapabilities(a, b),
-    ...diffSets('feature', a.traits.init.supported, b.traits.init.supported),
-    ...diffSets('psci', versions(a), versions(b)),
+    ...diffFeatures(a, b),
+    ...diffVersions(versions(a), versions(b)),
     ...diffRegisters(a, b),
     ...diffBitmaps(a, b),
   ]
@@ -44,7 +44,7 @@ function diffCapabilities(a: Report, b: Report): Difference[] {
   const names = new Set([...Object.keys(a.capabilities), ...Object.keys(b.capabilities)] as Capability[])
   return [...names].flatMap((name) => {
     // Checked on a VM, whose answer is more precise than that of /dev/kvm.
-    const [left, right] = [a, b].map(({ capabilities }) => String(capabilities[name]?.[1] ?? 0))
+    const [left, right] = [a, b].map(({ capabilities }) => String(capabilities[name]?.[1] ?? 'unknown'))
     return left === right ? [] : [{ kind: 'capability', name, a: left!, b: right! }]
   })
 }
@@ -53,10 +53,26 @@ function versions(report: Report): string[] {
   return psciVersionsOf(report).map(decodePsciVersion)
 }
 
-function diffSets(kind: 'feature' | 'psci', a: readonly string[], b: readonly string[]): Difference[] {
+function diffFeatures(a: Report, b: Report): Difference[] {
+  return (Object.keys(vcpuFeatures) as VcpuFeature[])
+    .map((name) => ({
+      kind: 'feature' as const,
+      name,
+      a: featureSupport(a, name),
+      b: featureSupport(b, name),
+    }))
+    .filter((row) => row.a !== row.b)
+}
+
+function diffVersions(a: readonly string[], b: readonly string[]): Difference[] {
   return [...new Set([...a, ...b])]
     .filter((name) => a.includes(name) !== b.includes(name))
-    .map((name) => ({ kind, name, a: a.includes(name) ? 'yes' : 'no', b: b.includes(name) ? 'yes' : 'no' }))
+    .map((name) => ({
+      kind: 'psci',
+      name,
+      a: a.includes(name) ? 'yes' : 'no',
+      b: b.includes(name) ? 'yes' : 'no',
+    }))
 }
 
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')

@@ -1,11 +1,26 @@
 /** Look-ups in a report: which registers a vCPU has, and their values. */
 import { decodeRegister, encodeRegister, hex } from '../registers/index.js'
-import type { VcpuFeature } from '../uapi.js'
+import type { DeviceType, VcpuFeature } from '../uapi.js'
 import type { Configuration, Refusal, Report, ReportedRegister } from './report.js'
 import { acceptedValues, settableBits } from './write-rule.js'
 
 /** Features that change neither the list nor the value of any register but `PSCI_VERSION`. */
 const WITHOUT_REGISTERS: ReadonlySet<VcpuFeature> = new Set<VcpuFeature>(['power-off', 'psci-0.2'])
+
+/** Whether a host has something; `unknown` if its report does not say so, as that of a fingerprint. */
+export type Support = 'yes' | 'no' | 'unknown'
+
+/** Returns whether a host supports a vCPU feature. */
+export function featureSupport({ traits }: Report, name: VcpuFeature): Support {
+  if (traits.init.supported.includes(name)) return 'yes'
+  return traits.init.unknown?.includes(name) ? 'unknown' : 'no'
+}
+
+/** Returns whether a host can create devices of a type. */
+export function deviceSupport({ traits: { devices } }: Report, type: DeviceType): Support {
+  if (devices === undefined) return 'unknown'
+  return devices.includes(type) ? 'yes' : 'no'
+}
 
 /** Returns a register's value in the base configuration; undefined if the report lacks it, or it counts time. */
 export function registerValue({ registers }: Report, id: bigint): bigint | undefined {

@@ -75,6 +75,11 @@ const traits = v.strictObject({
     knownFeatures: int32,
     /** Features this host supports, each with the features it requires; any other known feature is `EINVAL`. */
     supported: v.array(feature),
+    /**
+     * Features of which it is not known whether this host supports them; the simulator refuses them as unsupported. Absent if there are
+     * none: every other feature was tried.
+     */
+    unknown: v.optional(v.array(feature)),
     /** Whether the first init fixes the features of the whole VM. */
     scope: v.picklist(['vm', 'vcpu']),
     /** Whether `power-off` must be repeated on every init of a vCPU. */
@@ -148,8 +153,8 @@ const traits = v.strictObject({
      */
     sameAffinity: v.picklist(['first', 'last']),
   }),
-  /** Types for which `KVM_CREATE_DEVICE_TEST` succeeds. */
-  devices: v.array(v.picklist(Object.keys(deviceTypes) as DeviceType[])),
+  /** Types for which `KVM_CREATE_DEVICE_TEST` succeeds. Absent if that is not known; the simulator then has none. */
+  devices: v.optional(v.array(v.picklist(Object.keys(deviceTypes) as DeviceType[]))),
   /** `KVM_ARM_VCPU_TIMER_CTRL` */
   timers: v.strictObject({
     /** The private interrupt of each timer that has an attribute, by the attribute's number. */
@@ -212,7 +217,10 @@ export const reportSchema = v.strictObject({
   host,
   /** What answered KVM's calls; digests and comparisons ignore it, as they ignore `probedAt` and `host`. */
   origin: originSchema,
-  /** `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
+  /**
+   * `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. A capability that is absent was not asked for: its
+   * answer is not known, and the simulator gives 0.
+   */
   capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
   /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */
   vcpuMmapSize: v.pipe(int32, v.minValue(4096), v.maxValue(0x100000)),

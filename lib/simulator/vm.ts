@@ -100,7 +100,7 @@ export class SimulatedVm implements VmFd {
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
     const { host, vcpus } = this.#state
-    const device = host.traits.devices.find((known) => deviceTypes[known] === type)
+    const device = host.traits.devices?.find((known) => deviceTypes[known] === type)
     if (device === undefined) return -errnos.ENODEV
     if (flags & KVM_CREATE_DEVICE_TEST) return 0
     if (device !== 'KVM_DEV_TYPE_ARM_VGIC_V3') {

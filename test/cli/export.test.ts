@@ -171,6 +171,26 @@ describe('import', () => {
     assert.equal(kvmArm64(args).out, readFileSync(file, 'utf8'))
   })
 
+  test('says nothing of vCPU features and devices, which a fingerprint does not hold', () => {
+    const file = join(folder, 'unknown.json')
+    kvmArm64(['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '-o', file])
+    const shown = kvmArm64(['show', file]).out
+    assert.doesNotMatch(/^ *has(?: not)? .*$/m.exec(shown)![0], /SVE|PMUv3|pointer authentication/)
+    assert.match(shown, /not known +SVE, PMUv3, pointer authentication.*; vCPU features .*sve.*; devices/)
+    assert.match(kvmArm64(['show', file, '--traits']).out, /^ *devices +not known$/m)
+    const option = kvmArm64(['export', file, '--to', 'qemu'])
+    assert.equal(option.out, '-cpu host,kvm-psci-version=1.3\n')
+    assert.match(option.error, /sve=on or off: the report does not say whether the host has it/)
+    const chosen = kvmArm64(['export', file, '--to', 'qemu', '--features', 'psci-0.2'])
+    assert.equal(chosen.out, '-cpu host,pmu=off,sve=off,pauth=off,kvm-psci-version=1.3\n')
+    const asked = kvmArm64(['export', file, '--to', 'qemu', '--features', 'sve'])
+    assert.deepEqual([asked.status, asked.out], [1, ''])
+    assert.match(asked.error, /does not say whether its host has sve/)
+    const compared = kvmArm64(['diff', 'linux-6.18-max', file]).out
+    assert.match(compared, /^ *feature +sve +yes +unknown$/m)
+    assert.match(compared, /^ *capability +KVM_CAP_ARM_SVE +1 +unknown$/m)
+  })
+
   test('makes a baseline of a template, which a host is asked about', () => {
     const template = join(folder, 'template.json')
     const file = join(folder, 'of-template.json')

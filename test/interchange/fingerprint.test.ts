@@ -20,6 +20,8 @@ import {
   type GravitonKernel,
   gravitonKernels,
 } from './graviton.js'
+import { deviceSupport, featureSupport } from '../../lib/report/registers.js'
+import { vcpuFeatures, type VcpuFeature } from '../../lib/uapi.js'
 import { ruleOf } from '../report/rows.js'
 
 function values(cpu: GravitonCpu, kernel: GravitonKernel): Map<string, bigint> {
@@ -220,6 +222,20 @@ describe('a report made of a fingerprint', () => {
       })
     }
   }
+
+  test('leaves the vCPU features and devices of its host unknown', () => {
+    const report = imported('V1', '6.18')
+    assert.deepEqual(report.traits.init.supported, ['power-off', 'psci-0.2'])
+    const known = Object.keys(vcpuFeatures) as VcpuFeature[]
+    assert.deepEqual(
+      known.filter((feature) => featureSupport(report, feature) === 'unknown'),
+      ['el1-32bit', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic', 'has-el2', 'has-el2-e2h0'],
+    )
+    // The kernel does not know its bit.
+    assert.equal(featureSupport(report, 'pmu-v3-strict'), 'no')
+    assert.equal(deviceSupport(report, 'KVM_DEV_TYPE_ARM_VGIC_V3'), 'unknown')
+    assert.equal(report.capabilities.KVM_CAP_ARM_SVE, undefined)
+  })
 
   test('accepts what is lower than the hardware’s, and nothing higher', () => {
     using kvm = openKvm(simulator(imported('V1', '6.18')))

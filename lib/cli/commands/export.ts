@@ -156,11 +156,21 @@ function configurationOf(source: string, { features }: Flags): GuestConfiguratio
     )
   }
   const wanted: readonly VcpuFeature[] = features ?? ['psci-0.2']
-  using kvm = openKvm(simulator(reportOf(source)))
+  const report = reportOf(source)
+  const { unknown = [] } = report.traits.init
+  using kvm = openKvm(simulator(report))
   try {
-    return guestConfiguration(kvm, wanted)
+    const configuration = guestConfiguration(kvm, wanted)
+    return features === undefined ? { ...configuration, unknownFeatures: unknown } : configuration
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
+    const asked = wanted.filter((feature) => unknown.includes(feature))
+    if (asked.length > 0) {
+      throw new CommandError(
+        `${source} does not say whether its host has ${asked.join(', ')}: it comes from a fingerprint`,
+        exitStatus.negative,
+      )
+    }
     throw new CommandError(
       `${source} has no vCPU with the features ${wanted.join(', ')} (${error.code})`,
       exitStatus.negative,

@@ -20,8 +20,9 @@ export function summary(report: Report, title: string): string {
       ['CPU', cpuName(report)],
       ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],
-      ['has', capabilityNames(report, true)],
-      ['has not', capabilityNames(report, false)],
+      ['has', capabilityNames(report, (answer) => answer !== undefined && answer > 0)],
+      ['has not', capabilityNames(report, (answer) => answer !== undefined && answer <= 0)],
+      ...notKnown(report),
       ['limits', limits(report)],
       ['registers', registerCounts(report)],
     ]),
@@ -53,9 +54,20 @@ const notable: readonly (readonly [Capability, string])[] = [
   ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS', 'writable MIDR'],
 ]
 
-function capabilityNames(report: Report, present: boolean): string {
+/** What the report does not say; no line if it says everything. */
+function notKnown(report: Report): [string, string][] {
+  const { unknown = [] } = report.traits.init
+  const things = [
+    capabilityNames(report, (answer) => answer === undefined),
+    unknown.length > 0 && `vCPU features ${unknown.join(' ')}`,
+    report.traits.devices === undefined && 'devices',
+  ].filter(Boolean)
+  return things.length === 0 ? [] : [['not known', things.join('; ')]]
+}
+
+function capabilityNames(report: Report, isWanted: (answer: number | undefined) => boolean): string {
   return notable
-    .filter(([capability]) => (report.capabilities[capability]?.[1] ?? 0) > 0 === present)
+    .filter(([capability]) => isWanted(report.capabilities[capability]?.[1]))
     .map(([, name]) => name)
     .join(', ')
 }

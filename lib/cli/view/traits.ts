@@ -74,6 +74,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   init: (init) => [
     ['vCPU targets accepted', init.targets.join(' ')],
     ['vCPU features supported', init.supported.join(' ')],
+    ...(init.unknown ? [['vCPU features not known', init.unknown.join(' ')] as const] : []),
     ['vCPU features known', `bits 0 to ${init.knownFeatures - 1}; any other is ENOENT`],
     ['features are chosen for', init.scope === 'vm' ? scopeOfWidth.vm : 'each vCPU'],
     ...(init.registerWidth ? [['el1-32bit is chosen for', scopeOfWidth[init.registerWidth]] as const] : []),
@@ -117,7 +118,10 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['PSCI affinity of several vCPUs', `the ${sameAffinity} is meant`],
   ],
   devices: (types) => [
-    ['devices', types.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') || 'none'],
+    [
+      'devices',
+      types?.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') ?? 'not known',
+    ],
   ],
   timers: ({ interrupts, scope }) => [
     ['interrupts of timers', `${interrupts.join(' ')}, of ${scope === 'vm' ? 'the VM' : 'each vCPU'}`],
