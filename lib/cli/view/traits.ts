@@ -118,10 +118,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['PSCI affinity of several vCPUs', `the ${sameAffinity} is meant`],
   ],
   devices: (types) => [
-    [
-      'devices',
-      types?.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') ?? 'not known',
-    ],
+    ['devices', types?.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') ?? 'not known'],
   ],
   timers: ({ interrupts, scope }) => [
     ['interrupts of timers', `${interrupts.join(' ')}, of ${scope === 'vm' ? 'the VM' : 'each vCPU'}`],
