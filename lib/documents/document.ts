@@ -160,13 +160,18 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
   return document
 }
 
+/** A number of a file; one beyond 2^53 was rounded when it was read, and would not be the one that stands there. */
+function shownNumber(number: number): string {
+  return Math.abs(number) > Number.MAX_SAFE_INTEGER ? 'a number beyond 2^53' : String(number)
+}
+
 /** Explains why a program that reads versions up to `newest` cannot read this one. */
 export function unknownVersion(found: unknown, newest: number): string {
   if (typeof found !== 'number') return 'is not a number'
   const reads = `this kvm-arm64 reads version ${newest}`
   return found > newest
-    ? `is ${found}, but ${reads}: written by a newer kvm-arm64?`
-    : `is ${found}, but ${reads}`
+    ? `is ${shownNumber(found)}, but ${reads}: written by a newer kvm-arm64?`
+    : `is ${shownNumber(found)}, but ${reads}`
 }
 
 /**
@@ -184,12 +189,48 @@ export function checkShape<T>(
     refuseReservedKeys(data, source, path)
     return result.output
   }
-  const issue = result.issues[0]
-  throw new FormatError(
-    source,
-    path + jsonPath((issue.path ?? []).map(({ key }) => key as string | number)),
-    problemOf(issue),
-  )
+  const issue = innermost(result.issues[0])
+  throw new FormatError(source, path + jsonPath(issue.keys), problemOf(issue))
+}
+
+/** An entry that does not match its schema, and its place. */
+interface Mismatch extends Pick<
+  v.BaseIssue<unknown>,
+  'type' | 'input' | 'expected' | 'received' | 'message'
+> {
+  readonly keys: readonly (string | number)[]
+}
+
+/**
+ * Finds the mismatch in the alternative of a union that the data was meant for: the one whose mismatch lies deepest, and of those
+ * one that lacks no key. If several remain, the data may be any of them.
+ */
+function innermost(issue: v.BaseIssue<unknown>): Mismatch {
+  const keys = (issue.path ?? []).map(({ key }) => key as string | number)
+  if (issue.type !== 'union' || issue.issues === undefined) return { ...issue, keys }
+  const all = issue.issues.map(innermost)
+  const depth = Math.max(...all.map((one) => one.keys.length))
+  const deepest = all.filter((one) => one.keys.length === depth)
+  const present = deepest.filter((one) => !lacksKey(one))
+  const [first, ...others] = present.length > 0 ? present : deepest
+  if (others.length === 0) return { ...first!, keys: [...keys, ...first!.keys] }
+  const isSamePlace = others.every((one) => String(one.keys) === String(first!.keys))
+  return { ...merged([first!, ...others]), keys: isSamePlace ? [...keys, ...first!.keys] : keys }
+}
+
+function lacksKey({ message, received }: Mismatch): boolean {
+  return message.startsWith('Invalid key: ') && received === 'undefined'
+}
+
+/** One mismatch for several alternatives that the data matches equally little. */
+function merged(all: readonly [Mismatch, ...Mismatch[]]): Mismatch {
+  const [first] = all
+  const messages = new Set(all.map(({ message }) => message))
+  if (![...messages].every((message) => message.startsWith('Invalid '))) {
+    return { ...first, message: [...messages].join('; or ') }
+  }
+  const expected = [...new Set(all.map((one) => one.expected))].join(' | ')
+  return { ...first, expected, message: `Expected ${expected} but received ${first.received}` }
 }
 
 /** Keys that every JavaScript object inherits: valibot would take them for known and drop them. */
@@ -224,9 +265,12 @@ function refuseReservedKeys(data: unknown, source: string, path: string): void {
 /** Longer lists of allowed entries are of no help. */
 const LONGEST_LIST = 100
 
-function problemOf({ type, expected, received, message }: v.BaseIssue<unknown>): string {
+function problemOf({ type, input, expected, received, message }: Mismatch): string {
   const isUnknown = expected === 'never' || (type === 'picklist' && expected!.length > LONGEST_LIST)
   // A message that the schema itself words does not begin like this.
+  if (typeof input === 'number' && message.endsWith(`eceived ${received}`)) {
+    return message.slice(0, -received.length) + shownNumber(input)
+  }
   if (!isUnknown || !message.startsWith('Invalid ')) return message
   return `${received === 'Object' ? 'this' : received} is unknown: written by a newer kvm-arm64?`
 }

@@ -18,11 +18,21 @@ export const hex64 = v.pipe(
  */
 export const registerId = v.pipe(
   v.string(),
-  v.regex(
-    /^0x60(3000000|[0-8]000000(?!014|016))[0-9a-f]{7}$/,
-    'is not the id of an arm64 register of 8 to 2048 bits',
-  ),
+  v.regex(/^0x60(3000000|[0-8]000000(?!014|016))[0-9a-f]{7}$/, ({ input }) => registerIdProblem(input)),
 )
+
+function registerIdProblem(id: string): string {
+  const [, architecture, size, coprocessor] =
+    /^0x([0-9a-f])0([0-9a-f])000000([0-9a-f]{3})[0-9a-f]{4}$/.exec(id) ?? []
+  const problem = 'is not the id of an arm64 register'
+  if (architecture === undefined) return `${problem}: expected 0x60 and 14 more digits in lower case`
+  if (architecture !== '6') return `${problem}, but of another architecture: an id of arm64 begins with 0x60`
+  const bits = 8 * 2 ** Number.parseInt(size!, 16)
+  return coprocessor === '014' || coprocessor === '016'
+    ? `${problem}: a firmware register has 64 bits, and this id says ${bits}`
+    : `${problem}: it says ${bits} bits, and a register has 8 to 2048`
+}
+
 /** Text shown on terminals and in pages: without control, bidirectional and zero-width characters. */
 export const text = v.pipe(
   v.string(),

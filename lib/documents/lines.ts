@@ -33,7 +33,8 @@ export function* readLines(input: Input, limit: number): Generator<Line> {
     for (;;) {
       const newline = buffer.subarray(0, end).indexOf(10, from)
       if (newline < 0) break
-      if (!skipping) yield { number, bytes: buffer.subarray(start, newline) }
+      const isTooLong = newline - start > limit
+      if (!skipping) yield { number, bytes: isTooLong ? null : buffer.subarray(start, newline) }
       skipping = false
       number++
       start = from = newline + 1

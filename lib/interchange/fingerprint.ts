@@ -5,6 +5,7 @@
 import * as v from 'valibot'
 import { decodeRegister, encodeRegister, hex, isFeatureIdRegister, registerName } from '../registers/index.js'
 import { checkShape, FormatError, parseDocumentJson } from '../documents/document.js'
+import { text } from '../documents/entries.js'
 import { psciVersionsOf } from '../report/registers.js'
 import type { Report, ReportedRegister } from '../report/report.js'
 import {
@@ -31,11 +32,11 @@ export interface Fingerprint {
 }
 
 const fingerprintShape = v.object({
-  firecracker_version: v.string(),
-  kernel_version: v.string(),
-  microcode_version: v.string(),
-  bios_version: v.string(),
-  bios_revision: v.string(),
+  firecracker_version: text,
+  kernel_version: text,
+  microcode_version: text,
+  bios_version: text,
+  bios_revision: text,
   guest_cpu_config: v.unknown(),
 })
 

@@ -183,7 +183,10 @@ const registerFinding = v.strictObject({
 })
 
 /** The entries of a finding. */
-export const findingSchema: v.GenericSchema<unknown, Finding> = v.union([...stepFindings, registerFinding])
+export const findingSchema: v.GenericSchema<unknown, Finding> = v.variant('code', [
+  ...stepFindings,
+  registerFinding,
+])
 
 /** A finding about one register. */
 export type RegisterFinding = v.InferOutput<typeof registerFinding>

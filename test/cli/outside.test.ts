@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, test } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
+import { gravitonFile } from '../interchange/graviton.js'
 import { kvmArm64, main, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-outside-'))
@@ -31,6 +32,62 @@ describe('a script that is', () => {
     assert.equal(status, 2)
     assert.match(error, /^kvm-arm64: .*loop: cannot be loaded: ELOOP/)
   })
+})
+
+describe('a loop of links is refused by its errno', () => {
+  const loop = join(folder, 'ring')
+  symlinkSync('ring', loop)
+  for (const [args, problem] of [
+    [['show', loop], 'read'],
+    [['fleet', loop], 'read'],
+    [['import', loop], 'read'],
+    [['apply', loop, '--simulate', HOST], 'read'],
+    [['check', '--state', loop, '--to', HOST], 'read'],
+    [['trace', 'replay', loop, '--simulate', HOST], 'read'],
+    [['probe', '--simulate', HOST, '-o', loop], 'written'],
+    [['fleet', recorded, '--html', loop], 'written'],
+  ] as const) {
+    test(`by ${args.slice(0, -1).join(' ')}`, () => {
+      const { status, error } = kvmArm64(args)
+      assert.equal(status, 2)
+      assert.equal(error, `kvm-arm64: ${loop}: cannot be ${problem} (ELOOP)\n`)
+    })
+  }
+})
+
+describe('a line of 100 MB is refused for its length', () => {
+  const file = join(folder, 'long.ndjson')
+  writeFileSync(file, `{"a":"${'x'.repeat(100_000_000)}"}\n`)
+  for (const [args, message] of [
+    [['show', file], `${file}: is larger than any report (64 MiB at most)`],
+    [['fleet', file], `${file}, line 1: is longer than any report (64 MiB)`],
+    [['check', '--state', file, '--to', HOST], `${file}: is larger than any state (64 MiB at most)`],
+    [['trace', 'replay', file, '--simulate', HOST], `${file}:1: is longer than 4 MiB`],
+  ] as const) {
+    test(`by ${args.join(' ').replaceAll(file, 'FILE')}`, () => {
+      const { status, error } = kvmArm64(args)
+      assert.equal(status, 2)
+      assert.equal(error.split('\n')[0], `kvm-arm64: ${message}`)
+    })
+  }
+})
+
+describe('the file - is standard output', () => {
+  const report = join(recorded, `${HOST}.json`)
+  for (const [args, begin] of [
+    [['probe', '--simulate', HOST, '-o'], /^\{\n {2}"format": "kvm-arm64\/report"/],
+    [['capture', '--simulate', HOST, '-o'], /^\{\n {2}"format": "kvm-arm64\/state"/],
+    [['baseline', HOST, '-o'], /^\{\n {2}"format": "kvm-arm64\/baseline"/],
+    [['import', gravitonFile('N1', '6.1'), '--like', HOST, '-o'], /^\{\n {2}"format": "kvm-arm64\/report"/],
+    [['fleet', report, '--html'], /^<!doctype html>/i],
+    [['conformance', '--simulate', HOST, '--junit'], /^<\?xml/],
+  ] as const) {
+    test(`of ${args.slice(0, 1).join()} ${args.at(-1)!}`, () => {
+      const { out } = kvmArm64([...args, '-'], { cwd: folder })
+      assert.match(out, begin)
+      assert.ok(!readdirSync(folder).includes('-'))
+    })
+  }
 })
 
 describe('Ctrl-C leaves no part of a file', () => {

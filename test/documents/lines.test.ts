@@ -60,4 +60,12 @@ describe('lines of a stream', () => {
       [4, undefined],
     ])
   })
+
+  it('that are too long are read over also where one read returns their end', () => {
+    const found = linesOf(fileOf(`${'a'.repeat(100_001)}\n${'b'.repeat(100_000)}\n`), 100_000)
+    assert.deepEqual(found, [
+      [1, undefined],
+      [2, 'b'.repeat(100_000)],
+    ])
+  })
 })

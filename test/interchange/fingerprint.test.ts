@@ -288,6 +288,12 @@ describe('reading a fingerprint', () => {
     ['a template', config, '$', /no guest_cpu_config/],
     ['one that lacks a key', { ...good, bios_version: undefined }, '$.bios_version', /string|undefined/i],
     [
+      'one whose kernel has a name with terminal commands',
+      { ...good, kernel_version: '6.12\u001b[31m' },
+      '$.kernel_version',
+      /holds control characters/,
+    ],
+    [
       'one of an x86 host',
       { ...good, guest_cpu_config: { kvm_capabilities: [], cpuid_modifiers: [], msr_modifiers: [] } },
       '$.guest_cpu_config.cpuid_modifiers',

@@ -92,7 +92,7 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a number that is infinite': changed(
     (report) => (report.preferredTarget = 'HUGE'),
     '$.preferredTarget',
-    /Invalid/,
+    /Invalid integer: Received a number beyond 2\^53$/,
     (text) => text.replace('"HUGE"', '1e999'),
   ),
   'a mapping of no size': changed((report) => (report.vcpuMmapSize = 0), '$.vcpuMmapSize', /Expected >=4096/),
@@ -138,17 +138,17 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a register id of another architecture': changed(
     (report) => (report.registers[1].id = '0x2030000000100002'),
     '$.registers[1].id',
-    /not the id of an arm64 register/,
+    /of another architecture: an id of arm64 begins with 0x60/,
   ),
   'a register id of 4096 bits': changed(
     (report) => (report.registers[1].id = '0x6090000000100002'),
     '$.registers[1].id',
-    /not the id of an arm64 register/,
+    /it says 4096 bits, and a register has 8 to 2048/,
   ),
   'a firmware register of 128 bits': changed(
     (report) => (report.registers[34].id = '0x6040000000140000'),
     '$.registers[34].id',
-    /not the id of an arm64 register/,
+    /a firmware register has 64 bits, and this id says 128/,
   ),
   'a value wider than its register': changed(
     (report) => (report.registers[1].value = '0x10000000000000000'),
@@ -225,6 +225,58 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
     /bidirectional/,
   ),
   'nobody who answered': changed((report) => delete report.origin, '$.origin', /Expected "origin"/),
+  'an added value in upper case': changed(
+    (report) => (report.configurations[0].added[0].value = '0xF'),
+    '$.configurations[0].added[0].value',
+    /is not a 0x… number in lower case/,
+  ),
+  'a changed register without a value': changed(
+    (report) => delete report.configurations[0].changed[0].value,
+    '$.configurations[0].changed[0].value',
+    /Expected "value" but received undefined/,
+  ),
+  'a configuration with an entry of another version': changed(
+    (report) => (report.configurations[0].surprise = 1),
+    '$.configurations[0].surprise',
+    /"surprise" is unknown: written by a newer kvm-arm64\?/,
+  ),
+  'a configuration refused with an errno nobody knows': changed(
+    (report) => (report.configurations[1].refused = 'EWOULD'),
+    '$.configurations[1].refused',
+    /"EWOULD" is unknown/,
+  ),
+  'a configuration with a feature nobody knows': changed(
+    (report) => report.configurations[1].features.push('wings'),
+    '$.configurations[1].features[3]',
+    /received "wings"/,
+  ),
+  'a configuration that is neither refused nor described': changed(
+    (report) => delete report.configurations[1].refused,
+    '$.configurations[1]',
+    /Expected "removed" \| "refused" but received undefined/,
+  ),
+  'a configuration that is a text': changed(
+    (report) => (report.configurations[1] = 'sve'),
+    '$.configurations[1]',
+    /Expected Object but received "sve"/,
+  ),
+  'a rule of another version': changed(
+    (report) => (report.registers[1].write = { rule: 'wish' }),
+    '$.registers[1].write.rule',
+    /received "wish"/,
+  ),
+  'a number rounded when it is read': changed(
+    (report) => (report.preferredTarget = 'ROUNDED'),
+    '$.preferredTarget',
+    /Expected <=2147483647 but received a number beyond 2\^53$/,
+    (text) => text.replace('"ROUNDED"', '12345678901234567890'),
+  ),
+  'a version rounded when it is read': changed(
+    (report) => (report.version = 'ROUNDED'),
+    '$.version',
+    /is a number beyond 2\^53, but this kvm-arm64 reads version 2/,
+    (text) => text.replace('"ROUNDED"', '12345678901234567890'),
+  ),
   'a register added twice': changed(
     (report) => report.configurations[0].added.push(report.configurations[0].added[0]),
     '$.configurations[0].added[1].id',

@@ -107,7 +107,7 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
       )
     }
     note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
-    // A report cannot hold every text that a fingerprint can: the output must be readable again.
+    // The output must be readable again.
     return checkReport(report, file)
   } catch (error) {
     if (!(error instanceof UnlikeHostError)) throw error

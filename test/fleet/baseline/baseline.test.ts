@@ -9,7 +9,8 @@ import { decodeFields, encodeRegister, fieldValue, registerFields } from '../../
 import type { Report } from '../../../lib/report/report.js'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'
 import { cpus, kernels, recordedHosts } from '../../lab-kernels/lab-hosts.js'
-import { checkBaseline } from '../../../lib/fleet/baseline/format.js'
+import { parseDocument } from '../../../lib/documents/document.js'
+import { baselineFormat, checkBaseline } from '../../../lib/fleet/baseline/format.js'
 import { watchVms } from '../../migration/open-vms.js'
 import { rowOf } from '../../report/rows.js'
 
@@ -329,4 +330,54 @@ test('every baseline of the recorded hosts is one that its reader accepts', () =
     const found = baseline(members)
     assert.deepEqual(checkBaseline(JSON.parse(JSON.stringify(found)), what), found, what)
   }
+})
+
+// oxlint-disable-next-line typescript/no-explicit-any -- what is broken on purpose has no type
+type Broken = any
+
+for (const [what, change, path, problem] of [
+  [
+    'a value wider than its register',
+    ({ registers }) => (registers[0] = { ...registers[0], id: '0x6020000000110000', value: '0xffffffffff' }),
+    '$.registers[0].value',
+    /0xffffffffff is wider than the 32 bits of CCSIDR_EL1\[0\]/,
+  ],
+  [
+    'a mask wider than its register',
+    ({ registers }) =>
+      (registers[0] = { ...registers[0], id: '0x6020000000110000', value: '0x0', mask: '0x1ffffffff' }),
+    '$.registers[0].mask',
+    /wider than the 32 bits/,
+  ],
+  [
+    'a register twice',
+    ({ idRegisters }) => idRegisters.push(idRegisters[0]),
+    '$.idRegisters[1].id',
+    /stands already at \$\.idRegisters\[0\]/,
+  ],
+  [
+    'a wide firmware register',
+    (document) => (document.bitmaps[0].id = '0x6040000000160000'),
+    '$.bitmaps[0].id',
+    /a firmware register has 64 bits, and this id says 128/,
+  ],
+] as readonly [string, (document: Broken) => unknown, string, RegExp][]) {
+  test(`a baseline with ${what} is refused, naming the entry`, () => {
+    const document: Broken = structuredClone(baseline(named('linux-6.12-max', 'linux-7.2-max')))
+    document.idRegisters.splice(1)
+    document.registers.push(document.idRegisters[0])
+    change(document)
+    assert.throws(() => checkBaseline(document, 'b.json'), { name: 'FormatError', path, message: problem })
+  })
+}
+
+test('a baseline with a key twice is refused', () => {
+  const json = JSON.stringify(baseline(named('linux-6.12-max'))).replace(
+    '"ipaSize":',
+    '"ipaSize":40,"ipaSize":',
+  )
+  assert.throws(() => parseDocument(json, 'b.json', baselineFormat), {
+    path: '$.ipaSize',
+    message: /stands there twice/,
+  })
 })
