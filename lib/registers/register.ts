@@ -8,9 +8,9 @@ import { type SveParts, sveDescription, sveId, sveName, sveParts, type SveRegist
 import {
   genericName,
   parseGenericName,
-  systemRegisterAliases,
   systemRegisterId,
   systemRegisterIndex,
+  systemRegisterIndices,
   type SystemRegisterName,
   systemRegisterNames,
   type SystemRegisterParts,
@@ -235,9 +235,6 @@ export function registerName(id: bigint): string {
   return coreById.get(id)?.name ?? decodeRegister(id).name
 }
 
-/** Ids by lower-case name, for all names that no pattern matches. */
-let idsByName: Map<string, bigint> | undefined
-
 /** Canonical names that `nearestNames` may propose. */
 let canonicalNames: string[] | undefined
 
@@ -245,28 +242,25 @@ function withoutPrefix(name: string): string {
   return name.replace(/^KVM_REG_ARM(64)?_/, '')
 }
 
-function buildNames(): Map<string, bigint> {
-  const ids = new Map<string, bigint>()
-  const add = (name: string, id: bigint) => {
-    ids.set(name.toLowerCase(), id)
-  }
-  for (const [index, name] of systemRegisterNames) add(name, arm64Id(sizes.U64, coprocessors.SYSREG, index))
-  for (const { name, id } of [...firmwareRegisters, ...bitmapRegisters]) {
-    add(name, id)
-    add(withoutPrefix(name), id)
-  }
-  for (const timer of timerRegisters) {
-    const id = systemRegisterId(timer)
-    add(timer.name, id)
-    add(withoutPrefix(timer.name), id)
-    add(timer.content, id)
-  }
-  for (const { name, id } of coreRegisters) add(name, id)
-  for (const [alias, name] of Object.entries({ ...systemRegisterAliases, ...coreAliases })) {
-    add(alias, ids.get(name.toLowerCase()) as bigint)
-  }
-  return ids
+/** Ids by lower-case name, for all names that are neither a system register's nor match a pattern. */
+const idsByName = new Map<string, bigint>()
+
+function addName(name: string, id: bigint): void {
+  idsByName.set(name.toLowerCase(), id)
 }
+
+for (const { name, id } of [...firmwareRegisters, ...bitmapRegisters]) {
+  addName(name, id)
+  addName(withoutPrefix(name), id)
+}
+for (const timer of timerRegisters) {
+  const id = systemRegisterId(timer)
+  addName(timer.name, id)
+  addName(withoutPrefix(timer.name), id)
+  addName(timer.content, id)
+}
+for (const { name, id } of coreRegisters) addName(name, id)
+for (const [alias, name] of Object.entries(coreAliases)) addName(alias, idsByName.get(name)!)
 
 /** Returns the id of a name that consists of a pattern and numbers. */
 function patternId(name: string): bigint | undefined {
@@ -283,10 +277,18 @@ function patternId(name: string): bigint | undefined {
   return arm64Id(sizes.U64, coproc, number)
 }
 
+function systemRegisterNamed(name: string): bigint | undefined {
+  const index = systemRegisterIndices.get(name.toUpperCase())
+  return index === undefined ? undefined : arm64Id(sizes.U64, coprocessors.SYSREG, index)
+}
+
 /** Returns canonical names spelled like `text`, nearest first, at most three. */
 function nearestRegisterNames(text: string): string[] {
-  idsByName ??= buildNames()
-  canonicalNames ??= [...new Set([...idsByName.values()].map(registerName)), 'KVM_REG_ARM64_SVE_VLS']
+  canonicalNames ??= [
+    ...systemRegisterNames.values(),
+    ...new Set([...idsByName.values()].map(registerName)),
+    'KVM_REG_ARM64_SVE_VLS',
+  ]
   return nearestNames(text, canonicalNames, withoutPrefix)
 }
 
@@ -307,8 +309,7 @@ export function encodeRegister<Given extends string>(nameOrHex: RegisterName | R
       [],
     )
   }
-  idsByName ??= buildNames()
-  const id = idsByName.get(text) ?? patternId(text)
+  const id = idsByName.get(text) ?? systemRegisterNamed(text) ?? patternId(text)
   if (id !== undefined) return id
   throw new UnknownRegisterError(
     nameOrHex,

@@ -271,7 +271,7 @@ const families = [
 ][]
 
 /** Second names of an encoding: one register to read, another to write. */
-export const systemRegisterAliases = { DBGDTRTX_EL0: 'DBGDTRRX_EL0' } as const
+const aliases = { DBGDTRTX_EL0: 'DBGDTRRX_EL0' } as const
 
 type Words<Row extends string, Found extends string = never> = Row extends `${infer Word} ${infer Rest}`
   ? Words<Rest, Found | Word>
@@ -292,9 +292,7 @@ type FamilyName<F> = F extends readonly [
 
 /** Every architectural name of a system register, derived from the tables above by the compiler. */
 export type SystemRegisterName =
-  | Exclude<WordsOfRows<typeof table>, '' | '-' | `${number}`>
-  | FamilyName<Family>
-  | keyof typeof systemRegisterAliases
+  Exclude<WordsOfRows<typeof table>, '' | '-' | `${number}`> | FamilyName<Family> | keyof typeof aliases
 
 /** Bits 15:0 of a system register's id. */
 export function systemRegisterIndex({ op0, op1, crn, crm, op2 }: SystemRegisterParts): number {
@@ -342,21 +340,35 @@ export function parseGenericName(name: string): number | undefined {
   return systemRegisterIndex({ op0, op1, crn, crm, op2 })
 }
 
-function readTable(): Map<number, string> {
-  const names = new Map<number, string>()
-  for (const line of table.trim().split('\n')) {
-    const [op0, op1, crn, crm, ...row] = line.trim().split(/\s+/)
-    row.forEach((name, op2) => {
-      if (name === '-') return
-      const parts = { op0: Number(op0), op1: Number(op1), crn: Number(crn), crm: Number(crm), op2 }
-      names.set(systemRegisterIndex(parts), name)
-    })
-  }
-  for (const [count, before, after, parts] of families) {
-    for (let n = 0; n < count; n++) names.set(systemRegisterIndex(parts(n)), `${before}${n}${after}`)
-  }
-  return names
+const names = new Map<number, string>()
+const indices = new Map<string, number>()
+
+function add(index: number, name: string): void {
+  names.set(index, name)
+  indices.set(name, index)
 }
 
+// Every import of the package runs this, so it makes indices and leaves the bigints of a thousand ids to those who look one up.
+for (const line of table.trim().split('\n')) {
+  const [op0, op1, crn, crm, ...row] = line.split(/ +/)
+  const first = systemRegisterIndex({
+    op0: Number(op0),
+    op1: Number(op1),
+    crn: Number(crn),
+    crm: Number(crm),
+    op2: 0,
+  })
+  row.forEach((name, op2) => {
+    if (name !== '-') add(first + op2, name)
+  })
+}
+for (const [count, before, after, parts] of families) {
+  for (let n = 0; n < count; n++) add(systemRegisterIndex(parts(n)), `${before}${n}${after}`)
+}
+for (const [alias, name] of Object.entries(aliases)) indices.set(alias, indices.get(name)!)
+
 /** Architectural name by bits 15:0 of the id. */
-export const systemRegisterNames: ReadonlyMap<number, string> = readTable()
+export const systemRegisterNames: ReadonlyMap<number, string> = names
+
+/** Bits 15:0 of the id by architectural name, which is upper case, second names included. */
+export const systemRegisterIndices: ReadonlyMap<string, number> = indices
