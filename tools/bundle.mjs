@@ -1,49 +1,62 @@
 /**
- * Bundles lib/ into dist/bundle/, one file for each entry point: Node would need longer to load many small files than to run the
- * command. The build runs this file as a program; tests call it, because they start the command as it is shipped.
+ * Bundles lib/ into dist/bundle/, one file for each entry point and few that they share: Node would need longer to load many small
+ * files than to run the command. The build runs this file as a program; tests call it, because they start the command as it is shipped.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { build } from 'rolldown'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
+/** What several entry points share, each in one file with all that it imports. Node needs about a millisecond for each file. */
+const shared = [
+  // All that `--help` needs.
+  { name: 'base', test: /\/lib\/(package-root|documents\/(printable|write))\.ts$|usingCtx/ },
+  { name: 'registers', test: /\/lib\/(registers|hypercalls)\// },
+  // Without the digest, for which Node loads its cryptography, and which few need.
+  { name: 'library', test: /\/lib\/(kvm|kernel|report(?!\/digest)|documents|probe|simulator|hosts)\// },
+]
+
+const licence = `/*! valibot: ${readFileSync(`${root}/node_modules/valibot/LICENSE.md`, 'utf8')}*/`
+
 export async function bundle() {
-  const { outputFiles } = await build({
-    absWorkingDir: root,
-    entryPoints: [
-      { out: 'index', in: 'lib/index.ts' },
+  const { output } = await build({
+    cwd: root,
+    input: {
+      index: 'lib/index.ts',
       // One for each subpath export.
-      ...readdirSync(`${root}/lib/doors`).map((file) => {
-        const door = file.replace('.ts', '')
-        return { out: door, in: `lib/doors/${door}.ts` }
-      }),
-      { out: 'main', in: 'lib/cli/main.ts' },
-      // Read as text, when a page is written.
-      { out: 'fleet-page', in: 'lib/cli/fleet-page/page.js' },
-      { out: 'fleet-page', in: 'lib/cli/fleet-page/page.css' },
-    ],
-    outdir: 'dist/bundle',
-    bundle: true,
-    splitting: true,
-    format: 'esm',
+      ...Object.fromEntries(
+        readdirSync(`${root}/lib/doors`).map((file) => [file.replace('.ts', ''), `lib/doors/${file}`]),
+      ),
+      main: 'lib/cli/main.ts',
+    },
+    external: ['cli-table3', 'commander', 'node-gyp-build'],
     platform: 'node',
     // The oldest Node in package.json; it has no `using`.
-    target: 'node20.19',
-    packages: 'external',
-    logLevel: 'warning',
+    transform: { target: 'node20.19' },
+    output: {
+      comments: { legal: true, jsdoc: false },
+      // The licence of the one dependency that is in the bundle: as a package of its own Node would read all of it.
+      banner: ({ moduleIds }) =>
+        moduleIds.some((id) => id.includes('/node_modules/valibot/')) ? licence : '',
+      codeSplitting: { groups: shared },
+    },
     write: false,
   })
-  // Unchanged files stay as they are: a process may be running them.
+  const files = new Map(output.map((made) => [made.fileName, made.code]))
+  // Read as text, when a page is written.
+  for (const kind of ['js', 'css'])
+    files.set(`fleet-page.${kind}`, readFileSync(`${root}/lib/cli/fleet-page/page.${kind}`, 'utf8'))
   const folder = `${root}/dist/bundle`
   mkdirSync(folder, { recursive: true })
-  for (const { path, contents } of outputFiles) {
-    if (!existsSync(path) || !readFileSync(path).equals(contents)) writeFileSync(path, contents)
+  // Unchanged files stay as they are: a process may be running them.
+  for (const [name, text] of files) {
+    const path = `${folder}/${name}`
+    if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
   }
-  const made = new Set(outputFiles.map(({ path }) => basename(path)))
   for (const file of readdirSync(folder))
-    if (!made.has(file)) rmSync(`${folder}/${file}`, { recursive: true })
+    if (!files.has(file)) rmSync(`${folder}/${file}`, { recursive: true })
   chmodSync(`${folder}/main.js`, 0o755)
 }
 
