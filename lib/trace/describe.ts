@@ -27,7 +27,7 @@ export function describeAnswers(a: TraceAnswer, b: TraceAnswer): [string, string
 function describeAnswer({ fault, errno, regs, ...results }: TraceAnswer): string {
   if (fault !== undefined) return fault
   const words = Object.entries(results).map(([key, result]) => {
-    const text = typeof result === 'object' ? JSON.stringify(result) : String(result)
+    const text = typeof result === 'object' ? JSON.stringify(result).replaceAll(',', ', ') : String(result)
     return key === 'value' ? text : `${key} ${text}`
   })
   if (errno !== undefined) words.unshift(errno)

@@ -65,7 +65,7 @@ describe('probe', () => {
       /PSCI +1\.1; accepts 0\.2 1\.0 1\.1$/m,
       /registers +\d+ with psci-0\.2 alone \(75 core, 4 firmware, 3 bitmap/,
       /KVM_REG_ARM_VENDOR_HYP_BMAP +0x6030000000160002 +0x3 +0x3$/m,
-      /KVM_REG_ARM_STD_BMAP +0 +trng-v1\.0 +shown +gates +TRNG_VERSION/,
+      / STD_BMAP +0 +trng-v1\.0 +shown +gates +TRNG_VERSION/,
       /KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1 +Spectre variant 2 +0x2 not-required +0x0 0x1 0x2/,
       /kvm-arm64 show linux-6\.12-neoverse-n1 --registers/,
     ]) {

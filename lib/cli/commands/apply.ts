@@ -3,10 +3,12 @@ import { apply, type Applied, type AppliedRegister } from '../../fleet/baseline/
 import { type Baseline, readBaseline } from '../../fleet/baseline/format.js'
 import { type Kvm, KvmError, openKvm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
+import { printable } from '../../documents/printable.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { hostOf, simulateOption } from '../host.js'
 import { paint, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
+import { wrap } from '../view/text.js'
 
 /** `kvm-arm64 apply`: apply a baseline to a VM made for it. */
 export function applyCommand(): Command {
@@ -44,17 +46,14 @@ function run(file: string, { simulate, json }: { simulate?: string; json?: boole
       absent: absent.map(jsonOf),
     })
   } else {
-    print(
+    const answer =
       refused.length === 0
-        ? paint(
-            'green',
-            `${registers.length - absent.length} registers are as the baseline wants them on ${label}`,
-          )
+        ? paint('green', `${registers.length - absent.length} registers are as the baseline wants them`)
         : paint(
             'red',
-            `${refused.length} of ${registers.length} registers are not as the baseline wants them on ${label}`,
-          ),
-    )
+            `${refused.length} of ${registers.length} registers are not as the baseline wants them`,
+          )
+    print(wrap(`${answer} on ${printable(label)}`, 0, 2))
     if (refused.length > 0) {
       const rows = refused.map(({ name, value, mask, reads, refused: bits, fields, errno }) => [
         name,
@@ -66,8 +65,9 @@ function run(file: string, { simulate, json }: { simulate?: string; json?: boole
       ])
       print(table(['register', 'wanted', 'reads', 'refused bits', 'errno', 'fields'], rows))
     }
-    if (absent.length > 0)
-      print(`absent here, as the baseline says: ${absent.map(({ name }) => name).join(' ')}`)
+    if (absent.length > 0) {
+      print(wrap(`absent here, as the baseline says: ${absent.map(({ name }) => name).join(' ')}`, 0, 2))
+    }
   }
   if (refused.length > 0) process.exitCode = exitStatus.negative
 }

@@ -51,20 +51,25 @@ export function checkCommand(): Command {
     .addHelpText(
       'after',
       `
-check restores the state on a VM of a simulated destination, by the same code that restores on real KVM, and closes the VM again. It
-reports what the destination refuses, what it lacks, and what reads differently:
+check restores the state on a VM of a simulated destination, by the same code
+that restores on real KVM, and closes the VM again. It reports what the
+destination refuses, what it lacks, and what reads differently:
 
   refused                 the destination refuses the value
   missing at destination  the destination has no such register
-  service lost            a hypercall service the guest may have discovered is gone
+  service lost            a hypercall service that the guest may have discovered
+                          is gone
   reads differently       the destination accepts the value and shows another
-  silent default          the guest sees the destination's value, and no error reports it
+  silent default          the guest sees the destination's value, and no error
+                          reports it
   notice                  different, without consequence for the guest
 
-docs/findings.md explains each code of the JSON. --features, --elect and --psci describe the fresh VM of --from, and with --both that of
---to; they do not go with --state.
+docs/findings.md explains each code of the JSON. --features, --elect and --psci
+describe the fresh VM of --from, and with --both that of --to; they do not go
+with --state.
 
-Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if there is no arm64 KVM for \`this\`.
+Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if
+there is no arm64 KVM for \`this\`.
 
 Examples:
   kvm-arm64 check --from linux-7.2-max --to linux-6.1-max

@@ -18,6 +18,7 @@ import {
   withProgress,
   writeOutput,
 } from '../output.js'
+import { wrapOnTerminal } from '../view/text.js'
 
 interface Flags {
   simulate?: string
@@ -89,7 +90,8 @@ function resultsText(host: string, results: readonly CheckResult[]): string {
 }
 
 function line({ verdict, mark, name, did }: CheckResult): string {
-  return `  ${paint(colours[verdict], verdict.padEnd(14))}  ${mark}  ${name} ${paint('dim', `— ${did}`)}`
+  const text = `${paint(colours[verdict], verdict.padEnd(14))}  ${mark}  ${name} ${paint('dim', `— ${did}`)}`
+  return wrapOnTerminal(text, 2, 6)
 }
 
 function failures(results: readonly CheckResult[]): string[] {
@@ -99,10 +101,10 @@ function failures(results: readonly CheckResult[]): string[] {
     '',
     paint('bold', 'Failures'),
     ...failed.flatMap(({ name, mark, promise, source, did }) => [
-      `  ${paint('red', name)}`,
-      `    ${mark}: ${promise}`,
-      `    source: ${source}`,
-      `    kernel: ${did}`,
+      wrapOnTerminal(paint('red', name), 2, 4),
+      wrapOnTerminal(`${mark}: ${promise}`, 4, 6),
+      wrapOnTerminal(`source: ${source}`, 4, 6),
+      wrapOnTerminal(`kernel: ${did}`, 4, 6),
     ]),
   ]
 }

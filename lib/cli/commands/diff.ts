@@ -16,8 +16,9 @@ export function diffCommand(): Command {
     .addHelpText(
       'after',
       `
-Registers are those of a vCPU with psci-0.2 alone. AArch32 ID registers do not count where a host has no AArch32. To find out whether a
-VM can move from one to the other, use kvm-arm64 check.
+Registers are those of a vCPU with psci-0.2 alone. AArch32 ID registers do not
+count where a host has no AArch32. To find out whether a VM can move from one to
+the other, use kvm-arm64 check.
 
 Exit status: 0 also where they differ; 3 if there is no arm64 KVM for \`this\`.
 

@@ -18,8 +18,8 @@ import {
   writeOutput,
 } from '../output.js'
 import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/fleet.js'
-import { table } from '../view/table.js'
-import { count } from '../view/text.js'
+import { grid, table } from '../view/table.js'
+import { count, wrap } from '../view/text.js'
 
 interface Flags {
   vmm: string
@@ -45,17 +45,23 @@ export function fleetCommand(): Command {
     .addHelpText(
       'after',
       `
-A line is a report as \`probe --json | jq -c .\` prints it, or {"name": "node-17", "report": …} to name the host. Equal hosts form one class,
-which is parsed once. fleet predicts every move: it restores a fresh VM of one class on a simulation of the other. If there are more than
-${MAX_COMPARED} classes, it compares those with most hosts.
+A line is a report as \`probe --json | jq -c .\` prints it, or
+{"name": "node-17", "report": …} to name the host. Equal hosts form one class,
+which is parsed once. fleet predicts every move: it restores a fresh VM of one
+class on a simulation of the other. If there are more than ${MAX_COMPARED} classes, it
+compares those with most hosts.
 
-Reports that cannot be read or simulated are listed on stderr with their file or line; the others are analysed all the same.
+Reports that cannot be read or simulated are listed on stderr with their file or
+line; the others are analysed all the same.
 
 Exit status: 2 if any report could not be read or simulated.
 
 Examples:
   kvm-arm64 fleet reports/ --html fleet.html
-  for h in $(cat hosts); do ssh $h kvm-arm64 probe --backend kernel --json | jq -c --arg n $h '{name: $n, report: .}'; done | kvm-arm64 fleet -
+  for host in $(cat hosts); do
+    ssh $host kvm-arm64 probe --backend kernel --json |
+      jq -c --arg name $host '{name: $name, report: .}'
+  done | kvm-arm64 fleet -
   kvm-arm64 fleet reports.ndjson --what-if linux-6.18`,
     )
     .action(run)
@@ -143,7 +149,7 @@ function summary({
       : []),
     '',
     paint('bold', `Who can move where, rows to columns (${vmm})`),
-    table(
+    grid(
       ['', ...shown.map((_, to) => `${to + 1}`)],
       shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
     ),
@@ -152,27 +158,33 @@ function summary({
     paint('bold', 'Groups with free movement'),
     ...groups
       .slice(0, 10)
-      .map(
-        (group) => `  ${count(group.hosts, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`,
+      .map((group) =>
+        wrap(`${count(group.hosts, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`, 2, 4),
       ),
     '',
     paint('bold', 'Kept apart by one register'),
     ...(divides.length === 0 ? ['  none'] : []),
-    ...divides.slice(0, 10).map(
-      (divide) =>
-        `  ${divideSubject(divide)}: ${divide.pairs
+    ...divides.slice(0, 10).map((divide) =>
+      wrap(
+        `${divideSubject(divide)}: ${divide.pairs
           .slice(0, 8)
           .map(([a, b]) => `${a + 1}-${b + 1}`)
           .join(' ')}${divide.pairs.length > 8 ? ' …' : ''}`,
+        2,
+        4,
+      ),
     ),
     ...(upgrades.length === 0
       ? []
       : [
           '',
           paint('bold', 'What if'),
-          ...upgrades.map(
-            (upgrade) =>
-              `  class ${upgrade.class + 1} as ${upgrade.upgrade}: opens ${listed(upgrade.opens)}; closes ${listed(upgrade.closes)}`,
+          ...upgrades.map((upgrade) =>
+            wrap(
+              `class ${upgrade.class + 1} as ${upgrade.upgrade}: opens ${listed(upgrade.opens)}; closes ${listed(upgrade.closes)}`,
+              2,
+              4,
+            ),
           ),
         ]),
   ].join('\n')

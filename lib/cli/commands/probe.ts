@@ -11,6 +11,7 @@ import { type Host, hostOf, simulateOption } from '../host.js'
 import { checkOutput, isStandardOutput, note, print, withProgress, writeOutput } from '../output.js'
 import { listRegisters, registerTable } from '../view/register-list.js'
 import { summary } from '../view/summary.js'
+import { wrap } from '../view/text.js'
 import { parseFeatures } from '../vm.js'
 
 /** The host that is probed on a machine without arm64 KVM. */
@@ -140,5 +141,6 @@ const noKvm: Readonly<Record<string, string>> = {
 function whereToLook(report: string | undefined): string {
   if (report === undefined)
     return 'Write a report with -o FILE, then see all of it: kvm-arm64 show FILE --registers'
-  return `See all of it: kvm-arm64 show ${printable(report)} --registers (or --services, --traits, --census, --register NAME)`
+  const views = '--registers (or --services, --traits, --census, --register NAME)'
+  return wrap(`See all of it: kvm-arm64 show ${printable(report)} ${views}`, 0, 2)
 }

@@ -4,6 +4,7 @@ import { bitmapsOf } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import { paint } from '../output.js'
 import { table } from './table.js'
+import { wrap } from './text.js'
 
 interface OfferedService {
   register: string
@@ -43,10 +44,13 @@ export function offeredServices(report: Report): OfferedService[] {
 export function servicesText(report: Report): string {
   const bitmaps = bitmapsOf(report)
   if (bitmaps.length === 0) {
-    return '  This host has no bitmap firmware registers: a guest finds every service, and nothing can be elected.'
+    return wrap(
+      'This host has no bitmap firmware registers: a guest finds every service, and nothing can be elected.',
+      2,
+    )
   }
   const rows = offeredServices(report).map(({ register, bit, service, shownByDefault, kind, functions }) => [
-    register,
+    register.replace('KVM_REG_ARM_', ''),
     `${bit}`,
     service,
     shownByDefault ? 'shown' : 'hidden',
@@ -59,9 +63,9 @@ export function servicesText(report: Report): string {
     '',
     table(['register', 'bit', 'service', 'by default', 'the bit', 'functions'], rows),
     rows.some((row) => row[4] === 'advertises')
-      ? paint(
-          'dim',
-          '  advertises: the bit tells the guest, but userspace must answer the calls (SMCCC filter).',
+      ? wrap(
+          paint('dim', 'advertises: guests see the bit, but userspace must answer the calls (SMCCC filter).'),
+          2,
         )
       : '',
   ]

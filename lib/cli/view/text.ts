@@ -16,18 +16,23 @@ export function wholeNumber(from: number, to: number): (text: string) => number 
   }
 }
 
-/** Columns of the terminal; 80 if the output is not a terminal. */
-function columns(): number {
-  return (process.stdout.isTTY && process.stdout.columns) || 80
+/** Columns of the terminal; undefined if the output is not a terminal. */
+export function terminalColumns(): number | undefined {
+  return (process.stdout.isTTY && process.stdout.columns) || undefined
+}
+
+/** Wraps on a terminal; elsewhere a line stays one, for grep. */
+export function wrapOnTerminal(text: string, indent: number, hanging: number): string {
+  return terminalColumns() === undefined ? ' '.repeat(indent) + text : wrap(text, indent, hanging)
 }
 
 /**
- * Breaks text at spaces into lines that fit the terminal.
+ * Breaks text at spaces into lines that fit the terminal, or 80 columns.
  * @param indent spaces before the first line
  * @param hanging spaces before the other lines
  */
 export function wrap(text: string, indent: number, hanging = indent): string {
-  const width = columns()
+  const width = terminalColumns() ?? 80
   const lines: string[] = []
   let line = ' '.repeat(indent)
   let isEmpty = true

@@ -10,7 +10,7 @@ import { describeAnswers, describeCall, formatTrace } from '../../../trace/index
 import { exitStatus } from '../../exit.js'
 import { hostOf, reportOf, simulateOption } from '../../host.js'
 import { cannotWrite, note, print, withProgress, writeOutput } from '../../output.js'
-import { wholeNumber } from '../../view/text.js'
+import { wholeNumber, wrapOnTerminal } from '../../view/text.js'
 
 interface FuzzFlags {
   simulate?: string
@@ -51,7 +51,8 @@ that show it.
 Exit status: 1 if there is a difference.
 
 Examples:
-  kvm-arm64 trace fuzz --seed 7 --ops 100000             this machine's KVM against its simulation
+  kvm-arm64 trace fuzz --seed 7 --ops 100000    this machine's KVM against its
+                                                simulation
   kvm-arm64 trace fuzz --simulate linux-6.1-max --against linux-6.12-max
   kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 trace fuzz`,
     )
@@ -82,8 +83,12 @@ function fuzzHost({ simulate, against, seed, ops, profile, save }: FuzzFlags): v
 function findingText({ trace, other }: FuzzFinding): string {
   const { call, outcome } = trace.at(-1)!
   const [first, second] = describeAnswers(outcome, other)
-  const steps = trace.map((entry) => `  ${describeCall(entry.call)}`)
-  return `${describeCall(call)}\n  ${first} here, ${second} simulated, after:\n${steps.slice(0, -1).join('\n')}\n`
+  const steps = trace.slice(0, -1).map((entry) => wrapOnTerminal(describeCall(entry.call), 2, 4))
+  return [
+    wrapOnTerminal(describeCall(call), 0, 4),
+    wrapOnTerminal(`${first} here, ${second} simulated, after:`, 2, 4),
+    `${steps.join('\n')}\n`,
+  ].join('\n')
 }
 
 function makeDirectory(directory: string): void {

@@ -31,14 +31,15 @@ function returns or its promise settles:
   }
 
 A trace is NDJSON: a head, then one line for each call. If a trace is given in
-place of a script, its calls are made again and recorded with their new outcomes.
-Without -o, the script's own output appears between the lines of the trace.
+place of a script, its calls are made again and recorded with their new
+outcomes. Without -o, the script's own output appears between the lines of the
+trace.
 
 The calls made so far are kept if the script throws, exits, or is stopped by
 Ctrl-C or SIGTERM; a script that never awaits stops only at its end.
 
-Exit status: 1 if the script throws or its promise can never settle; the script's
-own if it calls process.exit; 3 without arm64 KVM or --simulate.
+Exit status: 1 if the script throws or its promise can never settle; the
+script's own if it calls process.exit; 3 without arm64 KVM or --simulate.
 
 Examples:
   kvm-arm64 trace record migrate.mjs -o migrate.ndjson

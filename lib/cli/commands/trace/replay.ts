@@ -5,6 +5,7 @@ import { describeAnswers, describeCall, type Divergence, readTrace, replay } fro
 import { exitStatus } from '../../exit.js'
 import { hostOf, simulateOption } from '../../host.js'
 import { print, withProgress } from '../../output.js'
+import { wrapOnTerminal } from '../../view/text.js'
 
 /** `kvm-arm64 trace replay`: check whether another KVM gives the same answers. */
 export function replayCommand(): Command {
@@ -17,8 +18,8 @@ export function replayCommand(): Command {
       `
 A trace may have any length. Values that depend on time or chance may differ. A
 stub guest repeats the hypercalls that were made one by one (vcpu.hypercall; hvc
-and smc in the trace). A trace does not hold the memory of guests: a vCPU that runs
-any other code is interrupted after a millisecond.
+and smc in the trace). A trace does not hold the memory of guests: a vCPU that
+runs any other code is interrupted after a millisecond.
 
 Exit status: 1 if any outcome differs.
 
@@ -46,5 +47,9 @@ function replayTrace(file: string, { simulate }: { simulate?: string }): void {
 
 function divergenceText(file: string, { line, call, recorded, replayed }: Divergence): string {
   const [before, now] = describeAnswers(recorded, replayed)
-  return `${printable(file)}:${line}: ${printable(describeCall(call))}\n  recorded: ${printable(before)}\n  replayed: ${printable(now)}`
+  return [
+    wrapOnTerminal(printable(`${file}:${line}: ${describeCall(call)}`), 0, 4),
+    wrapOnTerminal(printable(`recorded: ${before}`), 2, 4),
+    wrapOnTerminal(printable(`replayed: ${now}`), 2, 4),
+  ].join('\n')
 }
