@@ -6,12 +6,12 @@ export {
   type GuestConfiguration,
 } from '../interchange/configuration.js'
 export type { Emitted } from '../interchange/emitted.js'
+export { type Fingerprint, parseFingerprint } from '../interchange/fingerprint.js'
 export {
-  type Fingerprint,
-  parseFingerprint,
+  type LikeOptions,
   reportFromFingerprint,
   UnlikeHostError,
-} from '../interchange/fingerprint.js'
+} from '../interchange/fingerprint-report.js'
 export {
   type CpuTemplate,
   firecrackerTemplate,

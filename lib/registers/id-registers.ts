@@ -53,3 +53,16 @@ const EL0 = registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0')
 export function hasAArch32(pfr0: bigint): boolean {
   return fieldValue(EL0, pfr0) === AARCH32
 }
+
+const IDC = registerField(CTR_EL0, 'IDC')
+
+/** Returns whether this value of CTR_EL0 says that data caches need no cleaning for instructions. */
+export function cleansByItself(ctr: bigint): boolean {
+  return fieldValue(IDC, ctr) === 1n
+}
+
+/** Returns whether this value of CLIDR_EL1 says the same: LoC is 0, or both LoUIS and LoUU are (`arch/arm64/kvm/sys_regs.c:set_clidr`). */
+export function needsNoCleaning(clidr: bigint): boolean {
+  const level = (lsb: bigint) => (clidr >> lsb) & 7n
+  return level(24n) === 0n || (level(21n) === 0n && level(27n) === 0n)
+}

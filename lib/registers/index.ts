@@ -25,6 +25,7 @@ export {
   withSize,
 } from './id.js'
 export {
+  cleansByItself,
   featureIdAt,
   featureIdIndex,
   hasAArch32,
@@ -32,6 +33,7 @@ export {
   isAArch32IdRegister,
   isFeatureIdRegister,
   isIdRegister,
+  needsNoCleaning,
 } from './id-registers.js'
 export type { BitmapRegisterName } from './firmware.js'
 export { nearestNames } from './nearest.js'

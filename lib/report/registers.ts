@@ -1,5 +1,12 @@
 /** Look-ups in a report: which registers a vCPU has, and their values. */
-import { decodeRegister, encodeRegister, hex } from '../registers/index.js'
+import {
+  decodeRegister,
+  encodeRegister,
+  fieldMask,
+  hex,
+  registerFields,
+  registerWidth,
+} from '../registers/index.js'
 import type { DeviceType, VcpuFeature } from '../uapi.js'
 import type { Configuration, Refusal, Report, ReportedRegister } from './report.js'
 import { acceptedValues, settableBits } from './write-rule.js'
@@ -20,6 +27,29 @@ export function featureSupport({ traits }: Report, name: VcpuFeature): Support {
 export function deviceSupport({ traits: { devices } }: Report, type: DeviceType): Support {
   if (devices === undefined) return 'unknown'
   return devices.includes(type) ? 'yes' : 'no'
+}
+
+/**
+ * Returns what the report does not know of the values that registers accept (`untried`), each as a field, `ID_AA64PFR0_EL1.EL3`, or as
+ * bits that no field describes; a register of which nothing is known comes by its name alone.
+ */
+export function untriedFields({ registers }: Report): string[] {
+  return registers.flatMap(({ id: text, name, untried = [] }) => {
+    const id = BigInt(text)
+    if (4 * untried.length >= registerWidth(id)) return [name]
+    const fields = registerFields(id)
+    return [
+      ...new Set(
+        untried.flatMap((place) => {
+          const mask = 0xfn << BigInt(place.split(':')[1]!)
+          const named = fields.filter((field) => (fieldMask(field) & mask) !== 0n)
+          return named.length === 0
+            ? [`${name} bits ${place}`]
+            : named.map((field) => `${name}.${field.name}`)
+        }),
+      ),
+    ]
+  })
 }
 
 /** Returns a register's value in the base configuration; undefined if the report lacks it, or it counts time. */

@@ -20,7 +20,7 @@ import {
 } from '../uapi.js'
 import { hex, hex64, host, int32, registerId, text } from '../documents/entries.js'
 import { originSchema } from './origin.js'
-import { writeRuleSchema } from './write-rule.js'
+import { nibblePlace, writeRuleSchema } from './write-rule.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself implements, as `vm.services` names them. */
@@ -37,6 +37,11 @@ const register = v.strictObject({
   mask: v.optional(hex64),
   /** What a write does before the first run; absent if the register keeps any value. */
   write: v.optional(writeRuleSchema),
+  /**
+   * Bits, by nibble, of which nobody tried other values: there `write` says what the kernel's rules suggest. Absent if the host itself
+   * was asked.
+   */
+  untried: v.optional(v.array(nibblePlace)),
 })
 const { mask: _ofVm, ...vcpuRegister } = register.entries
 

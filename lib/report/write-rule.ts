@@ -8,7 +8,10 @@ import { U64 } from '../registers/index.js'
 import { errnos, type ErrnoName } from '../uapi.js'
 
 /** The bits of the sixteen nibbles of a 64-bit value, from the least significant. */
-const places = Array.from({ length: 16 }, (_, nibble) => `${4 * nibble + 3}:${4 * nibble}`)
+export const nibblePlaces: readonly string[] = Array.from(
+  { length: 16 },
+  (_, nibble) => `${4 * nibble + 3}:${4 * nibble}`,
+)
 
 /** Values of a nibble, in order: `0-5,f`; the empty text for no value. */
 const digits = v.pipe(
@@ -18,7 +21,7 @@ const digits = v.pipe(
     'is not a list like 0-5,f of hexadecimal digits',
   ),
 )
-const place = v.picklist(places)
+export const nibblePlace = v.picklist(nibblePlaces)
 const digit = v.pipe(v.string(), v.regex(/^[0-9a-f]$/, 'is not a hexadecimal digit'))
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 
@@ -52,14 +55,14 @@ export const writeRuleSchema = v.variant('rule', [
    */
   v.strictObject({
     rule: v.literal('nibbles'),
-    accepts: v.record(place, digits),
+    accepts: v.record(nibblePlace, digits),
     /**
      * For writes after the first run, when a different value is `EBUSY`: the values that are still `EINVAL`, because KVM checks
      * them first. Absent if there are none.
      */
-    invalidAfterRun: v.optional(v.record(place, digits)),
+    invalidAfterRun: v.optional(v.record(nibblePlace, digits)),
     /** Accepted values of a nibble for which KVM stores another value. Absent if there are none. */
-    storedAs: v.optional(v.record(place, v.record(digit, digit))),
+    storedAs: v.optional(v.record(nibblePlace, v.record(digit, digit))),
   }),
 ])
 
@@ -188,7 +191,7 @@ function replacements({ storedAs }: NibblesRule): { shift: bigint; written: bigi
   }))
 }
 
-interface ReplacedNibble {
+export interface ReplacedNibble {
   nibble: number
   written: number
   stored: number
@@ -198,7 +201,7 @@ interface ReplacedNibble {
 export function replacedNibbles(storedAs: NibblesRule['storedAs'] = {}): ReplacedNibble[] {
   return Object.entries(storedAs).flatMap(([bits, digitOf]) =>
     Object.entries(digitOf).map(([written, stored]) => ({
-      nibble: places.indexOf(bits),
+      nibble: nibblePlaces.indexOf(bits),
       written: Number.parseInt(written, 16),
       stored: Number.parseInt(stored, 16),
     })),
@@ -223,7 +226,7 @@ export function reachableNibbles(rule: WriteRule | undefined, fresh: bigint): Ni
       return within(0n, BigInt(rule.of))
     case 'nibbles':
       return acceptedNibbles(rule, fresh).map((set, nibble) =>
-        Object.keys(rule.storedAs?.[places[nibble]!] ?? {}).reduce(
+        Object.keys(rule.storedAs?.[nibblePlaces[nibble]!] ?? {}).reduce(
           (rest, written) => rest & ~(1 << Number.parseInt(written, 16)),
           set,
         ),
@@ -250,7 +253,7 @@ export function isIgnored(rule: WriteRule | undefined): boolean {
 
 /** Returns the values that differ from this one only in bits of the mask. */
 export function within(value: bigint, mask: bigint): NibbleSets {
-  return places.map((_, nibble) => {
+  return nibblePlaces.map((_, nibble) => {
     const fixed = nibbleOf(~mask, nibble)
     const bits = nibbleOf(value, nibble) & fixed
     return sixteen.reduce(
@@ -262,7 +265,7 @@ export function within(value: bigint, mask: bigint): NibbleSets {
 
 /** Returns what each nibble accepts, including those that the rule does not name. */
 export function acceptedNibbles({ accepts }: NibblesRule, fresh: bigint): NibbleSets {
-  return places.map((bits, nibble) => {
+  return nibblePlaces.map((bits, nibble) => {
     const listed = accepts[bits]
     return listed === undefined ? 1 << nibbleOf(fresh, nibble) : parseDigits(listed)
   })
@@ -288,7 +291,9 @@ export function nibblesRule(
 /** Returns the sets as a rule names them, without those that have the default. */
 export function namedSets(sets: NibbleSets, byDefault: (nibble: number) => number): Record<string, string> {
   return Object.fromEntries(
-    sets.flatMap((set, nibble) => (set === byDefault(nibble) ? [] : [[places[nibble]!, formatDigits(set)]])),
+    sets.flatMap((set, nibble) =>
+      set === byDefault(nibble) ? [] : [[nibblePlaces[nibble]!, formatDigits(set)]],
+    ),
   )
 }
 
@@ -296,7 +301,7 @@ export function namedSets(sets: NibbleSets, byDefault: (nibble: number) => numbe
 export function namedReplacements(replaced: readonly ReplacedNibble[]): NonNullable<NibblesRule['storedAs']> {
   const named: Record<string, Record<string, string>> = {}
   for (const { nibble, written, stored } of replaced) {
-    ;(named[places[nibble]!] ??= {})[written.toString(16)] = stored.toString(16)
+    ;(named[nibblePlaces[nibble]!] ??= {})[written.toString(16)] = stored.toString(16)
   }
   return named
 }
@@ -322,7 +327,7 @@ export function ruleProblem(rule: WriteRule, width: number): string | undefined 
 }
 
 function setsOf(named: Readonly<Record<string, string>>): NibbleSets {
-  return places.map((bits) => parseDigits(named[bits] ?? ''))
+  return nibblePlaces.map((bits) => parseDigits(named[bits] ?? ''))
 }
 
 function parseDigits(listed: string): number {

@@ -1,5 +1,12 @@
 /** ID registers: what a VM's guest may see of its CPU (`arch/arm64/kvm/sys_regs.c:set_id_reg`, `set_imp_id_reg`). */
-import { encodeRegister, implementationIds, isFeatureIdRegister, U64 } from '../registers/index.js'
+import {
+  cleansByItself,
+  encodeRegister,
+  implementationIds,
+  isFeatureIdRegister,
+  needsNoCleaning,
+  U64,
+} from '../registers/index.js'
 import { registerValue } from '../report/registers.js'
 import type { Report, ReportedRegister } from '../report/report.js'
 import { isIgnored, WriteInterpreter } from '../report/write-rule.js'
@@ -48,9 +55,6 @@ class FeatureIdRegister implements Register {
   }
 }
 
-/** CTR_EL0.IDC: the data cache need not be cleaned for instructions. */
-const IDC = 1n << 28n
-
 /** CLIDR_EL1: belongs to each vCPU, and stays writable after the run. */
 class CacheLevelIdRegister extends StoredRegister {
   readonly #rule: WriteInterpreter
@@ -60,7 +64,7 @@ class CacheLevelIdRegister extends StoredRegister {
   constructor(slot: number, rule: WriteInterpreter, report: Report) {
     super(slot, 64)
     this.#rule = rule
-    this.#mustClean = ((registerValue(report, CTR_EL0) ?? 0n) & IDC) === 0n
+    this.#mustClean = !cleansByItself(registerValue(report, CTR_EL0) ?? 0n)
   }
 
   override write(vcpu: VcpuState, value: bigint): number {
@@ -69,12 +73,6 @@ class CacheLevelIdRegister extends StoredRegister {
     const isChecked = this.#rule.choosable !== null && this.#mustClean
     return isChecked && needsNoCleaning(value) ? -errnos.EINVAL : super.write(vcpu, outcome)
   }
-}
-
-/** LoC is 0, or both LoUIS and LoUU are (`arch/arm64/kvm/sys_regs.c:set_clidr`). */
-function needsNoCleaning(clidr: bigint): boolean {
-  const level = (lsb: bigint) => (clidr >> lsb) & 7n
-  return level(24n) === 0n || (level(21n) === 0n && level(27n) === 0n)
 }
 
 /** MIDR_EL1, REVIDR_EL1, AIDR_EL1 on a host with `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`: shared by the whole VM. */

@@ -2,13 +2,20 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'vitest'
 import { captureHost } from '../../lib/migration/capture.js'
-import { parseFingerprint, reportFromFingerprint } from '../../lib/interchange/fingerprint.js'
+import { parseFingerprint } from '../../lib/interchange/fingerprint.js'
+import { reportFromFingerprint } from '../../lib/interchange/fingerprint-report.js'
 import { attemptRestore } from '../../lib/migration/attempt.js'
 import { reactionTo } from '../../lib/migration/restore.js'
 import { verdict } from '../../lib/migration/verdict.js'
 import { vmmRules } from '../../lib/migration/vmm/names.js'
 import { openKvm } from '../../lib/kvm/index.js'
-import { decodeFields, encodeRegister, registerName } from '../../lib/registers/index.js'
+import {
+  decodeFields,
+  encodeRegister,
+  hex,
+  isAArch32IdRegister,
+  registerName,
+} from '../../lib/registers/index.js'
 import { checkReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
@@ -261,6 +268,84 @@ describe('a report made of a fingerprint', () => {
     const older = structuredClone(builtInReport('linux-6.18-neoverse-n1'))
     ruleOf(older, 'KVM_REG_ARM_PSCI_VERSION', 'values').accepts = ['0x10000']
     assert.throws(() => reportFromFingerprint(graviton('N1', '6.18'), older), /PSCI_VERSION 0x10003/)
+  })
+})
+
+/** Values of four bits of a register that a fresh VM of the host accepts, the others unchanged. */
+function accepted(report: Report, name: string, lsb: bigint): number[] {
+  using kvm = openKvm(simulator(report))
+  using vm = kvm.createVm()
+  using vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+  const value = vcpu.registers.get(encodeRegister(name))
+  return Array.from({ length: 16 }, (_, content) => content).filter((content) => {
+    try {
+      vcpu.registers.set(encodeRegister(name), (value & ~(0xfn << lsb)) | (BigInt(content) << lsb))
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+describe('the rules of real CPUs that no recorded host has', () => {
+  const cases: [
+    cpu: GravitonCpu,
+    kernel: GravitonKernel,
+    register: string,
+    lsb: bigint,
+    accepts: number[],
+  ][] = [
+    // DoubleLock of −1 is signed: nothing above it.
+    ['V1', '6.18', 'ID_AA64DFR0_EL1', 36n, [8, 9, 10, 11, 12, 13, 14, 15]],
+    // TGRAN4_2, TGRAN64_2 and TGRAN16_2 take their own value and the safe one.
+    ['V2', '6.18', 'ID_AA64MMFR0_EL1', 40n, [1, 2]],
+    ['V2', '6.18', 'ID_AA64MMFR0_EL1', 36n, [1, 2]],
+    ['V2', '6.18', 'ID_AA64MMFR0_EL1', 32n, [1, 2]],
+    // TGRAN4 is signed.
+    ['N1', '6.18', 'ID_AA64MMFR0_EL1', 28n, [0, 8, 9, 10, 11, 12, 13, 14, 15]],
+    // MPAM and NV are hidden, and the CPU's own values are still accepted.
+    ['V1', '6.18', 'ID_AA64PFR0_EL1', 40n, [0, 1]],
+    ['N1', '6.18', 'ID_AA64PFR0_EL1', 40n, [0]],
+    ['V2', '6.18', 'ID_AA64MMFR2_EL1', 24n, [0, 2]],
+    ['V2', '6.18', 'ID_AA64PFR0_EL1', 0n, [1]],
+    // Without rules by field, only CSV2 and CSV3 may be lowered.
+    ['V1', '6.1', 'ID_AA64PFR0_EL1', 56n, [0, 1]],
+    ['V1', '6.1', 'ID_AA64PFR0_EL1', 40n, [1]],
+    ['V1', '6.1', 'ID_AA64ISAR0_EL1', 32n, [1]],
+  ]
+  for (const [cpu, kernel, name, lsb, accepts] of cases) {
+    test(`${name} bits ${lsb + 3n}:${lsb} of Neoverse ${cpu} under ${kernel} accept ${accepts.join(' ')}`, () => {
+      assert.deepEqual(accepted(imported(cpu, kernel), name, lsb), accepts)
+    })
+  }
+
+  for (const kernel of ['6.1', '6.18'] as const) {
+    test(`under ${kernel} a CPU without AArch32 ignores writes to AArch32 ID registers`, () => {
+      const report = imported('V2', kernel)
+      using kvm = openKvm(simulator(report), { ordering: 'kernel' })
+      using vm = kvm.createVm()
+      const vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+      const names = ['ID_PFR0_EL1', 'ID_DFR0_EL1', 'ID_MMFR4_EL1', 'ID_ISAR6_EL1', 'MVFR2_EL1', 'ID_PFR2_EL1']
+      const check = () => {
+        for (const name of names.map(encodeRegister)) {
+          for (const value of [0n, 0x1000_0131n, 0xffff_ffffn]) vcpu.registers.set(name, value)
+          assert.equal(vcpu.registers.get(name), 0n)
+        }
+      }
+      check()
+      vcpu.freeze()
+      check()
+      const masked = report.registers.filter(({ mask }) => mask !== undefined).map(({ id }) => BigInt(id))
+      assert.deepEqual(masked.filter(isAArch32IdRegister), [])
+    })
+  }
+
+  test('of Neoverse N1 are those recorded on its kernel', () => {
+    const recorded = new Map(builtInReport('linux-6.18-neoverse-n1').registers.map((row) => [row.id, row]))
+    const id = hex(encodeRegister('ID_AA64MMFR0_EL1'))
+    const found = reportFromFingerprint(graviton('N1', '6.18'), builtInReport('linux-6.18-max'))
+    const row = found.registers.find((register) => register.id === id)!
+    assert.deepEqual(row, { ...recorded.get(id)!, value: row.value })
   })
 })
 

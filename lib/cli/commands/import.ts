@@ -2,16 +2,12 @@ import { Command } from 'commander'
 import type { Baseline } from '../../fleet/baseline/format.js'
 import { baselineOfTemplate, TemplateError } from '../../interchange/baseline.js'
 import { checkCpuTemplate } from '../../interchange/firecracker.js'
-import {
-  checkFingerprint,
-  compareLists,
-  type Fingerprint,
-  reportFromFingerprint,
-  UnlikeHostError,
-} from '../../interchange/fingerprint.js'
+import { checkFingerprint, compareLists, type Fingerprint } from '../../interchange/fingerprint.js'
+import { reasonUnlike, reportFromFingerprint, UnlikeHostError } from '../../interchange/fingerprint-report.js'
 import { registerName } from '../../registers/index.js'
 import { readJson } from '../../documents/document.js'
 import { checkReport } from '../../report/read.js'
+import { untriedFields } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import { formatDocument } from '../../documents/write.js'
 import { builtInHosts, builtInReport } from '../../hosts/index.js'
@@ -92,7 +88,7 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
   }
   try {
     const host = reportOf(like)
-    const report = reportFromFingerprint(fingerprint, host)
+    const report = reportFromFingerprint(fingerprint, host, { sameKernel: sameKernel(host) })
     const offered = alike(fingerprint)
     const { missing, added } = compareLists(fingerprint, host)
     // The firmware registers alone could make another kernel look like this one.
@@ -106,7 +102,12 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
         `${like} may have another kernel than the fingerprint's host: ${unlike.slice(0, 3).join(', ')}${more}; nearest are: ${offered.join(', ')}`,
       )
     }
-    note(`values are of ${file}; what may be written, and all else, is taken from ${like}`)
+    note(`values are of ${file}; what may be written, and all else, is inferred from ${like}`)
+    const unknown = untriedFields(report)
+    if (unknown.length > 0) {
+      note(`no host of that kernel shows which values these accept: ${unknown.join(', ')}`)
+    }
+    note('vCPU features and devices are not known')
     // The output must be readable again.
     return checkReport(report, file)
   } catch (error) {
@@ -118,17 +119,19 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
   }
 }
 
+/** Reports of built-in hosts that run the very kernel of this one. */
+function sameKernel({ host }: Report): Report[] {
+  return builtInHosts()
+    .map((name) => builtInReport(name))
+    .filter((other) => other.host.release === host.release && other.host.build === host.build)
+}
+
 /** Names of built-in hosts with the same firmware registers, those with the most similar register lists first. */
 function alike(fingerprint: Fingerprint): string[] {
   return builtInHosts()
     .flatMap((name) => {
       const host = builtInReport(name)
-      try {
-        reportFromFingerprint(fingerprint, host)
-      } catch (error) {
-        if (error instanceof UnlikeHostError) return []
-        throw error
-      }
+      if (reasonUnlike(fingerprint, host) !== undefined) return []
       const { missing, added } = compareLists(fingerprint, host)
       return [{ name, distance: missing.length + added.length }]
     })

@@ -175,9 +175,12 @@ function writesOf(
   const configuration = configurationOf(report, features)
   const rows = registersOf(report, configuration && 'removed' in configuration ? configuration : null)
   const row = rows.find((entry) => entry.id === id)
-  return row?.write === undefined || row.value === null
-    ? {}
-    : inWords(row.write, BigInt(id), BigInt(row.value))
+  return {
+    ...(row?.write === undefined || row.value === null
+      ? {}
+      : inWords(row.write, BigInt(id), BigInt(row.value))),
+    ...(row?.untried && { 'not known': `what bits ${row.untried.join(', ')} accept` }),
+  }
 }
 
 function inWords(write: WriteRule, id: bigint, fresh: bigint): Record<string, string> {

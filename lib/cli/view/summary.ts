@@ -1,7 +1,7 @@
 import { decodePsciVersion, workarounds } from '../../hypercalls/index.js'
 import { decodeRegister, encodeRegister, hex } from '../../registers/index.js'
 import { originText } from '../../report/origin.js'
-import { mitigationsOf, registerValue } from '../../report/registers.js'
+import { mitigationsOf, registerValue, untriedFields } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
 import { cpuName } from '../../report/cpu.js'
@@ -61,8 +61,14 @@ function notKnown(report: Report): [string, string][] {
     capabilityNames(report, (answer) => answer === undefined),
     unknown.length > 0 && `vCPU features ${unknown.join(' ')}`,
     report.traits.devices === undefined && 'devices',
+    untriedText(report),
   ].filter(Boolean)
   return things.length === 0 ? [] : [['not known', things.join('; ')]]
+}
+
+function untriedText(report: Report): string {
+  const fields = untriedFields(report)
+  return fields.length === 0 ? '' : `the values accepted in ${fields.join(', ')}`
 }
 
 function capabilityNames(report: Report, isWanted: (answer: number | undefined) => boolean): string {
