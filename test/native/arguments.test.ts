@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { errnos } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm, opened } from './handles.js'
+import { endlessHandles, hasKvm, opened, withoutKvm } from './handles.js'
 
 const wrongType = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' }
 const outOfRange = { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }
@@ -224,4 +224,4 @@ if (hasKvm) {
       assert.equal(vcpu.init(0, features), -errnos.EBADF)
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)

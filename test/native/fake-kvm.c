@@ -1,6 +1,6 @@
-// Preloaded on a machine without /dev/kvm, so that the addon's threads can be tried under a sanitizer there: just enough of
-// KVM for a vCPU that runs until immediate_exit or a signal ends it, or until the microseconds in kvm_run's byte 2048 have
-// passed. Real kernels are tried in the lab; on arm64 the addon makes its system calls itself, and this file does nothing.
+// Preloaded on a machine without /dev/kvm, so that the addon can be tried there: just enough of KVM for slots, devices without
+// attributes, and a vCPU that runs until immediate_exit or a signal ends it, or until the microseconds in kvm_run's byte 2048
+// have passed. Real kernels are tried in the lab; on arm64 the addon makes its system calls itself, and this file does nothing.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/kvm.h>
@@ -12,7 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, IMMEDIATE_EXIT = 1, EXIT_AFTER = 2048 };
+enum { PAGE = 4096, IMMEDIATE_EXIT = 1, EXIT_AFTER = 2048, VCPUS = 256, SLOTS = 16, DEVICES = 16 };
+
+// The page of a VM's descriptor.
+struct vm {
+  uint8_t has_vcpu[VCPUS];
+  struct kvm_userspace_memory_region slots[SLOTS];
+};
 
 static int file(void) {
   int fd = (int)syscall(SYS_memfd_create, "fake-kvm", MFD_CLOEXEC);
@@ -53,6 +59,51 @@ static int run(int fd) {
   return result;
 }
 
+static int refuse(int number) {
+  errno = number;
+  return -1;
+}
+
+static int create_vcpu(struct vm *vm, uintptr_t id) {
+  if (id >= VCPUS) return refuse(EINVAL);
+  if (vm->has_vcpu[id]) return refuse(EEXIST);
+  vm->has_vcpu[id] = 1;
+  return file();
+}
+
+static int set_slot(struct vm *vm, const struct kvm_userspace_memory_region *region) {
+  uint64_t begin = region->guest_phys_addr;
+  uint64_t end = begin + region->memory_size;
+  if (region->flags & ~(uint32_t)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) return refuse(EINVAL);
+  if ((begin | region->memory_size | region->userspace_addr) % PAGE != 0) return refuse(EINVAL);
+  if (region->slot >= SLOTS || end < begin) return refuse(EINVAL);
+  for (uint32_t slot = 0; slot < SLOTS && region->memory_size != 0; slot++) {
+    const struct kvm_userspace_memory_region *other = &vm->slots[slot];
+    if (slot == region->slot || other->memory_size == 0) continue;
+    if (begin < other->guest_phys_addr + other->memory_size && other->guest_phys_addr < end) return refuse(EEXIST);
+  }
+  vm->slots[region->slot] = *region;
+  return 0;
+}
+
+static int of_vm(int fd, unsigned long request, void *argument) {
+  struct vm *vm = (struct vm *)syscall(SYS_mmap, NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (vm == MAP_FAILED) return -1;
+  int result = request == KVM_CREATE_VCPU ? create_vcpu(vm, (uintptr_t)argument)
+                                          : set_slot(vm, (const struct kvm_userspace_memory_region *)argument);
+  int error = errno;
+  syscall(SYS_munmap, vm, PAGE);
+  errno = error;
+  return result;
+}
+
+static int create_device(struct kvm_create_device *device) {
+  if (device->type >= DEVICES) return refuse(ENODEV);
+  int fd = file();
+  device->fd = (uint32_t)fd;
+  return fd < 0 ? -1 : 0;
+}
+
 int ioctl(int fd, unsigned long request, ...) {
   va_list list;
   va_start(list, request);
@@ -64,10 +115,13 @@ int ioctl(int fd, unsigned long request, ...) {
     case KVM_GET_VCPU_MMAP_SIZE:
       return PAGE;
     case KVM_CREATE_VM:
-    case KVM_CREATE_VCPU:
       return file();
-    case KVM_ENABLE_CAP:
+    case KVM_CREATE_VCPU:
     case KVM_SET_USER_MEMORY_REGION:
+      return of_vm(fd, request, argument);
+    case KVM_CREATE_DEVICE:
+      return create_device((struct kvm_create_device *)argument);
+    case KVM_ENABLE_CAP:
       return 0;
     case KVM_RUN:
       return run(fd);

@@ -13,6 +13,10 @@ export const hasKvm: boolean = (() => {
   return true
 })()
 
+/** The name of a test that cannot run here. On x64 `fake-kvm.c` stands in; it cannot on arm64. */
+export const withoutKvm =
+  'needs KVM, and this arm64 machine has none: test/native/kvm runs in the lab instead'
+
 export function opened<T>(answer: T | number): T {
   if (typeof answer === 'number') assert.fail(`answered ${answer}`)
   return answer

@@ -3,7 +3,7 @@ import { createHook } from 'node:async_hooks'
 import { describe, it } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { errnos } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm } from './handles.js'
+import { endlessHandles, hasKvm, withoutKvm } from './handles.js'
 
 /** Runs `work` with a hook of `node:async_hooks` that calls `react` the first time it is called where `concerns` says so. */
 function hooked<T>(
@@ -71,4 +71,4 @@ if (hasKvm) {
       assert.equal(await Promise.race([late, setTimeout(1000, 'in flight')]), -errnos.EBADF)
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)

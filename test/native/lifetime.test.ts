@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { errnos } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm, opened, openDescriptors } from './handles.js'
+import { endlessHandles, hasKvm, opened, openDescriptors, withoutKvm } from './handles.js'
 import { endOf } from './stage-end.js'
 
 setFlagsFromString('--expose-gc')
@@ -135,4 +135,4 @@ if (hasKvm) {
       assert.equal(new Uint8Array(runPage)[1], 0)
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)

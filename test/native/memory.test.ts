@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { gunzipSync, gzip, type ZlibOptions } from 'node:zlib'
 import { kernelBackend } from '../../lib/kernel/index.js'
 import { errnos, KVM_MEM_READONLY } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm, opened } from './handles.js'
+import { endlessHandles, hasKvm, opened, withoutKvm } from './handles.js'
 
 const mebibyte = 2 ** 20
 const gibibyte = 2 ** 30
@@ -252,4 +252,4 @@ if (hasKvm) {
       handles.close()
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)

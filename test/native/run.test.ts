@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { errnos } from '../../lib/uapi.js'
 import type { VcpuFd } from '../../lib/backend.js'
-import { endlessHandles, hasKvm, type Handles, pc } from './handles.js'
+import { endlessHandles, hasKvm, type Handles, pc, withoutKvm } from './handles.js'
 
 const interrupted = -errnos.EINTR
 
@@ -189,4 +189,4 @@ if (hasKvm) {
       other.close()
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)

@@ -5,12 +5,12 @@
  * libraries from the start, since the executable is Node's own.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bootLab } from '../../lib/lab/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { fakeKvm } from './fake-kvm.js'
 
 const suppressions = 'test/native/leaks-not-ours.txt'
 
@@ -45,7 +45,7 @@ function here(): number {
   ] as const
   const { status } = spawnSync(process.execPath, ['--test', ...terminal, ...file, ...tests], {
     stdio: 'inherit',
-    env: { ...process.env, ...environment(build, libraries('gcc'), leaks) },
+    env: { ...process.env, ...environment(build, [...libraries('gcc'), ...fake()], leaks) },
   })
   return status ?? 1
 }
@@ -76,35 +76,28 @@ async function inLab(): Promise<number> {
 }
 
 /** Where there is no KVM of any kind, `fake-kvm.c` stands in for it. */
+function fake(): string[] {
+  const library = fakeKvm()
+  return library === undefined ? [] : [library]
+}
+
 function threads(): number {
-  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-threads-'))
-  try {
-    const preloaded = libraries('gcc', ['libtsan.so'])
-    if (!existsSync('/dev/kvm') && process.arch !== 'arm64') {
-      const fake = join(folder, 'fake-kvm.so')
-      const source = fileURLToPath(new URL('test/native/fake-kvm.c', packageRoot))
-      execFileSync('gcc', ['-O2', '-shared', '-fPIC', '-o', fake, source])
-      preloaded.unshift(fake)
-    }
-    const program = fileURLToPath(new URL('stress.js', import.meta.url))
-    const { status, signal, stdout } = spawnSync(process.execPath, [program], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      encoding: 'utf8',
-      timeout: 300_000,
-      env: {
-        ...process.env,
-        KVM_ARM64_PREBUILD: fileURLToPath(new URL('build-sanitize-threads/', packageRoot)),
-        LD_PRELOAD: preloaded.join(':'),
-        // Node's own code is not instrumented, and what it does is none of ours.
-        TSAN_OPTIONS: 'ignore_noninstrumented_modules=1:exitcode=66',
-      },
-    })
-    const isClean = status === 0 && stdout === 'raced\n'
-    console.log(isClean ? 'ThreadSanitizer: no race' : `ThreadSanitizer: ${signal ?? `status ${status}`}`)
-    return isClean ? 0 : 1
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const program = fileURLToPath(new URL('stress.js', import.meta.url))
+  const { status, signal, stdout } = spawnSync(process.execPath, [program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+    timeout: 300_000,
+    env: {
+      ...process.env,
+      KVM_ARM64_PREBUILD: fileURLToPath(new URL('build-sanitize-threads/', packageRoot)),
+      LD_PRELOAD: [...fake(), ...libraries('gcc', ['libtsan.so'])].join(':'),
+      // Node's own code is not instrumented, and what it does is none of ours.
+      TSAN_OPTIONS: 'ignore_noninstrumented_modules=1:exitcode=66',
+    },
+  })
+  const isClean = status === 0 && stdout === 'raced\n'
+  console.log(isClean ? 'ThreadSanitizer: no race' : `ThreadSanitizer: ${signal ?? `status ${status}`}`)
+  return isClean ? 0 : 1
 }
 
 const ways: Record<string, () => number | Promise<number>> = { '--lab': inLab, '--threads': threads }

@@ -1,7 +1,7 @@
 /** Not part of the suite inside the lab, where `prlimit` and `perl` are not. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { hasKvm } from './handles.js'
+import { hasKvm, withoutKvm } from './handles.js'
 import { type End, endOf } from './stage-end.js'
 
 const clean: End = { code: 0, signal: null, stdout: '', stderr: '' }
@@ -17,4 +17,4 @@ if (hasKvm) {
       assert.deepEqual(await endOf('a signal that claims to be of a timer'), clean)
     })
   })
-} else void it.skip('needs KVM, which this machine has not')
+} else void it.skip(withoutKvm)
