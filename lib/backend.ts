@@ -97,6 +97,8 @@ export interface VmFd extends AttributeFd {
   setUserMemoryRegion(region: MemoryRegion): number
   /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` returns 0 and creates nothing. */
   createDevice(type: number, flags: number): DeviceFd | number
+  /** `KVM_IRQ_LINE`, which needs no vCPU to be stopped: `irq` as `packIrq` of `lib/uapi.ts` makes it, `level` 0 or not 0. */
+  irqLine(irq: number, level: number): number
   close(): void
 }
 

@@ -248,6 +248,35 @@ export const KVM_DEV_ARM_VGIC_CTRL_INIT = 0n
 /** Entries of the array `KVM_ARM_GET_REG_WRITABLE_MASKS` fills for range 0, the ID space. */
 export const KVM_ARM_FEATURE_ID_RANGE_SIZE = 192
 
+/** `KVM_ARM_IRQ_TYPE_*`: an input of a vCPU without a GIC, a shared interrupt of the GIC, a private one of a vCPU. */
+export const irqTypes = { cpu: 0, spi: 1, ppi: 2 } as const
+
+/** Inputs of a vCPU: `KVM_ARM_IRQ_CPU_IRQ`, `KVM_ARM_IRQ_CPU_FIQ`. */
+export const cpuInputs = { irq: 0, fiq: 1 } as const
+
+/** `kvm_irq_level.irq`. */
+export interface Irq {
+  /** One of `irqTypes`; 4 bits. */
+  type: number
+  /** 12 bits; 0 for a shared interrupt. */
+  vcpu: number
+  /** The GIC's number of the interrupt, or one of `cpuInputs`; 16 bits. */
+  number: number
+}
+
+/** Returns the word of an interrupt; bits 31:28 hold bits 11:8 of the vCPU. Truncates numbers to the widths of its fields. */
+export function packIrq({ type, vcpu, number }: Irq): number {
+  const words =
+    (((vcpu >>> 8) & 0xf) << 28) | ((type & 0xf) << 24) | ((vcpu & 0xff) << 16) | (number & 0xffff)
+  return words >>> 0
+}
+
+/** The inverse of `packIrq`. */
+export function unpackIrq(irq: number): Irq {
+  const vcpu = ((irq >>> 28) << 8) | ((irq >>> 16) & 0xff)
+  return { type: (irq >>> 24) & 0xf, vcpu, number: irq & 0xffff }
+}
+
 /** `sizeof(struct kvm_vcpu_events)` on arm64, in bytes. */
 export const KVM_VCPU_EVENTS_SIZE = 64
 

@@ -24,6 +24,11 @@ struct UserMemoryRegion {
   std::uint64_t userspace_addr;
 };
 
+struct IrqLevel {
+  std::uint32_t irq;
+  std::uint32_t level;
+};
+
 struct EnableCap {
   std::uint32_t cap;
   std::uint32_t flags;
@@ -75,6 +80,7 @@ constexpr unsigned long kCheckExtension = _IO(kIoctlType, 0x03);
 constexpr unsigned long kGetVcpuMmapSize = _IO(kIoctlType, 0x04);
 constexpr unsigned long kCreateVcpu = _IO(kIoctlType, 0x41);
 constexpr unsigned long kSetUserMemoryRegion = _IOW(kIoctlType, 0x46, UserMemoryRegion);
+constexpr unsigned long kIrqLine = _IOW(kIoctlType, 0x61, IrqLevel);
 constexpr unsigned long kRun = _IO(kIoctlType, 0x80);
 constexpr unsigned long kGetMpState = _IOR(kIoctlType, 0x98, MpState);
 constexpr unsigned long kSetMpState = _IOW(kIoctlType, 0x99, MpState);

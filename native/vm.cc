@@ -19,6 +19,7 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::GetRegWritableMasks>("getRegWritableMasks"),
                          InstanceMethod<&VmFd::SetUserMemoryRegion>("setUserMemoryRegion"),
                          InstanceMethod<&VmFd::CreateDevice>("createDevice"),
+                         InstanceMethod<&VmFd::IrqLine>("irqLine"),
                          InstanceMethod<&VmFd::Close>("close"),
                      }));
 }
@@ -101,6 +102,11 @@ Napi::Value VmFd::CreateDevice(const Napi::CallbackInfo& info) {
   const int result = KvmIoctl(descriptor(), kvm_abi::kCreateDevice, &request);
   if (result < 0 || (request.flags & kvm_abi::kCreateDeviceTest) != 0) return Napi::Number::New(info.Env(), result);
   return DeviceFd::Create(info.Env(), DeviceFd::Parts{slots_, Fd(static_cast<int>(request.fd))});
+}
+
+Napi::Value VmFd::IrqLine(const Napi::CallbackInfo& info) {
+  const kvm_abi::IrqLevel line{.irq = ToUint32({info, 0, "irq"}), .level = ToUint32({info, 1, "level"})};
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIrqLine, &line));
 }
 
 void VmFd::Close(const Napi::CallbackInfo&) {

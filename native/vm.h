@@ -33,6 +33,7 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value GetPreferredTarget(const Napi::CallbackInfo& info);
   Napi::Value GetRegWritableMasks(const Napi::CallbackInfo& info);
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
+  Napi::Value IrqLine(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

@@ -1,5 +1,5 @@
 import type { Call, Outcome } from '../trace/index.js'
-import { attribute, createDevice } from './choices/devices.js'
+import { attribute, createDevice, irqLine } from './choices/devices.js'
 import { guestCall, run, setEvents, setMpState } from './choices/guests.js'
 import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
 import {
@@ -19,7 +19,7 @@ import { type Context, type KnownVcpu, Model } from './model.js'
 import type { Random } from './random.js'
 
 /** The main subject of a fuzzer's calls. */
-export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls'] as const
+export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls', 'machine'] as const
 
 export type Profile = (typeof profiles)[number]
 
@@ -27,8 +27,9 @@ type Choice = (context: Context, vcpu: KnownVcpu) => Call
 
 /** Choices with their relative frequency. */
 function weighted(profile: Profile): [weight: number, choice: Choice][] {
-  const registers = profile === 'lifecycle' ? 0.25 : 1
+  const registers = profile === 'lifecycle' || profile === 'machine' ? 0.25 : 1
   const others = profile === 'registers' ? 0.1 : 1
+  const machine = profile === 'machine' ? 20 : others
   const choices: [number, Choice][] = [
     [300 * registers, get],
     [400 * registers, set],
@@ -48,6 +49,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [35 * others, attribute],
     [15 * others, filter],
     [5 * others, createDevice],
+    [3 * machine, irqLine],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],
     [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],

@@ -1,5 +1,6 @@
 import {
   checkArray,
+  checkBoolean,
   checkChoice,
   checkMilliseconds,
   checkOptions,
@@ -11,8 +12,10 @@ import {
 import type { Conduit, VcpuFd } from '../backend.js'
 import { encodeRegister } from '../registers/index.js'
 import {
+  cpuInputs,
   errnos,
   exitReasons,
+  irqTypes,
   KVM_ARM_VCPU_SVE,
   KVM_VCPU_EVENTS_SIZE,
   kvmRun,
@@ -65,7 +68,28 @@ export interface VcpuOwner {
   mapStub(): void
   /** Returns whether a slot has memory at this guest physical address. */
   hasMemoryAt(address: bigint): boolean
+  /** `KVM_IRQ_LINE` for this vCPU; throws with the remedy of its `-errno`. */
+  setLine(type: number, number: number, level: boolean, remedies: Readonly<Record<number, string>>): void
 }
+
+/** An input of a vCPU without a GIC. */
+export type CpuInput = keyof typeof cpuInputs
+const cpuInputNames = Object.keys(cpuInputs) as CpuInput[]
+
+function checkPpi(input: number): void {
+  checkUint32(input, 'input')
+  if (input < 16 || input > 31) {
+    throw outOfRange(
+      'input',
+      'from 16 to 31, the numbers of private interrupts; vm.setIrq() sets shared ones',
+      input,
+    )
+  }
+}
+
+/** Remedies of `KVM_IRQ_LINE`. */
+export const NO_GIC = 'The VM has no GIC: create and initialise one first'
+export const GIC_NOT_READY = 'The GIC is not initialised: set KVM_DEV_ARM_VGIC_CTRL_INIT first'
 
 /**
  * A virtual CPU, made by `Vm.createVcpu`.
@@ -266,6 +290,35 @@ export class Vcpu implements Disposable {
    */
   kick(): void {
     this.#fd.kick()
+  }
+
+  /**
+   * `KVM_IRQ_LINE`: sets the level of a private interrupt (PPI) of this vCPU or, in a VM without a GIC, of an input of the vCPU
+   * itself. Legal at any time, also while vCPUs run. A raised input ends the guest's wait for an interrupt, even if it masks it;
+   * `init()` before the first run lowers all inputs. KVM ignores the level of a timer's interrupt.
+   *
+   * Before Linux 6.7 KVM counts the vCPUs in the order of their creation here, whatever their ids: create vCPU 0 first, then 1.
+   * @param input `irq` or `fiq`, or the GIC's number of the interrupt, 16 to 31
+   * @throws KvmError for a PPI `ENXIO` without a GIC, `EBUSY` for a GICv3 that is not initialised; for an input of the vCPU `ENXIO`
+   * with a GIC; `EINVAL` for a vCPU that KVM counts otherwise, `ERR_KVM_CLOSED` once the VM is closed
+   * @throws TypeError for another type; RangeError for another name and for a number outside 16 to 31
+   *
+   * @example
+   * vcpu.setIrq(23, true)
+   */
+  setIrq(input: CpuInput | number, level: boolean): void {
+    const isPpi = typeof input === 'number'
+    if (isPpi) checkPpi(input)
+    else checkChoice(input, 'input', cpuInputNames)
+    checkBoolean(level, 'level')
+    this.#vm.setLine(isPpi ? irqTypes.ppi : irqTypes.cpu, isPpi ? input : cpuInputs[input], level, {
+      [-errnos.ENXIO]: isPpi
+        ? NO_GIC
+        : 'The VM has a GIC, which alone drives the inputs: raise an interrupt there',
+      [-errnos.EBUSY]: GIC_NOT_READY,
+      [-errnos.EINVAL]:
+        'Before Linux 6.7 KVM counts the vCPUs in the order of their creation here, whatever their ids',
+    })
   }
 
   /**

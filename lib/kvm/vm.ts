@@ -16,11 +16,14 @@ import {
   type DeviceType,
   deviceTypes,
   errnos,
+  type Irq,
+  irqTypes,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
+  packIrq,
   packSmcccFilter,
   smcccFilterActions,
 } from '../uapi.js'
@@ -31,7 +34,7 @@ import { mapStub, STUB_ADDRESS, STUB_SIZE, STUB_SLOT } from './guest-call.js'
 import { GuestMemory } from './memory.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
-import { checkVcpuInit, Vcpu, type VcpuInit } from './vcpu.js'
+import { checkVcpuInit, GIC_NOT_READY, NO_GIC, Vcpu, type VcpuInit } from './vcpu.js'
 import { featureIdAt, hex } from '../registers/index.js'
 
 export interface MemoryMapping {
@@ -153,6 +156,8 @@ export class Vm implements Disposable {
       preferredTarget: () => this.preferredTarget(),
       mapStub: () => this.#mapStub(),
       hasMemoryAt: (address) => this.#hasMemoryAt(address),
+      setLine: (type, number, level, remedies) =>
+        this.#setLine({ type, vcpu: id, number }, level, remedies, id),
     })
     try {
       if (init) {
@@ -362,6 +367,39 @@ export class Vm implements Disposable {
   }
 
   /**
+   * `KVM_IRQ_LINE`: sets the level of a shared interrupt (SPI) of the GIC, as a device's wire does. Legal at any time, also while
+   * vCPUs run. The GIC decides when a vCPU takes it: the guest must have enabled it there. An edge-triggered interrupt becomes
+   * pending each time its level rises, so lower it again. Private interrupts (PPIs): {@link Vcpu.setIrq}.
+   * @param intid the GIC's number of the interrupt, 32 to 1019; a device tree counts SPIs from 0, so its SPI 1 is 33 here
+   * @throws KvmError `ENXIO` for a VM without a GIC, `EBUSY` for a GICv3 that is not initialised, `EINVAL` for a number beyond those
+   * of the GIC, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type; RangeError for a number outside 32 to 1019
+   *
+   * @example
+   * vm.setIrq(33, true)
+   * vm.setIrq(33, false)
+   */
+  setIrq(intid: number, level: boolean): void {
+    checkUint32(intid, 'intid')
+    if (intid < FIRST_SPI || intid > LAST_SPI) {
+      const why = 'from 32 to 1019, the numbers of shared interrupts; vcpu.setIrq() sets private ones'
+      throw outOfRange('intid', why, intid)
+    }
+    checkBoolean(level, 'level')
+    this.#setLine({ type: irqTypes.spi, vcpu: 0, number: intid }, level, {
+      [-errnos.ENXIO]: NO_GIC,
+      [-errnos.EBUSY]: GIC_NOT_READY,
+      [-errnos.EINVAL]: `The GIC has no interrupt ${intid}: set more of them (KVM_DEV_ARM_VGIC_GRP_NR_IRQS) before its initialisation`,
+    })
+  }
+
+  #setLine(irq: Irq, level: boolean, remedies: Readonly<Record<number, string>>, vcpu?: number): void {
+    const outcome = this.#fd.irqLine(packIrq(irq), Number(level))
+    if (outcome === 0) return
+    throw kvmError(outcome, { syscall: 'KVM_IRQ_LINE', vcpu, remedy: remedies[outcome] })
+  }
+
+  /**
    * Closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. A run in flight ends with exit
    * `interrupted`. Every later call throws `ERR_KVM_CLOSED`, except that `close()` may be repeated.
    */
@@ -421,6 +459,9 @@ export class Vm implements Disposable {
     this.close()
   }
 }
+
+const FIRST_SPI = 32
+const LAST_SPI = 1019
 
 const createVcpuRemedies = new Map<number, string>([
   [

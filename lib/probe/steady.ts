@@ -26,6 +26,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   getRegWritableMasks: 'KVM_ARM_GET_REG_WRITABLE_MASKS',
   setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
   createDevice: 'KVM_CREATE_DEVICE',
+  irqLine: 'KVM_IRQ_LINE',
   hasDeviceAttr: 'KVM_HAS_DEVICE_ATTR',
   getDeviceAttr: 'KVM_GET_DEVICE_ATTR',
   setDeviceAttr: 'KVM_SET_DEVICE_ATTR',

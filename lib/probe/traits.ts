@@ -19,11 +19,13 @@ import {
 import type { ReportedRegister, Traits } from '../report/report.js'
 import { acceptedNibbles, sixteen, type WriteRule } from '../report/write-rule.js'
 import {
+  cpuInputs,
   type DeviceType,
   deviceTypes,
   type ErrnoName,
   errnos,
   featureWord,
+  irqTypes,
   KVM_ARM_VCPU_SVE,
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
@@ -31,6 +33,7 @@ import {
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
+  packIrq,
   packSmcccFilter,
   smcccFilterActions,
   type VcpuFeature,
@@ -183,6 +186,7 @@ export function probeTraits(
         )
       : null,
     vgicAddressCheckedFirst: vgicAddressCheckedFirst(kvm, type),
+    irqLineByIndex: irqLineByIndex(kvm, type),
     runWithoutVgicInit: runWithoutVgicInit(kvm, type),
   }
 }
@@ -456,6 +460,15 @@ function workaround2WithoutSsbs(
       ? { value: hex(value), accepts: acceptedLevels(vcpu, WORKAROUND_2) }
       : undefined
   })
+}
+
+/** Raises an input of vCPU 0 in a VM whose only vCPU has the id 1. */
+function irqLineByIndex(kvm: SystemFd, type: bigint): Traits['irqLineByIndex'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 1, () =>
+      vm.irqLine(packIrq({ type: irqTypes.cpu, vcpu: 0, number: cpuInputs.irq }), 0) === 0 ? true : undefined,
+    ),
+  )
 }
 
 /** Sets the distributor's address twice, the second time to an unaligned one. */

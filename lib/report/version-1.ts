@@ -1,6 +1,7 @@
 /**
  * Reports of version 1: they hold what a register accepts in six places (`write`, `accepts`, `bitmaps`, `workarounds`,
- * `writableMasks` and two traits), and do not record what answered KVM's calls.
+ * `writableMasks` and two traits), and do not record what answered KVM's calls, nor how `KVM_IRQ_LINE` finds a vCPU: they are read as if by
+ * its id.
  */
 import * as v from 'valibot'
 import { checkShape, refuseDuplicateIds } from '../documents/document.js'

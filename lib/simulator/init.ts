@@ -120,7 +120,11 @@ function reset(vcpu: VcpuState): void {
   }
   vcpu.file = file
   vcpu.values = values
-  if (!vcpu.hasRun || !host.traits.init.keepsSError) vcpu.pendingSError = null
+  // Both are bits of HCR_EL2.
+  if (!vcpu.hasRun || !host.traits.init.keepsSError) {
+    vcpu.pendingSError = null
+    vcpu.raisedInputs.clear()
+  }
   cutEventTypes(vcpu)
   vcpu.initialised = true
   // An init before the reset discards what CPU_ON stored; the reset then finds nothing.

@@ -167,6 +167,8 @@ export class VcpuState {
   storePending = false
   /** Continues a run in flight after the vCPU was stopped. Null if there is none. */
   wake: (() => void) | null = null
+  /** Its inputs (`cpuInputs`) that are raised. */
+  readonly raisedInputs = new Set<number>()
   /** Syndrome of a pending SError. */
   pendingSError: bigint | null = null
 

@@ -37,14 +37,14 @@ export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   return 0
 }
 
-/** Performs a guest's wait for an interrupt; none ever comes. */
+/** Performs a guest's wait for an interrupt; the GIC's never come, since no register of it can enable one. */
 export function waitForInterrupt(vcpu: VcpuState): 'on' | 'wait' {
   return hasWakingEvent(vcpu) ? 'on' : 'wait'
 }
 
 /** Returns whether the vCPU has a reason to end a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
-export function hasWakingEvent({ vm, pendingSError }: VcpuState): boolean {
-  return pendingSError !== null && vm.host.traits.sErrorWakes
+export function hasWakingEvent({ vm, pendingSError, raisedInputs }: VcpuState): boolean {
+  return raisedInputs.size > 0 || (pendingSError !== null && vm.host.traits.sErrorWakes)
 }
 
 function hasSErrorSyndrome({ vm }: VcpuState): boolean {

@@ -11,6 +11,7 @@ import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRang
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'
+import { setLine } from './interrupts.js'
 import { setMemoryRegion } from './memory-slots.js'
 import { setSmcccFilter } from './smccc-filter.js'
 import { Gic, VcpuState, type VmState } from './state.js'
@@ -113,6 +114,13 @@ export class SimulatedVm implements VmFd {
     this.#state.gic = gic
     this.#state.overrideIdRegisters(host.traits.changedByVgic)
     return new SimulatedGic(this.#state, gic)
+  }
+
+  irqLine(irq: number, level: number): number {
+    checkUint32(irq, 'irq')
+    checkUint32(level, 'level')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : setLine(this.#state, irq, level !== 0)
   }
 
   hasDeviceAttr(group: number, attribute: bigint): number {

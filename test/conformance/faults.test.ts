@@ -204,6 +204,8 @@ const faults: Readonly<Record<string, Fault>> = {
   'has every attribute': { vm: { hasDeviceAttr: () => 0 } },
   'takes every attribute, and forgets it': { vm: { setDeviceAttr: () => 0 } },
   'takes no attribute': { vm: { setDeviceAttr: () => refused('EINVAL') } },
+  'takes every interrupt, without effect': { vm: { irqLine: () => 0 } },
+  'takes no interrupt': { vm: { irqLine: () => refused('EPERM') } },
   'says no to every capability': { system: { checkExtension: () => 0 }, vm: { checkExtension: () => 0 } },
   'says yes to every capability': { system: { checkExtension: () => 1 }, vm: { checkExtension: () => 1 } },
   'enables anything, without effect': { vm: { enableCap: () => 0 } },

@@ -5,7 +5,7 @@ import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
-import { errnos, exitReasons } from '../../lib/uapi.js'
+import { errnos, exitReasons, irqTypes } from '../../lib/uapi.js'
 import { fuzz } from '../../lib/fuzz/index.js'
 import { altered, open } from './backends.js'
 import { rowOf, ruleOf } from '../report/rows.js'
@@ -108,6 +108,8 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
     host,
     ({ traits }) => (traits.smcccFilter = { emptyRangeAtZero: 'EEXIST' }),
   ],
+  ['KVM_IRQ_LINE finds a vCPU by its index', host, ({ traits }) => (traits.irqLineByIndex = true)],
+  ['KVM_IRQ_LINE finds a vCPU by its id', oldHost, ({ traits }) => delete traits.irqLineByIndex],
   ['there is no SMCCC filter', host, ({ traits }) => (traits.smcccFilter = null)],
   ['features are each vCPU’s own', host, ({ traits }) => (traits.init.scope = 'vcpu')],
   ['features are the whole VM’s', oldHost, ({ traits }) => (traits.init.scope = 'vm')],
@@ -296,6 +298,30 @@ const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
   ],
 ]
 
+/** Faults in how the simulator's VMs work. */
+const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
+  ['a raised input is not seen', () => ({ irqLine: () => 0 })],
+  ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],
+  [
+    'an interrupt before the GIC’s initialisation is dropped',
+    (fd) => ({
+      irqLine: (irq, level) => {
+        const outcome = fd.irqLine(irq, level)
+        return outcome === -errnos.EBUSY ? 0 : outcome
+      },
+    }),
+  ],
+  [
+    'an interrupt that the GIC does not have is dropped',
+    (fd) => ({
+      irqLine: (irq, level) => {
+        const outcome = fd.irqLine(irq, level)
+        return outcome === -errnos.EINVAL && irq >>> 24 === irqTypes.spi ? 0 : outcome
+      },
+    }),
+  ],
+]
+
 /** A register that is read otherwise after a run that ended with the stub's store. */
 function afterCall(fd: VcpuFd, name: string, change: (value: bigint) => bigint): Partial<VcpuFd> {
   const id = encodeRegister(name)
@@ -335,12 +361,16 @@ function perVcpu(fd: VcpuFd, own: bigint): Partial<VcpuFd> {
 
 /** A backend whose vCPUs answer otherwise. */
 function withVcpus(backend: Backend, change: (fd: VcpuFd) => Partial<VcpuFd>): Backend {
-  const vmChange = (vm: VmFd): Partial<VmFd> => ({
+  return withVms(backend, (vm) => ({
     createVcpu: (id) => {
       const vcpu = vm.createVcpu(id)
       return typeof vcpu === 'number' ? vcpu : altered(vcpu, change(vcpu))
     },
-  })
+  }))
+}
+
+/** A backend whose VMs answer otherwise. */
+function withVms(backend: Backend, change: (fd: VmFd) => Partial<VmFd>): Backend {
   return {
     ...backend,
     open: () => {
@@ -348,16 +378,16 @@ function withVcpus(backend: Backend, change: (fd: VcpuFd) => Partial<VcpuFd>): B
       return altered(kvm, {
         createVm: (type) => {
           const vm = kvm.createVm(type)
-          return typeof vm === 'number' ? vm : altered(vm, vmChange(vm))
+          return typeof vm === 'number' ? vm : altered(vm, change(vm))
         },
       })
     },
   }
 }
 
-/** Whether there is a difference, be it only where the calls are mostly about VMs, vCPUs and devices. */
+/** Whether there is a difference, be it only where the calls are mostly about VMs and vCPUs, or about what else a machine has. */
 function differs(real: Report, faulty: Backend): boolean {
-  return (['everything', 'lifecycle'] as const).some((profile) => {
+  return (['everything', 'lifecycle', 'machine'] as const).some((profile) => {
     const options = { seed: 1, operations: OPERATIONS, profile }
     return fuzz(open(simulator(real)), open(faulty), options).next().done !== true
   })
@@ -379,6 +409,12 @@ describe('the fuzzer', () => {
   for (const [what, change] of inTheCode) {
     it(`finds that ${what}`, () => {
       assert.ok(differs(host, withVcpus(simulator(host), change)))
+    })
+  }
+
+  for (const [what, change] of inTheVms) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(host, withVms(simulator(host), change)))
     })
   }
 })

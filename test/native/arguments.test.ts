@@ -38,6 +38,8 @@ if (hasKvm) {
       'flags of a device': (value) => vm.createDevice(0, value),
       'attribute group of a VM': (value) => vm.hasDeviceAttr(value, 0n),
       'attribute group of a vCPU': (value) => vcpu.setDeviceAttr(value, 0n, null),
+      'interrupt line': (value) => vm.irqLine(value, 1),
+      'level of a line': (value) => vm.irqLine(0, value),
       target: (value) => vcpu.init(value, []),
       'word of features': (value) => vcpu.init(0, [0, value]),
       'feature to finalize': (value) => vcpu.finalize(value),

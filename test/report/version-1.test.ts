@@ -23,9 +23,11 @@ test('every built-in host was recorded in version 1', () => {
 })
 
 for (const { name, report } of recordings) {
-  test(`the recording of ${name} in version 1 is read as the one in use, but for who answered`, () => {
+  test(`the recording of ${name} in version 1 is read as the one in use, but for who answered and what was not asked`, () => {
     const converted = parseReport(JSON.stringify(report), name)
     assert.deepEqual(converted.origin, { kind: 'unknown' })
-    assert.deepEqual({ ...converted, origin: builtInReport(name).origin }, builtInReport(name))
+    const { origin, traits, ...rest } = builtInReport(name)
+    const { irqLineByIndex: _later, ...older } = traits
+    assert.deepEqual({ ...converted, origin }, { ...rest, origin, traits: older })
   })
 }

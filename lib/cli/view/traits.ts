@@ -141,6 +141,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   ],
   vgicAddressCheckedFirst: (first) =>
     first ? [['address of a GIC that has one', 'checked before EEXIST']] : [],
+  irqLineByIndex: (byIndex) => (byIndex ? [['KVM_IRQ_LINE finds a vCPU', 'by the order of creation']] : []),
   runWithoutVgicInit: (found) => [
     [
       'first run with a GICv3 not configured',

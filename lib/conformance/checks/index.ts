@@ -2,6 +2,7 @@ import type { CheckGroup } from '../check.js'
 import { bitmapRegisters } from './bitmap-registers.js'
 import { hypercalls } from './hypercalls.js'
 import { idRegisters } from './id-registers.js'
+import { interruptLines } from './interrupt-lines.js'
 import { psciVersion } from './psci-version.js'
 import { psci } from './psci.js'
 import { registerList } from './register-list.js'
@@ -20,4 +21,5 @@ export const checkGroups: readonly CheckGroup[] = [
   vcpuInit,
   registerList,
   idRegisters,
+  interruptLines,
 ]

@@ -3,6 +3,7 @@ import { hex } from '../../registers/index.js'
 import type { Call } from '../../trace/index.js'
 import {
   deviceTypes,
+  irqTypes,
   KVM_ARM_VCPU_PMU_V3_CTRL,
   KVM_ARM_VCPU_PMU_V3_FILTER,
   KVM_ARM_VCPU_PVTIME_CTRL,
@@ -13,6 +14,7 @@ import {
   KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
+  packIrq,
   SMCCC_FILTER_SIZE,
 } from '../../uapi.js'
 import type { Context, KnownVcpu } from '../model.js'
@@ -36,6 +38,25 @@ export function createDevice({ random, model }: Context, { vm: { vm, vcpus, hasF
   const register = { vcpu, id: hex(ID_AA64PFR0_EL1) }
   model.plan(call, { op: 'get_one_reg', ...register })
   return { op: 'set_one_reg', ...register, value: hex(features & ~GIC_FIELD) }
+}
+
+/** Half of the calls name an interrupt that the VM could have. */
+export function irqLine({ random }: Context, { vm: { vm, vcpus, device } }: KnownVcpu): Call {
+  const isOdd = random.oneIn(2)
+  const type = isOdd
+    ? random.below(4)
+    : device === null
+      ? irqTypes.cpu
+      : random.pick([irqTypes.spi, irqTypes.ppi])
+  const number = isOdd
+    ? random.pick([0, 1, 2, 15, 16, 27, 31, 32, 255, 256, 1019, 1020, 8191, 8192, 0xffff])
+    : {
+        [irqTypes.cpu]: random.below(2),
+        [irqTypes.spi]: 32 + random.below(32),
+        [irqTypes.ppi]: 16 + random.below(16),
+      }[type]!
+  const vcpu = isOdd ? random.pick([0, 1, 15, 16, 17, 255, 256, 511]) : random.below(vcpus.length)
+  return { op: 'irq_line', vm, irq: hex(packIrq({ type, vcpu, number })), level: random.pick([0, 1, 1, 2]) }
 }
 
 export function attribute({ random }: Context, { vcpu, vm }: KnownVcpu): Call {

@@ -4,7 +4,7 @@ import { hex64, uint32 } from '../../documents/entries.js'
 import { hex } from '../../registers/index.js'
 import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE } from '../../uapi.js'
 import { nonZeroMasks } from '../outcome.js'
-import { bytes, filled, ret } from './entries.js'
+import { bytes, filled, hex32, ret } from './entries.js'
 import { Operation } from './operation.js'
 
 export const vmOperations = {
@@ -53,6 +53,12 @@ export const vmOperations = {
     toCall: ([range]) => ({ range }),
     toArguments: ({ range }) => [range ?? 0, new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)],
     toOutcome: filled(([, masks]) => ({ masks: nonZeroMasks(masks) })),
+  }),
+
+  /** `KVM_IRQ_LINE` */
+  irq_line: new Operation({ vm: uint32, irq: hex32, level: uint32 }, ret).by('vm', 'irqLine', {
+    toCall: ([irq, level]) => ({ irq: hex(irq), level }),
+    toArguments: ({ irq, level }) => [Number(irq), level],
   }),
 
   /** `KVM_SET_USER_MEMORY_REGION` */

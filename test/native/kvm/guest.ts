@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type { VcpuFd } from '../../../lib/backend.js'
-import { errnos, exitReasons } from '../../../lib/uapi.js'
+import { cpuInputs, errnos, exitReasons, irqTypes, packIrq } from '../../../lib/uapi.js'
 import { arm64Handles, deviceAddress, memoryAddress, opened, pc, preferredTarget, x } from '../handles.js'
 
 /** Guest code. Registers are set from outside: x1 is where to, x2 what. */
@@ -15,6 +15,8 @@ const code = {
   increment: 0x91000442,
   /** b . */
   loop: 0x14000000,
+  /** b .-12 */
+  backThree: 0x17fffffd,
   /** b .-8 */
   backTwo: 0x17fffffe,
 }
@@ -228,6 +230,24 @@ describe('A guest', () => {
     assert.deepEqual(await Promise.all([vcpu.run(), second.run()]), [0, 0])
     assert.deepEqual([exitOf(vcpu), exitOf(second)], [written(2n), written(1n)])
     second.close()
+    handles.close()
+  })
+
+  it('that waits for an interrupt goes on when an input of its vCPU is raised, while it runs', async () => {
+    const wfi = 0xd503207f
+    const handles = arm64Handles([wfi, code.store, code.increment, code.backThree])
+    const { vm, vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    for (const [round, number] of [cpuInputs.irq, cpuInputs.fiq, cpuInputs.irq].entries()) {
+      const irq = packIrq({ type: irqTypes.cpu, vcpu: 0, number })
+      const flight = vcpu.run()
+      await setTimeout(20)
+      assert.equal(vm.irqLine(irq, 1), 0)
+      assert.equal(await flight, 0)
+      assert.deepEqual(exitOf(vcpu), written(BigInt(round)))
+      assert.equal(vm.irqLine(irq, 0), 0)
+    }
+    assert.equal(vcpu.runSync(enough), -errnos.EINTR)
     handles.close()
   })
 

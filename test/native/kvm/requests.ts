@@ -5,6 +5,7 @@ import {
   capabilities,
   deviceTypes,
   errnos,
+  irqTypes,
   KVM_API_VERSION,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
   KVM_ARM_NUM_TARGETS,
@@ -16,6 +17,7 @@ import {
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   mpStates,
+  packIrq,
   vcpuFeatures,
 } from '../../../lib/uapi.js'
 import { arm64Handles, opened, preferredTarget, type Handles } from '../handles.js'
@@ -46,6 +48,11 @@ describe('A request', () => {
     assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_NISV_TO_USER, 0, []), 0)
     assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_NISV_TO_USER, 1, []), -errnos.EINVAL)
     assert.equal(vm.enableCap(0xfffff, 0, [1n, 2n, 3n, 4n]), -errnos.EINVAL)
+    const irq = packIrq({ type: irqTypes.cpu, vcpu: 0, number: 0 })
+    assert.equal(vm.irqLine(irq, 1), 0)
+    assert.equal(vm.irqLine(irq, 0), 0)
+    assert.equal(vm.irqLine(irq + 2, 1), -errnos.EINVAL)
+    assert.equal(vm.irqLine(packIrq({ type: irqTypes.spi, vcpu: 0, number: 32 }), 1), -errnos.ENXIO)
     assert.equal(vm.createVcpu(0), -errnos.EEXIST)
     assert.equal(vm.createVcpu(0xffff), -errnos.EINVAL)
   })
