@@ -43,7 +43,8 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   image: () => files,
   kernel: () => nothing,
   MiB: () => nothing,
-  model: () => words('cortex-a57', 'neoverse-n1', 'max'),
+  model: () =>
+    words('cortex-a57', 'neoverse-n1', 'max', 'a64fx', 'neoverse-v1', 'neoverse-n2', 'cortex-a710'),
   n: () => nothing,
   name: () => nothing,
   number: () => nothing,

@@ -6,15 +6,25 @@ import { LabError } from './errors.js'
 import { execute, executeOrFail, lastLine } from './execute.js'
 
 /**
- * A private apt directory for arm64 packages of several Debian suites, so that the machine's own apt stays unchanged and root is
- * not needed. It uses the mirror of the machine's apt configuration; apt checks signatures and hashes.
+ * A private apt directory for the packages of one architecture from several Debian suites, so that the machine's own apt stays
+ * unchanged and root is not needed. It uses the mirror of the machine's apt configuration; apt checks signatures and hashes.
  */
-const directory = (): string => cachePath('apt')
-const configuration = (): string => join(directory(), 'apt.conf')
+export interface AptDirectory {
+  /** Its name in the cache. */
+  name: string
+  /** Debian's name of the architecture. */
+  architecture: string
+  suites: readonly string[]
+  securitySuites: readonly string[]
+}
 
-/** Suites by the kernels they bring: 5.10, 6.1, 6.12, 6.12 to 7.x, the newest. */
-const suites = ['bullseye', 'bookworm', 'trixie', 'trixie-backports', 'sid']
-const securitySuites = ['bullseye-security', 'bookworm-security', 'trixie-security']
+/** For what runs inside the machine. Suites by the kernels they bring: 5.10, 6.1, 6.12, 6.12 to 7.x, the newest. */
+export const arm64Packages: AptDirectory = {
+  name: 'apt',
+  architecture: 'arm64',
+  suites: ['bullseye', 'bookworm', 'trixie', 'trixie-backports', 'sid'],
+  securitySuites: ['bullseye-security', 'bookworm-security', 'trixie-security'],
+}
 
 /** The source of glibc and busybox: a suite in which all of them fit together. */
 export const userlandSuite = 'trixie'
@@ -39,32 +49,43 @@ export async function mirrors(signal?: AbortSignal): Promise<{ main: string; sec
   return { main, security: find(`${codename}-security`) ?? `${main}-security` }
 }
 
+function pathIn({ name }: AptDirectory, ...parts: string[]): string {
+  return cachePath(name, ...parts)
+}
+
+function configurationOf(apt: AptDirectory): string {
+  return pathIn(apt, 'apt.conf')
+}
+
 /** Updates the indexes unless they are less than a day old. Call it while holding the cache's lock. */
-export async function updateIndexes(force = false, signal?: AbortSignal): Promise<void> {
+export async function updateIndexes(apt: AptDirectory, force = false, signal?: AbortSignal): Promise<void> {
   for (const name of ['etc/preferences.d', 'state/lists/partial', 'cache/archives/partial']) {
-    await mkdir(join(directory(), name), { recursive: true })
+    await mkdir(pathIn(apt, name), { recursive: true })
   }
-  await writeFile(configuration(), settings())
-  const stamp = join(directory(), 'updated')
+  await writeFile(configurationOf(apt), settings(apt))
+  const stamp = pathIn(apt, 'updated')
   const age = await stat(stamp).then(
     ({ mtimeMs }) => Date.now() - mtimeMs,
     () => Infinity,
   )
   if (age < indexLifetime && !force) return
 
-  await writeFile(join(directory(), 'etc/lab.sources'), await sources(signal))
-  await writeFile(join(directory(), 'state/status'), '')
-  // If a suite is gone or cannot be verified, only its own kernels are missing.
-  const { stderr } = await execute('apt-get', ['-c', configuration(), '-q', 'update'], signal).finally(() =>
-    rm(join(directory(), 'state/lists/partial'), { recursive: true, force: true }),
+  await writeFile(pathIn(apt, 'etc/lab.sources'), await sources(apt, signal))
+  await writeFile(pathIn(apt, 'state/status'), '')
+  // If a suite is gone or cannot be verified, only its own packages are missing.
+  const { stderr } = await execute('apt-get', ['-c', configurationOf(apt), '-q', 'update'], signal).finally(
+    () => rm(pathIn(apt, 'state/lists/partial'), { recursive: true, force: true }),
   )
-  if (!(await aptCache(['pkgnames', 'libc6'], signal)).includes('libc6')) {
+  if (!(await aptCache(apt, ['pkgnames', 'libc6'], signal)).includes('libc6')) {
     throw new LabError('ERR_LAB_DOWNLOAD', `apt could not fetch the package indexes: ${lastLine(stderr)}`)
   }
   await writeFile(stamp, stderr)
 }
 
-async function sources(signal?: AbortSignal): Promise<string> {
+async function sources(
+  { architecture, suites, securitySuites }: AptDirectory,
+  signal?: AbortSignal,
+): Promise<string> {
   const keyring = keyrings.find((path) => existsSync(path))
   if (!keyring) {
     throw new LabError(
@@ -73,20 +94,23 @@ async function sources(signal?: AbortSignal): Promise<string> {
     )
   }
   const { main, security } = await mirrors(signal)
-  const stanza = (uri: string, names: string[]) => `Types: deb
+  const stanza = (uri: string, names: readonly string[]) => `Types: deb
 URIs: ${uri}
 Suites: ${names.join(' ')}
 Components: main
-Architectures: arm64
+Architectures: ${architecture}
 Targets: Packages
 Signed-By: ${keyring}
 `
-  return `${stanza(main, suites)}\n${stanza(security, securitySuites)}`
+  return [
+    stanza(main, suites),
+    ...(securitySuites.length > 0 ? [stanza(security, securitySuites)] : []),
+  ].join('\n')
 }
 
 /** Read after the machine's own configuration, so the machine's proxy and credentials apply. */
-function settings(): string {
-  const root = directory()
+function settings(apt: AptDirectory): string {
+  const root = pathIn(apt)
   return `Dir::Etc::sourcelist "${root}/etc/lab.sources";
 Dir::Etc::sourceparts "-";
 Dir::Etc::preferences "-";
@@ -99,8 +123,8 @@ Dir::Cache::archives "archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
 #clear APT::Architectures;
-APT::Architecture "arm64";
-APT::Architectures { "arm64"; };
+APT::Architecture "${apt.architecture}";
+APT::Architectures { "${apt.architecture}"; };
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::GzipIndexes "true";
@@ -113,31 +137,52 @@ Acquire::Check-Valid-Until "false";
 }
 
 /** Queries apt about the packages of all suites. */
-export function aptCache(args: string[], signal?: AbortSignal): Promise<string> {
-  return executeOrFail('apt-cache', ['-c', configuration(), ...args], signal)
+export function aptCache(apt: AptDirectory, args: string[], signal?: AbortSignal): Promise<string> {
+  return executeOrFail('apt-cache', ['-c', configurationOf(apt), ...args], signal)
 }
 
 /** Downloads packages (`name`, `name=version`, `name/suite`) and unpacks them into `target`. */
-export async function unpack(packages: string[], target: string, signal?: AbortSignal): Promise<void> {
-  const archives = join(target, '.debs')
-  await mkdir(archives, { recursive: true })
+export async function unpack(
+  apt: AptDirectory,
+  packages: string[],
+  target: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await download(apt, ['download', ...packages], target, signal)
+}
+
+/** Like {@link unpack} for one package of a suite, together with everything it depends on, to the C library. */
+export async function unpackWithDependencies(
+  apt: AptDirectory,
+  { name, suite }: { name: string; suite: string },
+  target: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const options = ['-y', '-t', suite, '--no-install-recommends', '--download-only']
+  // Nothing is installed: apt only finds out what belongs to it.
+  const place = [`Dir::Cache::archives=${join(target, archives)}`, 'Debug::NoLocking=true']
+  const args = [...place.flatMap((setting) => ['-o', setting]), ...options, 'install', name]
+  await download(apt, args, target, signal)
+}
+
+const archives = '.debs'
+
+async function download(
+  apt: AptDirectory,
+  args: string[],
+  target: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await mkdir(join(target, archives, 'partial'), { recursive: true })
+  const inArchives = ['-c', 'cd "$1" && shift && exec apt-get "$@"', 'sh', join(target, archives)]
   const { status, stderr } = await execute(
     'sh',
-    [
-      '-c',
-      'cd "$1" && shift && exec apt-get "$@"',
-      'sh',
-      archives,
-      '-c',
-      configuration(),
-      '-q',
-      'download',
-      ...packages,
-    ],
+    [...inArchives, '-c', configurationOf(apt), '-q', ...args],
     signal,
   )
   if (status !== 0) {
     const reason = stderr.split('\n').findLast((line) => line.startsWith('E:')) ?? lastLine(stderr)
+    const packages = args.slice(args.findIndex((arg) => arg === 'download' || arg === 'install') + 1)
     throw new LabError('ERR_LAB_DOWNLOAD', `cannot download ${packages.join(', ')}: ${reason}`)
   }
   await executeOrFail(

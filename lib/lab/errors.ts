@@ -9,8 +9,12 @@ export type LabErrorCode =
   | 'ERR_LAB_CLOSED'
   /** QEMU for arm64 is not installed. */
   | 'ERR_LAB_NO_QEMU'
-  /** QEMU refused its arguments: an unknown CPU, too much memory. */
+  /** QEMU refused its arguments: too much memory, a GIC it lacks. */
   | 'ERR_LAB_QEMU'
+  /** QEMU does not emulate this CPU. */
+  | 'ERR_LAB_UNKNOWN_CPU'
+  /** No Debian suite offers such a QEMU. */
+  | 'ERR_LAB_UNKNOWN_QEMU'
   /** No Debian suite offers such a kernel, or the file of `--image` does not exist. */
   | 'ERR_LAB_UNKNOWN_KERNEL'
   /** The kernel started but lacks a driver that the lab needs to communicate with it. */

@@ -2,6 +2,7 @@ export { bootLab, Lab, type BootOptions, type LabTimings, type RunOptions, type 
 export { mirrors } from './apt.js'
 export { cacheDirectory } from './cache.js'
 export { LabError, type LabErrorCode } from './errors.js'
+export { type LabGic, labGics } from './qemu.js'
 export { hasArm64Addon } from './host-files.js'
-export { cachedKernels, listKernels, type LabKernel } from './kernels.js'
+export { cachedKernels, labPages, listKernels, type LabKernel, type LabPages } from './kernels.js'
 export { fetchKernels, inspectSetup, installPackages } from './setup.js'

@@ -1,9 +1,13 @@
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { aptCache, unpack, updateIndexes } from './apt.js'
+import { aptCache, arm64Packages, unpack, updateIndexes } from './apt.js'
 import { cachePath, publish, withCacheLock } from './cache.js'
 import { LabError } from './errors.js'
+
+/** Page sizes for which Debian builds kernels. */
+export const labPages = ['4k', '16k'] as const
+export type LabPages = (typeof labPages)[number]
 
 /** A Debian arm64 kernel the lab can boot. */
 export interface LabKernel {
@@ -15,6 +19,8 @@ export interface LabKernel {
   version: string
   /** The suite it comes from: `trixie-security`. */
   suite: string
+  /** The size of its pages. */
+  pages: LabPages
   cached: boolean
 }
 
@@ -42,13 +48,14 @@ const consoleModules = [
 /** Returns the kernels in the cache, newest first. */
 export async function cachedKernels(): Promise<LabKernel[]> {
   const names = await readdir(cachePath('kernels')).catch(() => [])
-  const kernels = await Promise.all(
-    names.map(
-      async (name) =>
-        JSON.parse(await readFile(cachePath('kernels', name, 'kernel.json'), 'utf8')) as LabKernel,
-    ),
-  )
+  const kernels = await Promise.all(names.map(cachedKernel))
   return kernels.toSorted(newestFirst)
+}
+
+async function cachedKernel(name: string): Promise<LabKernel> {
+  const kernel = JSON.parse(await readFile(cachePath('kernels', name, 'kernel.json'), 'utf8')) as LabKernel
+  // Earlier versions of this package cached kernels without their page size.
+  return { ...kernel, pages: pagesOf(name) }
 }
 
 /** Returns every available kernel: those in the cache and those the Debian mirror offers, newest first. */
@@ -57,7 +64,7 @@ export async function listKernels(
 ): Promise<LabKernel[]> {
   return await withCacheLock(async () => {
     options.progress?.('asking the Debian mirror for its kernels')
-    await updateIndexes(false, options.signal)
+    await updateIndexes(arm64Packages, false, options.signal)
     const cached = await cachedKernels()
     const offered = await offeredKernels(options.signal)
     const has = new Set(cached.map(({ release }) => release))
@@ -69,32 +76,40 @@ export async function listKernels(
  * Returns the files of a kernel: the newest in the cache that matches `wanted`, or else the newest that can be downloaded.
  *
  * @param wanted a series (`6.12`), a package version (`5.10.223`) or a release (`6.12.107+deb13-arm64`)
+ * @param options.pages its page size; by default that of the release, and for a series or a version `4k`
  * @throws LabError `ERR_LAB_UNKNOWN_KERNEL`, `ERR_LAB_DOWNLOAD`, `ERR_LAB_DISK_FULL`
  */
 export async function ensureKernel(
   wanted: string,
-  options: { signal?: AbortSignal; progress?: Say } = {},
+  { pages = pagesOf(wanted), ...options }: { pages?: LabPages; signal?: AbortSignal; progress?: Say } = {},
 ): Promise<KernelFiles> {
-  const cached = (await cachedKernels()).find((kernel) => matchesKernel(kernel, wanted))
+  const fits = (kernel: LabKernel): boolean => kernel.pages === pages && matchesKernel(kernel, wanted)
+  const cached = (await cachedKernels()).find(fits)
   if (cached) return await kernelFiles(cached)
   return await withCacheLock(async () => {
-    const fetchedMeanwhile = (await cachedKernels()).find((kernel) => matchesKernel(kernel, wanted))
-    return await kernelFiles(fetchedMeanwhile ?? (await fetchKernel(wanted, options)))
+    const fetchedMeanwhile = (await cachedKernels()).find(fits)
+    return await kernelFiles(fetchedMeanwhile ?? (await fetchKernel(wanted, pages, fits, options)))
   }, options.signal)
+}
+
+function pagesOf(release: string): LabPages {
+  return release.endsWith('-16k') ? '16k' : '4k'
 }
 
 async function fetchKernel(
   wanted: string,
+  pages: LabPages,
+  fits: (kernel: LabKernel) => boolean,
   { signal, progress }: { signal?: AbortSignal; progress?: Say },
 ): Promise<LabKernel> {
   let failure: unknown
   // An index from this morning may name packages that have been replaced since.
   for (const force of [false, true]) {
     progress?.('asking the Debian mirror for its kernels')
-    await updateIndexes(force, signal)
+    await updateIndexes(arm64Packages, force, signal)
     const offered = await offeredKernels(signal)
-    const candidates = offered.filter((kernel) => matchesKernel(kernel, wanted))
-    if (candidates.length === 0) throw unknownKernel(wanted, offered)
+    const candidates = offered.filter(fits)
+    if (candidates.length === 0) throw unknownKernel(wanted, pages, offered)
     for (const kernel of candidates) {
       progress?.(`downloading kernel ${kernel.release} (${kernel.suite})`)
       try {
@@ -115,9 +130,9 @@ async function unpackKernel(kernel: LabKernel, target: string, signal?: AbortSig
   const tree = join(target, 'tree')
   const name = `linux-image-${kernel.release}=${kernel.version}`
   // Newer packages contain no image but depend on the one that does.
-  const depends = await aptCache(['show', '--no-all-versions', name], signal)
+  const depends = await aptCache(arm64Packages, ['show', '--no-all-versions', name], signal)
   const binary = /\b(linux-binary-[^\s,]+) \(= ([^)]+)\)/.exec(depends)
-  await unpack([binary ? `${binary[1]}=${binary[2]}` : name], tree, signal)
+  await unpack(arm64Packages, [binary ? `${binary[1]}=${binary[2]}` : name], tree, signal)
 
   const images = [
     join(tree, 'boot', `vmlinuz-${kernel.release}`),
@@ -147,14 +162,14 @@ async function kernelFiles(kernel: LabKernel): Promise<KernelFiles> {
   }
 }
 
-/** Returns the generic kernels of all suites, newest first: no cloud, real-time or 16K-page ones, no debug symbols. */
+/** Returns the generic kernels of all suites, newest first: no cloud or real-time ones, no debug symbols. */
 async function offeredKernels(signal?: AbortSignal): Promise<LabKernel[]> {
-  const names = (await aptCache(['pkgnames', 'linux-image-'], signal)).split('\n')
+  const names = (await aptCache(arm64Packages, ['pkgnames', 'linux-image-'], signal)).split('\n')
   const generic = names.filter(
     (name) =>
-      /^linux-image-\d+\.\d+\.\d+([-+][\w.+]+)*?-arm64$/.test(name) && !/-(cloud|rt)-arm64$/.test(name),
+      /^linux-image-\d+\.\d+\.\d+([-+][\w.+]+)*?-arm64(-16k)?$/.test(name) && !/-(cloud|rt)-arm64/.test(name),
   )
-  const table = await aptCache(['madison', ...generic], signal)
+  const table = await aptCache(arm64Packages, ['madison', ...generic], signal)
   const kernels = new Map<string, LabKernel>()
   for (const line of table.split('\n')) {
     const [name, version, place] = line.split('|').map((cell) => cell.trim())
@@ -164,7 +179,7 @@ async function offeredKernels(signal?: AbortSignal): Promise<LabKernel[]> {
     const series = /^\d+\.\d+/.exec(release)?.[0] ?? release
     const known = kernels.get(release)
     if (!known || compareVersions(version, known.version) > 0) {
-      kernels.set(release, { release, series, version, suite, cached: false })
+      kernels.set(release, { release, series, version, suite, pages: pagesOf(release), cached: false })
     }
   }
   return [...kernels.values()].toSorted(newestFirst)
@@ -182,11 +197,13 @@ export function matchesKernel(
   )
 }
 
-function unknownKernel(wanted: string, offered: LabKernel[]): LabError {
-  const series = [...new Set(offered.map((kernel) => kernel.series))]
+function unknownKernel(wanted: string, pages: LabPages, offered: LabKernel[]): LabError {
+  const fitting = offered.filter((kernel) => kernel.pages === pages)
+  const series = [...new Set(fitting.map((kernel) => kernel.series))]
+  const kind = pages === '4k' ? '' : ` with ${pages} pages`
   return new LabError(
     'ERR_LAB_UNKNOWN_KERNEL',
-    `no kernel ${wanted} can be had; there are ${series.join(', ')} (kvm-arm64 lab kernels lists them all)`,
+    `no kernel ${wanted}${kind} can be had; there are ${series.join(', ')} (kvm-arm64 lab kernels lists them all)`,
   )
 }
 

@@ -6,9 +6,10 @@ import { runLine } from './agent.js'
 import { writeCpio, type ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
 import { copiedEntries, packageEntries } from './host-files.js'
-import { ensureKernel, type LabKernel } from './kernels.js'
+import { ensureKernel, type LabKernel, type LabPages } from './kernels.js'
 import { Feed, lines, Stream } from './ports.js'
-import { Machine, requireQemu } from './qemu.js'
+import { type LabGic, Machine } from './qemu.js'
+import { cpusOf, ensureQemu, installedQemu, type QemuProgram } from './qemus.js'
 import { ensureRootImage } from './root-image.js'
 
 export interface BootOptions {
@@ -16,8 +17,16 @@ export interface BootOptions {
   kernel?: string
   /** A kernel image to boot instead of one from Debian. */
   image?: string
-  /** A CPU that QEMU knows. Default `neoverse-n1`. */
+  /** The kernel's page size. Default `4k`. */
+  pages?: LabPages
+  /** A version of QEMU that Debian offers, or its beginning: `11.1`. Default: the one installed. */
+  qemu?: string
+  /** A CPU that this QEMU knows, with its options: `max,pauth-impdef=on`. Default `neoverse-n1`. */
   cpu?: string
+  /** The version of the machine's interrupt controller. Default `3`. */
+  gic?: LabGic
+  /** Whether memory has tags (MTE); needs a CPU that has them. Default false. */
+  mte?: boolean
   /** Number of CPUs. Default 2. */
   smp?: number
   /** MiB. Default 1024. */
@@ -78,20 +87,28 @@ export interface LabTimings {
 export async function bootLab(options: BootOptions = {}): Promise<Lab> {
   const { signal, progress, timeout = 120 } = options
   const shared = { ...(signal && { signal }), ...(progress && { progress }) }
-  requireQemu()
+  const cpu = options.cpu ?? 'neoverse-n1'
   const started = performance.now()
+  const qemu = await (options.qemu === undefined ? installedQemu(shared) : ensureQemu(options.qemu, shared))
+  await requireCpu(qemu, cpu, signal)
   const { kernel, image, modules } = options.image
     ? { kernel: undefined, image: requireImage(options.image), modules: [] }
-    : await ensureKernel(options.kernel ?? '6.12', shared)
+    : await ensureKernel(options.kernel ?? '6.12', {
+        ...shared,
+        ...(options.pages && { pages: options.pages }),
+      })
   const root = await ensureRootImage(modules, shared)
   const entries = [...(await packageEntries()), ...(await copiedEntries(options.copy ?? []))]
   if (signal?.aborted) throw new LabError('ERR_LAB_CLOSED', 'interrupted before the machine was started')
 
   const prepared = performance.now()
   const machine = new Machine({
+    qemu,
     image,
     root,
-    cpu: options.cpu ?? 'neoverse-n1',
+    cpu,
+    gic: options.gic ?? '3',
+    mte: options.mte ?? false,
     smp: options.smp ?? 2,
     memory: options.memory ?? 1024,
     append: options.append ?? '',
@@ -113,6 +130,32 @@ export async function bootLab(options: BootOptions = {}): Promise<Lab> {
     throw error
   }
 }
+
+/** @throws LabError `ERR_LAB_UNKNOWN_CPU`, with the CPUs that this QEMU offers and the QEMU that offers the one wanted */
+async function requireCpu(qemu: QemuProgram, cpu: string, signal?: AbortSignal): Promise<void> {
+  const model = cpu.split(',')[0]!
+  const offered = await cpusOf(qemu, signal)
+  if (offered.includes(model)) return
+  const elsewhere = newerCpus.includes(model)
+    ? `QEMU ${newerQemu} has (--qemu ${newerQemu})`
+    : `it has ${offered.filter((name) => arm64Cpu.test(name)).join(', ')}; ` +
+      `QEMU ${newerQemu} (--qemu ${newerQemu}) also has ${newerCpus.join(', ')}`
+  throw new LabError('ERR_LAB_UNKNOWN_CPU', `QEMU ${qemu.version} has no CPU ${model}; ${elsewhere}`)
+}
+
+/**
+ * CPUs with arm64 that the QEMU of Debian 12, 7.2, lacks and `newerQemu` has.
+ * @internal
+ */
+export const newerCpus: readonly string[] = [
+  'cortex-a55',
+  'cortex-a710',
+  'cortex-a78ae',
+  'neoverse-n2',
+  'neoverse-v1',
+]
+const newerQemu = '11.1'
+const arm64Cpu = /^(a64fx|max|cortex-a(35|[57]\d|\d{3})\w*|neoverse-\w+)$/
 
 async function putFiles(lab: Lab, entries: ArchiveEntry[], timeout: number): Promise<void> {
   const stdin = Readable.from(writeCpio(entries), { objectMode: false })

@@ -2,27 +2,26 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { unfitKernel } from './agent.js'
 import { LabError } from './errors.js'
-import { isInstalled } from './execute.js'
+import type { QemuProgram } from './qemus.js'
+
+/** Interrupt controllers of the machine, by version. */
+export const labGics = ['2', '3'] as const
+export type LabGic = (typeof labGics)[number]
 
 interface MachineOptions {
+  qemu: QemuProgram
   image: string
   root: string
   cpu: string
   smp: number
   /** MiB */
   memory: number
+  gic: LabGic
+  mte: boolean
   append: string
 }
 
-const program = 'qemu-system-aarch64'
 const consoleKept = 64 * 1024
-
-/** @throws LabError `ERR_LAB_NO_QEMU` */
-export function requireQemu(): void {
-  if (!isInstalled(program)) {
-    throw new LabError('ERR_LAB_NO_QEMU', `${program} is not installed; run: kvm-arm64 lab setup`)
-  }
-}
 
 /**
  * A running QEMU with arm64's virtualization extensions, and the sockets its four virtio-serial ports are connected to. QEMU
@@ -41,7 +40,9 @@ export class Machine {
   #complaints = ''
 
   constructor(options: MachineOptions) {
-    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...machineArguments(options)], {
+    const { command, args } = options.qemu
+    const program = [command, ...args, ...machineArguments(options)]
+    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', ...program], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
       // Ctrl-C reaches only this process, which ends QEMU in order.
       detached: true,
@@ -120,10 +121,10 @@ export class Machine {
 
 const panicText = 'Kernel panic - not syncing'
 
-function machineArguments({ image, root, cpu, smp, memory, append }: MachineOptions): string[] {
+function machineArguments({ image, root, cpu, smp, memory, gic, mte, append }: MachineOptions): string[] {
   return [
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ['-machine', 'virt,virtualization=on,gic-version=3'],
+    ['-machine', `virt,virtualization=on,gic-version=${gic}${mte ? ',mte=on' : ''}`],
     // With a thread for each CPU, QEMU 7.2 sometimes runs instructions that another CPU has just replaced: those V8 generates, and
     // those the kernel patches in its scheduler with every first and last VM. The process that runs a vCPU then continues with its
     // guest's TPIDR_EL0, or the machine locks up. One thread boots as quickly; work for both CPUs takes longer.

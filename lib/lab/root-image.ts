@@ -4,7 +4,7 @@ import { copyFile, mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/pr
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { agent } from './agent.js'
-import { unpack, updateIndexes, userlandSuite } from './apt.js'
+import { arm64Packages, unpack, updateIndexes, userlandSuite } from './apt.js'
 import { cachePath, publish, withCacheLock } from './cache.js'
 import { writeCpio, type ArchiveEntry } from './cpio.js'
 import { LabError } from './errors.js'
@@ -81,8 +81,9 @@ async function makeUserland(target: string, signal?: AbortSignal): Promise<void>
   const parts = join(target, 'parts')
   await mkdir(join(target, 'bin'), { recursive: true })
   await mkdir(join(target, 'lib'))
-  await updateIndexes(false, signal)
+  await updateIndexes(arm64Packages, false, signal)
   await unpack(
+    arm64Packages,
     userlandPackages.map((name) => `${name}/${userlandSuite}`),
     join(parts, 'debian'),
     signal,

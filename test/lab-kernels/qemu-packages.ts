@@ -1,9 +1,8 @@
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readFile, rm } from 'node:fs/promises'
+import { copyFile, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { updateIndexes } from '../../lib/lab/apt.js'
-import { cachePath, publish, withCacheLock } from '../../lib/lab/cache.js'
-import { executeOrFail } from '../../lib/lab/execute.js'
+import { arm64Packages, unpackWithDependencies, updateIndexes } from '../../lib/lab/apt.js'
+import { publish, withCacheLock } from '../../lib/lab/cache.js'
 
 /** Debian's own QEMUs for arm64 hosts, by the rules they are to be predicted by. */
 export const qemuSuites = { 'qemu@10.0': 'trixie', 'qemu@11.1': 'sid' } as const
@@ -17,37 +16,10 @@ export function qemuDirectory(qemu: JudgedQemu): Promise<string> {
   const suite = qemuSuites[qemu]
   return withCacheLock(() =>
     publish(`qemu-${suite}`, async (target) => {
-      await updateIndexes()
-      const archives = join(target, '.debs')
+      await updateIndexes(arm64Packages)
       const tree = join(target, '.tree')
-      await mkdir(join(archives, 'partial'), { recursive: true })
-      await mkdir(tree)
-      await executeOrFail('apt-get', [
-        '-c',
-        cachePath('apt', 'apt.conf'),
-        '-o',
-        `Dir::Cache::archives=${archives}`,
-        // Nothing is installed: apt only finds out what belongs to it.
-        '-o',
-        'Debug::NoLocking=true',
-        '-q',
-        '-y',
-        '-t',
-        suite,
-        '--no-install-recommends',
-        '--download-only',
-        'install',
-        'qemu-system-arm',
-      ])
-      await executeOrFail('sh', [
-        '-ec',
-        'for deb in "$1"/*.deb; do dpkg-deb -x "$deb" "$2"; done',
-        'sh',
-        archives,
-        tree,
-      ])
+      await unpackWithDependencies(arm64Packages, { name: 'qemu-system-arm', suite }, tree)
       await copyNeeded(tree, target)
-      await rm(archives, { recursive: true })
       await rm(tree, { recursive: true })
     }),
   )

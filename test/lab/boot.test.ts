@@ -12,6 +12,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { bootLab, type Lab } from '../../lib/lab/index.js'
 import { ensureKernel } from '../../lib/lab/kernels.js'
+import { newerCpus } from '../../lib/lab/lab.js'
+import { cpusOf, ensureQemu } from '../../lib/lab/qemus.js'
 import { main } from '../cli/run.js'
 
 describe('a command in the lab', () => {
@@ -210,6 +212,44 @@ describe('every kernel of the lab', () => {
     await using lab = await bootLab({ image, smp: 1, memory: 512, cpu: 'cortex-a57', append: 'lab.test=1' })
     const { stdout } = await lab.run(['sh', '-c', 'nproc; cat /proc/cmdline'])
     assert.match(String(stdout), /^1\n.* lab\.test=1\n$/)
+  })
+})
+
+describe('a newer QEMU', () => {
+  it('brings CPUs that the installed one may lack, each named where it is missed', async () => {
+    const qemu = await ensureQemu('11.1')
+    assert.match(qemu.version, /^11\.1\.\d+$/)
+    const offered = await cpusOf(qemu)
+    for (const cpu of newerCpus) assert.ok(offered.includes(cpu), cpu)
+  })
+
+  it('runs guests at EL2 on its CPU max, whose memory has tags if asked for', async () => {
+    await using lab = await bootLab({
+      qemu: '11.1',
+      kernel: '7.2',
+      cpu: 'max',
+      mte: true,
+      append: 'kvm-arm.mode=nested',
+    })
+    const { stdout } = await lab.run(['sh', '-c', 'dmesg; cat /proc/cpuinfo'])
+    assert.match(String(stdout), /kvm \[1\]: VHE\+NV2 mode initialized/)
+    assert.match(String(stdout), /Features.* mte/)
+  })
+})
+
+describe('a machine with other parts', () => {
+  it('can only make a GICv2 if it has one', async () => {
+    await using lab = await bootLab({ gic: '2' })
+    const { stdout } = await lab.run(['sh', '-c', 'dmesg'])
+    assert.match(String(stdout), /GICv2|vgic interrupt/)
+    assert.doesNotMatch(String(stdout), /GICv3/)
+  })
+
+  it('has pages of 16 KiB if its kernel does', async () => {
+    await using lab = await bootLab({ kernel: '6.12', pages: '16k' })
+    assert.equal(lab.kernel?.pages, '16k')
+    const { stdout } = await lab.run(['sh', '-c', 'grep -m1 KernelPageSize /proc/self/smaps'])
+    assert.match(String(stdout), / 16 kB/)
   })
 })
 

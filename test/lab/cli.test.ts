@@ -34,10 +34,33 @@ describe('kvm-arm64 lab, where no machine is booted', () => {
     assert.match(stderr, /no kernel image \/nonexistent\/Image/)
   })
 
-  it('passes on what QEMU says about a CPU it does not know', () => {
-    const { status, stderr } = lab(['run', '--cpu', 'abacus', '--', 'true'])
+  it('names the CPUs that QEMU offers when asked for one it lacks', () => {
+    const { status, stderr } = lab(['run', '--cpu', 'abacus,sve=on', '--', 'true'])
+    assert.equal(status, 125)
+    assert.match(stderr, /QEMU [\d.]+ has no CPU abacus; it has a64fx, .*max, neoverse-n1/)
+  })
+
+  it('passes on what QEMU says about an option it does not know', () => {
+    const { status, stderr } = lab(['run', '--cpu', 'neoverse-n1,abacus=on', '--', 'true'])
     assert.equal(status, 125)
     assert.match(stderr, /QEMU cannot run this machine: .*abacus/)
+  })
+
+  it('says which QEMUs there are when asked for one that cannot be had', () => {
+    const { status, stderr } = lab(['run', '--qemu', '4.99', '--', 'true'])
+    assert.equal(status, 125)
+    assert.match(stderr, /no QEMU 4\.99 can be had; there are .*11\.1\.\d/)
+  })
+
+  it('knows page sizes and interrupt controllers by name', () => {
+    for (const [option, words] of [
+      ['--pages', /Allowed choices are 4k, 16k/],
+      ['--gic', /Allowed choices are 2, 3/],
+    ] as const) {
+      const { status, stderr } = lab(['run', option, '5', '--', 'true'])
+      assert.equal(status, 2)
+      assert.match(stderr, words)
+    }
   })
 
   it('lists kernels as data, newest first, and silently in a pipe', () => {
@@ -52,7 +75,8 @@ describe('kvm-arm64 lab, where no machine is booted', () => {
       )
     }
     for (const kernel of kernels) {
-      assert.deepEqual(Object.keys(kernel).toSorted(), ['cached', 'release', 'series', 'suite', 'version'])
+      const keys = ['cached', 'pages', 'release', 'series', 'suite', 'version']
+      assert.deepEqual(Object.keys(kernel).toSorted(), keys)
     }
   })
 })

@@ -8,9 +8,13 @@ import {
   hasArm64Addon,
   inspectSetup,
   installPackages,
+  type LabGic,
+  labGics,
   LabError,
-  listKernels,
   type LabKernel,
+  type LabPages,
+  labPages,
+  listKernels,
 } from '../../lab/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { note, print, printJson } from '../output.js'
@@ -40,7 +44,11 @@ Examples:
 interface RunFlags {
   kernel: string
   image?: string
+  pages?: LabPages
+  qemu?: string
   cpu: string
+  gic: LabGic
+  mte?: boolean
   smp: number
   memory: number
   append: string
@@ -54,7 +62,11 @@ function runCommand(): Command {
     .argument('<command...>', 'the command and its arguments')
     .option('--kernel <kernel>', 'a Debian kernel: a series or a release of `lab kernels`', '6.12')
     .option('--image <file>', "a kernel image to boot instead of Debian's")
+    .addOption(new Option('--pages <size>', "the kernel's page size").choices(labPages))
+    .option('--qemu <version>', 'a QEMU of Debian, such as 11.1, instead of the installed one')
     .option('--cpu <model>', 'a CPU model of QEMU', 'neoverse-n1')
+    .addOption(new Option('--gic <version>', 'interrupt controller').choices(labGics).default('3'))
+    .option('--mte', 'give memory tags (MTE), on a CPU that has them')
     .option('--smp <count>', 'number of CPUs', wholeNumber(1, 512), 2)
     .option('--memory <MiB>', 'memory', wholeNumber(1, 1_000_000), 1024)
     .addOption(
@@ -88,7 +100,14 @@ The CPU "max" boots much faster as "max,pauth-impdef=on": only the algorithm of
 pointer authentication differs. On "max", QEMU 7.2 sometimes breaks code that V8
 compiled; "node --jitless" compiles none.
 
-Example: kvm-arm64 lab run --kernel 6.12 -- node script.mjs`,
+With --qemu 11.1, the lab fetches that QEMU through apt as it does kernels. It
+offers neoverse-v1, neoverse-n2, cortex-a710, and a "max" on which guests may
+have EL2 (--append kvm-arm.mode=nested).
+
+Examples:
+  kvm-arm64 lab run --kernel 6.12 -- node script.mjs
+  kvm-arm64 lab run --qemu 11.1 --cpu neoverse-v1 -- kvm-arm64 probe
+  kvm-arm64 lab run --kernel 6.18 --append kvm-arm.mode=protected -- kvm-arm64 probe`,
     )
     .action(run)
 }
