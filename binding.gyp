@@ -11,6 +11,7 @@
       'target_name': 'kvm-arm64',
       'sources': [
         'native/addon.cc',
+        'native/affinity.cc',
         'native/arguments.cc',
         'native/attributes.cc',
         'native/device.cc',

@@ -18,8 +18,50 @@ export interface Backend {
   readonly host: { readonly release: string; readonly build: string }
   /** What a simulator simulates: the name of a built-in host, or the release its report names. Absent for `kernel`. */
   readonly simulates?: string
+  /** The CPUs of the machine; absent if nothing is known of them. Not ioctls: KVM shows a VM only the CPU it runs on. */
+  readonly cpus?: Cpus
   /** Opens `/dev/kvm`; returns `-errno` of `open(2)` on failure. */
   open(): SystemFd | number
+}
+
+/** CPUs of one kind. */
+export interface CpuKind {
+  /** Their numbers, as Linux writes them: `0-3,8`. */
+  readonly cpus: string
+  /** MIDR_EL1 */
+  readonly midr: string
+  /** REVIDR_EL1 */
+  readonly revidr: string
+  /** The caches of one of them, as far as firmware or the CPU describe them. */
+  readonly caches: CpuCache[]
+}
+
+export interface CpuCache {
+  /** 1 to 7. */
+  readonly level: number
+  readonly type: 'data' | 'instruction' | 'unified'
+  /** Bytes. */
+  readonly size?: number | undefined
+  /** Bytes of a line. */
+  readonly line?: number | undefined
+  readonly ways?: number | undefined
+  readonly sets?: number | undefined
+}
+
+/** The CPUs of the machine. */
+export interface Cpus {
+  /** The online CPUs by kind, in the order of the lowest number of each. Undefined if the system does not show them. */
+  kinds(): CpuKind[] | undefined
+  /**
+   * Keeps the calling thread on the lowest of the CPUs it may run on, until `release` is called. Returns `-errno` if that fails. A
+   * simulator returns the CPU on which its host was probed.
+   */
+  pin(): PinnedCpu | number
+}
+
+export interface PinnedCpu {
+  readonly cpu: number
+  release(): void
 }
 
 /** `/dev/kvm`. */

@@ -85,6 +85,9 @@ export const capabilities = {
 
 export type Capability = keyof typeof capabilities
 
+/** Bit 31 of the type that `KVM_CREATE_VM` takes: a VM whose memory the host cannot read. */
+export const KVM_VM_TYPE_ARM_PROTECTED = 1n << 31n
+
 /** Targets ever given a number (`KVM_ARM_TARGET_AEM_V8` 0 … `KVM_ARM_TARGET_GENERIC_V8` 5). */
 export const KVM_ARM_NUM_TARGETS = 6
 

@@ -1,3 +1,4 @@
+#include "affinity.h"
 #include "device.h"
 #include "handle.h"
 #include "memory.h"
@@ -15,6 +16,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   addon->vcpu = Napi::Persistent(VcpuFd::Define(env));
   addon->device = Napi::Persistent(DeviceFd::Define(env));
   addon->memory = Napi::Persistent(GuestMemoryFd::Define(env));
+  exports.Set("getAffinity", Napi::Function::New<GetAffinity>(env, "getAffinity"));
+  exports.Set("setAffinity", Napi::Function::New<SetAffinity>(env, "setAffinity"));
   exports.Set("open", Napi::Function::New<SystemFd::Open>(env, "open"));
   return exports;
 }

@@ -73,8 +73,9 @@ export function reportFromFingerprint(
   }
   const { devices: _unknown, ...traits } = like.traits
   const targets = targetsOf(values, like)
+  const { otherCapabilities: _answers, vmTypes: _types, guestReads: _reads, cpus: _cpus, ...known } = like
   return {
-    ...like,
+    ...known,
     host: {
       release: fingerprint.kernelVersion,
       build: `values of a fingerprint by Firecracker ${fingerprint.firecrackerVersion}, behaviour of ${like.host.release}`,

@@ -1,11 +1,16 @@
 import { release, version } from 'node:os'
 import type { Backend, SystemFd } from '../backend.js'
 import { packageRoot } from '../package-root.js'
+import { pinToLowest, readCpuKinds } from './cpus.js'
 import { loadAddon } from './load-addon.js'
 
 /** What the addon exports; its objects are the handles of `lib/backend.ts` themselves. */
 interface Addon {
   open(): SystemFd | number
+  /** `sched_getaffinity` of the calling thread: fills `mask`, one bit a CPU; returns 0 or `-errno`. */
+  getAffinity(mask: Uint8Array): number
+  /** `sched_setaffinity` of the calling thread; returns 0 or `-errno`. */
+  setAffinity(mask: Uint8Array): number
 }
 
 let addon: Addon | undefined
@@ -23,8 +28,11 @@ let addon: Addon | undefined
 export const kernelBackend: Backend = {
   name: 'kernel',
   host: { release: release(), build: version() },
-  open: () => {
-    addon ??= loadAddon(packageRoot) as Addon
-    return addon.open()
-  },
+  cpus: { kinds: () => readCpuKinds(), pin: () => pinToLowest(loaded()) },
+  open: () => loaded().open(),
+}
+
+function loaded(): Addon {
+  addon ??= loadAddon(packageRoot) as Addon
+  return addon
 }

@@ -1,6 +1,7 @@
 /**
- * A stub guest that makes one hypercall: userspace has no other way to see how KVM answers a guest's call. The stub is the same few
- * instructions on every VM, so results do not depend on the guest that happens to be loaded.
+ * A stub guest that makes one hypercall, or reads the few registers that a guest reads from the CPU itself: userspace has no other
+ * way to see what KVM answers a guest. The stub is the same few instructions on every VM, so results do not depend on the guest that
+ * happens to be loaded.
  */
 import type {
   Conduit,
@@ -38,8 +39,19 @@ const program = Uint32Array.of(
   RING,
   STAY,
   STAY,
+  // The order of guestReadIds in lib/report/machine.ts.
+  0xd53b_e000, // mrs x0, CNTFRQ_EL0
+  0xd53b_0021, // mrs x1, CTR_EL0
+  0xd53b_00e2, // mrs x2, DCZID_EL0
+  0xd538_0003, // mrs x3, MIDR_EL1
+  RING,
+  STAY,
 )
-const entries: Readonly<Record<Conduit, bigint>> = { hvc: STUB_ADDRESS, smc: STUB_ADDRESS + 16n }
+const entries: Readonly<Record<Conduit | 'read', bigint>> = {
+  hvc: STUB_ADDRESS,
+  smc: STUB_ADDRESS + 16n,
+  read: STUB_ADDRESS + 32n,
+}
 
 /** x0 to x7, then pc. */
 const registers = BigUint64Array.from([...Array.from({ length: 8 }, (_, n) => `x${n}`), 'pc'], encodeRegister)
@@ -81,9 +93,22 @@ export function callFromGuest(
   return outcome
 }
 
+/**
+ * Lets a guest read CNTFRQ_EL0, CTR_EL0, DCZID_EL0 and MIDR_EL1 on a vCPU whose VM has the stub, and restores the guest's own
+ * registers after it. No trace records this.
+ *
+ * @param run as for `callFromGuest`
+ * @returns the values in that order, or `-errno`: `-EIO` if the guest did not get so far
+ */
+export function readFromGuest(vcpu: VcpuFd, run: (vcpu: VcpuFd) => number): readonly bigint[] | number {
+  const found = runStub(unobserved(vcpu), { conduit: 'read', args: [] }, run)
+  if (typeof found === 'number') return found
+  return found.returned ? found.x : Math.min(found.outcome, 0) || -errnos.EIO
+}
+
 function runStub(
   vcpu: VcpuFd,
-  { conduit, args }: GuestCall,
+  { conduit, args }: Pick<GuestCall, 'args'> & { conduit: keyof typeof entries },
   run: (vcpu: VcpuFd) => number,
 ): GuestCallOutcome {
   const pstate = vcpu.getOneReg(PSTATE)

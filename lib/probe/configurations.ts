@@ -1,6 +1,6 @@
 /** Reads the registers of a vCPU with a set of features, and finds out which values they accept. */
 import type { SystemFd, VcpuFd } from '../backend.js'
-import { errnoName } from '../kvm/errors.js'
+import { check, errnoName } from '../kvm/errors.js'
 import {
   decodeRegister,
   hex,
@@ -18,26 +18,45 @@ import {
   nibblesRule,
   type WriteRule,
 } from '../report/write-rule.js'
-import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
+import { capabilities, errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { freeze, initialise, listRegisters, onVcpu, onVm, readRegister } from './rig.js'
 
 /** The configuration to which all others are relative. */
 export const BASE: readonly VcpuFeature[] = ['psci-0.2']
 
+/** A vCPU to be probed. */
+interface Made {
+  features: readonly VcpuFeature[]
+  /** In a VM with memory tagging. */
+  mte: boolean
+}
+
+/** Returns how the registers of a vCPU differ from `base`, those of the base configuration. */
+export function probeRelative(
+  kvm: SystemFd,
+  type: bigint,
+  made: Made,
+  base: readonly ReportedRegister[],
+): Configuration | Refusal {
+  const found = probeConfiguration(kvm, type, made, base)
+  return 'refused' in found ? found : relativeTo(base, made, found)
+}
+
 /**
- * Returns the registers of a vCPU with a set of features. With `base`, those of the base configuration, it skips experiments whose
- * result `base` already holds.
+ * Returns the registers of a vCPU. With `base`, those of the base configuration, it skips experiments whose result `base` already
+ * holds.
  */
 export function probeConfiguration(
   kvm: SystemFd,
   type: bigint,
-  features: readonly VcpuFeature[],
+  made: Made,
   base?: readonly ReportedRegister[],
 ): ReportedRegister[] | Refusal {
-  return onVm(kvm, type, (vm) =>
-    onVcpu(vm, 0, (vcpu) => {
-      const outcome = initialise(vm, vcpu, features)
-      if (outcome < 0) return { features: [...features], refused: errnoName(outcome) as ErrnoName }
+  return onVm(kvm, type, (vm) => {
+    if (made.mte) check(vm.enableCap(capabilities.KVM_CAP_ARM_MTE, 0, []), { syscall: 'KVM_ENABLE_CAP' })
+    return onVcpu(vm, 0, (vcpu) => {
+      const outcome = initialise(vm, vcpu, made.features)
+      if (outcome < 0) return { ...entries(made), refused: errnoName(outcome) as ErrnoName }
       const known = new Map(base?.map((register) => [register.id, register]))
       const registers: ReportedRegister[] = [...listRegisters(vcpu)].map((id) => {
         const name = registerName(id)
@@ -52,8 +71,12 @@ export function probeConfiguration(
       if (base === undefined) noteInvalidAfterRun(vcpu, registers)
       else inheritInvalidAfterRun(registers, known)
       return registers
-    }),
-  )
+    })
+  })
+}
+
+function entries({ features, mte }: Made): Pick<Configuration, 'features' | 'mte'> {
+  return { features: [...features], ...(mte && { mte: true }) }
 }
 
 /** The values a feature ID register may hold depend on its initial value: equal values have equal rules. */
@@ -65,15 +88,15 @@ function canInherit(
 }
 
 /** Returns how a configuration differs from the base. */
-export function relativeTo(
+function relativeTo(
   base: readonly ReportedRegister[],
-  features: VcpuFeature[],
+  made: Made,
   registers: readonly ReportedRegister[],
 ): Configuration {
   const before = new Map(base.map((register) => [register.id, register]))
   const ids = new Set(registers.map(({ id }) => id))
   return {
-    features,
+    ...entries(made),
     removed: base.filter(({ id }) => !ids.has(id)).map(({ id }) => id),
     added: registers.map((register, index) => ({ ...register, index })).filter(({ id }) => !before.has(id)),
     changed: registers.filter((register) => {

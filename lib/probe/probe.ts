@@ -12,36 +12,55 @@ import {
   type VcpuFeature,
 } from '../uapi.js'
 import { census, type CensusCall, type CensusOptions } from './census.js'
-import { BASE, probeConfiguration, relativeTo } from './configurations.js'
+import { BASE, probeConfiguration, probeRelative } from './configurations.js'
+import { probeCpus, probeGuestReads, probeOtherCapabilities, probeVmTypes } from './machine.js'
 import { onVm, smallestVmType } from './rig.js'
 import { steady } from './steady.js'
 import { probeFirmware, probeTraits, supportedFeatures } from './traits.js'
 
+interface ProbeOptions {
+  /** The value for `probedAt`. */
+  now?: Date
+  /** Whether the report includes a census of a fresh VM's guest. */
+  census?: boolean
+  /** Called after each call of the census. */
+  progress?: CensusOptions['progress']
+}
+
 /**
  * Records everything that a host's KVM shows: what can be read, and what only experiments on scratch VMs can find out. The only
- * guest code it runs are hypercalls (`lib/kvm/guest-call.ts`). Two probes of one host differ only in `probedAt`.
+ * guest code it runs are hypercalls and reads of registers (`lib/kvm/guest-call.ts`). Meanwhile it keeps its thread on one CPU, as a
+ * VM shows the CPU it runs on. Two probes of one host differ only in `probedAt`.
  *
- * @param options.now the value for `probedAt`
- * @param options.census whether the report includes a census of a fresh VM's guest
- * @param options.progress called after each call of the census
  * @throws KvmError if the host cannot even make a VM and a vCPU
  */
-export function probe(
+export function probe(kvm: Kvm, options: ProbeOptions = {}): Report {
+  const { cpus } = kvm.backend
+  const pinned = cpus && check(cpus.pin(), { syscall: 'sched_setaffinity' })
+  try {
+    return probeHere(kvm, cpus && pinned && probeCpus(cpus, pinned.cpu), options)
+  } finally {
+    pinned?.release()
+  }
+}
+
+function probeHere(
   kvm: Kvm,
-  {
-    now = new Date(),
-    census: withCensus = false,
-    progress,
-  }: { now?: Date; census?: boolean } & Pick<CensusOptions, 'progress'> = {},
+  cpus: Report['cpus'],
+  { now = new Date(), census: withCensus = false, progress }: ProbeOptions,
 ): Report {
   const fd = steady(kvm.fd)
   const { release, build } = kvm.backend.host
   const type = smallestVmType(fd)
-  const base = probeConfiguration(fd, type, BASE)
+  const base = probeConfiguration(fd, type, { features: BASE, mte: false })
   if ('refused' in base) throw kvmError(-errnos[base.refused], { syscall: 'KVM_ARM_VCPU_INIT' })
   probeFirmware(fd, type, base)
   const masks = onVm(fd, type, probeWritableMasks)
   const supported = supportedFeatures(fd, type)
+  const configurations = (mte: boolean) => (features: VcpuFeature[]) =>
+    probeRelative(fd, type, { features: [...BASE, ...features], mte }, base)
+  const sets = optionalFeatureSets(supported)
+  const hasMte = fd.checkExtension(capabilities.KVM_CAP_ARM_MTE) > 0
   return {
     format: 'kvm-arm64/report',
     version: 2,
@@ -49,13 +68,17 @@ export function probe(
     host: { release, build },
     origin: originOf(kvm.backend),
     capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
+    otherCapabilities: onVm(fd, type, (vm) => probeOtherCapabilities(fd, vm)),
+    vmTypes: probeVmTypes(fd),
+    guestReads: probeGuestReads(fd, type),
+    cpus,
     vcpuMmapSize: kvm.vcpuMmapSize,
     preferredTarget: onVm(fd, type, preferredTarget),
     registers: base.map((register) => withMask(register, masks.get(register.id))),
-    configurations: optionalFeatureSets(supported).map((features) => {
-      const found = probeConfiguration(fd, type, [...BASE, ...features], base)
-      return 'refused' in found ? found : relativeTo(base, [...BASE, ...features], found)
-    }),
+    configurations: [
+      ...sets.map(configurations(false)),
+      ...(hasMte ? [[], ...sets].map(configurations(true)) : []),
+    ],
     traits: probeTraits(fd, type, supported, base),
     ...(withCensus && { census: discoveries(census(kvm, progress && { progress })) }),
   }

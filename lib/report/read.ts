@@ -71,6 +71,15 @@ function checkRegisters(report: Report, source: string): void {
       }
     }
   }
+  const { cpus, guestReads } = report
+  if (cpus !== undefined && cpus.probed >= cpus.kinds.length) {
+    throw new FormatError(
+      source,
+      '$.cpus.probed',
+      `is ${cpus.probed}, but there are ${cpus.kinds.length} kinds`,
+    )
+  }
+  checkRegisterRows(guestReads ?? [], '$.guestReads', source)
   for (const list of ['lossyRegisters', 'changedByFirstRun', 'changedByVgic'] as const) {
     checkRegisterRows(traits[list] ?? [], `$.traits.${list}`, source)
   }

@@ -62,19 +62,21 @@ export function registerValue({ registers }: Report, id: bigint): bigint | undef
 /**
  * Returns what a report says about vCPUs with exactly these features; null for its base configuration, undefined if the report does
  * not record them.
+ *
+ * @param mte whether the VM has memory tagging
  */
 export function configurationOf(
   { configurations }: Report,
   features: readonly VcpuFeature[],
+  mte = false,
 ): Configuration | Refusal | null | undefined {
-  const wanted = keyOf(features)
+  const wanted = keyOf(features, mte)
   if (wanted === '') return null
-  return configurations.find((configuration) => keyOf(configuration.features) === wanted)
+  return configurations.find((one) => keyOf(one.features, one.mte ?? false) === wanted)
 }
 
-function keyOf(features: readonly VcpuFeature[]): string {
-  return features
-    .filter((feature) => !WITHOUT_REGISTERS.has(feature))
+function keyOf(features: readonly VcpuFeature[], mte: boolean): string {
+  return [...features.filter((feature) => !WITHOUT_REGISTERS.has(feature)), ...(mte ? ['mte'] : [])]
     .toSorted()
     .join()
 }

@@ -18,8 +18,9 @@ import {
   type ErrnoName,
   type VcpuFeature,
 } from '../uapi.js'
-import { hex, hex64, host, int32, registerId, text } from '../documents/entries.js'
+import { hex, hex64, host, int32, registerId, text, uint32 } from '../documents/entries.js'
 import { originSchema } from './origin.js'
+import { ranges } from './ranges.js'
 import { nibblePlace, writeRuleSchema } from './write-rule.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
@@ -48,6 +49,8 @@ const { mask: _ofVm, ...vcpuRegister } = register.entries
 /** How a set of vCPU features changes the base configuration. */
 const configuration = v.strictObject({
   features: v.array(feature),
+  /** In a VM with memory tagging: `KVM_CAP_ARM_MTE`, enabled before the first vCPU. */
+  mte: v.optional(v.literal(true)),
   /** Ids no longer listed. */
   removed: v.array(registerId),
   /** Registers that join the list, in its order, each with its place in this configuration's list. */
@@ -57,7 +60,11 @@ const configuration = v.strictObject({
 })
 
 /** A combination of vCPU features that the host supports individually but not together. */
-const refusal = v.strictObject({ features: v.array(feature), refused: errno })
+const refusal = v.strictObject({
+  features: v.array(feature),
+  mte: v.optional(v.literal(true)),
+  refused: errno,
+})
 
 const afterRun = v.picklist([
   /** `EBUSY` whatever the value: in the series up to v7, in no release. */
@@ -215,6 +222,60 @@ const discovery = v.strictObject({
   exit: v.optional(text),
 })
 
+/** Answers of `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. */
+const answers = v.tuple([int32, int32])
+
+/** Which types `KVM_CREATE_VM` accepts. */
+const vmTypes = v.strictObject({
+  /**
+   * Sizes of the guest physical address space that bits 7:0 may hold, in bits, of 0 to 64 and 127; 0 means 40. With pKVM, newer
+   * kernels ignore the size and accept all of them: `0-64,127`.
+   */
+  ipaSizes: ranges,
+  /**
+   * Whether bit 31, `KVM_VM_TYPE_ARM_PROTECTED`, is accepted. Absent where it was not tried: with pKVM the kernel logs such a VM and
+   * taints itself.
+   */
+  protected: v.optional(v.boolean()),
+})
+
+/** What a guest reads from a register of the CPU itself, in a fresh VM. */
+const guestRead = v.strictObject({ id: registerId, name: text, value: hex64 })
+
+const cache = v.strictObject({
+  level: v.pipe(int32, v.minValue(1), v.maxValue(7)),
+  type: v.picklist(['data', 'instruction', 'unified']),
+  /** Bytes. */
+  size: v.optional(uint32),
+  /** Bytes of a line. */
+  line: v.optional(uint32),
+  ways: v.optional(uint32),
+  sets: v.optional(uint32),
+})
+
+/** The machine's CPUs. */
+const cpus = v.strictObject({
+  /** Place in `kinds` of the CPU on which the host was probed. The other entries say nothing about CPUs of another kind. */
+  probed: uint32,
+  /** Online CPUs by kind, in the order of the lowest number of each. */
+  kinds: v.pipe(
+    v.array(
+      v.strictObject({
+        /** Numbers as Linux writes them: `0-3,8`. */
+        cpus: ranges,
+        /** MIDR_EL1 */
+        midr: hex64,
+        /** REVIDR_EL1 */
+        revidr: hex64,
+        /** As Linux shows them; entries are absent where neither firmware nor the CPU describes them. */
+        caches: v.array(cache),
+      }),
+    ),
+    v.minLength(1),
+    v.maxLength(1000),
+  ),
+})
+
 /** The entries of a report; see the file's head. */
 export const reportSchema = v.strictObject({
   format: v.literal('kvm-arm64/report'),
@@ -225,10 +286,18 @@ export const reportSchema = v.strictObject({
   /** What answered KVM's calls; digests and comparisons ignore it, as they ignore `probedAt` and `host`. */
   origin: originSchema,
   /**
-   * `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM; a negative number is `-errno`. A capability that is absent was not asked for: its
-   * answer is not known, and the simulator gives 0.
+   * Answers about the capabilities that have a name here. One that is absent was not asked for: its answer is not known, and the
+   * simulator gives 0.
    */
-  capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), v.tuple([int32, int32])),
+  capabilities: v.record(v.picklist(Object.keys(capabilities) as Capability[]), answers),
+  /** Answers other than 0 about all others, by number, of 0 to 1023. Absent if they were not recorded. */
+  otherCapabilities: v.optional(v.record(v.pipe(v.string(), v.regex(/^(0|[1-9]\d{0,3})$/)), answers)),
+  /** Absent if not recorded. */
+  vmTypes: v.optional(vmTypes),
+  /** Absent if not recorded. */
+  guestReads: v.optional(v.pipe(v.array(guestRead), v.maxLength(100))),
+  /** Absent if not recorded. Digests ignore which CPUs are of a kind. */
+  cpus: v.optional(cpus),
   /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */
   vcpuMmapSize: v.pipe(int32, v.minValue(4096), v.maxValue(0x100000)),
   /** `KVM_ARM_PREFERRED_TARGET` */

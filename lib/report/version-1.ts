@@ -1,7 +1,8 @@
 /**
  * Reports of version 1: they hold what a register accepts in six places (`write`, `accepts`, `bitmaps`, `workarounds`,
- * `writableMasks` and two traits), and do not record what answered KVM's calls, nor how `KVM_IRQ_LINE` finds a vCPU: they are read as if by
- * its id.
+ * `writableMasks` and two traits), and record neither what answered KVM's calls nor the VM types, the unnamed capabilities, the
+ * registers a guest reads from the CPU and the machine's CPUs. Nor do they record how `KVM_IRQ_LINE` finds a vCPU: they are read as
+ * if by its id.
  */
 import * as v from 'valibot'
 import { checkShape, refuseDuplicateIds } from '../documents/document.js'
@@ -37,7 +38,14 @@ const accepts = v.strictObject({
 })
 const level = { value: hex64, accepted: v.array(hex64) }
 
-const { origin: _later, ...entries } = reportSchema.entries
+const {
+  origin: _origin,
+  otherCapabilities: _capabilities,
+  vmTypes: _types,
+  guestReads: _reads,
+  cpus: _cpus,
+  ...entries
+} = reportSchema.entries
 const version1 = v.strictObject({
   ...entries,
   version: v.literal(1),

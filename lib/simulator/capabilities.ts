@@ -1,5 +1,7 @@
 import { capabilities, errnos } from '../uapi.js'
+import { capabilityAnswers } from '../report/machine.js'
 import { SimulatorError } from './errors.js'
+import type { Host } from './host.js'
 import type { VmState } from './state.js'
 
 const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
@@ -9,7 +11,7 @@ const KVM_DIRTY_LOG_MANUAL_CAPS = 3n
  * `KVM_ENABLE_CAP` on a VM: returns 0 or `-errno` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_cap_generic`,
  * `arch/arm64/kvm/arm.c:kvm_vm_ioctl_enable_cap`).
  *
- * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for memory tagging, which reports do not record
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for memory tagging, if the report has no vCPU of a VM with it
  */
 export function enableCapability(
   vm: VmState,
@@ -19,7 +21,7 @@ export function enableCapability(
 ): number {
   const { host } = vm
   const [argument = 0n] = args
-  const isOffered = host.vmCapability(capability) > 0
+  const isOffered = (capabilityAnswers(host.report, capability)?.[1] ?? 0) > 0
   if (flags !== 0) return -errnos.EINVAL
   switch (capability) {
     case capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
@@ -37,10 +39,9 @@ export function enableCapability(
       return 0
     case capabilities.KVM_CAP_ARM_MTE:
       if (!isOffered || vm.vcpus.size > 0) return -errnos.EINVAL
-      throw new SimulatorError(
-        'ERR_KVM_SIMULATOR_NOT_RECORDED',
-        `The report of ${host.report.host.release} does not record a VM with memory tagging (KVM_CAP_ARM_MTE).`,
-      )
+      refuseUnrecordedMte(host)
+      vm.mte = true
+      return 0
     case capabilities.KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE: {
       const sizes = BigInt(host.capability('KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES'))
       const isBlockSize =
@@ -58,6 +59,14 @@ export function enableCapability(
   }
 }
 
+function refuseUnrecordedMte({ report }: Host): void {
+  if (report.configurations.some(({ mte }) => mte)) return
+  throw new SimulatorError(
+    'ERR_KVM_SIMULATOR_NOT_RECORDED',
+    `The report of ${report.host.release} does not record a VM with memory tagging (KVM_CAP_ARM_MTE). Probe the host again.`,
+  )
+}
+
 function accept(isAccepted: boolean): number {
   return isAccepted ? 0 : -errnos.EINVAL
 }
@@ -66,5 +75,5 @@ function accept(isAccepted: boolean): number {
 export function checkVmExtension(vm: VmState, capability: number): number {
   return capability === capabilities.KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE && vm.eagerSplitChunkSize !== null
     ? Number(vm.eagerSplitChunkSize)
-    : vm.host.vmCapability(capability)
+    : vm.host.checkExtension('vm', capability)
 }

@@ -33,18 +33,18 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 const built = new WeakMap<Host, Map<Configuration | null, RegisterFile>>()
 
 /**
- * Returns the registers of a vCPU with these feature bits.
+ * Returns the registers of a vCPU with these feature bits; `mte` says whether its VM has memory tagging.
  * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` if the report does not record such a vCPU
  */
-export function registerFile(host: Host, features: number): RegisterFile {
+export function registerFile(host: Host, features: number, mte: boolean): RegisterFile {
   const { report } = host
   const names = featureNames(features)
-  const configuration = configurationOf(report, names)
+  const configuration = configurationOf(report, names, mte)
   if (configuration === undefined || (configuration !== null && 'refused' in configuration)) {
     throw new SimulatorError(
       'ERR_KVM_SIMULATOR_NOT_RECORDED',
       `The report of ${report.host.release} does not record a vCPU with the features ` +
-        `${names.join(', ')}. Probe the host again with all features.`,
+        `${names.join(', ')}${mte ? ', in a VM with memory tagging' : ''}. Probe the host again with all features.`,
     )
   }
   const files = built.get(host) ?? new Map<Configuration | null, RegisterFile>()

@@ -1,5 +1,5 @@
 /** Exits in the form the guest's run leaves them in `struct kvm_run`. */
-import { capabilities, exitReasons, kvmRun } from '../uapi.js'
+import { exitReasons, kvmRun } from '../uapi.js'
 import type { VcpuState } from './state.js'
 
 /** What a vCPU does after a hypercall: it continues, it waits, or `KVM_RUN` returns with this exit in `kvm_run`. */
@@ -13,7 +13,7 @@ export interface RawExit {
 
 /** `kvm_run.system_event`, with `ndata` if the kernel has it. The first data word holds the flags. */
 export function systemEvent(vcpu: VcpuState, event: number, data: readonly bigint[]): RawExit {
-  const hasCount = vcpu.vm.host.vmCapability(capabilities.KVM_CAP_SYSTEM_EVENT_DATA) > 0
+  const hasCount = vcpu.vm.host.capability('KVM_CAP_SYSTEM_EVENT_DATA') > 0
   const count = hasCount ? BigInt(data.length) : 0n
   return {
     reason: exitReasons.KVM_EXIT_SYSTEM_EVENT,

@@ -1,12 +1,21 @@
 /**
  * The few A64 instructions needed for a guest that calls its hypervisor and reports to userspace: `hvc`, `smc`, `str` and `strb`
- * with an unsigned offset, `wfi`, `nop` and `b .`, with the MMU off. Other guest code is not executed.
+ * with an unsigned offset, `mrs` of the registers whose content the report records, `wfi`, `nop` and `b .`, with the MMU off. Other
+ * guest code is not executed.
  */
-import { encodeRegister, hex } from '../registers/index.js'
+import { arm64Id, coprocessors, encodeRegister, hex, registerName, sizes } from '../registers/index.js'
+import { guestRead, guestReadIds } from '../report/machine.js'
+import { registerValue } from '../report/registers.js'
 import { exitReasons, kvmRun } from '../uapi.js'
 import { SimulatorError } from './errors.js'
 import type { Continuation, RawExit } from './exits.js'
-import { generalRegister, guestRegister, PC, setGuestRegister } from './guest-registers.js'
+import {
+  generalRegister,
+  guestRegister,
+  PC,
+  setGeneralRegister,
+  setGuestRegister,
+} from './guest-registers.js'
 import { callFromGuest } from './hypercalls/call.js'
 import { readGuestMemory, writeGuestMemory } from './memory-slots.js'
 import type { VcpuState } from './state.js'
@@ -22,6 +31,8 @@ const MMU_ON = 1n
 const WFI = 0xd503_207f
 const NOP = 0xd503_201f
 const STAY = 0x1400_0000
+/** `mrs`, without the register read (bits 19:5) and the register written (bits 4:0). */
+const MRS = 0xd530_0000
 
 /**
  * Runs the guest until it waits without end (`wait`), because no interrupt comes or it loops, or until an exit.
@@ -46,12 +57,38 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   if (instruction === STAY) return 'wait'
   const store = storeOf(vcpu, instruction)
   if (store !== null) return executeStore(vcpu, store)
+  if ((instruction & 0xfff0_0000) >>> 0 === MRS) return executeRead(vcpu, pc, instruction)
   const conduit = conduits.get((instruction & 0xffe0_001f) >>> 0)
   const isWait = instruction === WFI
   if (conduit === undefined && !isWait && instruction !== NOP) throw notExecuted(pc, instruction)
   setGuestRegister(vcpu, PC, pc + 4n)
   if (conduit !== undefined) return callFromGuest(vcpu, conduit, (instruction >>> 5) & 0xffff)
   return isWait ? waitForInterrupt(vcpu) : 'on'
+}
+
+/** Reads a register of the CPU into a general register. */
+function executeRead(vcpu: VcpuState, pc: bigint, instruction: number): Continuation {
+  // Bits 20:5 are the index of KVM's id.
+  const id = arm64Id(sizes.U64, coprocessors.SYSREG, (instruction >>> 5) & 0xffff)
+  if (!guestReadIds.includes(id)) throw notExecuted(pc, instruction)
+  const target = instruction & 31
+  if (target !== 31) setGeneralRegister(vcpu, target, readOfCpu(vcpu, id))
+  setGuestRegister(vcpu, PC, pc + 4n)
+  return 'on'
+}
+
+/** A register that userspace has changed reads as the VM's, any other as the CPU's. */
+function readOfCpu(vcpu: VcpuState, id: bigint): bigint {
+  const { report } = vcpu.vm.host
+  const current = vcpu.file!.byId.get(id)?.read(vcpu)
+  const fresh = registerValue(report, id)
+  if (typeof current === 'bigint' && fresh !== undefined && current !== fresh) return current
+  const recorded = guestRead(report, id)
+  if (recorded !== undefined) return recorded
+  throw new SimulatorError(
+    'ERR_KVM_SIMULATOR_NOT_RECORDED',
+    `The report of ${report.host.release} does not record what a guest reads from ${registerName(id)}. Probe the host again.`,
+  )
 }
 
 /** Handlers by the instruction without its immediate. */
@@ -106,6 +143,6 @@ function notExecuted(pc: bigint, instruction: number): SimulatorError {
   const word = `0x${instruction.toString(16).padStart(8, '0')}`
   return new SimulatorError(
     'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
-    `The simulator executes no guest code but hypercalls and stores at EL1 with the MMU off; at ${hex(pc)} is ${word}.`,
+    `The simulator executes no guest code but hypercalls, stores and a few register reads at EL1 with the MMU off; at ${hex(pc)} is ${word}.`,
   )
 }

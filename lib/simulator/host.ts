@@ -1,7 +1,9 @@
 import { encodeRegister, featureIdIndex, hasAArch32 } from '../registers/index.js'
+import { capabilityAnswers, pageSizeOf } from '../report/machine.js'
 import { bitmapsOf, configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
 import { capabilities, type Capability, errnos, featureWord } from '../uapi.js'
+import { SimulatorError } from './errors.js'
 import { featureNames } from './features.js'
 
 /** A report, prepared for the simulation. */
@@ -18,48 +20,45 @@ export class Host {
   readonly writableMasks: ReadonlyMap<number, bigint> | null
   /** Page size of the host, in bytes. */
   readonly pageSize: bigint
-  readonly #capabilities: ReadonlyMap<number, readonly [system: number, vm: number]>
 
   constructor(report: Report) {
     this.report = report
     this.traits = report.traits
-    this.#capabilities = new Map(
-      Object.entries(report.capabilities).map(([name, answers]) => [
-        capabilities[name as Capability],
-        answers,
-      ]),
-    )
     this.supportedFeatures = featureWord(report.traits.init.supported)
     this.hasAArch32El0 = hasAArch32(registerValue(report, encodeRegister('ID_AA64PFR0_EL1')) ?? 0n)
     this.hasBitmaps = bitmapsOf(report).length > 0
-    const hasMasks = this.vmCapability(capabilities.KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES) > 0
+    const hasMasks = this.capability('KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES') > 0
     this.writableMasks = hasMasks ? writableMasks(report) : null
-    // The mapping consists of kvm_run and, if the capability says so, the page of the coalesced MMIO ring behind it.
-    const ring = this.capability('KVM_CAP_COALESCED_MMIO')
-    this.pageSize = BigInt(Math.max(4096, report.vcpuMmapSize / (1 + Math.max(0, ring))))
+    this.pageSize = BigInt(pageSizeOf(report) ?? 4096)
   }
 
-  /** `KVM_CHECK_EXTENSION` on `/dev/kvm`: returns 0 for an unknown capability. */
-  systemCapability(number: number): number {
-    return this.#capabilities.get(number)?.[0] ?? 0
+  /**
+   * `KVM_CHECK_EXTENSION` on `/dev/kvm` (`system`), or on a VM. 0 for a capability with a name, if the report does not record it.
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for another that the report does not record
+   */
+  checkExtension(on: 'system' | 'vm', number: number): number {
+    const answers = capabilityAnswers(this.report, number)
+    if (answers !== undefined) return answers[on === 'system' ? 0 : 1]
+    if (named.has(number)) return 0
+    throw new SimulatorError(
+      'ERR_KVM_SIMULATOR_NOT_RECORDED',
+      `The report of ${this.report.host.release} does not record capability ${number}. Probe the host again.`,
+    )
   }
 
-  /** `KVM_CHECK_EXTENSION` on a VM. */
-  vmCapability(number: number): number {
-    return this.#capabilities.get(number)?.[1] ?? 0
-  }
-
-  /** `KVM_CHECK_EXTENSION` on a VM, by name. */
+  /** `KVM_CHECK_EXTENSION` on a VM, by name; 0 for a capability that the report does not record. */
   capability(name: Capability): number {
-    return this.vmCapability(capabilities[name])
+    return this.report.capabilities[name]?.[1] ?? 0
   }
 
   /** Checks a combination of features that the host supports individually: returns 0 or `-errno`. */
-  refusal(features: number): number {
-    const configuration = configurationOf(this.report, featureNames(features))
+  refusal(features: number, mte: boolean): number {
+    const configuration = configurationOf(this.report, featureNames(features), mte)
     return configuration && 'refused' in configuration ? -errnos[configuration.refused] : 0
   }
 }
+
+const named: ReadonlySet<number> = new Set(Object.values(capabilities))
 
 function writableMasks({ registers }: Report): Map<number, bigint> {
   return new Map(

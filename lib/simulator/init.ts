@@ -41,7 +41,7 @@ function takeVmFeatures(vcpu: VcpuState, words: readonly number[]): number {
   }
   if (!isSupported(vcpu, features)) return -errnos.EINVAL
   if (vm.features !== null && vm.features !== features) return -errnos.EINVAL
-  const refusal = host.refusal(features)
+  const refusal = host.refusal(features, vm.mte)
   if (refusal < 0) return refusal
   vm.features = features
   vcpu.features = features
@@ -67,7 +67,7 @@ function takeVcpuFeatures(vcpu: VcpuState, words: readonly number[]): number {
   if (!agreesInWidth(vcpu)) causes.push('register-width')
   if (!isPtrauthPossible(vcpu)) causes.push('ptrauth')
   const isPossible = causes.length === 0 && isSupported(vcpu, vcpu.features)
-  const refusal = isPossible ? host.refusal(vcpu.features) : -errnos.EINVAL
+  const refusal = isPossible ? host.refusal(vcpu.features, vcpu.vm.mte) : -errnos.EINVAL
   if (refusal < 0) {
     const leaks = host.traits.init.leaksSve ?? []
     const wasEnabled = (vcpu.features & host.supportedFeatures & SVE) !== 0 && causes.length > 0
@@ -105,8 +105,8 @@ function agreesInWidth(vcpu: VcpuState): boolean {
 }
 
 function reset(vcpu: VcpuState): void {
-  const { host } = vcpu.vm
-  const file = registerFile(host, vcpu.leakedSve ? vcpu.features | SVE : vcpu.features)
+  const { host, mte } = vcpu.vm
+  const file = registerFile(host, vcpu.leakedSve ? vcpu.features | SVE : vcpu.features, mte)
   const values = [...file.reset]
   const affinity = file.slots.get(MPIDR_EL1)
   if (affinity !== undefined) values[affinity]! |= mpidr(vcpu.id)

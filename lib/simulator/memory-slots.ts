@@ -2,6 +2,7 @@
 import type { MemoryRegion } from '../backend.js'
 import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
 import { outOfRange } from '../arguments.js'
+import { SimulatorError } from './errors.js'
 import { SimulatedMemory } from './memory.js'
 import type { MemorySlot, VmState } from './state.js'
 
@@ -10,6 +11,13 @@ import type { MemorySlot, VmState } from './state.js'
  * `arch/arm64/kvm/mmu.c:kvm_arch_prepare_memory_region`).
  */
 export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
+  if (vm.mte) {
+    // Kernels differ in whether such a VM may have shared memory, and no report tells which do.
+    throw new SimulatorError(
+      'ERR_KVM_SIMULATOR_NOT_RECORDED',
+      'The simulator gives no memory to a VM with memory tagging (KVM_CAP_ARM_MTE).',
+    )
+  }
   const { slot, flags, address, memory, offset } = region
   const size = BigInt(region.size)
   if (memory instanceof SimulatedMemory) {

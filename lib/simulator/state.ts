@@ -97,6 +97,8 @@ export class VmState {
   hasEventFilter = false
   /** `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` is enabled. */
   writableImplementationIds = false
+  /** `KVM_CAP_ARM_MTE` is enabled. */
+  mte = false
   /** `KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE`, bytes. */
   eagerSplitChunkSize: bigint | null = null
   /** The ranges of SMCCC function ids in the filter, first and last, and the action for a call (`smcccFilterActions`). */

@@ -1,6 +1,9 @@
 import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
-import { errnos, KVM_API_VERSION } from '../uapi.js'
+import { isProtectedKvm } from '../report/machine.js'
+import { isInRanges } from '../report/ranges.js'
+import { errnos, KVM_API_VERSION, KVM_VM_TYPE_ARM_PROTECTED } from '../uapi.js'
 import { checkUint32, checkUint64 } from '../arguments.js'
+import { SimulatorError } from './errors.js'
 import type { Host } from './host.js'
 import { createMemory } from './memory.js'
 import { VmState } from './state.js'
@@ -25,22 +28,19 @@ export class SimulatedSystem implements SystemFd {
 
   checkExtension(capability: number): number {
     checkUint32(capability, 'capability')
-    return this.#closed ? -errnos.EBADF : this.#host.systemCapability(capability)
+    return this.#closed ? -errnos.EBADF : this.#host.checkExtension('system', capability)
   }
 
   getVcpuMmapSize(): number {
     return this.#closed ? -errnos.EBADF : this.#host.report.vcpuMmapSize
   }
 
+  /** @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for a protected VM, unless the report says that there are none */
   createVm(type: bigint): VmFd | number {
     checkUint64(type, 'type')
     if (this.#closed) return -errnos.EBADF
-    // A host without the capability supports one size, and only type 0.
-    const limit = this.#host.capability('KVM_CAP_ARM_VM_IPA_SIZE') || DEFAULT_IPA_BITS
-    const asked = Number(type & 0xffn)
-    const bits = asked === 0 ? DEFAULT_IPA_BITS : asked
-    if (type > 0xffn || bits < LEAST_IPA_BITS || bits > limit) return -errnos.EINVAL
-    return new SimulatedVm(new VmState(this.#host, bits))
+    const bits = ipaBits(this.#host, type)
+    return bits < 0 ? bits : new SimulatedVm(new VmState(this.#host, bits))
   }
 
   createMemory(size: number): GuestMemoryFd | number {
@@ -50,4 +50,25 @@ export class SimulatedSystem implements SystemFd {
   close(): void {
     this.#closed = true
   }
+}
+
+/** Returns the bits of guest physical address space of a VM of this type, or `-errno`. */
+function ipaBits(host: Host, type: bigint): number {
+  const { vmTypes } = host.report
+  if ((type & KVM_VM_TYPE_ARM_PROTECTED) !== 0n && vmTypes?.protected !== false) throw notRecorded(host)
+  if (type > 0xffn) return -errnos.EINVAL
+  // A host without the capability supports one size, and only type 0.
+  const limit = host.capability('KVM_CAP_ARM_VM_IPA_SIZE') || DEFAULT_IPA_BITS
+  if (isProtectedKvm(host.report)) return limit
+  const asked = Number(type)
+  const bits = asked === 0 ? DEFAULT_IPA_BITS : asked
+  const isAccepted = vmTypes ? isInRanges(vmTypes.ipaSizes, asked) : bits >= LEAST_IPA_BITS && bits <= limit
+  return isAccepted ? bits : -errnos.EINVAL
+}
+
+function notRecorded(host: Host): SimulatorError {
+  return new SimulatorError(
+    'ERR_KVM_SIMULATOR_NOT_RECORDED',
+    `The report of ${host.report.host.release} does not record whether it can make protected VMs (bit 31 of the VM type).`,
+  )
 }

@@ -17,6 +17,7 @@ export function recordingBackend(backend: Backend, sink: Sink): Backend {
   return {
     name: backend.name,
     host: backend.host,
+    ...(backend.cpus && { cpus: backend.cpus }),
     open: () => {
       const kvm = backend.open()
       return typeof kvm === 'number' ? kvm : watch('system', kvm, {}, new Recorder(sink))

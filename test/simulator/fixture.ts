@@ -108,6 +108,29 @@ export const oldHost: Report = {
   host: { release: 'old', build: 'fixture' },
   origin: { kind: 'kernel' },
   capabilities: commonCapabilities,
+  otherCapabilities: { '162': [1, 1], '195': [0, 0x30003] },
+  vmTypes: {
+    ipaSizes: '0,32-44',
+    protected: false,
+  },
+  guestReads: [
+    { ...idAndName('CNTFRQ_EL0'), value: '0x3b9aca00' },
+    { ...idAndName('CTR_EL0'), value: '0x8444c004' },
+    { ...idAndName('DCZID_EL0'), value: '0x4' },
+    { ...idAndName('MIDR_EL1'), value: '0x410fd0c1' },
+  ],
+  cpus: {
+    probed: 1,
+    kinds: [
+      { cpus: '0-3', midr: '0x410fd034', revidr: '0x0', caches: [{ level: 1, type: 'data' }] },
+      {
+        cpus: '4,6-7',
+        midr: '0x410fd0c1',
+        revidr: '0x0',
+        caches: [{ level: 1, type: 'data', size: 65536, line: 64, ways: 4, sets: 256 }],
+      },
+    ],
+  },
   vcpuMmapSize: 8192,
   preferredTarget: 2,
   registers: [
@@ -320,10 +343,22 @@ export function withCapabilities(base: Report, answers: Report['capabilities']):
   return { ...base, capabilities: { ...base.capabilities, ...answers } }
 }
 
+/** A report that does not record what reports hold only since they have these entries. */
+export function withoutMachine(report: Report): Report {
+  const {
+    otherCapabilities: _capabilities,
+    vmTypes: _types,
+    guestReads: _reads,
+    cpus: _cpus,
+    ...rest
+  } = report
+  return rest
+}
+
 /** A host without bitmap registers, where `KVM_SET_ONE_REG` looks before it reads: as Linux 5.10. */
 export const oldestHost: Report = withTraits(
   {
-    ...oldHost,
+    ...withoutMachine(oldHost),
     registers: oldHost.registers.filter(({ name }) => !name.endsWith('_BMAP')),
     capabilities: { ...oldHost.capabilities, KVM_CAP_ARM_SYSTEM_SUSPEND: [0, 0] },
   },

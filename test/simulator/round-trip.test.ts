@@ -26,7 +26,7 @@ for (const report of [oldestHost, oldHost, newHost, seedV6(oldHost), seedV6(newH
   test(`probing the simulator of the ${report.host.release} fixture gives its report again`, () => {
     using kvm = openKvm(simulatorBackend(report))
     const found = parseReport(JSON.stringify(probe(kvm, { now: new Date(report.probedAt) })), 'probe')
-    // The fixtures tell of the capabilities that matter; all others are 0.
+    // The fixtures tell of the capabilities that matter; all others are 0, or not recorded.
     const capabilities = { ...found.capabilities, ...report.capabilities }
     const origin = { kind: 'simulation', of: report.host.release }
     assert.deepEqual(found, { ...report, capabilities, origin })

@@ -2,7 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import { simulatorBackend } from '../../lib/simulator/index.js'
 import { capabilities } from '../../lib/uapi.js'
-import { made, newHost, oldHost, runOnce, systemOf, told, vcpuOf, vmOf, withCapabilities } from './fixture.js'
+import {
+  made,
+  newHost,
+  oldHost,
+  runOnce,
+  systemOf,
+  told,
+  vcpuOf,
+  vmOf,
+  withCapabilities,
+  withoutMachine,
+} from './fixture.js'
 import { withRows } from '../report/rows.js'
 
 test('the backend names itself and the recorded host', () => {
@@ -21,6 +32,8 @@ test('a capability is answered as recorded on each descriptor, an unknown one wi
   const kvm = systemOf(oldHost)
   const vm = made(kvm.createVm(0n))
   assert.equal(told(kvm.checkExtension(capabilities.KVM_CAP_MSI_DEVID)), 'EINVAL')
+  assert.equal(kvm.checkExtension(195), 0)
+  assert.equal(vm.checkExtension(195), 0x30003)
   assert.equal(vm.checkExtension(capabilities.KVM_CAP_MSI_DEVID), 1)
   assert.equal(kvm.checkExtension(9999), 0)
   assert.equal(vm.checkExtension(9999), 0)
@@ -41,7 +54,8 @@ const vmTypes: [type: bigint, limit: number, outcome: 'made' | 'EINVAL'][] = [
 ]
 for (const [type, limit, outcome] of vmTypes) {
   test(`a VM of type ${type} on a host of ${limit} address bits: ${outcome}`, () => {
-    const kvm = systemOf(withCapabilities(oldHost, { KVM_CAP_ARM_VM_IPA_SIZE: [limit, limit] }))
+    const report = withCapabilities(withoutMachine(oldHost), { KVM_CAP_ARM_VM_IPA_SIZE: [limit, limit] })
+    const kvm = systemOf(report)
     const vm = kvm.createVm(type)
     assert.equal(typeof vm === 'number' ? told(vm) : 'made', outcome)
   })
