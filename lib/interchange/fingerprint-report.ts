@@ -20,6 +20,7 @@ import { nibblePlaces, nibblesRule, sixteen, within, type WriteRule } from '../r
 import { type Capability, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { compareLists, type Fingerprint, leftOut } from './fingerprint.js'
 import { inferRule, partOf, type Witness } from './inferred-rule.js'
+import { independentFeatures, type Vouched, withFeatures } from './vouched-features.js'
 
 /** Thrown if a fingerprint cannot come from a host that behaves like the given one. */
 export class UnlikeHostError extends Error {
@@ -32,6 +33,8 @@ const version = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 export interface LikeOptions {
   /** Reports of hosts that run the same kernel as `like`: their rules too are evidence. Default: none. */
   sameKernel?: readonly Report[]
+  /** vCPU features that somebody knows the host to have. Their registers are those of `like`. Default: none. */
+  vouched?: Vouched
 }
 
 /**
@@ -39,15 +42,16 @@ export interface LikeOptions {
  * PSCI. The resulting report makes it possible to compare and simulate a host of which only a fingerprint exists.
  *
  * What an ID register accepts is inferred (`inferRule`) from `like` and `sameKernel`; what they do not decide is marked `untried`.
- * Traits are those of `like`. Only vCPUs without optional features are known: the report has no other configuration, its
- * capabilities omit those that the hardware decides, and vCPU features and devices are unknown in it.
+ * Traits are those of `like`. Only vCPUs without optional features are known, and those `vouched` for: the capabilities omit those
+ * that the hardware decides, and all other vCPU features, and devices, are unknown.
  *
  * @throws UnlikeHostError if the kernels cannot be alike
+ * @throws VouchError for features that `like` lacks, and for SVE vectors of unknown length
  */
 export function reportFromFingerprint(
   fingerprint: Fingerprint,
   like: Report,
-  { sameKernel = [] }: LikeOptions = {},
+  { sameKernel = [], vouched = { features: [] } }: LikeOptions = {},
 ): Report {
   const reason = reasonUnlike(fingerprint, like)
   if (reason !== undefined) throw new UnlikeHostError(reason)
@@ -74,7 +78,7 @@ export function reportFromFingerprint(
   const { devices: _unknown, ...traits } = like.traits
   const targets = targetsOf(values, like)
   const { otherCapabilities: _answers, vmTypes: _types, guestReads: _reads, cpus: _cpus, ...known } = like
-  return {
+  const imported: Report = {
     ...known,
     host: {
       release: fingerprint.kernelVersion,
@@ -97,6 +101,10 @@ export function reportFromFingerprint(
       },
     },
   }
+  return withFeatures(imported, like, {
+    ...vouched,
+    features: [...new Set([...independentFeatures(like), ...vouched.features])],
+  })
 }
 
 /** Features that every host supports. */

@@ -33,23 +33,21 @@ export function deviceSupport({ traits: { devices } }: Report, type: DeviceType)
  * Returns what the report does not know of the values that registers accept (`untried`), each as a field, `ID_AA64PFR0_EL1.EL3`, or as
  * bits that no field describes; a register of which nothing is known comes by its name alone.
  */
-export function untriedFields({ registers }: Report): string[] {
-  return registers.flatMap(({ id: text, name, untried = [] }) => {
+export function untriedFields({ registers, configurations }: Report): string[] {
+  const others = configurations.filter((configuration) => 'added' in configuration)
+  const changed = others.flatMap((configuration) => configuration.changed)
+  const added = others.flatMap((configuration) => configuration.added)
+  const all = [...registers, ...changed, ...added].flatMap(({ id: text, name, untried = [] }) => {
     const id = BigInt(text)
     if (4 * untried.length >= registerWidth(id)) return [name]
     const fields = registerFields(id)
-    return [
-      ...new Set(
-        untried.flatMap((place) => {
-          const mask = 0xfn << BigInt(place.split(':')[1]!)
-          const named = fields.filter((field) => (fieldMask(field) & mask) !== 0n)
-          return named.length === 0
-            ? [`${name} bits ${place}`]
-            : named.map((field) => `${name}.${field.name}`)
-        }),
-      ),
-    ]
+    return untried.flatMap((place) => {
+      const mask = 0xfn << BigInt(place.split(':')[1]!)
+      const named = fields.filter((field) => (fieldMask(field) & mask) !== 0n)
+      return named.length === 0 ? [`${name} bits ${place}`] : named.map((field) => `${name}.${field.name}`)
+    })
   })
+  return [...new Set(all)]
 }
 
 /** Returns a register's value in the base configuration; undefined if the report lacks it, or it counts time. */

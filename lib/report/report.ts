@@ -39,8 +39,8 @@ const register = v.strictObject({
   /** What a write does before the first run; absent if the register keeps any value. */
   write: v.optional(writeRuleSchema),
   /**
-   * Bits, by nibble, of which nobody tried other values: there `write` says what the kernel's rules suggest. Absent if the host itself
-   * was asked.
+   * Bits, by nibble, of which this host was not asked: there `write`, and in a configuration `value` too, say what other hosts of the
+   * kernel and its rules suggest. Absent if there are none.
    */
   untried: v.optional(v.array(nibblePlace)),
 })

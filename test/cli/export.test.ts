@@ -167,7 +167,7 @@ describe('import', () => {
     const { status, error } = kvmArm64([...args, '-o', file])
     assert.equal(status, 0, error)
     assert.match(error, /all else, is inferred from linux-6\.18-max/)
-    assert.match(error, /which values these accept: .*ID_AA64PFR0_EL1\.EL3.*\n/)
+    assert.match(error, /which values these accept or hold: .*ID_AA64PFR0_EL1\.EL3.*\n/)
     assert.equal(readReport(file).host.release, '6.18.30-61.116.amzn2023.aarch64')
     assert.equal(kvmArm64(args).out, readFileSync(file, 'utf8'))
   })
@@ -190,6 +190,50 @@ describe('import', () => {
     const compared = kvmArm64(['diff', 'linux-6.18-max', file]).out
     assert.match(compared, /^ *feature +sve +yes +unknown$/m)
     assert.match(compared, /^ *capability +KVM_CAP_ARM_SVE +1 +unknown$/m)
+  })
+
+  test('--with vouches for vCPU features, and says what of them is not known', () => {
+    const file = join(folder, 'vouched.json')
+    const args = ['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '-o', file]
+    const { status, error } = kvmArm64([...args, '--with', 'sve,pmu-v3'])
+    assert.equal(status, 0, error)
+    assert.match(error, /ID_AA64DFR0_EL1\.PMUVer/)
+    assert.match(kvmArm64(['show', file]).out, /^ *has .*SVE, PMUv3/m)
+    // The vectors of a Neoverse V1 have 128 or 256 bits.
+    assert.match(
+      kvmArm64(['export', file, '--to', 'qemu', '--features', 'sve']).out,
+      /^-cpu host,pmu=off,sve=on,sve256=on,pauth=off,/,
+    )
+    kvmArm64([...args, '--with', 'sve128'])
+    assert.match(kvmArm64(['export', file, '--to', 'qemu', '--features', 'sve']).out, /,sve128=on,/)
+    const max = join(folder, 'max-fingerprint.json')
+    writeFileSync(
+      max,
+      readFileSync(gravitonFile('V1', '6.18'), 'utf8').replace(
+        /("addr": "0x603000000013c000",\s*"bitmap": ")[^"]*/,
+        '$10b00000000000000000000000000000000000000000000111100000101000100000',
+      ),
+    )
+    const bad: [args: string[], error: RegExp][] = [
+      [
+        [gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '--with', 'wings'],
+        /Unknown vCPU feature "wings"/,
+      ],
+      [[gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '--with', 'sve100'], /sve128, sve256/],
+      [
+        [gravitonFile('V1', '6.18'), '--like', 'linux-6.18-neoverse-n1', '--with', 'sve'],
+        /--with: the host 6\.18\S* has no vCPU with sve/,
+      ],
+      [
+        [max, '--like', 'linux-6.18-max', '--with', 'sve'],
+        /vector lengths of this CPU are not known: name the longest/,
+      ],
+    ]
+    for (const [wrong, problem] of bad) {
+      const outcome = kvmArm64(['import', ...wrong])
+      assert.deepEqual([outcome.status, outcome.out], [2, ''])
+      assert.match(outcome.error, problem)
+    }
   })
 
   test('makes a baseline of a template, which a host is asked about', () => {

@@ -8,6 +8,8 @@ import {
   type Verdict,
 } from '../../lib/conformance/index.js'
 import { builtInHosts, builtInReport, simulator } from '../../lib/hosts/index.js'
+import { reportFromFingerprint } from '../../lib/interchange/fingerprint-report.js'
+import { graviton, gravitonCpus, gravitonKernels } from '../interchange/graviton.js'
 import { withRows } from '../report/rows.js'
 
 const all = checkGroups.flatMap(({ title, checks }) => checks.map((check) => ({ title, ...check })))
@@ -123,6 +125,25 @@ describe('conformance', () => {
         assert.ok(did.length > 0, `${name} ${verdict} without a word`)
       }
     })
+  }
+
+  for (const kernel of gravitonKernels) {
+    for (const cpu of gravitonCpus) {
+      test(`judges the fingerprint of Neoverse ${cpu} under ${kernel} as the recorded host it is like`, () => {
+        const like = `linux-${kernel}-neoverse-n1` as const
+        const results = conformance(
+          simulator(reportFromFingerprint(graviton(cpu, kernel), builtInReport(like))),
+        )
+        assert.deepEqual(named(results, 'fails'), [])
+        const recorded = new Map(resultsOf(like).map(({ name, verdict }) => [name, verdict]))
+        const others = results.filter(({ name, verdict }) => recorded.get(name) !== verdict)
+        // Whether the host has a PMU, and which GIC, is not known.
+        for (const { name, verdict } of others) {
+          assert.equal(verdict, 'not applicable', name)
+          assert.match(name, /PMU|GIC/)
+        }
+      })
+    }
   }
 
   test('fails in the host of the seed exactly where that differs', () => {

@@ -232,11 +232,12 @@ describe('a report made of a fingerprint', () => {
 
   test('leaves the vCPU features and devices of its host unknown', () => {
     const report = imported('V1', '6.18')
-    assert.deepEqual(report.traits.init.supported, ['power-off', 'psci-0.2'])
+    // Linux 6.18 supports has-el2-e2h0 on every CPU.
+    assert.deepEqual(report.traits.init.supported, ['power-off', 'psci-0.2', 'has-el2-e2h0'])
     const known = Object.keys(vcpuFeatures) as VcpuFeature[]
     assert.deepEqual(
       known.filter((feature) => featureSupport(report, feature) === 'unknown'),
-      ['el1-32bit', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic', 'has-el2', 'has-el2-e2h0'],
+      ['el1-32bit', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic', 'has-el2'],
     )
     // The kernel does not know its bit.
     assert.equal(featureSupport(report, 'pmu-v3-strict'), 'no')

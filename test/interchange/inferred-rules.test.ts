@@ -11,8 +11,10 @@ import type { Fingerprint } from '../../lib/interchange/fingerprint.js'
 import { leftOut } from '../../lib/interchange/fingerprint.js'
 import { reportFromFingerprint } from '../../lib/interchange/fingerprint-report.js'
 import { isFeatureIdRegister, registerWidth } from '../../lib/registers/index.js'
-import type { Report } from '../../lib/report/report.js'
-import { nibblePlaces } from '../../lib/report/write-rule.js'
+import { checkReport } from '../../lib/report/read.js'
+import { configurationOf, registersOf } from '../../lib/report/registers.js'
+import type { Report, ReportedRegister } from '../../lib/report/report.js'
+import { acceptedNibbles, nibbleOf, nibblePlaces } from '../../lib/report/write-rule.js'
 import { type Capability, featureWord } from '../../lib/uapi.js'
 
 /** What cpu-template-helper would write on this host. */
@@ -106,6 +108,64 @@ function differences(report: Report, imported: Report): { unmarked: string[]; ma
 }
 
 const recorded = builtInHosts().map((name) => ({ name, report: builtInReport(name) }))
+
+describe('vCPU features that somebody vouches for', () => {
+  for (const { name, report } of recorded) {
+    for (const like of recorded) {
+      if (like.name === name || like.report.host.release !== report.host.release) continue
+      const shared = report.traits.init.supported.filter((feature) =>
+        like.report.traits.init.supported.includes(feature),
+      )
+      test(`of ${name}, like ${like.name}, have its registers, but for what is marked as untried`, () => {
+        const imported = reportFromFingerprint(fingerprintOf(report), like.report, {
+          vouched: { features: shared, longestVector: 2048 },
+        })
+        assert.deepEqual(imported.traits.init.supported, shared)
+        assert.deepEqual(checkReport(JSON.parse(JSON.stringify(imported)), 'text'), imported)
+        for (const configuration of imported.configurations) {
+          const own = configurationOf(report, configuration.features)
+          assert.ok(own)
+          if ('refused' in configuration || 'refused' in own) {
+            assert.deepEqual(configuration, own)
+            continue
+          }
+          const [real, guessed] = [registersOf(report, own), registersOf(imported, configuration)]
+          assert.deepEqual(
+            guessed.map(({ id }) => id),
+            real.map(({ id }) => id),
+          )
+          const wrong = guessed.filter((row, index) => {
+            const { untried = [], ...rest } = row
+            const { value, write } = real[index]!
+            if (JSON.stringify([rest.value, rest.write]) === JSON.stringify([value, write])) return false
+            return (
+              4 * untried.length < registerWidth(BigInt(row.id)) && !differsOnlyIn(untried, row, real[index]!)
+            )
+          })
+          assert.deepEqual(
+            wrong.map((row) => row.name),
+            [],
+            configuration.features.join(),
+          )
+        }
+      })
+    }
+  }
+})
+
+/** Whether two rows of an ID register differ in no nibbles but these. */
+function differsOnlyIn(places: readonly string[], one: ReportedRegister, other: ReportedRegister): boolean {
+  return nibblePlaces.every((place, nibble) => {
+    if (places.includes(place)) return true
+    const [a, b] = [one, other].map(({ value, write }) => [
+      nibbleOf(BigInt(value!), nibble),
+      write?.rule === 'nibbles'
+        ? acceptedNibbles(write, BigInt(value!))[nibble]
+        : 1 << nibbleOf(BigInt(value!), nibble),
+    ])
+    return String(a) === String(b)
+  })
+}
 
 describe('what is inferred from a fingerprint', () => {
   // With evidence of CPUs like its own little stays open; what does is listed, not guessed.

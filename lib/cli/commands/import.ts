@@ -1,9 +1,10 @@
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import type { Baseline } from '../../fleet/baseline/format.js'
 import { baselineOfTemplate, TemplateError } from '../../interchange/baseline.js'
 import { checkCpuTemplate } from '../../interchange/firecracker.js'
 import { checkFingerprint, compareLists, type Fingerprint } from '../../interchange/fingerprint.js'
 import { reasonUnlike, reportFromFingerprint, UnlikeHostError } from '../../interchange/fingerprint-report.js'
+import { type Vouched, VouchError } from '../../interchange/vouched-features.js'
 import { registerName } from '../../registers/index.js'
 import { readJson } from '../../documents/document.js'
 import { checkReport } from '../../report/read.js'
@@ -14,9 +15,12 @@ import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
 import { checkOutput, note, writeOutput } from '../output.js'
+import { listed } from '../view/summary.js'
+import { parseFeatures } from '../vm.js'
 
 interface Flags {
   like?: string
+  with?: Vouched
   output?: string
 }
 
@@ -28,15 +32,22 @@ export function importCommand(): Command {
       '--like <host>',
       "host with a kernel like the fingerprint's: a name of `kvm-arm64 hosts`, or a report",
     )
+    .option(
+      '--with <features>',
+      "vCPU features you know the fingerprint's host has, separated by commas: sve, pmu-v3, …; sve256 also names the longest vectors",
+      parseVouched,
+    )
     .option('-o, --output <file>', 'write to a file (- is standard output)')
     .addHelpText(
       'after',
       `
 A fingerprint holds what a vCPU without optional features reads from its
-registers. It does not say what a host accepts in writes, nor which vCPU
-features and vector lengths it has. These come from the host --like, which must
-have the same firmware registers; values that the hardware decides stay those of
-the fingerprint. Without --like the hosts that would do are listed.
+registers. What the host accepts in writes is inferred from --like, which must
+have the same firmware registers, and from the other built-in hosts of its
+kernel; fields that none of them decides are listed. vCPU features and devices
+are not known. --with vouches for features: their registers are those of --like,
+and what the CPU decides in them is listed as not known. Without --like the
+hosts that would do are listed.
 
 A template becomes a baseline; kvm-arm64 apply then shows which of its bits a
 host refuses.
@@ -44,15 +55,18 @@ host refuses.
 Examples:
   kvm-arm64 import fingerprint.json              list the hosts that would do
   kvm-arm64 import fingerprint.json --like linux-6.1-neoverse-n1 -o g2.json
+  kvm-arm64 import fingerprint.json --like linux-6.18-max --with sve256,pmu-v3
   kvm-arm64 import template.json -o baseline.json`,
     )
     .action(run)
 }
 
-function run(file: string, { like, output }: Flags): void {
+function run(file: string, { like, with: vouched, output }: Flags): void {
   checkOutput(output)
   const data = readJson(file, 'fingerprint or CPU template')
-  const document = isTemplate(data) ? importTemplate(data, file, like) : importFingerprint(data, file, like)
+  const document = isTemplate(data)
+    ? importTemplate(data, file, like, vouched)
+    : importFingerprint(data, file, like, vouched)
   writeOutput(output, formatDocument(document))
 }
 
@@ -64,9 +78,15 @@ function isTemplate(data: unknown): boolean {
   )
 }
 
-function importTemplate(data: unknown, file: string, like: string | undefined): Baseline {
-  if (like !== undefined) {
-    throw new CommandError(`${file} is a CPU template, and --like is for fingerprints`, exitStatus.usage)
+function importTemplate(
+  data: unknown,
+  file: string,
+  like: string | undefined,
+  vouched: Vouched | undefined,
+): Baseline {
+  const option = (like !== undefined && '--like') || (vouched !== undefined && '--with')
+  if (option) {
+    throw new CommandError(`${file} is a CPU template, and ${option} is for fingerprints`, exitStatus.usage)
   }
   const { template, warnings } = checkCpuTemplate(data, file)
   for (const warning of warnings) note(`${file}: ${warning}`)
@@ -78,7 +98,12 @@ function importTemplate(data: unknown, file: string, like: string | undefined): 
   }
 }
 
-function importFingerprint(data: unknown, file: string, like: string | undefined): Report {
+function importFingerprint(
+  data: unknown,
+  file: string,
+  like: string | undefined,
+  vouched: Vouched | undefined,
+): Report {
   const fingerprint = checkFingerprint(data, file)
   if (like === undefined) {
     throw new CommandError(
@@ -88,7 +113,10 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
   }
   try {
     const host = reportOf(like)
-    const report = reportFromFingerprint(fingerprint, host, { sameKernel: sameKernel(host) })
+    const report = reportFromFingerprint(fingerprint, host, {
+      sameKernel: sameKernel(host),
+      ...(vouched && { vouched }),
+    })
     const offered = alike(fingerprint)
     const { missing, added } = compareLists(fingerprint, host)
     // The firmware registers alone could make another kernel look like this one.
@@ -105,17 +133,37 @@ function importFingerprint(data: unknown, file: string, like: string | undefined
     note(`values are of ${file}; what may be written, and all else, is inferred from ${like}`)
     const unknown = untriedFields(report)
     if (unknown.length > 0) {
-      note(`no host of that kernel shows which values these accept: ${unknown.join(', ')}`)
+      note(`no host of that kernel shows which values these accept or hold: ${listed(unknown, 16)}`)
     }
-    note('vCPU features and devices are not known')
+    const { unknown: features = [] } = report.traits.init
+    note(`not known either: vCPU features ${features.join(', ')}; devices`)
     // The output must be readable again.
     return checkReport(report, file)
   } catch (error) {
+    if (error instanceof VouchError) throw new CommandError(`--with: ${error.message}`, exitStatus.usage)
     if (!(error instanceof UnlikeHostError)) throw error
     throw new CommandError(
       `${error.message}; nearest are: ${alike(fingerprint).join(', ')}`,
       exitStatus.usage,
     )
+  }
+}
+
+/** Parses `--with`: features, and `sve256` for the longest vectors. Pointer authentication has two features, never one alone. */
+function parseVouched(list: string): Vouched {
+  const names = list.split(',').map((name) => name.trim())
+  const lengths = names.flatMap((name) => (/^sve\d+$/.test(name) ? [Number(name.slice('sve'.length))] : []))
+  const wrong = lengths.find((bits) => bits % 128 !== 0 || bits < 128 || bits > 2048)
+  if (wrong !== undefined || lengths.length > 1) {
+    throw new InvalidArgumentError('One of sve128, sve256, … sve2048 may name the longest vectors.')
+  }
+  const features = parseFeatures(names.map((name) => (/^sve\d+$/.test(name) ? 'sve' : name)).join(','))
+  if (features.some((name) => name.startsWith('ptrauth-'))) {
+    features.push('ptrauth-address', 'ptrauth-generic')
+  }
+  return {
+    features: [...new Set(features)].filter((name) => name !== 'psci-0.2'),
+    ...(lengths[0] !== undefined && { longestVector: lengths[0] }),
   }
 }
 

@@ -68,7 +68,13 @@ function notKnown(report: Report): [string, string][] {
 
 function untriedText(report: Report): string {
   const fields = untriedFields(report)
-  return fields.length === 0 ? '' : `the values accepted in ${fields.join(', ')}`
+  return fields.length === 0 ? '' : `the values accepted in ${listed(fields)}`
+}
+
+/** Lists names, but no more than a person reads. */
+export function listed(names: readonly string[], most = 8): string {
+  if (names.length <= most) return names.join(', ')
+  return `${names.slice(0, most).join(', ')} and ${names.length - most} more`
 }
 
 function capabilityNames(report: Report, isWanted: (answer: number | undefined) => boolean): string {
