@@ -17,6 +17,7 @@ export function recordingBackend(backend: Backend, sink: Sink): Backend {
   return {
     name: backend.name,
     host: backend.host,
+    ...(backend.simulates !== undefined && { simulates: backend.simulates }),
     ...(backend.cpus && { cpus: backend.cpus }),
     open: () => {
       const kvm = backend.open()
@@ -79,7 +80,6 @@ type RecordedMethod = (typeof operations)[Op]['recordings'][number]['on']
  */
 const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
   'system.close': true,
-  'vcpu.kick': true,
 }
 
 type Row = { op: Op } & (typeof operations)[Op]['recordings'][number]

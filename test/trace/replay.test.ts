@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, it } from 'vitest'
 import type { Conduit, SystemFd, VcpuFd } from '../../lib/backend.js'
-import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
+import { callFromGuest, mapStub, STUB_ADDRESS } from '../../lib/kvm/guest-call.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { simulator } from '../../lib/hosts/index.js'
@@ -178,6 +178,42 @@ describe('a recording', () => {
     assert.equal(places.length, 2)
     assert.deepEqual(entries[write]!.outcome, { errno: 'EBUSY' })
     assert.ok(places[1]! < write)
+  })
+
+  it('names what its backend simulates', () => {
+    const { name, host, simulates } = simulator(HOST)
+    const recorded = recordingBackend(simulator(HOST), () => undefined)
+    assert.deepEqual([recorded.name, recorded.host, recorded.simulates], [name, host, simulates])
+    assert.equal(simulates, HOST)
+  })
+
+  it('says of a run that a kept kick ended that it executed nothing', async () => {
+    const entries: TraceEntry[] = []
+    using kvm = openKvm(recordingBackend(simulator(HOST), (entry) => entries.push(entry)))
+    using vm = kvm.createVm()
+    const vcpu = vm.createVcpu(0)
+    // Maps the stub, whose second instruction is a store that ends the run.
+    vcpu.hypercall(0x8400_0000)
+    const rewind = (): void => {
+      vcpu.freeze()
+      vcpu.registers.set('pc', STUB_ADDRESS + 4n)
+    }
+    for (const next of ['run', 'runSync'] as const) {
+      rewind()
+      const run = vcpu.run()
+      vcpu.kick()
+      assert.equal((await run).reason, 'mmio')
+      rewind()
+      assert.equal((await vcpu[next]()).reason, 'interrupted')
+      assert.equal(vcpu.runSync().reason, 'mmio')
+    }
+    const runs = entries.flatMap(({ call, outcome }) => (call.op === 'run' ? [{ ...call, ...outcome }] : []))
+    const freeze = [true, 'EINTR']
+    const round = [freeze, [false, 6], freeze, [true, 'EINTR'], [false, 6]]
+    assert.deepEqual(
+      runs.map(({ immediate_exit: isImmediate, errno, exit }) => [isImmediate, errno ?? exit]),
+      [...round, ...round],
+    )
   })
 
   it('goes on after a run that throws', async () => {

@@ -43,6 +43,10 @@ export interface Watched<Fd> {
   readonly fd: Fd
   readonly numbers: Numbers
   isClosed: boolean
+  /** Whether a `run()` of the vCPU is in flight. */
+  isRunning?: boolean
+  /** A kick, until a run ends by it: of the run in flight, or kept for the next because that one had left the guest. */
+  kick?: 'in-flight' | 'kept' | undefined
 }
 
 /**

@@ -3,12 +3,13 @@ import * as v from 'valibot'
 import { hex64, uint32 } from '../../documents/entries.js'
 import type { Conduit, GuestCallOutcome, VcpuFd } from '../../backend.js'
 import { callFromGuest } from '../../kvm/guest-call.js'
+import { withImmediateExit } from '../../kvm/immediate-exit.js'
 import { hex } from '../../registers/index.js'
 import { errnos, kvmRun, mpStates } from '../../uapi.js'
 import type { NumberedKind } from '../handles.js'
 import { closed, type Outcome, refused } from '../outcome.js'
 import { oneOf, owner, owners } from './entries.js'
-import { Operation } from './operation.js'
+import { Operation, type Watched } from './operation.js'
 
 /** Milliseconds that a run without `immediate_exit` gets before it is interrupted. */
 const RUN_TIME = 1
@@ -28,28 +29,36 @@ export const runOperations = {
     .performed((handles, { vcpu, immediate_exit: isImmediate }) => {
       const fd = handles.get('vcpu', vcpu)
       if (fd === undefined) return closed
-      const view = new DataView(fd.runPage)
-      view.setUint8(kvmRun.immediate_exit, isImmediate ? 1 : 0)
-      const errno = fd.runSync(RUN_TIME)
-      view.setUint8(kvmRun.immediate_exit, 0)
-      return runOutcome(fd, errno)
+      const run = () => fd.runSync(RUN_TIME)
+      return runOutcome(fd, isImmediate ? withImmediateExit(fd.runPage, run) : run())
     })
-    .recorded('vcpu', 'runSync', ({ fd }, [timeout], begin) => {
-      const call = { immediate_exit: isImmediateExit(fd) }
+    .recorded('vcpu', 'runSync', (watched, [timeout], begin) => {
+      const { fd } = watched
+      const call = { immediate_exit: executesNothing(watched) }
       const errno = fd.runSync(timeout)
+      endRun(watched, errno)
       begin(call)(errno === -errnos.EBADF ? null : runOutcome(fd, errno))
       return errno
     })
-    .recorded('vcpu', 'run', async ({ fd }, _, begin) => {
-      const end = begin({ immediate_exit: isImmediateExit(fd) })
+    .recorded('vcpu', 'run', async (watched, _, begin) => {
+      const { fd } = watched
+      const end = begin({ immediate_exit: executesNothing(watched) })
       let outcome: Outcome | null = null
+      watched.isRunning = true
       try {
         const errno = await fd.run()
+        endRun(watched, errno)
         if (errno !== -errnos.EBADF) outcome = runOutcome(fd, errno)
         return errno
       } finally {
+        watched.isRunning = false
         end(outcome)
       }
+    })
+    // A trace holds no kick, only what it does to a run.
+    .recorded('vcpu', 'kick', (watched) => {
+      if (watched.isRunning) watched.kick ??= 'in-flight'
+      watched.fd.kick()
     }),
 
   /** The guest calls its hypervisor or firmware: see `lib/kvm/guest-call.ts`. */
@@ -91,9 +100,10 @@ function guestCall(conduit: Conduit) {
     .recorded(
       'vcpu',
       'noteGuestCall',
-      ({ fd }, [{ args }, outcome], begin) => {
+      (watched, [{ args }, outcome], begin) => {
         if (outcome === -errnos.EBADF) return
-        begin({ args: args.map(hex) })(guestCallOutcome(fd, outcome))
+        endRun(watched, typeof outcome === 'number' ? outcome : outcome.outcome)
+        begin({ args: args.map(hex) })(guestCallOutcome(watched.fd, outcome))
       },
       ([call]) => call.conduit === conduit,
     )
@@ -122,7 +132,19 @@ function runOutcome({ runPage }: VcpuFd, errno: number): Outcome {
   return errno < 0 ? refused(errno) : { exit: new DataView(runPage).getUint32(kvmRun.exit_reason, true) }
 }
 
-/** Returns the data that userspace wrote to the `kvm_run` page; false once the page is detached. */
+/** Returns whether a run that begins now executes no guest instruction, by `immediate_exit` or by a kick kept for it. */
+function executesNothing({ fd, kick }: Watched<VcpuFd>): boolean {
+  return isImmediateExit(fd) || kick === 'kept'
+}
+
+/** A kick that did not end its run is kept; userspace's own `immediate_exit` does not use it up. */
+function endRun(watched: Watched<VcpuFd>, errno: number): void {
+  if (watched.kick === undefined) return
+  const isUsed = errno === -errnos.EINTR && !isImmediateExit(watched.fd)
+  watched.kick = isUsed ? undefined : 'kept'
+}
+
+/** Returns what userspace wrote to the `kvm_run` page; false once the page is detached. */
 function isImmediateExit({ runPage }: VcpuFd): boolean {
   return runPage.byteLength > 0 && new Uint8Array(runPage)[kvmRun.immediate_exit] !== 0
 }
