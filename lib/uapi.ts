@@ -112,6 +112,11 @@ export function featureWord(features: readonly VcpuFeature[]): number {
   return features.reduce((word, feature) => word | (1 << vcpuFeatures[feature]), 0)
 }
 
+/** The features of a word of `kvm_vcpu_init.features`, the inverse of `featureWord`. */
+export function featureNames(word: number): VcpuFeature[] {
+  return (Object.keys(vcpuFeatures) as VcpuFeature[]).filter((name) => (word & featureWord([name])) !== 0)
+}
+
 /** `KVM_ARM_VCPU_FINALIZE` takes the feature's number; SVE is the only one there is. */
 export const KVM_ARM_VCPU_SVE = 4
 

@@ -1,9 +1,9 @@
 // Computes the greatest configuration that every host of a fleet can provide, and applies it to a VM.
 import { builtInReport, openKvm, simulator } from 'kvm-arm64'
-import { apply, baseline } from 'kvm-arm64/fleet'
+import { apply, computeBaseline } from 'kvm-arm64/fleet'
 
 const hosts = ['linux-6.12-neoverse-n1', 'linux-7.2-neoverse-n1']
-const common = baseline(hosts.map((name) => ({ name, report: builtInReport(name) })))
+const common = computeBaseline(hosts.map((name) => ({ name, report: builtInReport(name) })))
 console.log(common.psciVersion) // 0x10001
 
 // The VM that apply() configures is the caller's: add memory, load a guest, run it.

@@ -44,7 +44,7 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
   const options: CaptureHostOptions = {
     features,
     vcpus,
-    ...(elect && { services: elect }),
+    ...(elect && { elect }),
     ...(psci && { psci }),
   }
   try {

@@ -9,7 +9,7 @@ export {
   type UpgradedMove,
 } from '../fleet/analyse.js'
 export { apply, type Applied, type AppliedRegister } from '../fleet/baseline/apply.js'
-export { baseline, type BaselineOptions } from '../fleet/baseline/baseline.js'
+export { type BaselineOptions, computeBaseline } from '../fleet/baseline/baseline.js'
 export type { NamedReport } from '../fleet/baseline/candidate.js'
 export {
   type Baseline,

@@ -1,6 +1,6 @@
 import type { Baseline } from '../fleet/baseline/format.js'
 import { encodeRegister, hex, isIdRegister, registerName, registerWidth, U64 } from '../registers/index.js'
-import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { featureNames, featureWord, type VcpuFeature } from '../uapi.js'
 import { type ConfiguredRegister, type GuestConfiguration, vectorLengthsOf } from './configuration.js'
 import type { CpuTemplate } from './firecracker.js'
 
@@ -32,7 +32,7 @@ export class TemplateError extends Error {
 }
 
 const psciVersionId = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
-const POWER_OFF = 1n << BigInt(vcpuFeatures['power-off'])
+const POWER_OFF = BigInt(featureWord(['power-off']))
 
 /**
  * Returns the baseline that a Firecracker template stands for, so that `apply` reports which of its bits a host refuses.
@@ -71,7 +71,7 @@ export function baselineOfTemplate({ vcpuFeatures: words, registers }: CpuTempla
 
 /** The features of a vCPU, starting from those Firecracker requests by itself. */
 function featuresOf(words: CpuTemplate['vcpuFeatures']): VcpuFeature[] {
-  let bits = 1n << BigInt(vcpuFeatures['psci-0.2'])
+  let bits = BigInt(featureWord(['psci-0.2']))
   for (const { index, filter, value } of words) {
     if (index === 0) bits = (bits & ~filter) | value
     else if (value !== 0n) throw new TemplateError(`it sets bits of features[${index}], where KVM knows none`)
@@ -81,10 +81,8 @@ function featuresOf(words: CpuTemplate['vcpuFeatures']): VcpuFeature[] {
       )
     }
   }
-  const names = (Object.keys(vcpuFeatures) as VcpuFeature[]).filter(
-    (feature) => (bits >> BigInt(vcpuFeatures[feature])) & 1n,
-  )
-  const known = names.reduce((word, feature) => word | (1n << BigInt(vcpuFeatures[feature])), 0n)
+  const names = featureNames(Number(bits))
+  const known = BigInt(featureWord(names))
   if (bits !== known)
     throw new TemplateError(`it sets bits ${hex(bits & ~known)} of features[0], which KVM does not know`)
   return names

@@ -12,7 +12,7 @@ import {
   U64,
 } from '../registers/index.js'
 import { checkShape, FormatError, parseDocumentJson } from '../documents/document.js'
-import { capabilities, type Capability, vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { capabilities, type Capability, featureWord, type VcpuFeature } from '../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
 import type { Emitted } from './emitted.js'
 
@@ -242,7 +242,7 @@ export function firecrackerTemplate(configuration: GuestConfiguration): Emitted 
   inexpressible.push(
     'MIDR_EL1, REVIDR_EL1 and AIDR_EL1: left to the host, since few kernels and versions of Firecracker let them be written',
   )
-  const bits = asked.reduce((word, feature) => word | (1n << BigInt(vcpuFeatures[feature])), 0n)
+  const bits = BigInt(featureWord(asked))
   const psci = psciVersion === undefined ? [] : [{ id: psciVersionId, value: psciVersion, mask: U64 }]
   const template: CpuTemplate = {
     kvmCapabilities: asked

@@ -22,6 +22,7 @@ import {
   type MpState,
   mpStates,
   type VcpuFeature,
+  featureWord,
   vcpuFeatures,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
@@ -147,8 +148,7 @@ export class Vcpu implements Disposable {
   init(options: VcpuInit = {}): void {
     checkVcpuInit(options)
     const { features = ['psci-0.2'], target = this.#vm.preferredTarget() } = options
-    const word = features.reduce((bits, feature) => bits | (1 << vcpuFeatures[feature]), 0)
-    const outcome = this.#fd.init(target, [word])
+    const outcome = this.#fd.init(target, [featureWord(features)])
     if (outcome < 0) {
       throw kvmError(outcome, {
         syscall: 'KVM_ARM_VCPU_INIT',

@@ -59,7 +59,7 @@ export interface CaptureHostOptions {
   /** Default: `['psci-0.2']`. */
   features?: readonly VcpuFeature[]
   /** Services its guest may discover; registers not named keep the value of a fresh VM. */
-  services?: Election
+  elect?: Election
   /** PSCI version its guest sees. Default: the host's newest. */
   psci?: ElectablePsciVersion
   /** Default: 1. */
@@ -74,11 +74,11 @@ export interface CaptureHostOptions {
  */
 export function captureHost(
   kvm: Kvm,
-  { features = ['psci-0.2'], services = {}, psci, vcpus = 1, ...how }: CaptureHostOptions = {},
+  { features = ['psci-0.2'], elect = {}, psci, vcpus = 1, ...how }: CaptureHostOptions = {},
 ): State {
   using vm = kvm.createVm()
   for (let id = 0; id < vcpus; id++) vm.createVcpu(id, { features })
-  vm.services.elect(services)
+  vm.services.elect(elect)
   if (psci !== undefined) electPsciVersion(vm.vcpus[0]!, psci)
   return capture(kvm, vm, how)
 }

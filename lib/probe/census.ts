@@ -12,7 +12,7 @@ import { electPsciVersion } from './psci-version.js'
 
 export interface CensusOptions {
   /** Services the guest may discover; registers not named keep the value of a fresh VM. */
-  services?: Election
+  elect?: Election
   /** `0.1` means a vCPU without `psci-0.2`. Default: the newest version of the host. */
   psci?: PsciVersion
   /** Called after each call of the guest. */
@@ -63,10 +63,10 @@ const censusIds: readonly number[] = [
  * @throws RangeError for a service this host does not offer
  * @throws KvmError `EINVAL` for a PSCI version that this host does not have; the message lists those it has
  */
-export function census(kvm: Kvm, { services = {}, psci, progress }: CensusOptions = {}): CensusCall[] {
+export function census(kvm: Kvm, { elect = {}, psci, progress }: CensusOptions = {}): CensusCall[] {
   using vm = kvm.createVm()
   const vcpu = vm.createVcpu(0, { features: psci === '0.1' ? [] : ['psci-0.2'] })
-  vm.services.elect(services)
+  vm.services.elect(elect)
   if (psci !== undefined && psci !== '0.1') electPsciVersion(vcpu, psci)
   const calls = [
     ...censusIds.map((id) => ({ id, argument: 0n })),

@@ -16,7 +16,7 @@ import {
   setGeneralRegister,
   setGuestRegister,
 } from './guest-registers.js'
-import { callFromGuest } from './hypercalls/call.js'
+import { answerCall } from './hypercalls/call.js'
 import { readGuestMemory, writeGuestMemory } from './memory-slots.js'
 import type { VcpuState } from './state.js'
 import { waitForInterrupt } from './vcpu-events.js'
@@ -62,7 +62,7 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   const isWait = instruction === WFI
   if (conduit === undefined && !isWait && instruction !== NOP) throw notExecuted(pc, instruction)
   setGuestRegister(vcpu, PC, pc + 4n)
-  if (conduit !== undefined) return callFromGuest(vcpu, conduit, (instruction >>> 5) & 0xffff)
+  if (conduit !== undefined) return answerCall(vcpu, conduit, (instruction >>> 5) & 0xffff)
   return isWait ? waitForInterrupt(vcpu) : 'on'
 }
 

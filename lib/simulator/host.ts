@@ -2,9 +2,8 @@ import { encodeRegister, featureIdIndex, hasAArch32 } from '../registers/index.j
 import { capabilityAnswers, pageSizeOf } from '../report/machine.js'
 import { bitmapsOf, configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
-import { capabilities, type Capability, errnos, featureWord } from '../uapi.js'
+import { capabilities, type Capability, errnos, featureNames, featureWord } from '../uapi.js'
 import { SimulatorError } from './errors.js'
-import { featureNames } from './features.js'
 
 /** A report, prepared for the simulation. */
 export class Host {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
 import * as fc from 'fast-check'
-import { baseline } from '../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
 import { checkBaseline } from '../../lib/fleet/baseline/format.js'
 import { baselineConfiguration, baselineOfTemplate } from '../../lib/interchange/baseline.js'
 import { guestConfiguration } from '../../lib/interchange/configuration.js'
@@ -216,7 +216,7 @@ describe('a CPU template that pins a baseline', () => {
     ['linux-5.10-neoverse-n1', 'linux-6.1-neoverse-n1', 'linux-7.2-neoverse-n1'],
   ]
   for (const hosts of sets) {
-    const fleet = baseline(
+    const fleet = computeBaseline(
       hosts.map((name) => ({ name, report: builtInReport(name) })),
       { features: ['psci-0.2'] },
     )
@@ -240,7 +240,7 @@ describe('a CPU template that pins a baseline', () => {
   }
 
   test('is a baseline again, of the same registers', () => {
-    const fleet = baseline(
+    const fleet = computeBaseline(
       ['linux-6.12-max', 'linux-7.2-max'].map((name) => ({ name, report: builtInReport(name) })),
       { features: ['psci-0.2', 'ptrauth-address', 'ptrauth-generic'] },
     )

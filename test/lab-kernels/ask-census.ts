@@ -66,7 +66,7 @@ function subsets(names: readonly string[]): string[][] {
 /** The calls, or the error where the host has no such version. */
 function take(kvm: Kvm, services: Election, psci: PsciVersion): (CensusCall | string)[] {
   try {
-    return census(kvm, { services, psci })
+    return census(kvm, { elect: services, psci })
   } catch (error) {
     if (error instanceof KvmError) return [`${error.code} ${error.errno}`]
     throw error

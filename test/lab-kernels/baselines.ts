@@ -1,7 +1,7 @@
 /** Applies baselines, and restores what was configured by them on the other hosts of a class: the same on a real kernel and on a simulation. */
 import type { Backend } from '../../lib/backend.js'
 import { apply } from '../../lib/fleet/baseline/apply.js'
-import { baseline } from '../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
 import type { NamedReport } from '../../lib/fleet/baseline/candidate.js'
 import type { Baseline } from '../../lib/fleet/baseline/format.js'
 import { capture } from '../../lib/migration/capture.js'
@@ -25,7 +25,7 @@ let known: { hosts: readonly NamedReport[]; everywhere: Baseline } | undefined
 function fleet(): NonNullable<typeof known> {
   if (known === undefined) {
     const hosts = recordedHosts.map(({ name }) => ({ name, report: builtInReport(name) }))
-    known = { hosts, everywhere: baseline(hosts) }
+    known = { hosts, everywhere: computeBaseline(hosts) }
   }
   return known
 }
@@ -35,15 +35,15 @@ export function baselineWork(name: string): BaselineWork {
   const { kernel, cpu } = recordedHosts.find((host) => host.name === name)!
   const { hosts, everywhere } = fleet()
   const group = everywhere.classes.find((names) => names.includes(name))!
-  const ofClass = baseline(hosts.filter((host) => group.includes(host.name)))
+  const ofClass = computeBaseline(hosts.filter((host) => group.includes(host.name)))
   return {
     baselines: [
       { what: 'all hosts', baseline: everywhere },
       {
         what: `Linux ${kernel}`,
-        baseline: baseline(hosts.filter((host) => host.name.startsWith(`linux-${kernel}-`))),
+        baseline: computeBaseline(hosts.filter((host) => host.name.startsWith(`linux-${kernel}-`))),
       },
-      { what: cpu, baseline: baseline(hosts.filter((host) => host.name.endsWith(`-${cpu}`))) },
+      { what: cpu, baseline: computeBaseline(hosts.filter((host) => host.name.endsWith(`-${cpu}`))) },
       { what: group.join(' and '), baseline: ofClass },
     ],
     arrivals: group

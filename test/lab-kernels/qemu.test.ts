@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { basename } from 'node:path'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { baseline } from '../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
 import { captureHost } from '../../lib/migration/capture.js'
 import { baselineConfiguration } from '../../lib/interchange/baseline.js'
 import { guestConfiguration } from '../../lib/interchange/configuration.js'
@@ -95,7 +95,7 @@ describe('QEMU, moving a VM between real kernels', { timeout: 20 * 60 * 1000 }, 
   const defaults = 'host'
   const option = qemuCpuOption(
     baselineConfiguration(
-      baseline(
+      computeBaseline(
         kernels.map((kernel) => ({ name: kernel, report: builtInReport(host(kernel)) })),
         { features },
       ),

@@ -83,7 +83,7 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
   'pmu-register-absent': { from: 'linux-5.10-neoverse-n1', to: n1 },
   'cache-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
   'timer-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
-  'bitmap-absent': { from: n1, options: { services: { std: [] } }, to: 'linux-5.10-neoverse-n1' },
+  'bitmap-absent': { from: n1, options: { elect: { std: [] } }, to: 'linux-5.10-neoverse-n1' },
   'service-unregistered': { from: n1, to: 'linux-5.10-neoverse-n1' },
   'service-lost': { from: n1, to: 'linux-5.10-neoverse-n1' },
   'service-refused': { from: n1, change: changing('KVM_REG_ARM_VENDOR_HYP_BMAP', () => 0x13n), to: n1 },
@@ -104,7 +104,7 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
       },
     },
   },
-  'service-exposed': { from: n1, options: { services: { stdHyp: [] } }, to: 'linux-5.10-neoverse-n1' },
+  'service-exposed': { from: n1, options: { elect: { stdHyp: [] } }, to: 'linux-5.10-neoverse-n1' },
   'services-appear': { from: 'linux-5.10-neoverse-n1', to: n1 },
   'register-not-restored': { from: n1, to: 'linux-6.18-neoverse-n1' },
   'bitmap-not-restored': { from: 'linux-6.12-neoverse-n1', to: 'linux-7.2-neoverse-n1' },
@@ -195,7 +195,7 @@ describe('a finding', () => {
   }
 
   test('has words for a register that a VMM does not carry', () => {
-    const found = play({ from: n1, options: { services: { std: [] } }, to: n1, vmm: 'crosvm' })
+    const found = play({ from: n1, options: { elect: { std: [] } }, to: n1, vmm: 'crosvm' })
     const finding = found.findings.find(({ code }) => code === 'services-appear')
     assert.match(findingWords(finding!, found.vmm).meaning, /^crosvm does not carry it; .* trng-v1\.0/)
   })

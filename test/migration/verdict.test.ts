@@ -110,7 +110,7 @@ describe('a verdict', () => {
   })
 
   test('tells a service that was hidden and comes to light', () => {
-    const state = stateOf('linux-6.1-neoverse-n1', { services: { stdHyp: [] } })
+    const state = stateOf('linux-6.1-neoverse-n1', { elect: { stdHyp: [] } })
     const found = verdictOn('linux-5.10-neoverse-n1', state)
     const pvTime = ['KVM_REG_ARM_STD_HYP_BMAP', 'STD_HYP_BIT_PV_TIME'] as const
     assert.equal(findingOf(found, ...pvTime).severity, 'silent-default')
@@ -234,7 +234,7 @@ describe('a verdict', () => {
     }
     const host = 'linux-6.1-neoverse-n1'
     assert.deepEqual(verdictOn(host, stateOf(host), rules).findings, [])
-    const elected = verdictOn(host, stateOf(host, { services: { std: [] } }), rules)
+    const elected = verdictOn(host, stateOf(host, { elect: { std: [] } }), rules)
     const found = findingOf(elected, 'KVM_REG_ARM_STD_BMAP')
     assert.equal(elected.possible, true)
     assert.deepEqual([found.severity, found.source, found.destination], ['silent-default', '0x0', '0x1'])

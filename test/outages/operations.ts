@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Backend } from '../../lib/backend.js'
 import { conformance } from '../../lib/conformance/index.js'
 import { apply } from '../../lib/fleet/baseline/apply.js'
-import { baseline } from '../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import { capture, captureHost } from '../../lib/migration/capture.js'
@@ -36,7 +36,7 @@ function hostState(): ReturnType<typeof captureHost> {
 }
 
 const state = hostState()
-const agreed = baseline(
+const agreed = computeBaseline(
   ['linux-6.12-neoverse-n1', 'linux-7.2-max'].map((name) => ({ name, report: builtInReport(name) })),
 )
 
@@ -83,7 +83,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     perform: (backend) => {
       using kvm = openKvm(backend)
       return withoutTime(
-        captureHost(kvm, { now, vcpus: 2, psci: '1.0', services: { std: [], vendorHyp: ['features'] } }),
+        captureHost(kvm, { now, vcpus: 2, psci: '1.0', elect: { std: [], vendorHyp: ['features'] } }),
       )
     },
     samples: 150,
@@ -118,7 +118,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   census: {
     perform: (backend) => {
       using kvm = openKvm(backend)
-      return census(kvm, { services: { std: [] }, psci: '1.1' })
+      return census(kvm, { elect: { std: [] }, psci: '1.1' })
     },
     samples: 12,
   },

@@ -39,7 +39,7 @@ describe('census', () => {
     const before = foundBy('hvc', censusOf('linux-6.12-neoverse-n1'))
     const after = foundBy(
       'hvc',
-      censusOf('linux-6.12-neoverse-n1', { services: { std: [], vendorHyp: ['ptp'] } }),
+      censusOf('linux-6.12-neoverse-n1', { elect: { std: [], vendorHyp: ['ptp'] } }),
     )
     const [features] = serviceBitmaps.vendorHyp.services
     const hidden = new Set([...serviceBitmaps.std.services[0]!.functions, ...features!.functions])
@@ -50,7 +50,7 @@ describe('census', () => {
   })
 
   test('asks one function about the others', () => {
-    const calls = censusOf('linux-6.12-neoverse-n1', { services: { stdHyp: [] } })
+    const calls = censusOf('linux-6.12-neoverse-n1', { elect: { stdHyp: [] } })
     const about = (question: number, id: number): boolean | undefined =>
       calls.find(({ functionId, argument }) => functionId === question && argument === BigInt(id))?.found
     assert.equal(about(functionIds.SMCCC_ARCH_FEATURES, functionIds.SMCCC_ARCH_WORKAROUND_1), true)
@@ -76,7 +76,7 @@ describe('census', () => {
   })
 
   test('refuses what the host does not offer', () => {
-    assert.throws(() => censusOf('linux-5.10-neoverse-n1', { services: { std: ['trng-v1.0'] } }), RangeError)
+    assert.throws(() => censusOf('linux-5.10-neoverse-n1', { elect: { std: ['trng-v1.0'] } }), RangeError)
     assert.throws(() => censusOf('linux-5.10-neoverse-n1', { psci: '1.3' }), { code: 'EINVAL' })
   })
 })

@@ -26,7 +26,7 @@ describe('the gate', () => {
     test(`predicts the census of ${host} under PSCI ${psci} with ${JSON.stringify(services)}`, () => {
       using kvm = openKvm(simulator(host))
       const situation = { psci, bitmaps: bitmapsOf(kvm, services) }
-      const predicted = census(kvm, { services, psci }).filter((call) => {
+      const predicted = census(kvm, { elect: services, psci }).filter((call) => {
         const expected = prediction(call, situation)
         if (expected !== undefined) assert.equal(call.found, expected, `${call.name} by ${call.conduit}`)
         return expected !== undefined

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { baseline } from '../../fleet/baseline/baseline.js'
+import { computeBaseline } from '../../fleet/baseline/baseline.js'
 import type { NamedReport } from '../../fleet/baseline/candidate.js'
 import type { Baseline, Unreconciled } from '../../fleet/baseline/format.js'
 import { meaningOf } from '../../registers/differing-fields.js'
@@ -72,7 +72,7 @@ function run(reports: string[], { output, features, json }: Flags): void {
 
 function baselineOf(hosts: readonly NamedReport[], features: VcpuFeature[] | undefined): Baseline {
   try {
-    return baseline(hosts, features === undefined ? {} : { features })
+    return computeBaseline(hosts, features === undefined ? {} : { features })
   } catch (error) {
     if (error instanceof RangeError) throw new CommandError(error.message, exitStatus.negative)
     throw error

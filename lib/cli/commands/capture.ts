@@ -37,7 +37,7 @@ Examples:
     .action(run)
 }
 
-function run({ output, simulate, vcpus, ...vm }: Flags): void {
+function run({ output, simulate, vcpus, ...vmFlags }: Flags): void {
   checkOutput(output)
-  writeOutput(output, formatDocument(freshState(hostOf(simulate), vm, vcpus)))
+  writeOutput(output, formatDocument(freshState(hostOf(simulate), vmFlags, vcpus)))
 }

@@ -57,7 +57,7 @@ function run({ elect, psci, simulate, json }: Flags): void {
   using kvm = openKvm(backend)
   const calls = withProgress(`Calling from a guest of ${label}`, (progress) => {
     try {
-      return census(kvm, { ...(elect && { services: elect }), ...(psci && { psci }), progress })
+      return census(kvm, { ...(elect && { elect }), ...(psci && { psci }), progress })
     } catch (error) {
       throw refusalOf(error, kvm, label, psci)
     }

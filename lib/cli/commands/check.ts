@@ -90,17 +90,17 @@ function parseVmms(list: string): VmmRules[] {
   }
 }
 
-function run({ from, to, state: file, vmm, both, live, json, ...vm }: Flags): void {
+function run({ from, to, state: file, vmm, both, live, json, ...vmFlags }: Flags): void {
   if (from === undefined && file === undefined) {
     throw new CommandError('--from or --state must say which VM is to move', exitStatus.usage)
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
-  const state = file === undefined ? freshState(hostNamed(from!), vm) : readState(file)
+  const state = file === undefined ? freshState(hostNamed(from!), vmFlags) : readState(file)
   const source = file === undefined ? endOf(from!) : endOfState(file, state)
   const destination = endOf(to)
   const moves = judge({ from: source, to: destination, state, vmms: vmm, live: live ?? false })
   if (both) {
-    const back = freshState(hostNamed(to), vm)
+    const back = freshState(hostNamed(to), vmFlags)
     moves.push(...judge({ from: destination, to: source, state: back, vmms: vmm, live: false }))
   }
   const document: VerdictDocument = { format: 'kvm-arm64/verdict', version: 1, moves }

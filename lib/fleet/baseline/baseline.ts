@@ -38,7 +38,7 @@ type Settled = Omit<Baseline, 'classes'>
  *
  * @throws RangeError where no host is given, two have one name, or one has no vCPU with `features`, or none with psci-0.2
  */
-export function baseline(hosts: readonly NamedReport[], { features }: BaselineOptions = {}): Baseline {
+export function computeBaseline(hosts: readonly NamedReport[], { features }: BaselineOptions = {}): Baseline {
   const candidates = hosts.map((host) => new Candidate(host))
   if (candidates.length === 0) throw new RangeError('a baseline is of at least one host')
   const names = new Set<string>()

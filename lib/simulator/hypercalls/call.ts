@@ -2,6 +2,7 @@
  * A guest's call, by `hvc` or `smc`, from the exception to its result: the calls that EL2 answers directly, the SMCCC filter, the
  * bitmaps' gate, the handler (`arch/arm64/kvm/handle_exit.c`, `arch/arm64/kvm/hypercalls.c:kvm_smccc_call_handler`).
  */
+import type { Conduit } from '../../backend.js'
 import { NOT_SUPPORTED, workarounds } from '../../hypercalls/index.js'
 import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, smcccFilterActions } from '../../uapi.js'
 import { generalRegister } from '../guest-registers.js'
@@ -12,10 +13,8 @@ import { callPsci } from './psci.js'
 import { setResults } from './results.js'
 import { callService } from './services.js'
 
-export type Conduit = 'hvc' | 'smc'
-
-/** Makes a call with the function id in x0; the guest's pc is already past it. `immediate` is the instruction's. */
-export function callFromGuest(vcpu: VcpuState, conduit: Conduit, immediate: number): Continuation {
+/** Answers a guest's call with the function id in x0; the guest's pc is already past it. `immediate` is the instruction's. */
+export function answerCall(vcpu: VcpuState, conduit: Conduit, immediate: number): Continuation {
   const functionId = Number(BigInt.asUintN(32, generalRegister(vcpu, 0)))
   if (conduit === 'hvc' && isWorkaround(vcpu, functionId)) {
     // EL2 answers this directly, using two registers: el1_hvc_guest in hyp-entry.S.

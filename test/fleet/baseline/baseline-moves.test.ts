@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { apply } from '../../../lib/fleet/baseline/apply.js'
-import { baseline } from '../../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../../lib/fleet/baseline/baseline.js'
 import type { NamedReport } from '../../../lib/fleet/baseline/candidate.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
 import { capture } from '../../../lib/migration/capture.js'
@@ -47,8 +47,8 @@ function pairs(names: readonly string[]): [from: string, to: string][] {
 describe('a VM configured by a baseline', () => {
   it('goes both ways between any two hosts of a class, under every VMM’s rules, and reads the same', () => {
     let moves = 0
-    for (const names of baseline(hosts).classes) {
-      const found = baseline(named(names))
+    for (const names of computeBaseline(hosts).classes) {
+      const found = computeBaseline(named(names))
       for (const [from, to] of pairs(names)) {
         for (const rules of vmmNames().map(vmmRules)) {
           assert.deepEqual(obstacles(found, from, to, rules), [], `${from} to ${to}, ${rules.name}`)
@@ -74,7 +74,7 @@ describe('a VM configured by a baseline', () => {
       fc.property(
         fc.uniqueArray(fc.constantFrom(...hosts.map(({ name }) => name)), { minLength: 2, maxLength: 4 }),
         (names) => {
-          const found = baseline(named(names))
+          const found = computeBaseline(named(names))
           const stopped = pairs(names).filter(([from, to]) => obstacles(found, from, to, strict).length > 0)
           assert.equal(found.unreconciled.length === 0, stopped.length === 0, stopped.join('; '))
           if (stopped.length === 0) reconciled++
@@ -90,7 +90,7 @@ describe('a VM configured by a baseline', () => {
   })
 
   it('is stopped on its way by nothing but what the baseline declares', () => {
-    const found = baseline(hosts)
+    const found = computeBaseline(hosts)
     const declared = new Set(found.unreconciled.map(({ name }) => name))
     for (const [from, to] of pairs(hosts.map(({ name }) => name))) {
       const undeclared = obstacles(found, from, to, strict).filter(

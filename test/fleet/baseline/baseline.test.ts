@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it, test } from 'vitest'
 import { apply } from '../../../lib/fleet/baseline/apply.js'
-import { baseline } from '../../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../../lib/fleet/baseline/baseline.js'
 import type { NamedReport } from '../../../lib/fleet/baseline/candidate.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
 import { openKvm } from '../../../lib/kvm/index.js'
@@ -52,7 +52,7 @@ function changed(report: Report, change: (copy: Report) => void): Report {
 describe('a baseline', () => {
   for (const { what, members } of subsets) {
     it(`of ${what} is accepted by each of them`, () => {
-      const found = baseline(members)
+      const found = computeBaseline(members)
       for (const { name, report } of members) {
         const { vm, registers, refused } = apply(openKvm(simulator(report)), found, { vcpus: 2 })
         vm.close()
@@ -64,7 +64,7 @@ describe('a baseline', () => {
 
   it('of one host is what its fresh VM has', () => {
     for (const host of hosts) {
-      const found = baseline([host])
+      const found = computeBaseline([host])
       assert.deepEqual(found.unreconciled, [], host.name)
       assert.deepEqual(found.classes, [[host.name]])
       for (const { id, value } of found.bitmaps) {
@@ -87,7 +87,7 @@ describe('a baseline', () => {
       [['linux-5.10-max', 'linux-5.10-cortex-a57'], [], '0x10000'],
     ]
     for (const [names, expected, psci] of cases) {
-      const found = baseline(named(...names))
+      const found = computeBaseline(named(...names))
       assert.deepEqual(bitmaps(found), expected, names.join())
       assert.equal(found.psciVersion, psci)
     }
@@ -102,7 +102,7 @@ describe('a baseline', () => {
       for (const { write } of copy.registers) if (write?.rule === 'subset') write.of = '0x0'
     })
     for (const other of [without, newer]) {
-      const found = baseline([
+      const found = computeBaseline([
         { name: 'old', report: old },
         { name: 'other', report: other },
       ])
@@ -124,14 +124,14 @@ describe('a baseline', () => {
   })
 
   it('of hosts with one kernel and one CPU leaves nothing unreconciled', () => {
-    const found = baseline(named('linux-6.18-max', 'linux-7.2-max'))
+    const found = computeBaseline(named('linux-6.18-max', 'linux-7.2-max'))
     assert.deepEqual(found.unreconciled, [])
     assert.deepEqual(found.features, ['psci-0.2', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic'])
     assert.equal(found.vectorLengths, '0xffff')
   })
 
   it('puts hosts that can be reconciled into one class, the largest first', () => {
-    const found = baseline(hosts).classes
+    const found = computeBaseline(hosts).classes
     assert.deepEqual(
       found.map((group) => group.length),
       [2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1],
@@ -145,7 +145,7 @@ describe('a baseline', () => {
   it('takes equal hosts for one', () => {
     const report = builtInReport('linux-6.1-max')
     const many = Array.from({ length: 300 }, (_, index) => ({ name: `max-${index}`, report }))
-    const { classes } = baseline([...many, ...named('linux-6.1-neoverse-n1')])
+    const { classes } = computeBaseline([...many, ...named('linux-6.1-neoverse-n1')])
     assert.deepEqual(
       classes.map((group) => group.length),
       [300, 1],
@@ -153,7 +153,7 @@ describe('a baseline', () => {
   })
 
   it('names the hosts that cause what stays unreconciled', () => {
-    const found = baseline(named('linux-6.12-neoverse-n1', 'linux-7.2-neoverse-n1'))
+    const found = computeBaseline(named('linux-6.12-neoverse-n1', 'linux-7.2-neoverse-n1'))
     const absent = found.unreconciled.find(({ name }) => name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2')
     assert.deepEqual(absent, {
       kind: 'absent',
@@ -165,7 +165,7 @@ describe('a baseline', () => {
         { value: 'present', hosts: ['linux-7.2-neoverse-n1'] },
       ],
     })
-    const midr = baseline(named('linux-6.12-max', 'linux-6.12-neoverse-n1')).unreconciled.find(
+    const midr = computeBaseline(named('linux-6.12-max', 'linux-6.12-neoverse-n1')).unreconciled.find(
       ({ name }) => name === 'MIDR_EL1',
     )
     assert.equal(midr?.kind, 'value')
@@ -173,15 +173,15 @@ describe('a baseline', () => {
   })
 
   it('lets a VM have another MIDR_EL1 where every host allows it', () => {
-    const found = baseline(named('linux-7.2-max', 'linux-7.2-neoverse-n1'))
+    const found = computeBaseline(named('linux-7.2-max', 'linux-7.2-neoverse-n1'))
     assert.deepEqual(found.capabilities, ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'])
     assert.ok(!found.unreconciled.some(({ name }) => name === 'MIDR_EL1'))
-    assert.deepEqual(baseline(named('linux-7.2-max', 'linux-6.18-max')).capabilities, [])
+    assert.deepEqual(computeBaseline(named('linux-7.2-max', 'linux-6.18-max')).capabilities, [])
   })
 
   it('shows in each field no more than any host has, by the order of the field', () => {
     const members = named('linux-7.2-max', 'linux-7.2-neoverse-n1', 'linux-7.2-cortex-a57')
-    const found = baseline(members, { features: ['psci-0.2'] })
+    const found = computeBaseline(members, { features: ['psci-0.2'] })
     let compared = 0
     for (const { id, value, mask } of found.idRegisters) {
       for (const field of registerFields(BigInt(id))) {
@@ -226,7 +226,7 @@ describe('a baseline', () => {
         name: `${index}`,
         report: withLengths(lengths),
       }))
-      const found = baseline(members)
+      const found = computeBaseline(members)
       assert.equal(found.vectorLengths, common, `${one} ${other}`)
       assert.equal(found.features.includes('sve'), common !== null)
       if (common === null) {
@@ -241,7 +241,7 @@ describe('a baseline', () => {
   })
 
   it('keeps a feature out that one host lacks, and says which', () => {
-    const found = baseline(named('linux-6.1-max', 'linux-6.1-neoverse-n1'))
+    const found = computeBaseline(named('linux-6.1-max', 'linux-6.1-neoverse-n1'))
     assert.ok(!found.features.includes('sve'))
     assert.deepEqual(
       found.withoutFeatures.find(({ feature }) => feature === 'sve'),
@@ -255,19 +255,22 @@ describe('a baseline', () => {
       row.write = { rule: 'bits', bits: '0x0' }
       row.value = '0x0'
     })
-    const found = baseline([{ name: 'without', report: without }, ...named('linux-7.2-max')])
+    const found = computeBaseline([{ name: 'without', report: without }, ...named('linux-7.2-max')])
     assert.deepEqual(found.unreconciled, [])
     assert.ok(!found.idRegisters.some(({ name }) => name === 'ID_PFR0_EL1'))
   })
 
   it('is refused to hosts that have no vCPU with the features asked for', () => {
-    assert.throws(() => baseline(named('linux-6.1-max', 'linux-6.1-cortex-a57'), { features: ['sve'] }), {
-      name: 'RangeError',
-      message: 'linux-6.1-cortex-a57 has no vCPU with the features psci-0.2, sve',
-    })
-    assert.throws(() => baseline([]), RangeError)
     assert.throws(
-      () => baseline(named('linux-6.1-max', 'linux-6.1-max')),
+      () => computeBaseline(named('linux-6.1-max', 'linux-6.1-cortex-a57'), { features: ['sve'] }),
+      {
+        name: 'RangeError',
+        message: 'linux-6.1-cortex-a57 has no vCPU with the features psci-0.2, sve',
+      },
+    )
+    assert.throws(() => computeBaseline([]), RangeError)
+    assert.throws(
+      () => computeBaseline(named('linux-6.1-max', 'linux-6.1-max')),
       /two hosts are called linux-6.1-max/,
     )
   })
@@ -295,7 +298,7 @@ function withLengths(lengths: string): Report {
 }
 
 test('applying tells every bit that is refused, by its field', () => {
-  const found = baseline(named('linux-6.18-neoverse-n1', 'linux-7.2-neoverse-n1'))
+  const found = computeBaseline(named('linux-6.18-neoverse-n1', 'linux-7.2-neoverse-n1'))
   const { vm, refused } = apply(openKvm(simulator('linux-6.1-max')), found)
   vm.close()
   const isar0 = refused.find(({ name }) => name === 'ID_AA64ISAR0_EL1')
@@ -308,7 +311,7 @@ test('applying tells every bit that is refused, by its field', () => {
 })
 
 test('applying takes of a refused value what is accepted', () => {
-  const found = baseline(named('linux-7.2-neoverse-n1'))
+  const found = computeBaseline(named('linux-7.2-neoverse-n1'))
   const isar0 = found.idRegisters.find(({ name }) => name === 'ID_AA64ISAR0_EL1')!
   // DP is bits 47:44: 1 and less are accepted; AES, bits 7:4, cannot be more than 2.
   isar0.value = '0x11130'
@@ -320,14 +323,14 @@ test('applying takes of a refused value what is accepted', () => {
 
 test('no VM is left behind where the baseline’s vCPUs cannot be', () => {
   const { backend, open } = watchVms(simulator('linux-7.2-neoverse-n1'))
-  const found = { ...baseline(named('linux-7.2-max')), ipaSize: 40 }
+  const found = { ...computeBaseline(named('linux-7.2-max')), ipaSize: 40 }
   assert.throws(() => apply(openKvm(backend), found), { code: 'EINVAL', syscall: 'KVM_ARM_VCPU_INIT' })
   assert.deepEqual([...open], [])
 })
 
 test('every baseline of the recorded hosts is one that its reader accepts', () => {
   for (const { what, members } of subsets) {
-    const found = baseline(members)
+    const found = computeBaseline(members)
     assert.deepEqual(checkBaseline(JSON.parse(JSON.stringify(found)), what), found, what)
   }
 })
@@ -363,7 +366,7 @@ for (const [what, change, path, problem] of [
   ],
 ] as readonly [string, (document: Broken) => unknown, string, RegExp][]) {
   test(`a baseline with ${what} is refused, naming the entry`, () => {
-    const document: Broken = structuredClone(baseline(named('linux-6.12-max', 'linux-7.2-max')))
+    const document: Broken = structuredClone(computeBaseline(named('linux-6.12-max', 'linux-7.2-max')))
     document.idRegisters.splice(1)
     document.registers.push(document.idRegisters[0])
     change(document)
@@ -372,7 +375,7 @@ for (const [what, change, path, problem] of [
 }
 
 test('a baseline with a key twice is refused', () => {
-  const json = JSON.stringify(baseline(named('linux-6.12-max'))).replace(
+  const json = JSON.stringify(computeBaseline(named('linux-6.12-max'))).replace(
     '"ipaSize":',
     '"ipaSize":40,"ipaSize":',
   )

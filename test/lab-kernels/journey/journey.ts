@@ -2,7 +2,7 @@
  * What firmware bitmap registers are for, played on real kernels: a guest that starts on a new kernel is carried, memory and all, to
  * older ones, with and without an election made for the way.
  */
-import { baseline } from '../../../lib/fleet/baseline/baseline.js'
+import { computeBaseline } from '../../../lib/fleet/baseline/baseline.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
 import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/attempt.js'
 import { openKvm } from '../../../lib/kvm/index.js'
@@ -103,7 +103,9 @@ function luggageOf({ title, stay }: Step): Luggage {
 }
 
 function baselineOf(fleet: readonly Kernel[]): Baseline {
-  return baseline(fleet.map((kernel) => ({ name: nameOf(kernel), report: builtInReport(nameOf(kernel)) })))
+  return computeBaseline(
+    fleet.map((kernel) => ({ name: nameOf(kernel), report: builtInReport(nameOf(kernel)) })),
+  )
 }
 
 function nameOf(kernel: Kernel): string {
