@@ -36,8 +36,21 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
     ...facts.vcpuFeatures
       .filter((feature) => feature !== 'power-off')
       .map((feature): [string, string] => [`vcpu-feature.${feature}`, 'true']),
+    ...(facts.interruptControllers ?? []).map((type): [string, string] => [
+      `interrupt-controller.${type}`,
+      'true',
+    ]),
+    ...recorded('counter-frequency', facts.counterFrequency),
+    ...recorded('page-size', facts.pageSize),
+    ...recorded('ipa-bits', facts.ipaLimit),
+    ...recorded('mte', facts.mte),
+    ...recorded('pkvm', facts.protectedKvm),
+    ...recorded('cpu-kinds', facts.cpuKinds),
   ]
-  const raw = facts.idRegisters.map(({ name, value }): [string, string] => [name, value])
+  const raw = [
+    ...facts.idRegisters.map(({ name, value }): [string, string] => [name, value]),
+    ...facts.guestReads.map(({ name, value }): [string, string] => [`guest-read.${name}`, value]),
+  ]
   const inexpressible: string[] = []
   const line = ([name, value]: [string, string]) => {
     if (isLabelName(name) && isLabelValue(value)) return [`${namespace}/${name}=${value}`]
@@ -60,6 +73,11 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
     'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others',
   )
   return { text, inexpressible }
+}
+
+/** Returns the label of a fact; none if it was not recorded. */
+function recorded(name: string, value: bigint | number | boolean | undefined): [string, string][] {
+  return value === undefined ? [] : [[name, String(value)]]
 }
 
 /** @throws RangeError for a text that Kubernetes does not accept as the prefix of a label */

@@ -1,6 +1,17 @@
 import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../hypercalls/index.js'
 import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../registers/index.js'
+import { cpuKinds } from '../report/digest.js'
+import {
+  CNTFRQ_EL0,
+  guestRead,
+  hasMte,
+  type InterruptController,
+  interruptControllersOf,
+  ipaLimitOf,
+  isProtectedKvm,
+  pageSizeOf,
+} from '../report/machine.js'
 import { bitmapsOf, mitigationsOf, registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { VcpuFeature } from '../uapi.js'
@@ -24,6 +35,18 @@ interface NodeFacts {
   workarounds: readonly { name: string; value: string }[]
   /** Feature ID registers; no AArch32 ones if guests have no AArch32. */
   idRegisters: readonly { name: string; value: string }[]
+  /** What a guest reads from the CPU itself; empty if not recorded. */
+  guestReads: readonly { name: string; value: string }[]
+  /** Hz; undefined, as the following, if not recorded. */
+  counterFrequency: bigint | undefined
+  interruptControllers: readonly InterruptController[] | undefined
+  /** Bytes. */
+  pageSize: number | undefined
+  /** The most bits of guest physical address. */
+  ipaLimit: number | undefined
+  mte: boolean | undefined
+  protectedKvm: boolean | undefined
+  cpuKinds: number | undefined
 }
 
 const withoutPrefix = (name: string): string => name.replace(/^KVM_REG_ARM_/, '')
@@ -46,14 +69,31 @@ export function nodeFacts(report: Report): NodeFacts {
       const isShown = isIdRegister(BigInt(id)) && (aarch32 || !isAArch32IdRegister(BigInt(id)))
       return isShown && value !== null ? [{ name, value }] : []
     }),
+    guestReads: (report.guestReads ?? []).map(({ name, value }) => ({ name, value })),
+    counterFrequency: guestRead(report, CNTFRQ_EL0),
+    interruptControllers: interruptControllersOf(report),
+    pageSize: pageSizeOf(report),
+    ipaLimit: ipaLimitOf(report),
+    mte: hasMte(report),
+    protectedKvm: isProtectedKvm(report),
+    cpuKinds: report.cpus?.kinds.length,
   }
 }
 
 /**
- * Computed from everything in a report that decides a restore; not from its date, the kernel's name, or limits like the number of
- * vCPUs.
+ * Computed from everything in a report that decides a restore, or what its guest then reads; not from its date, the kernel's name,
+ * or limits like the number of vCPUs.
  */
-function compatibilityClass({ registers, configurations, traits }: Report): string {
-  const decisive = { registers, configurations, traits }
+function compatibilityClass(report: Report): string {
+  const { registers, configurations, traits, vmTypes, guestReads } = report
+  const machine = {
+    vmTypes,
+    guestReads,
+    cpus: cpuKinds(report),
+    ipaLimit: ipaLimitOf(report),
+    pageSize: pageSizeOf(report),
+    mte: hasMte(report),
+  }
+  const decisive = { registers, configurations, traits, machine }
   return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)
 }

@@ -43,9 +43,26 @@ export function prometheusMetrics(report: Report): Emitted {
     {
       name: 'kvm_arm64_capability',
       help: 'KVM_CHECK_EXTENSION on a VM.',
-      samples: Object.entries(report.capabilities)
-        .filter(([name]) => name in capabilities)
-        .map(([capability, [, value]]) => [{ capability }, value] as const),
+      samples: [
+        ...Object.entries(report.capabilities).filter(([name]) => name in capabilities),
+        ...Object.entries(report.otherCapabilities ?? {}),
+      ].map(([capability, [, value]]) => [{ capability }, value] as const),
+    },
+    {
+      name: 'kvm_arm64_interrupt_controller',
+      help: 'Whether KVM can make the interrupt controller.',
+      samples: (facts.interruptControllers ?? []).map((type) => [{ type }, 1] as const),
+    },
+    recorded('kvm_arm64_counter_frequency_hertz', 'CNTFRQ_EL0 of guests.', facts.counterFrequency),
+    recorded('kvm_arm64_page_size_bytes', 'Page size of the kernel.', facts.pageSize),
+    recorded('kvm_arm64_guest_address_bits', 'The most bits of guest physical address.', facts.ipaLimit),
+    recorded('kvm_arm64_memory_tagging', 'Whether VMs can have memory tagging.', facts.mte),
+    recorded('kvm_arm64_protected_kvm', 'Whether pKVM shows itself.', facts.protectedKvm),
+    recorded('kvm_arm64_cpu_kinds', 'Kinds of CPU the machine has.', facts.cpuKinds),
+    {
+      name: 'kvm_arm64_guest_read_info',
+      help: 'What a guest reads from the CPU itself.',
+      samples: facts.guestReads.map(({ name, value }) => [{ register: name, value }, 1] as const),
     },
     {
       name: 'kvm_arm64_services_mask',
@@ -79,6 +96,11 @@ export function prometheusMetrics(report: Report): Emitted {
     text: `${text}\n`,
     inexpressible: ['what may be written, register by register: it only shows in the class'],
   }
+}
+
+/** Returns the metric of a fact; without a sample if it was not recorded. */
+function recorded(name: string, help: string, value: bigint | number | boolean | undefined): Metric {
+  return { name, help, samples: value === undefined ? [] : [[{}, Number(value)]] }
 }
 
 function labelText(labels: Labels): string {

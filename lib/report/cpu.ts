@@ -33,12 +33,17 @@ const parts: Readonly<Record<number, Readonly<Record<number, string>>>> = {
   0xc0: { 0xac3: 'AmpereOne', 0xac4: 'AmpereOne A' },
 }
 
+const MIDR_EL1 = encodeRegister('MIDR_EL1')
+
 /** Returns the CPU that a guest of this host sees, from MIDR_EL1: `Arm Neoverse N1 r4p1`. */
 export function cpuName(report: Report): string {
-  const id = encodeRegister('MIDR_EL1')
-  const value = registerValue(report, id)
-  if (value === undefined) return 'unknown'
-  const fields = new Map(decodeFields(id, value).map((field) => [field.field.name, field]))
+  const value = registerValue(report, MIDR_EL1)
+  return value === undefined ? 'unknown' : midrName(value)
+}
+
+/** Returns the CPU with this MIDR_EL1: `Arm Neoverse N1 r4p1`. */
+export function midrName(value: bigint): string {
+  const fields = new Map(decodeFields(MIDR_EL1, value).map((field) => [field.field.name, field]))
   const number = (name: string) => Number(fields.get(name)?.value ?? 0)
   const implementer = number('Implementer')
   const partNumber = number('PartNum')

@@ -6,17 +6,19 @@ import {
   hex,
   isAArch32IdRegister,
   registerFields,
+  registerName,
   withoutIstatus,
 } from '../registers/index.js'
 import { bitmapsOf, featureSupport, psciVersionsOf, registerValue } from './registers.js'
+import { capabilityAnswers, capabilityName, guestRead, guestReadIds, machineFacts } from './machine.js'
 import type { Report } from './report.js'
-import { type Capability, vcpuFeatures, type VcpuFeature } from '../uapi.js'
+import { capabilities, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { differingFields, meaningOf } from '../registers/differing-fields.js'
 
 /** One difference between two hosts. */
 export interface Difference {
-  kind: 'capability' | 'feature' | 'psci' | 'register' | 'accepts'
-  /** The capability, the vCPU feature, the PSCI version, the register. */
+  kind: 'capability' | 'feature' | 'psci' | 'machine' | 'guest-read' | 'register' | 'accepts'
+  /** The capability (its number, if it has no name here), the vCPU feature, the PSCI version, the fact, the register. */
   name: string
   /** The field or the bits of a register; absent if the difference is about the whole register. */
   field?: string
@@ -26,8 +28,8 @@ export interface Difference {
 }
 
 /**
- * Returns the differences between two hosts, by field, without judging them: capabilities, vCPU features, PSCI versions, registers
- * of a vCPU with `psci-0.2` alone, services that may be elected. Ignores AArch32 ID registers if a host has no AArch32: they are
+ * Returns the differences between two hosts, by field, without judging them: capabilities, vCPU features, PSCI versions, the
+ * machine, what a guest reads from the CPU, registers of a vCPU with `psci-0.2` alone, services that may be elected. Ignores AArch32 ID registers if a host has no AArch32: they are
  * UNKNOWN there.
  */
 export function diffReports(a: Report, b: Report): Difference[] {
@@ -35,18 +37,46 @@ export function diffReports(a: Report, b: Report): Difference[] {
     ...diffCapabilities(a, b),
     ...diffFeatures(a, b),
     ...diffVersions(versions(a), versions(b)),
+    ...diffMachines(a, b),
+    ...diffGuestReads(a, b),
     ...diffRegisters(a, b),
     ...diffBitmaps(a, b),
   ]
 }
 
 function diffCapabilities(a: Report, b: Report): Difference[] {
-  const names = new Set([...Object.keys(a.capabilities), ...Object.keys(b.capabilities)] as Capability[])
-  return [...names].flatMap((name) => {
+  const numbers = new Set([...Object.values<number>(capabilities), ...[a, b].flatMap(otherNumbers)])
+  return [...numbers].flatMap((number) => {
     // Checked on a VM, whose answer is more precise than that of /dev/kvm.
-    const [left, right] = [a, b].map(({ capabilities }) => String(capabilities[name]?.[1] ?? 'unknown'))
-    return left === right ? [] : [{ kind: 'capability', name, a: left!, b: right! }]
+    const [left, right] = [a, b].map((report) => String(capabilityAnswers(report, number)?.[1] ?? 'unknown'))
+    return left === right ? [] : [{ kind: 'capability', name: capabilityName(number), a: left!, b: right! }]
   })
+}
+
+function otherNumbers({ otherCapabilities = {} }: Report): number[] {
+  return Object.keys(otherCapabilities).map(Number)
+}
+
+function diffMachines(a: Report, b: Report): Difference[] {
+  const others = machineFacts(b)
+  return machineFacts(a).flatMap(({ name, value }, index): Difference[] => {
+    const other = others[index]!.value
+    return value === other ? [] : [{ kind: 'machine', name, a: value ?? 'unknown', b: other ?? 'unknown' }]
+  })
+}
+
+/** Registers that KVM shows too are compared as such. */
+function diffGuestReads(a: Report, b: Report): Difference[] {
+  return guestReadIds.flatMap((id): Difference[] => {
+    const isShown = [a, b].every((report) => registerValue(report, id) !== undefined)
+    const [left, right] = [a, b].map((report) => guestRead(report, id))
+    if (isShown || left === right) return []
+    return [{ kind: 'guest-read', name: registerName(id), a: told(left), b: told(right) }]
+  })
+}
+
+function told(value: bigint | undefined): string {
+  return value === undefined ? 'unknown' : hex(value)
 }
 
 function versions(report: Report): string[] {

@@ -4,6 +4,7 @@
  */
 import { encodeRegister, hex } from '../registers/index.js'
 import { capabilities, type Capability, type DeviceType } from '../uapi.js'
+import { midrName } from './cpu.js'
 import { isInRanges } from './ranges.js'
 import type { Report } from './report.js'
 
@@ -23,6 +24,11 @@ export const guestReadIds: readonly bigint[] = [
 const numbers: ReadonlyMap<number, Capability> = new Map(
   Object.entries(capabilities).map(([name, number]) => [number, name as Capability]),
 )
+
+/** Returns the name of a capability, or its number if it has none here. */
+export function capabilityName(number: number): string {
+  return numbers.get(number) ?? String(number)
+}
 
 /** Returns the answers of `KVM_CHECK_EXTENSION` on `/dev/kvm` and on a VM. */
 export function capabilityAnswers(
@@ -70,16 +76,49 @@ export function guestRead({ guestReads }: Report, id: bigint): bigint | undefine
   return value === undefined ? undefined : BigInt(value)
 }
 
-export type InterruptController = 'gicv2' | 'gicv3' | 'gicv3-its' | 'gicv5'
+export type InterruptController = 'gic-v2' | 'gic-v3' | 'gic-v3-its' | 'gic-v5'
 
 const controllers: readonly (readonly [DeviceType, InterruptController])[] = [
-  ['KVM_DEV_TYPE_ARM_VGIC_V2', 'gicv2'],
-  ['KVM_DEV_TYPE_ARM_VGIC_V3', 'gicv3'],
-  ['KVM_DEV_TYPE_ARM_VGIC_ITS', 'gicv3-its'],
-  ['KVM_DEV_TYPE_ARM_VGIC_V5', 'gicv5'],
+  ['KVM_DEV_TYPE_ARM_VGIC_V2', 'gic-v2'],
+  ['KVM_DEV_TYPE_ARM_VGIC_V3', 'gic-v3'],
+  ['KVM_DEV_TYPE_ARM_VGIC_ITS', 'gic-v3-its'],
+  ['KVM_DEV_TYPE_ARM_VGIC_V5', 'gic-v5'],
 ]
 
 /** Returns the interrupt controllers KVM can make for a VM. */
 export function interruptControllersOf({ traits: { devices } }: Report): InterruptController[] | undefined {
   return devices && controllers.filter(([type]) => devices.includes(type)).map(([, name]) => name)
+}
+
+/** Returns the kinds of CPU the machine has, by name, with the numbers of the CPUs if there are several kinds. */
+export function cpuKindNames({ cpus }: Report): string[] | undefined {
+  return cpus?.kinds.map(({ midr, cpus: list }) => {
+    const name = midrName(BigInt(midr))
+    return cpus.kinds.length === 1 ? name : `${name} (CPU ${list})`
+  })
+}
+
+function yesOrNo(is: boolean | undefined): string | undefined {
+  if (is === undefined) return undefined
+  return is ? 'yes' : 'no'
+}
+
+/** One fact about the machine; `value` undefined means not recorded. */
+export interface MachineFact {
+  readonly name: string
+  readonly value: string | undefined
+}
+
+/** Returns the facts that two hosts can be compared by, for readers. */
+export function machineFacts(report: Report): MachineFact[] {
+  const { vmTypes } = report
+  return [
+    { name: 'interrupt controllers', value: interruptControllersOf(report)?.join(' ') },
+    { name: 'page size', value: pageSizeOf(report)?.toString() },
+    { name: 'IPA sizes', value: vmTypes?.ipaSizes },
+    { name: 'memory tagging', value: yesOrNo(hasMte(report)) },
+    { name: 'pKVM', value: yesOrNo(isProtectedKvm(report)) },
+    { name: 'protected VMs', value: yesOrNo(vmTypes?.protected) },
+    { name: 'CPU kinds', value: cpuKindNames(report)?.join(', ') },
+  ]
 }

@@ -94,6 +94,7 @@ function summary(found: Baseline): string {
       ['PSCI', found.psciVersion === null ? 'none in common' : decodePsciVersion(BigInt(found.psciVersion))],
       ...optional('vector lengths', found.vectorLengths ?? ''),
       ['address space', `${found.ipaSize} bits`],
+      ...optional('not known', unknownReads(found)),
       ['ID registers', `${found.idRegisters.length}; others: ${found.registers.length}`],
     ]),
     ...(found.bitmaps.length === 0
@@ -124,6 +125,12 @@ function summary(found: Baseline): string {
           `  each with itself alone: ${printable(classes.filter((group) => group.length === 1).join(' ')) || 'none'}`,
         ]),
   ].join('\n')
+}
+
+function unknownReads({ guestReadsUnknown = [] }: Baseline): string {
+  return guestReadsUnknown.length === 0
+    ? ''
+    : `counter frequency and block size of DC ZVA: ${names(guestReadsUnknown)}`
 }
 
 /** Registers that the same hosts lack share one row. */

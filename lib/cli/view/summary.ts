@@ -1,6 +1,14 @@
 import { decodePsciVersion, workarounds } from '../../hypercalls/index.js'
 import { decodeRegister, encodeRegister, hex } from '../../registers/index.js'
 import { originText } from '../../report/origin.js'
+import {
+  CNTFRQ_EL0,
+  cpuKindNames,
+  guestRead,
+  interruptControllersOf,
+  isProtectedKvm,
+  pageSizeOf,
+} from '../../report/machine.js'
 import { mitigationsOf, registerValue, untriedFields } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import type { Capability } from '../../uapi.js'
@@ -18,6 +26,7 @@ export function summary(report: Report, title: string): string {
       ['kernel', `${report.host.release} (${report.host.build})`],
       ['answered by', originText(report)],
       ['CPU', cpuName(report)],
+      ...machineRows(report),
       ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],
       ['has', capabilityNames(report, (answer) => answer !== undefined && answer > 0)],
@@ -33,6 +42,25 @@ export function summary(report: Report, title: string): string {
     paint('bold', 'Mitigations shown to the guest'),
     workaroundTable(report),
   ].join('\n')
+}
+
+/** What is recorded of the machine, beyond registers. */
+function machineRows(report: Report): [string, string][] {
+  const kinds = cpuKindNames(report)
+  const frequency = guestRead(report, CNTFRQ_EL0)
+  const reads = (report.guestReads ?? [])
+    .filter(({ id }) => BigInt(id) !== CNTFRQ_EL0)
+    .map(({ name, value }) => `${name} ${value}`)
+  const rows: [string, string | undefined][] = [
+    ['kinds of CPU', kinds && kinds.length > 1 ? kinds.join(', ') : undefined],
+    ['probed on', kinds && kinds.length > 1 ? kinds[report.cpus!.probed] : undefined],
+    ['counter', frequency === undefined ? undefined : `${frequency} Hz`],
+    ['guest reads', reads.join(', ') || undefined],
+    ['interrupt controllers', interruptControllersOf(report)?.join(' ')],
+    ['page size', pageSizeOf(report)?.toString()],
+    ['pKVM', isProtectedKvm(report) ? 'yes' : undefined],
+  ]
+  return rows.filter((row): row is [string, string] => row[1] !== undefined)
 }
 
 /** The version a guest gets if userspace chooses none. */
@@ -61,6 +89,10 @@ function notKnown(report: Report): [string, string][] {
     capabilityNames(report, (answer) => answer === undefined),
     unknown.length > 0 && `vCPU features ${unknown.join(' ')}`,
     report.traits.devices === undefined && 'devices',
+    report.guestReads === undefined && 'counter frequency and what else a guest reads from the CPU',
+    report.vmTypes === undefined && 'VM types',
+    report.otherCapabilities === undefined && 'capabilities without a name',
+    report.cpus === undefined && 'kinds of CPU',
     untriedText(report),
   ].filter(Boolean)
   return things.length === 0 ? [] : [['not known', things.join('; ')]]

@@ -1,9 +1,10 @@
 /** The baseline of hosts: the features of its vCPUs, and everything that follows from them. */
 import { encodeRegister, hex } from '../../registers/index.js'
-import { psciVersionsOf } from '../../report/registers.js'
+import { guestRead, guestReadIds } from '../../report/machine.js'
+import { psciVersionsOf, registerValue } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { Candidate, grouped, type NamedReport, unreconciledIn } from './candidate.js'
-import type { Baseline } from './format.js'
+import type { Baseline, Unreconciled } from './format.js'
 import { classesOf } from './reconcilable.js'
 import {
   absences,
@@ -97,6 +98,16 @@ function leftOut(hosts: readonly Candidate[], features: readonly VcpuFeature[]):
   })
 }
 
+/** What guests read from the CPU itself, unless a register of KVM's shows it on every host. */
+function differentReads(hosts: readonly Candidate[]): Unreconciled[] {
+  const recorded = hosts.filter(({ report }) => report.guestReads !== undefined)
+  return guestReadIds.flatMap((id) => {
+    if (hosts.every(({ report }) => registerValue(report, id) !== undefined)) return []
+    const found = grouped(recorded, ({ report }) => hex(guestRead(report, id) ?? 0n))
+    return found.length > 1 ? [{ ...unreconciledIn('guest-read', id, []), found }] : []
+  })
+}
+
 function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): Settled {
   const withImplementationIds = needsImplementationIds(hosts)
   const possible = hosts.map((host) => host.possible(features, withImplementationIds))
@@ -121,6 +132,10 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     const found = grouped(hosts, (host) => lengths.get(host)!)
     unreconciled.push({ ...unreconciledIn('vector-lengths', SVE_VLS, []), found })
   }
+  unreconciled.push(...differentReads(hosts))
+  const guestReadsUnknown = hosts
+    .filter(({ report }) => report.guestReads === undefined)
+    .map(({ name }) => name)
   const ipaSizes = hosts.map(({ report }) => report.capabilities.KVM_CAP_ARM_VM_IPA_SIZE?.[1] ?? 0)
   return {
     format: 'kvm-arm64/baseline',
@@ -137,5 +152,6 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     idRegisters: registers.idRegisters,
     registers: registers.others,
     unreconciled,
+    ...(guestReadsUnknown.length > 0 && { guestReadsUnknown }),
   }
 }

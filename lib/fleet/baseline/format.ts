@@ -48,6 +48,8 @@ const unreconciled = v.strictObject({
     'psci',
     /** No set of vector lengths is accepted by all. */
     'vector-lengths',
+    /** Guests read different values from the CPU itself, and KVM cannot change what they read. */
+    'guest-read',
   ]),
   id: registerId,
   name: text,
@@ -83,6 +85,8 @@ export const baselineSchema = v.strictObject({
   registers: v.array(pinned),
   /** Remaining differences between the hosts. If this is empty, a VM with this configuration can move between any two of them. */
   unreconciled: v.array(unreconciled),
+  /** Hosts whose reports do not record what guests read from the CPU itself; absent if there are none. */
+  guestReadsUnknown: v.optional(names),
   /** The hosts in groups that can each be reconciled, the largest first. */
   classes: v.array(names),
 })
