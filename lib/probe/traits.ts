@@ -52,6 +52,10 @@ const NO_SPACE = 0x12
 /** A system register that keeps every value written to it. */
 const TPIDR_EL0 = encodeRegister('TPIDR_EL0')
 const X14 = encodeRegister('x14')
+const X20 = encodeRegister('x20')
+const PSTATE = encodeRegister('pstate')
+/** AArch32 User mode with N and Z; it does not see x20. */
+const USER_WITH_FLAGS = 0x6000_0010n
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const GIC_FIELDS = [ID_AA64PFR0_EL1, encodeRegister('ID_PFR1_EL1')].map((id) => ({
   id,
@@ -157,7 +161,7 @@ export function probeTraits(
       vcpu.setOneRegAtNull(TPIDR_EL0)
       return readRegister(vcpu, TPIDR_EL0) === 0n
     }),
-    narrowedRegisters: supported.includes('el1-32bit') ? narrowedRegisters(kvm, type) : undefined,
+    narrowedRegisters: narrowedRegisters(kvm, type, supported),
     vcpuEventsNeedInit: onVm(kvm, type, (vm) =>
       onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(KVM_VCPU_EVENTS_SIZE)) < 0),
     ),
@@ -290,14 +294,28 @@ function registerWidthOfRefused(
 }
 
 /** A 32-bit vCPU begins in Supervisor mode, which does not see x14. */
-function narrowedRegisters(kvm: SystemFd, type: bigint): Traits['narrowedRegisters'] {
+function keepsHiddenRegisters(kvm: SystemFd, type: bigint): boolean {
   return onVm(kvm, type, (vm) =>
     onVcpu(vm, 0, (vcpu) => {
       initialise(vm, vcpu, [...BASE, 'el1-32bit'])
       vcpu.setOneReg(X14, 1n << 32n)
-      return vcpu.getOneReg(X14) === 0n ? undefined : 'visible'
+      return vcpu.getOneReg(X14) !== 0n
     }),
   )
+}
+
+function narrowedRegisters(
+  kvm: SystemFd,
+  type: bigint,
+  supported: readonly VcpuFeature[],
+): Traits['narrowedRegisters'] {
+  if (supported.includes('el1-32bit') && keepsHiddenRegisters(kvm, type)) return 'visible'
+  return onBase(kvm, type, (vcpu) => {
+    // Refused where no AArch32 code can run at EL0.
+    if (vcpu.setOneReg(PSTATE, USER_WITH_FLAGS) < 0) return undefined
+    vcpu.setOneReg(X20, 1n << 32n)
+    return vcpu.getOneReg(X20) === 0n ? 'by-flags' : undefined
+  })
 }
 
 /**

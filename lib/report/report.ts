@@ -142,9 +142,11 @@ const traits = v.strictObject({
   faultingSetZeroes: v.boolean(),
   /**
    * Which core registers a write to one of them truncates to 32 bits on a vCPU in AArch32 state: those its mode sees (`visible`: r0
-   * to r14 and no other mode's). Absent if it truncates all that hold AArch32 registers, or if the host has no AArch32 at EL1.
+   * to r14 and no other mode's), or in User and System mode r0 to r14 and in the others all that hold AArch32 registers. `by-flags`
+   * is the latter, but KVM takes a User or System mode with any other bit of PSTATE set for one of the others. Absent if it does
+   * not, or if the host has no AArch32.
    */
-  narrowedRegisters: v.optional(v.literal('visible')),
+  narrowedRegisters: v.optional(v.picklist(['visible', 'by-flags'])),
   /** Whether `KVM_GET_VCPU_EVENTS` is refused before the vCPU's init. */
   vcpuEventsNeedInit: v.boolean(),
   /** Whether a pending SError ends a vCPU's wait for an interrupt, even one that its guest masks. */

@@ -73,7 +73,7 @@ export class CoreRegister extends StoredRegister {
     vcpu.values[this.slot] = value
     const pstate = vcpu.file!.slots.get(PSTATE)
     if (pstate !== undefined && (vcpu.values[pstate]! & AARCH32) !== 0n) {
-      narrow(vcpu, Number(vcpu.values[pstate]! & MODE))
+      narrow(vcpu, vcpu.values[pstate]!)
     }
     return 0
   }
@@ -88,9 +88,9 @@ const bankedRegisters = new Map([
   [0x1b, [23, 22]], // Undefined
 ])
 
-function narrow(vcpu: VcpuState, mode: number): void {
+function narrow(vcpu: VcpuState, pstate: bigint): void {
   const { slots } = vcpu.file!
-  for (const id of [...narrowedRegisters(vcpu, mode).map((n) => generalRegisters[n]!), PC]) {
+  for (const id of [...narrowedRegisters(vcpu, pstate).map((n) => generalRegisters[n]!), PC]) {
     const slot = slots.get(id)
     if (slot !== undefined) vcpu.values[slot] = BigInt.asUintN(32, vcpu.values[slot]!)
   }
@@ -101,10 +101,12 @@ function upTo(count: number): number[] {
 }
 
 /** Returns which of x0 to x30 a write truncates to 32 bits. */
-function narrowedRegisters(vcpu: VcpuState, mode: number): number[] {
+function narrowedRegisters(vcpu: VcpuState, pstate: bigint): number[] {
+  const mode = Number(pstate & MODE)
   const banked = bankedRegisters.get(mode)
-  if (banked === undefined) return upTo(15)
-  if (vcpu.vm.host.traits.narrowedRegisters !== 'visible') return upTo(31)
+  const { narrowedRegisters: which } = vcpu.vm.host.traits
+  if (banked === undefined) return upTo(which === 'by-flags' && (pstate & ~MODE) !== 0n ? 31 : 15)
+  if (which !== 'visible') return upTo(31)
   // FIQ also has its own r8 to r12, in x24 to x28.
   return mode === 0x11 ? [...upTo(8), 24, 25, 26, 27, 28, ...banked] : [...upTo(13), ...banked]
 }

@@ -1,12 +1,13 @@
 /** The scenarios of the series' cover and of its second patch, on its own semantics and on those of released kernels. */
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
-import { registerName } from '../../lib/registers/index.js'
+import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import { checkReport } from '../../lib/report/read.js'
 import { seedV6 } from './seed-v6.js'
 import {
   get,
   listOf,
+  made,
   newHost,
   oldHost,
   runOnce,
@@ -102,6 +103,33 @@ function withoutBitmaps(report: typeof newHost): string[] {
     .map(registerName)
     .filter((name) => !name.includes('BMAP'))
 }
+
+test('the seed follows 5.18-rc where its base, a stable kernel, holds later fixes', () => {
+  const before = made(vmOf(seed).createVcpu(0))
+  assert.equal(told(before.getVcpuEvents(new Uint8Array(64))), 0)
+  assert.equal(told(made(vmOf(newHost).createVcpu(0)).getVcpuEvents(new Uint8Array(64))), 'ENOEXEC')
+
+  const { vcpu } = start(seed)
+  set(vcpu, 'x20', 1n << 32n)
+  assert.equal(set(vcpu, 'pstate', 0x10n), 0)
+  assert.equal(get(vcpu, 'x20'), 1n << 32n)
+  assert.equal(set(vcpu, 'pstate', 0x6000_0010n), 0)
+  assert.equal(get(vcpu, 'x20'), 0n)
+
+  set(vcpu, 'TPIDR_EL0', 1n)
+  assert.equal(told(vcpu.setOneRegAtNull(encodeRegister('TPIDR_EL0'))), 'EFAULT')
+  assert.equal(get(vcpu, 'TPIDR_EL0'), 0n)
+})
+
+test('a first run with an unconfigured GICv3 leaves the seed’s VM alive', () => {
+  const outcomes = [seed, oldHost].map((report) => {
+    const { vm, vcpu } = start(report)
+    made(vm.createDevice(7, 0))
+    assert.equal(told(vcpu.runSync(1)), 'ENXIO')
+    return told(vm.checkExtension(0))
+  })
+  assert.deepEqual(outcomes, [1, 'EIO'])
+})
 
 test('registers a feature adds keep their neighbours on the seed', () => {
   assert.deepEqual(withoutBitmaps(seedV6(newHost)), withoutBitmaps(newHost))

@@ -51,6 +51,14 @@ export function seedV6(base: Report): Report {
       firmwareWidthChecked: false,
       // kvm_arm_sys_reg_set_reg read the value after it had found the register until 6.0.
       setReadsValueFirst: { systemRegister: false, unknownSpace: false },
+      // Until 6.0 KVM copied the value from userspace directly into the register, and zeroed it where that faulted.
+      faultingSetZeroes: true,
+      // set_core_reg compared all of PSTATE with User and System mode until 6.10 (commit 947051e361d5, also in stable kernels).
+      narrowedRegisters: 'by-flags',
+      // kvm_arch_vcpu_ioctl asks for an initialised vCPU since 6.18 (commit 0aa1b76fe142, also in stable kernels).
+      vcpuEventsNeedInit: false,
+      // kvm_vgic_map_resources calls kvm_vm_dead since 6.12 (also in stable kernels); before, it destroyed the GIC alone.
+      runWithoutVgicInit: traits.runWithoutVgicInit && { ...traits.runWithoutVgicInit, killsVm: false },
       // The filter came with 6.4, and with it the answers to calls by smc.
       smcccFilter: null,
       hypercalls: { ...traits.hypercalls, smc: false },

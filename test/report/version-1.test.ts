@@ -6,6 +6,7 @@ import { brotliDecompressSync } from 'node:zlib'
 import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { parseReport } from '../../lib/report/read.js'
+import type { Traits } from '../../lib/report/report.js'
 import { withoutMachine } from '../simulator/fixture.js'
 
 const recordings = brotliDecompressSync(
@@ -23,12 +24,22 @@ test('every built-in host was recorded in version 1', () => {
   )
 })
 
+/** The seed's host as version 1 derived it: with fixes that came after 5.18-rc. */
+function asFirstDerived({ narrowedRegisters: _later, ...traits }: Traits): Traits {
+  return {
+    ...traits,
+    faultingSetZeroes: false,
+    vcpuEventsNeedInit: true,
+    runWithoutVgicInit: { errno: 'ENXIO', killsVm: true },
+  }
+}
+
 for (const { name, report } of recordings) {
   test(`the recording of ${name} in version 1 is read as the one in use, but for who answered and what was not asked`, () => {
     const converted = parseReport(JSON.stringify(report), name)
     assert.deepEqual(converted.origin, { kind: 'unknown' })
     const { origin, traits, ...rest } = withoutMachine(builtInReport(name))
-    const { irqLineByIndex: _later, ...older } = traits
+    const { irqLineByIndex: _later, ...older } = name === 'seed-v6' ? asFirstDerived(traits) : traits
     assert.deepEqual({ ...converted, origin }, { ...rest, origin, traits: older })
   })
 }

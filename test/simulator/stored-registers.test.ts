@@ -135,6 +135,19 @@ for (const [mode, registers] of visible) {
   })
 }
 
+test('a kernel that compares all of PSTATE narrows every register in User mode with flags', () => {
+  const { vcpu } = start(withTraits(oldHost, { narrowedRegisters: 'by-flags' }))
+  for (const [pstate, outcome] of [
+    [0x10n, 1n << 32n],
+    [0x6000_0010n, 0n],
+  ] as const) {
+    set(vcpu, 'pstate', 0x5n)
+    set(vcpu, 'x20', 1n << 32n)
+    assert.equal(set(vcpu, 'pstate', pstate), 0)
+    assert.equal(get(vcpu, 'x20'), outcome)
+  }
+})
+
 function lacking(...names: string[]): Report {
   return { ...oldHost, registers: oldHost.registers.filter(({ name }) => !names.includes(name)) }
 }

@@ -105,7 +105,14 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['system register set from a bad address', zeroes ? 'zeroed, then EFAULT' : 'EFAULT'],
   ],
   narrowedRegisters: (which) =>
-    which === undefined ? [] : [['core registers cut to 32 bits in AArch32', 'those the mode sees']],
+    which === undefined
+      ? []
+      : [
+          [
+            'core registers cut to 32 bits in AArch32',
+            which === 'visible' ? 'those the mode sees' : 'all, once any flag of PSTATE is set',
+          ],
+        ],
   vcpuEventsNeedInit: (need) => [['KVM_GET_VCPU_EVENTS before init', need ? 'ENOEXEC' : 'answered']],
   sErrorWakes: (wakes) => [['a pending SError', wakes ? 'ends a wait for an interrupt' : 'ends no wait']],
   smcccFilter: (filter) => [
