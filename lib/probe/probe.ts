@@ -125,12 +125,16 @@ function withMask({ write, ...register }: ReportedRegister, mask = 0n): Reported
   return { ...register, ...(mask !== 0n && { mask: hex(mask) }), ...(write && { write }) }
 }
 
-/** Every non-empty combination of optional features, with the two of pointer authentication always together. */
+/**
+ * Every non-empty combination of optional features, with the two of pointer authentication always together, and
+ * `has-el2-e2h0` only with the EL2 that it shapes.
+ */
 function optionalFeatureSets(supported: readonly VcpuFeature[]): VcpuFeature[][] {
   const units: VcpuFeature[][] = supported
     .filter((feature) => feature !== 'psci-0.2' && feature !== 'power-off' && feature !== 'ptrauth-generic')
     .map((feature) => (feature === 'ptrauth-address' ? ['ptrauth-address', 'ptrauth-generic'] : [feature]))
-  return Array.from({ length: 2 ** units.length - 1 }, (_, index) =>
+  const sets = Array.from({ length: 2 ** units.length - 1 }, (_, index) =>
     units.filter((_unit, bit) => ((index + 1) >> bit) & 1).flat(),
   )
+  return sets.filter((features) => !features.includes('has-el2-e2h0') || features.includes('has-el2'))
 }

@@ -41,6 +41,7 @@ import {
 } from '../uapi.js'
 import { BASE } from './configurations.js'
 import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
+import { probeHiddenRegisters } from './hidden-registers.js'
 import { probeLossyRegisters } from './lossy-registers.js'
 import { freeze, initialise, onVcpu, onVm, pendSError, readRegister } from './rig.js'
 import { probePmu, probeTimers } from './vcpu-attributes.js'
@@ -146,6 +147,7 @@ export function probeTraits(
     idRegisterAfterRun: idRegisterAfterRun(kvm, type, base),
     changedByFirstRun: changedByFirstRun(kvm, type, base),
     changedByVgic: changedByVgic(kvm, type),
+    hiddenRegisters: probeHiddenRegisters(kvm, type, supported, base),
     lossyRegisters: probeLossyRegisters(kvm, type, base),
     firmwareWidthChecked: onBase(kvm, type, (vcpu) => {
       // A 32-bit access is harmless on every kernel; a wider one than 64 overflows the stack of those without the check.

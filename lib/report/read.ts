@@ -80,6 +80,9 @@ function checkRegisters(report: Report, source: string): void {
     )
   }
   checkRegisterRows(guestReads ?? [], '$.guestReads', source)
+  for (const [index, { hides }] of (traits.hiddenRegisters ?? []).entries()) {
+    checkRegisterRows(hides, `$.traits.hiddenRegisters[${index}].hides`, source)
+  }
   for (const list of ['lossyRegisters', 'changedByFirstRun', 'changedByVgic'] as const) {
     checkRegisterRows(traits[list] ?? [], `$.traits.${list}`, source)
   }

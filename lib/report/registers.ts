@@ -74,9 +74,12 @@ export function configurationOf(
 }
 
 function keyOf(features: readonly VcpuFeature[], mte: boolean): string {
-  return [...features.filter((feature) => !WITHOUT_REGISTERS.has(feature)), ...(mte ? ['mte'] : [])]
-    .toSorted()
-    .join()
+  const hasEl2 = features.includes('has-el2')
+  const relevant = features
+    .filter((feature) => !WITHOUT_REGISTERS.has(feature))
+    // It shapes an EL2 that is not there.
+    .filter((feature) => hasEl2 || feature !== 'has-el2-e2h0')
+  return [...relevant, ...(mte ? ['mte'] : [])].toSorted().join()
 }
 
 /**

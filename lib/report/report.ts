@@ -21,7 +21,7 @@ import {
 import { hex, hex64, host, int32, registerId, text, uint32 } from '../documents/entries.js'
 import { originSchema } from './origin.js'
 import { ranges } from './ranges.js'
-import { nibblePlace, writeRuleSchema } from './write-rule.js'
+import { digits, nibblePlace, writeRuleSchema } from './write-rule.js'
 
 const errno = v.picklist(Object.keys(errnos) as ErrnoName[])
 /** Services KVM itself implements, as `vm.services` names them. */
@@ -126,6 +126,21 @@ const traits = v.strictObject({
   changedByFirstRun: v.optional(v.array(changedBits)),
   /** Bits of feature ID registers that creating a GICv3 sets, whatever userspace wrote before. Absent if it changes none. */
   changedByVgic: v.optional(v.array(changedBits)),
+  /**
+   * Registers that leave the list, and then answer `ENOENT`, while a nibble of a feature ID register has one of these values: the
+   * VM's guest is not told of them. Absent if there are none.
+   */
+  hiddenRegisters: v.optional(
+    v.array(
+      v.strictObject({
+        id: registerId,
+        name: text,
+        nibble: nibblePlace,
+        values: digits,
+        hides: v.pipe(v.array(v.strictObject({ id: registerId, name: text })), v.minLength(1)),
+      }),
+    ),
+  ),
   /**
    * System registers that the CPU returns changed, although the guest did not touch them: the bits kept of what userspace wrote.
    * `by` says what loads them into the CPU: every `KVM_RUN` (`run`), a `KVM_RUN` without `immediate_exit`, even of a stopped vCPU

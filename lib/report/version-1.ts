@@ -9,7 +9,7 @@ import { checkShape, refuseDuplicateIds } from '../documents/document.js'
 import { hex, hex64, int32, registerId, text } from '../documents/entries.js'
 import { checkRegisterRows, requireListed } from '../documents/registers.js'
 import { encodeRegister, hex as toHex, isFeatureIdRegister, registerWidth } from '../registers/index.js'
-import { errnos, type ErrnoName } from '../uapi.js'
+import { errnos, type ErrnoName, type VcpuFeature } from '../uapi.js'
 import { feature, type Configuration, type Report, type ReportedRegister, reportSchema } from './report.js'
 import { namedReplacements, namedSets, nibblesRule, type WriteRule } from './write-rule.js'
 
@@ -123,7 +123,7 @@ export function readVersion1(data: unknown, source: string): Report {
     version: 2,
     origin: { kind: 'unknown' },
     registers: report.registers.map((row) => rowOf(row, base, masks.get(row.id))),
-    configurations: configurations.map((configuration) => {
+    configurations: configurations.filter(isStillRecorded).map((configuration) => {
       if ('refused' in configuration) return configuration
       const { features, removed, added, changed, accepts: ofConfiguration } = configuration
       const merged = byId([...ofBase, ...ofConfiguration])
@@ -140,6 +140,11 @@ export function readVersion1(data: unknown, source: string): Report {
     }),
     traits: otherTraits,
   }
+}
+
+/** Without EL2, `has-el2-e2h0` changes nothing, and is no longer tried. */
+function isStillRecorded({ features }: { features: readonly VcpuFeature[] }): boolean {
+  return !features.includes('has-el2-e2h0') || features.includes('has-el2')
 }
 
 function byId<T extends { id: string }>(list: readonly T[]): Map<string, T> {

@@ -14,7 +14,7 @@ export const nibblePlaces: readonly string[] = Array.from(
 )
 
 /** Values of a nibble, in order: `0-5,f`; the empty text for no value. */
-const digits = v.pipe(
+export const digits = v.pipe(
   v.string(),
   v.regex(
     /^([0-9a-f](-[0-9a-f])?(,[0-9a-f](-[0-9a-f])?)*)?$/,
@@ -330,7 +330,8 @@ function setsOf(named: Readonly<Record<string, string>>): NibbleSets {
   return nibblePlaces.map((bits) => parseDigits(named[bits] ?? ''))
 }
 
-function parseDigits(listed: string): number {
+/** Returns a set of digits from its text, `0-5,f`. */
+export function parseDigits(listed: string): number {
   return listed
     .split(',')
     .filter((range) => range !== '')

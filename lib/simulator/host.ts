@@ -2,8 +2,16 @@ import { encodeRegister, featureIdIndex, hasAArch32 } from '../registers/index.j
 import { capabilityAnswers, pageSizeOf } from '../report/machine.js'
 import { bitmapsOf, configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
+import { nibblePlaces, parseDigits } from '../report/write-rule.js'
 import { capabilities, type Capability, errnos, featureNames, featureWord } from '../uapi.js'
 import { SimulatorError } from './errors.js'
+
+/** A nibble of a feature ID register, and the set of its values (bit n for n) with which KVM hides some other register. */
+export interface HidingField {
+  id: bigint
+  shift: bigint
+  values: number
+}
 
 /** A report, prepared for the simulation. */
 export class Host {
@@ -17,6 +25,8 @@ export class Host {
   readonly hasBitmaps: boolean
   /** Masks other than 0 of `KVM_ARM_GET_REG_WRITABLE_MASKS`, by their place in its answer; null if the ioctl does not exist. */
   readonly writableMasks: ReadonlyMap<number, bigint> | null
+  /** The fields of ID registers that hide a register, by its id. */
+  readonly hiding: ReadonlyMap<bigint, readonly HidingField[]>
   /** Page size of the host, in bytes. */
   readonly pageSize: bigint
 
@@ -28,6 +38,7 @@ export class Host {
     this.hasBitmaps = bitmapsOf(report).length > 0
     const hasMasks = this.capability('KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES') > 0
     this.writableMasks = hasMasks ? writableMasks(report) : null
+    this.hiding = hidingFields(report)
     this.pageSize = BigInt(pageSizeOf(report) ?? 4096)
   }
 
@@ -58,6 +69,22 @@ export class Host {
 }
 
 const named: ReadonlySet<number> = new Set(Object.values(capabilities))
+
+function hidingFields({ traits }: Report): Map<bigint, HidingField[]> {
+  const fields = new Map<bigint, HidingField[]>()
+  for (const { id, nibble, values, hides } of traits.hiddenRegisters ?? []) {
+    const field = {
+      id: BigInt(id),
+      shift: BigInt(4 * nibblePlaces.indexOf(nibble)),
+      values: parseDigits(values),
+    }
+    for (const register of hides) {
+      const hidden = BigInt(register.id)
+      fields.set(hidden, [...(fields.get(hidden) ?? []), field])
+    }
+  }
+  return fields
+}
 
 function writableMasks({ registers }: Report): Map<number, bigint> {
   return new Map(

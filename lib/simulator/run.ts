@@ -4,6 +4,7 @@
  */
 import { errnos, type ErrnoName, kvmRun } from '../uapi.js'
 import { tabulateAffinities } from './affinity.js'
+import { isHidden } from './hidden-registers.js'
 import { isFinalised } from './init.js'
 import { enablePmu } from './pmu-attributes.js'
 import type { Gic, VcpuState, VmState } from './state.js'
@@ -50,9 +51,10 @@ function narrowIdRegisters(vm: VmState): void {
 }
 
 /** Changes the registers that are loaded into the CPU, at one of the stages of a run. */
-export function loadRegisters({ vm, values, file }: VcpuState, stage: 'run' | 'load' | 'guest'): void {
+export function loadRegisters(vcpu: VcpuState, stage: 'run' | 'load' | 'guest'): void {
+  const { vm, values, file } = vcpu
   for (const { id, by, kept } of vm.host.traits.lossyRegisters) {
-    const slot = by === stage ? file!.slots.get(BigInt(id)) : undefined
+    const slot = by === stage && !isHidden(vcpu, BigInt(id)) ? file!.slots.get(BigInt(id)) : undefined
     if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)
   }
 }

@@ -6,6 +6,7 @@ import { checkRegisterId, checkRegisterValue } from './arguments.js'
 import { SimulatorError } from './errors.js'
 import { isMmioExit, recordExit, recordInterrupt, systemEvent } from './exits.js'
 import { completeStore, runGuest } from './guest.js'
+import { isHidden, listedIds } from './hidden-registers.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
 import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
@@ -68,7 +69,7 @@ export class SimulatedVcpu implements VcpuFd {
     const barrier = this.#registerBarrier()
     if (barrier < 0) return barrier
     if (!isFinalised(this.#state)) return -errnos.EPERM
-    const { ids } = this.#state.file!
+    const ids = listedIds(this.#state)
     list[0] = BigInt(ids.length)
     if (room < ids.length) return -errnos.E2BIG
     list.set(ids, 1)
@@ -311,7 +312,7 @@ export class SimulatedVcpu implements VcpuFd {
   /** Returns the register of an id, if the vCPU has one. */
   #register(id: bigint): Register | undefined {
     const register = this.#state.file?.byId.get(id)
-    if (register !== undefined) return register
+    if (register !== undefined) return isHidden(this.#state, id) ? undefined : register
     checkRegisterId(id)
     return aliasedRegister(this.#state, id)
   }

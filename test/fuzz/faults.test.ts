@@ -14,6 +14,7 @@ import { rowOf, ruleOf } from '../report/rows.js'
 const OPERATIONS = 100_000
 
 const hex = (name: string): string => `0x${encodeRegister(name).toString(16)}`
+const idAndName = (name: string) => ({ id: hex(name), name })
 const STD_BMAP = encodeRegister('KVM_REG_ARM_STD_BMAP')
 const VENDOR_HYP_BMAP = encodeRegister('KVM_REG_ARM_VENDOR_HYP_BMAP')
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -150,6 +151,19 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['an init takes a pending SError back', host, ({ traits }) => (traits.init.keepsSError = false)],
   ['a pending SError outlives an init', oldHost, ({ traits }) => (traits.init.keepsSError = true)],
   ['a pending SError wakes no vCPU', newHost, ({ traits }) => (traits.sErrorWakes = false)],
+  [
+    'a field of an ID register hides a register',
+    newHost,
+    ({ traits }) =>
+      (traits.hiddenRegisters = [
+        {
+          ...idAndName('ID_AA64PFR0_EL1'),
+          nibble: '3:0',
+          values: '1',
+          hides: [idAndName('TPIDR_EL1')],
+        },
+      ]),
+  ],
   [
     'a stopped vCPU loads no register',
     oldHost,

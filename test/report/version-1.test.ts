@@ -17,11 +17,9 @@ const recordings = brotliDecompressSync(
   .split('\n')
   .map((line) => JSON.parse(line) as { name: string; report: unknown })
 
-test('every built-in host was recorded in version 1', () => {
-  assert.deepEqual(
-    recordings.map(({ name }) => name),
-    builtInHosts(),
-  )
+test('every host recorded in version 1 is still built in', () => {
+  assert.equal(recordings.length, 16)
+  for (const { name } of recordings) assert.ok((builtInHosts() as readonly string[]).includes(name), name)
 })
 
 /** The seed's host as version 1 derived it: with fixes that came after 5.18-rc. */

@@ -311,6 +311,14 @@ export const newHost: Report = {
     idRegisterAfterRun: 'busy-if-changed',
     changedByFirstRun: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x0' }],
     changedByVgic: [{ ...idAndName('ID_AA64PFR0_EL1'), mask: '0x1000000', value: '0x1000000' }],
+    hiddenRegisters: [
+      {
+        ...idAndName('ID_AA64PFR1_EL1'),
+        nibble: '7:4',
+        values: '0-1',
+        hides: [idAndName('AFSR0_EL1')],
+      },
+    ],
     lossyRegisters: [{ ...idAndName('AFSR0_EL1'), by: 'run', kept: '0x0' }],
     vcpuEventsNeedInit: true,
     sErrorWakes: true,

@@ -66,6 +66,11 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     changes.map(({ name, mask, value }) => [`${name} in the first run`, `bits ${mask} become ${value}`]),
   changedByVgic: (changes = []) =>
     changes.map(({ name, mask, value }) => [`${name} when a GIC is created`, `bits ${mask} become ${value}`]),
+  hiddenRegisters: (rows = []) =>
+    rows.map(({ name, nibble, values, hides }) => [
+      `${name}[${nibble}] set to ${values} hides`,
+      hides.map((register) => register.name).join(' '),
+    ]),
   lossyRegisters: (lossy) =>
     lossy.map(({ name, by, kept }) => [
       `${name} after ${stages[by]}`,
