@@ -255,7 +255,8 @@ function refuseReservedKeys(data: unknown, source: string, path: string): void {
       throw new FormatError(source, path + jsonPath(keys), 'is the name of no entry')
     }
     const isList = Array.isArray(value)
-    for (const [key, entry] of Object.entries(value as Record<string, unknown>)) {
+    for (const key of Object.keys(value)) {
+      const entry = (value as Record<string, unknown>)[key]
       if (typeof entry === 'object')
         places.push({ value: entry, key: isList ? Number(key) : key, inside: place })
     }

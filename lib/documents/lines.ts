@@ -31,8 +31,9 @@ export function* readLines(input: Input, limit: number): Generator<Line> {
     let from = end
     end += count
     for (;;) {
-      const newline = buffer.subarray(0, end).indexOf(10, from)
-      if (newline < 0) break
+      const newline = buffer.indexOf(10, from)
+      // Behind the end stands what was read before.
+      if (newline < 0 || newline >= end) break
       const isTooLong = newline - start > limit
       if (!skipping) yield { number, bytes: isTooLong ? null : buffer.subarray(start, newline) }
       skipping = false

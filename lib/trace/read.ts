@@ -43,10 +43,9 @@ function* linesOf(file: string): Generator<TextLine> {
   try {
     input = openInput(file)
     for (const { number, bytes } of readLines(input, LONGEST_LINE)) {
-      const source = `${file}:${number}`
       if (bytes === null)
-        throw new FormatError(source, '$', `is longer than ${LONGEST_LINE / 1024 / 1024} MiB`)
-      if (!isUtf8(bytes)) throw new FormatError(source, '$', 'is not UTF-8 text')
+        throw new FormatError(`${file}:${number}`, '$', `is longer than ${LONGEST_LINE / 1024 / 1024} MiB`)
+      if (!isUtf8(bytes)) throw new FormatError(`${file}:${number}`, '$', 'is not UTF-8 text')
       yield { text: bytes.toString('utf8'), line: number }
     }
   } catch (error) {

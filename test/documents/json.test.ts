@@ -22,6 +22,7 @@ describe('JSON of a file', () => {
     ['{"a":[{"x":"}"},{"b":"\\"{,","c d":[1,"b"],"c d":0}]}', 'f: $.a[1]["c d"]: stands there twice'],
     [String.raw`{"a":1,"\u0061":2}`, 'f: $.a: stands there twice'],
     ['{"__proto__":1,"__proto__":2}', 'f: $.__proto__: stands there twice'],
+    ['{"a":{"b":":","c":{}},"a":[]}', 'f: $.a: stands there twice'],
     ['', 'f: is empty'],
     ['\ufeff \n', 'f: is empty'],
     ['\ufeff\ufeff{}', /^f: is not JSON: /],
@@ -29,6 +30,11 @@ describe('JSON of a file', () => {
   ] as const) {
     it(`is refused: ${json}`, () => assert.throws(() => parseJson(json, 'f'), { message: problem }))
   }
+
+  it('may have a colon in a key and in a text', () => {
+    const json = String.raw`{":":":","\":":["\\",":\":"],"a": {"b" : "c:d"}}`
+    assert.deepEqual(parseJson(json, 'f'), JSON.parse(json))
+  })
 
   it('may have the same key in different objects, and keys that objects inherit', () => {
     const json = '[{"a":{"a":[{"a":1},{"a":2}]}},{"a":"a"},{"constructor":1,"toString":2}]'
