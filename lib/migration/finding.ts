@@ -76,6 +76,8 @@ const registerCodes = [
   { code: 'bitmap-not-restored', severity: 'notice' },
   { code: 'mitigation-stronger', severity: 'outcome', isListed: true },
   { code: 'aarch32-id-differs', severity: 'notice', isListed: true },
+  { code: 'aarch32-id-refused', severity: 'outcome', isListed: true },
+  { code: 'aarch32-id-lost', severity: 'outcome', isListed: true },
 ] as const satisfies readonly CodeRow[]
 
 export type StepFindingCode = (typeof stepCodes)[number]['code']

@@ -167,8 +167,10 @@ export class Judge {
           ...(isWritable && { capability: 'KVM_CAP_ARM_WRITABLE_IMP_ID_REGS' as const }),
         },
       ]
-    } else if (!isRefused && this.#isUnknownToGuest(id)) {
-      return [{ code: 'aarch32-id-differs', ...values }]
+    } else if (this.#isUnknownToGuest(id)) {
+      return [{ code: isRefused ? 'aarch32-id-refused' : 'aarch32-id-differs', ...values }]
+    } else if (isAArch32IdRegister(id) && !hasAArch32(read(registers, ID_AA64PFR0_EL1))) {
+      return [{ code: 'aarch32-id-lost', ...values }]
     } else if (space === 'demux' || id === CLIDR_EL1) {
       return [{ code: 'caches-differ', ...values }]
     }

@@ -500,6 +500,32 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: NOTHING,
     }),
   },
+  'aarch32-id-refused': {
+    general: {
+      meaning:
+        'The guest has no AArch32 at EL0, so its AArch32 ID registers mean nothing to it, and yet the destination, which has AArch32, refuses their values.',
+      remedy:
+        'None on this destination: it accepts other values only. Restart the guest there, or move it to a host without AArch32.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the guest has no AArch32, and the destination, which has it, refuses the values',
+      remedy: 'none: restart the guest there, or move it to a host without AArch32',
+    }),
+  },
+  'aarch32-id-lost': {
+    general: {
+      meaning:
+        'The guest may use AArch32 at EL0, and the destination has none: its AArch32 ID registers read 0, whatever is written to them. `ID_AA64PFR0_EL1.EL0` stops the move for the same reason.',
+      remedy:
+        'Pin `ID_AA64PFR0_EL1.EL0` to 1 (AArch64 only) before the first run: then the guest never uses AArch32, and these registers mean nothing to it.',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: 'the destination has no AArch32, and its AArch32 ID registers read 0',
+      remedy: 'as for ID_AA64PFR0_EL1.EL0',
+    }),
+  },
 }
 
 function wholeValues({ source, destination }: RegisterFinding): { source: string; destination: string } {

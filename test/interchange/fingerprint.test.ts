@@ -350,6 +350,70 @@ describe('the rules of real CPUs that no recorded host has', () => {
   })
 })
 
+function isAArch32({ register }: { register: { id: string } }): boolean {
+  return isAArch32IdRegister(BigInt(register.id))
+}
+
+/** Fields that stop the move under Firecracker, and the codes of findings about AArch32 ID registers. */
+function stopped(from: GravitonCpu, to: GravitonCpu, kernel: GravitonKernel) {
+  const hosts = (cpu: GravitonCpu) =>
+    reportFromFingerprint(graviton(cpu, kernel), builtInReport(`linux-${kernel}-max`))
+  using source = openKvm(simulator(hosts(from)))
+  using destination = openKvm(simulator(hosts(to)))
+  const { findings, possible } = verdict(captureHost(source), destination, vmmRules('firecracker'))
+  assert.ok(!possible)
+  const registers = findings.filter((finding) => finding.register !== undefined)
+  return {
+    fields: registers
+      .filter((finding) => finding.stops && !isAArch32(finding) && finding.code === 'field-refused')
+      .map(({ register, field }) => `${register.name}.${field}`),
+    aarch32: [...new Set(registers.filter(isAArch32).map(({ code }) => code))],
+  }
+}
+
+describe('moving between Graviton hosts of different models', () => {
+  const TGRAN = ['TGRAN4_2', 'TGRAN64_2', 'TGRAN16_2'].map((field) => `ID_AA64MMFR0_EL1.${field}`)
+  const cases: [
+    from: GravitonCpu,
+    to: GravitonCpu,
+    kernel: GravitonKernel,
+    fields: readonly string[] | number,
+    aarch32: readonly string[],
+  ][] = [
+    [
+      'V1',
+      'V2',
+      '6.18',
+      ['ID_AA64PFR0_EL1.EL0', 'ID_AA64ISAR0_EL1.SM4', 'ID_AA64ISAR0_EL1.SM3', ...TGRAN],
+      ['aarch32-id-lost'],
+    ],
+    // ID_DFR0_EL1.CopDbg of 0 is refused by every kernel that lets it be written.
+    ['V2', 'V1', '6.18', 15, ['aarch32-id-refused']],
+    ['V1', 'V2', '6.1', 18, ['aarch32-id-lost']],
+    ['V2', 'V1', '6.1', 18, ['aarch32-id-refused']],
+    [
+      'N1',
+      'V1',
+      '6.18',
+      [
+        'ID_AA64DFR0_EL1.DoubleLock',
+        // KVM has no rule for these three, so they must be equal.
+        'ID_AA64MMFR2_EL1.EVT',
+        'ID_AA64MMFR2_EL1.FWB',
+        'ID_AA64MMFR2_EL1.IDS',
+      ],
+      [],
+    ],
+  ]
+  for (const [from, to, kernel, fields, aarch32] of cases) {
+    test(`Neoverse ${from} → ${to} under ${kernel} meets what the kernel refuses, and AArch32 once`, () => {
+      const found = stopped(from, to, kernel)
+      assert.deepEqual(typeof fields === 'number' ? found.fields.length : found.fields, fields)
+      assert.deepEqual(found.aarch32, aarch32)
+    })
+  }
+})
+
 describe('reading a fingerprint', () => {
   test('keeps what it says of the host', () => {
     const { firecrackerVersion, kernelVersion, microcodeVersion, biosVersion, biosRevision } = graviton(

@@ -117,6 +117,32 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
     to: n1,
     fault: { vcpu: { getRegs: reading('ID_ISAR0_EL1', (value) => value ^ 1n) } },
   },
+  'aarch32-id-refused': {
+    from: n1,
+    change: (state) => {
+      changing('ID_AA64PFR0_EL1', withoutAArch32)(state)
+      changing('ID_ISAR0_EL1', () => 0n)(state)
+    },
+    to: n1,
+  },
+  'aarch32-id-lost': {
+    from: n1,
+    to: n1,
+    fault: {
+      vcpu: {
+        getRegs: reading('ID_ISAR0_EL1', () => 0n),
+        getOneReg: (real, id) => {
+          const value = real(id)
+          const isIt = typeof value === 'bigint' && id === encodeRegister('ID_AA64PFR0_EL1')
+          return isIt ? withoutAArch32(value) : value
+        },
+      },
+    },
+  },
+}
+
+function withoutAArch32(pfr0: bigint): bigint {
+  return withField(registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0'), pfr0, 1n)
 }
 
 function changing(name: string, change: (value: bigint) => bigint): (state: State) => void {
