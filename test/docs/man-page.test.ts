@@ -69,6 +69,6 @@ describe('the man page', () => {
   test('shows examples as they are typed', () => {
     assert.match(page, /^ +kvm-arm64 decode 0x6030000000160000$/m)
     assert.match(page, /^ +export default async \(kvm\) => \{$/m)
-    assert.match(page, /--arg n \$h '\{name: \$n, report: \.\}'/)
+    assert.match(page, /--arg name \$host '\{name: \$name, report: \.\}'/)
   })
 })
