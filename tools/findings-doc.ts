@@ -5,6 +5,7 @@ const severityTexts: Readonly<Record<Severity, string>> = {
   refused: 'the destination refuses the value, or the VM',
   'missing-at-destination': 'the destination has no such register',
   'service-lost': 'a hypercall service the guest may have discovered is gone',
+  'guest-broken': 'the restore succeeds, and the guest cannot go on as it was; no error reports it',
   'reads-differently': 'the destination accepts the value and then shows the guest another',
   'silent-default': 'the guest sees the destination’s own value, and no error reports it',
   notice: 'different, without consequence for the guest',

@@ -1,7 +1,14 @@
 /** The options that describe a VM, and the VM that `capture` writes and `check` moves. */
 import { InvalidArgumentError, Option } from 'commander'
-import { captureHost, type CaptureHostOptions } from '../migration/capture.js'
+import { readJson } from '../documents/document.js'
+import { apply } from '../fleet/baseline/apply.js'
+import { type Baseline, checkBaseline } from '../fleet/baseline/format.js'
+import { baselineOfTemplate, TemplateError } from '../interchange/baseline.js'
+import { checkCpuTemplate } from '../interchange/firecracker.js'
+import { capture, captureHost, type CaptureHostOptions } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
+import { vmmNames, vmmRules } from '../migration/vmm/names.js'
+import type { VmmRules } from '../migration/vmm/rules.js'
 import { type PsciVersion, type ServiceGroup, serviceBitmaps } from '../hypercalls/index.js'
 import {
   acceptedPsciVersions,
@@ -12,18 +19,27 @@ import { type Election, type Kvm, KvmError, openKvm } from '../kvm/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
 import type { Host } from './host.js'
+import { note } from './output.js'
 
 export interface VmFlags {
-  features: VcpuFeature[]
+  /** Instead of those that the VMM's VM has by default. */
+  features?: VcpuFeature[]
+  /** A file that configures the VM. */
+  baseline?: string
   elect?: Election
   psci?: ElectablePsciVersion
 }
 
 export function vmOptions(): Option[] {
   return [
-    new Option('--features <features>', 'vCPU features of the VM beside psci-0.2, separated by commas')
-      .argParser(parseFeatures)
-      .default(['psci-0.2'], 'psci-0.2'),
+    new Option(
+      '--features <features>',
+      'vCPU features of the VM beside psci-0.2, separated by commas, or none; without it, those the VMM uses on the host',
+    ).argParser(parseFeatures),
+    new Option(
+      '--baseline <file>',
+      'make the VM by a file: a baseline, or a CPU template of Firecracker',
+    ).conflicts(['features', 'elect', 'psci']),
     new Option(
       '--elect <services>',
       'services that its guest may discover, separated by commas, or none',
@@ -35,12 +51,33 @@ export function vmOptions(): Option[] {
   ]
 }
 
+/** `--vmm`, of one VMM. */
+export function vmmOption(description: string): Option {
+  return new Option('--vmm <vmm>', `${description}: ${vmmNames().join(', ')}`)
+    .argParser(parseVmm)
+    .default(vmmRules('strict'), 'strict')
+}
+
+/** Parses `--vmm`. */
+export function parseVmm(name: string): VmmRules {
+  try {
+    return vmmRules(name)
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}
+
 /**
  * Returns the state of a VM as the host makes it.
  * @throws CommandError with the status of a negative answer if the host cannot make such a VM
  */
-export function freshState({ backend, label }: Host, { features, elect, psci }: VmFlags, vcpus = 1): State {
+export function freshState(
+  { backend, label }: Host,
+  { features, elect, psci, baseline: file }: VmFlags & { features: VcpuFeature[] },
+  vcpus = 1,
+): State {
   using kvm = openKvm(backend)
+  if (file !== undefined) return configuredState(kvm, label, baselineIn(file), vcpus)
   const options: CaptureHostOptions = {
     features,
     vcpus,
@@ -52,6 +89,55 @@ export function freshState({ backend, label }: Host, { features, elect, psci }: 
   } catch (error) {
     throw refusalOf(error, kvm, label, psci)
   }
+}
+
+/** @throws CommandError if the host refuses something of the baseline */
+function configuredState(kvm: Kvm, label: string, baseline: Baseline, vcpus: number): State {
+  let applied
+  try {
+    applied = apply(kvm, baseline, { vcpus })
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error
+    throw new CommandError(`${label}: ${error.message}`, exitStatus.negative)
+  }
+  using vm = applied.vm
+  const refused = [...new Set(applied.refused.map(({ name, fields }) => [name, ...fields].join(' ')))]
+  if (refused.length > 0) {
+    throw new CommandError(`${label} refuses ${refused.join(', ')} of the baseline`, exitStatus.negative)
+  }
+  return capture(kvm, vm)
+}
+
+/**
+ * Reads the file of `--baseline`.
+ * @throws CommandError for a template that no baseline can express
+ * @throws FormatError for a file that is neither a baseline nor a template
+ */
+export function baselineIn(file: string): Baseline {
+  const data = readJson(file, 'baseline or CPU template')
+  if (!isCpuTemplate(data)) return checkBaseline(data, file)
+  const { template, warnings } = checkCpuTemplate(data, file)
+  for (const warning of warnings) note(`${file}: ${warning}`)
+  try {
+    return baselineOfTemplate(template, file)
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error
+    throw new CommandError(`${file}: ${error.message}`, exitStatus.usage)
+  }
+}
+
+/** Returns whether data is meant as a CPU template of Firecracker. */
+export function isCpuTemplate(data: unknown): boolean {
+  return (
+    typeof data === 'object' &&
+    data !== null &&
+    ['kvm_capabilities', 'vcpu_features', 'reg_modifiers'].some((key) => key in data)
+  )
+}
+
+/** Returns the features of the VM that options describe; `rules` decide where they do not. */
+export function chosenFeatures({ features, baseline }: VmFlags): VcpuFeature[] | undefined {
+  return features ?? (baseline === undefined ? undefined : baselineIn(baseline).features)
 }
 
 /**
@@ -77,7 +163,7 @@ function versionsOf(kvm: Kvm): PsciVersion[] {
 /** Parses `--features`: names separated by commas. Adds psci-0.2, without which a vCPU has PSCI 0.1 and which every VMM sets. */
 export function parseFeatures(list: string): VcpuFeature[] {
   const known = Object.keys(vcpuFeatures)
-  const names = list.split(',').map((name) => name.trim())
+  const names = list === 'none' ? [] : list.split(',').map((name) => name.trim())
   const unknown = names.find((name) => !known.includes(name))
   if (unknown !== undefined) {
     throw new InvalidArgumentError(`Unknown vCPU feature "${unknown}"; known: ${known.join(', ')}.`)

@@ -10,8 +10,10 @@ import type { NamedReport } from './baseline/candidate.js'
 import { captureHost } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
 import type { Finding, FindingCode, RegisterFinding } from '../migration/finding.js'
-import { verdict } from '../migration/verdict.js'
-import { strict, type VmmRules } from '../migration/vmm/rules.js'
+import { type UnknownFact, verdict } from '../migration/verdict.js'
+import { factsOfReport } from '../migration/vmm/facts.js'
+import { strict, type VmmRules, type VmmVm, vmOn } from '../migration/vmm/rules.js'
+import type { VcpuFeature } from '../uapi.js'
 import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './classes.js'
 
@@ -20,6 +22,8 @@ export interface Move {
   possible: boolean
   /** Indices into `obstacles` of the analysis, the gravest first. */
   obstacles: number[]
+  /** What the answer depends on and the reports do not say; absent if there is nothing. */
+  unknown?: UnknownFact[]
 }
 
 /** The only difference that prevents two classes from exchanging VMs: a register, or else what the destination refuses. */
@@ -70,6 +74,8 @@ export interface FleetAnalysis {
 export interface AnalyseOptions {
   /** Default: `strict`. */
   rules?: VmmRules
+  /** vCPU features of the VMs on both sides. Default: those of the VMM's VM on each host. */
+  features?: readonly VcpuFeature[]
   /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
   whatIf?: readonly NamedReport[]
   /** Called after each class with the number of classes judged as a destination so far. */
@@ -84,15 +90,16 @@ const MIDR_EL1 = encodeRegister('MIDR_EL1')
 /** @throws FormatError for a host of `whatIf` that cannot be simulated */
 export function analyseFleet(
   { classes: all }: Fleet,
-  { rules = strict, whatIf = [], progress }: AnalyseOptions = {},
+  { rules = strict, features, whatIf = [], progress }: AnalyseOptions = {},
 ): FleetAnalysis {
-  const { classes, states, rest, errors } = simulated(all)
+  const maker: Maker = { rules, features }
+  const { classes, made, rest, errors } = simulated(all, maker)
   const ledger = new Ledger()
   const moves: (Move | null)[][] = classes.map(() => [])
   // Ordered by destination, so that only one simulation at a time is in memory.
   for (const [to, destination] of classes.entries()) {
-    const judge = arrivalsAt(destination.report(), rules, ledger)
-    for (const [from, state] of states.entries()) moves[from]![to] = from === to ? null : judge(state)
+    const judge = arrivalsAt(destination.report(), maker, ledger)
+    for (const [from, vm] of made.entries()) moves[from]![to] = from === to ? null : judge(vm)
     progress?.(to + 1, classes.length)
   }
   return {
@@ -106,59 +113,78 @@ export function analyseFleet(
       (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
     ).slice(0, MAX_GROUPS),
     divides: dividesOf(classes, moves, ledger.obstacles),
-    upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, states, moves, rules, ledger)),
+    upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, made, moves, maker, ledger)),
     errors,
   }
 }
 
-/** Returns the first classes that can be compared, with a fresh VM's state of each. */
-function simulated(all: readonly HostClass[]): {
+/** How VMs are made. */
+interface Maker {
+  rules: VmmRules
+  /** Instead of the features the rules give. */
+  features: readonly VcpuFeature[] | undefined
+}
+
+/** A VM as the VMM makes it on a host, and its state before anything ran in it. */
+interface MadeVm {
+  vm: VmmVm
+  state: State
+}
+
+/** Returns the first classes that can be compared, with a VM of each. */
+function simulated(
+  all: readonly HostClass[],
+  maker: Maker,
+): {
   classes: HostClass[]
-  states: State[]
+  made: MadeVm[]
   rest: readonly HostClass[]
   errors: FleetAnalysis['errors']
 } {
   const classes: HostClass[] = []
-  const states: State[] = []
+  const made: MadeVm[] = []
   const errors: FleetAnalysis['errors'] = []
   for (const [index, one] of all.entries()) {
-    if (classes.length === MAX_COMPARED) return { classes, states, rest: all.slice(index), errors }
+    if (classes.length === MAX_COMPARED) return { classes, made, rest: all.slice(index), errors }
     try {
-      states.push(defaultState(one.report(), one.first))
+      made.push(makeVm(one.report(), one.first, maker))
       classes.push(one)
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
       errors.push({ class: one, error })
     }
   }
-  return { classes, states, rest: [], errors }
+  return { classes, made, rest: [], errors }
 }
 
-/** @throws FormatError if the report is complete but describes a host that cannot exist */
-function defaultState(report: Report, source: string): State {
+/** @throws FormatError if the host has no such VM: it lacks a feature, or cannot exist although its report is complete */
+function makeVm(report: Report, source: string, { rules, features }: Maker): MadeVm {
   using kvm = openKvm(simulator(report))
+  const vm = vmOn(rules, factsOfReport(report), features)
   try {
-    return captureHost(kvm)
+    return { vm, state: captureHost(kvm, { features: vm.features }) }
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw new FormatError(
       source,
       '$',
-      `describes a host on which no VM with a vCPU of psci-0.2 can be created (${error.message})`,
+      `describes a host on which no VM with a vCPU of ${vm.features.join(', ')} can be created (${error.message})`,
     )
   }
 }
 
 /** Judges every move to one host. */
-function arrivalsAt(report: Report, rules: VmmRules, ledger: Ledger): (state: State) => Move {
+function arrivalsAt(report: Report, { rules, features }: Maker, ledger: Ledger): (vm: MadeVm) => Move {
   const kvm = openKvm(simulator(report))
-  return (state) => {
-    const { possible, findings } = verdict(state, kvm, rules)
+  const destination = vmOn(rules, factsOfReport(report), features)
+  return ({ vm: source, state }) => {
+    const { possible, findings, unknown } = verdict(state, kvm, rules, { source, destination })
     return {
       possible,
       obstacles: findings
         .filter(({ severity, stops }) => stops || severity !== 'notice')
         .map((finding) => ledger.indexOf(finding)),
+      ...(unknown.length > 0 && { unknown }),
     }
   }
 }
@@ -208,22 +234,22 @@ function dividesOf(
 function upgradesTo(
   { name, report }: NamedReport,
   classes: readonly HostClass[],
-  states: readonly State[],
+  made: readonly MadeVm[],
   moves: FleetAnalysis['moves'],
-  rules: VmmRules,
+  maker: Maker,
   ledger: Ledger,
 ): Upgrade[] {
   const digest = reportDigest(report)
   const midr = registerValue(report, MIDR_EL1)
-  const state = defaultState(report, name)
-  const judge = arrivalsAt(report, rules, ledger)
+  const upgradedVm = makeVm(report, name, maker)
+  const judge = arrivalsAt(report, maker, ledger)
   const upgraded = classes.flatMap((one, index) =>
     registerValue(one.report(), MIDR_EL1) === midr && !digest.startsWith(one.digest) ? [index] : [],
   )
   if (upgraded.length === 0) return []
   const after = classes.map((one, index) => ({
-    to: arrivalsAt(one.report(), rules, ledger)(state),
-    from: judge(states[index]!),
+    to: arrivalsAt(one.report(), maker, ledger)(upgradedVm),
+    from: judge(made[index]!),
   }))
   return upgraded.map((index) => {
     const upgrade: Upgrade = { class: index, upgrade: name, opens: [], closes: [] }

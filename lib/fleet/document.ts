@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, FormatError, readDocument } from '../documents/document.js'
 import { asText, hex64, text, uint32 } from '../documents/entries.js'
 import { findingCodes, findingSchema } from '../migration/finding.js'
+import { unknownFacts } from '../migration/verdict.js'
 import { encodeRegister, hex } from '../registers/index.js'
 import { cpuName } from '../report/cpu.js'
 import { originSchema } from '../report/origin.js'
@@ -37,6 +38,8 @@ const move = v.strictObject({
   possible: v.boolean(),
   /** Gravest first. */
   obstacles: v.array(uint32),
+  /** What the answer depends on and the reports do not say; absent if there is nothing. */
+  unknown: v.exactOptional(v.array(v.picklist(unknownFacts))),
 })
 
 const apart = {

@@ -43,6 +43,11 @@ export interface UnsetRegister {
   value: string
 }
 
+/** A register the destination has and the state lacks, to which the VMM could not write the value of its new VM back. */
+export interface WriteBackRefusal extends UnsetRegister {
+  errno: string
+}
+
 /** What a restore does besides writing registers: the VMs and capabilities it asks KVM for. */
 type Step =
   | { step: 'create-vm'; ipaSize: number }
@@ -66,6 +71,21 @@ export interface RestoreAttempt extends Disposable {
   /** For each vCPU, every register of the state that was to be restored, in the state's order. */
   readonly outcomes: readonly RegisterOutcome[]
   readonly unset: readonly UnsetRegister[]
+  readonly notWrittenBack: readonly WriteBackRefusal[]
+}
+
+/** How a VMM restores, as far as it differs from writing the whole state into a VM with the state's features. */
+export interface RestoreManner {
+  /** Decides which registers are restored. Default: all. */
+  carries?: (id: bigint) => boolean
+  /** Features of the destination's vCPUs. Default: those of the state. */
+  features?: readonly VcpuFeature[]
+  /** Whether vector registers are converted if only one of the VMs has SVE. */
+  convertsVectors?: boolean
+  /** Whether registers that the state lacks are written back with the values of the new VM, after those of the state. */
+  writesBack?: boolean
+  /** Called with the VM before its first vCPU is made. */
+  prepare?: (vm: Vm) => void
 }
 
 /**
@@ -78,11 +98,7 @@ export interface RestoreAttempt extends Disposable {
  * clearing one before the setting one; counters last, because time passes. Read-back comes after all writes: a write may change
  * other registers.
  */
-export function attemptRestore(
-  kvm: Kvm,
-  state: State,
-  { carries = () => true, prepare }: { carries?: (id: bigint) => boolean; prepare?: (vm: Vm) => void } = {},
-): RestoreAttempt {
+export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {}): RestoreAttempt {
   const refusals: StepRefusal[] = []
   const attempt = <T>(step: Step, perform: () => T): T | undefined => {
     try {
@@ -97,7 +113,7 @@ export function attemptRestore(
   const vm = attempt({ step: 'create-vm', ipaSize: ipaSize || 40 }, () => kvm.createVm({ ipaSize }))
   if (vm === undefined) return result(undefined, [], refusals)
   try {
-    prepare?.(vm)
+    manner.prepare?.(vm)
     for (const capability of state.vm.capabilities) {
       attempt({ step: 'enable-capability', capability }, () => vm.enableCapability(capabilities[capability]))
     }
@@ -105,16 +121,17 @@ export function attemptRestore(
       attempt({ step: 'smccc-filter', calls }, () => vm.filterCalls(calls))
     }
     const begun = state.vcpus.flatMap((from) => {
-      const to = beginVcpu(vm, from, attempt)
+      const to = beginVcpu(vm, from, attempt, manner)
       return to === undefined ? [] : [to]
     })
-    const written = begun.map((target) => new VcpuRestore(target, carries))
+    const written = begun.map((target) => new VcpuRestore(target, manner))
     for (const [phase] of phases.entries()) {
       // A vCPU without psci-0.2 can only write PSCI 0.1, and the version belongs to the VM on hosts where vCPUs may differ in that
       // feature.
       const speakers = written.toSorted((a, b) => Number(a.speaksPsci) - Number(b.speaksPsci))
       for (const vcpu of speakers) vcpu.write(phase)
     }
+    for (const vcpu of written) vcpu.writeBack()
     for (const { from, to } of begun) {
       const { id, mpState, events } = from
       attempt({ step: 'mp-state', vcpu: id, mpState }, () => {
@@ -140,12 +157,15 @@ function result(
     refusals,
     outcomes: written.flatMap((vcpu) => vcpu.outcomes()),
     unset: written.flatMap((vcpu) => vcpu.unset()),
+    notWrittenBack: written.flatMap((vcpu) => vcpu.notWrittenBack),
     [Symbol.dispose]: () => vm?.close(),
   }
 }
 
 interface Target {
   from: VcpuCapture
+  /** The state's registers, as the VMM restores them. */
+  captured: readonly CapturedRegister[]
   to: Vcpu
   /** Errno of the write of the vector lengths, which precedes all other writes. */
   lengths: string | undefined
@@ -153,20 +173,51 @@ interface Target {
 
 type Attempt = <T>(step: Step, perform: () => T) => T | undefined
 
-function beginVcpu(vm: Vm, from: VcpuCapture, attempt: Attempt): Target | undefined {
-  const { id, features } = from
+function beginVcpu(
+  vm: Vm,
+  from: VcpuCapture,
+  attempt: Attempt,
+  { carries = () => true, features: own, convertsVectors = false }: RestoreManner,
+): Target | undefined {
+  const { id } = from
+  const features = own === undefined ? from.features : withPower(own, from.features)
   const vcpu = attempt({ step: 'create-vcpu', vcpu: id }, () => vm.createVcpu(id, { init: false }))
   if (vcpu === undefined) return undefined
   const isInitialised = attempt({ step: 'init', vcpu: id, features }, () => (vcpu.init({ features }), true))
   if (!isInitialised) return undefined
   let lengths: string | undefined
   if (features.includes('sve')) {
-    const value = from.registers.find((register) => BigInt(register.id) === SVE_VLS)?.value
+    const value = carries(SVE_VLS)
+      ? from.registers.find((register) => BigInt(register.id) === SVE_VLS)?.value
+      : undefined
     lengths = value === undefined ? undefined : errnoOf(() => vcpu.registers.set(SVE_VLS, BigInt(value)))
     const isFinal = attempt({ step: 'finalize', vcpu: id }, () => (vcpu.finalize(), true))
     if (!isFinal) return undefined
   }
-  return { from, to: vcpu, lengths }
+  const captured = convertsVectors ? convertVectors(from.registers, features.includes('sve')) : from.registers
+  return { from, captured, to: vcpu, lengths }
+}
+
+/** Features of the VMM's own choice; whether the vCPU starts is part of the state. */
+function withPower(own: readonly VcpuFeature[], saved: readonly VcpuFeature[]): VcpuFeature[] {
+  const chosen = own.filter((feature) => feature !== 'power-off')
+  return saved.includes('power-off') ? ['power-off', ...chosen] : chosen
+}
+
+/** V0 to V31 are the low 128 bits of Z0 to Z31, and a vCPU has registers of only one kind. */
+function convertVectors(registers: readonly CapturedRegister[], toSve: boolean): CapturedRegister[] {
+  return registers.flatMap((register): CapturedRegister[] => {
+    const { value } = register
+    const { name, space } = decodeRegister(BigInt(register.id))
+    const [, kind, number] = /^([vz])(\d+)$/.exec(name) ?? []
+    if (kind === 'v' && toSve) return [{ ...named(`z${number}`), value }]
+    if (toSve || space !== 'sve') return [register]
+    return kind === 'z' ? [{ ...named(`v${number}`), value: hex(BigInt.asUintN(128, BigInt(value))) }] : []
+  })
+}
+
+function named(name: string): { id: string; name: string } {
+  return { id: hex(encodeRegister(name)), name }
 }
 
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
@@ -200,20 +251,27 @@ class VcpuRestore {
   readonly speaksPsci: boolean
   readonly #vcpu: number
   readonly #writes: readonly PlannedWrite[]
+  /** Registers of the new vCPU that the state lacks, with its values; empty if they are not written back. */
+  readonly #initial: ReadonlyMap<bigint, bigint>
+  readonly notWrittenBack: WriteBackRefusal[] = []
   /** Errnos by register id. */
   readonly #refused = new Map<bigint, string>()
 
-  constructor({ from, to, lengths }: Target, carries: (id: bigint) => boolean) {
+  constructor(
+    { from, captured: registers, to, lengths }: Target,
+    { carries = () => true, writesBack = false }: RestoreManner,
+  ) {
     this.to = to
     this.speaksPsci = from.features.includes('psci-0.2')
     this.#vcpu = from.id
-    this.#writes = from.registers
+    this.#writes = registers
       .map((captured) => {
         const id = BigInt(captured.id)
         return { id, phase: phases.findIndex((takes) => takes(id)), captured, value: BigInt(captured.value) }
       })
       .filter(({ id }) => carries(id))
     if (lengths !== undefined) this.#refused.set(SVE_VLS, lengths)
+    this.#initial = writesBack ? this.#read(this.#unsetIds()) : new Map()
   }
 
   write(phase: number): void {
@@ -233,6 +291,18 @@ class VcpuRestore {
     }
   }
 
+  /** By id, as QEMU does: ID registers come first. */
+  writeBack(): void {
+    for (const [id, value] of [...this.#initial].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+      // Vector lengths are final, and those of the new VM.
+      if (id === SVE_VLS) continue
+      const errno = errnoOf(() => this.to.registers.set(id, value))
+      if (errno === undefined) continue
+      const register = { vcpu: this.#vcpu, id: hex(id), name: registerName(id), value: hex(value) }
+      this.notWrittenBack.push({ ...register, errno })
+    }
+  }
+
   outcomes(): RegisterOutcome[] {
     const listed = new Set(this.to.registers.list())
     const found = this.#read(this.#writes.map(({ id }) => id))
@@ -249,14 +319,17 @@ class VcpuRestore {
   }
 
   unset(): UnsetRegister[] {
-    const told = new Set(this.#writes.map(({ id }) => id))
-    const ids = [...this.to.registers.list()].filter((id) => !told.has(id))
-    return [...this.#read(ids)].map(([id, value]) => ({
+    return [...this.#read(this.#unsetIds())].map(([id, value]) => ({
       vcpu: this.#vcpu,
       id: hex(id),
       name: registerName(id),
       value: hex(value),
     }))
+  }
+
+  #unsetIds(): bigint[] {
+    const told = new Set(this.#writes.map(({ id }) => id))
+    return [...this.to.registers.list()].filter((id) => !told.has(id))
   }
 
   /** Values by register id, without those that cannot be read. */

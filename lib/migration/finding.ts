@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { hex, hex64, int32, text, uint32 } from '../documents/entries.js'
 import type { FilterAction } from '../kvm/index.js'
 import { feature } from '../report/report.js'
+import type { Gic } from './vmm/rules.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
 
 /** Gravest first. */
@@ -16,6 +17,8 @@ export const severities = [
   'missing-at-destination',
   /** A hypercall service the guest may have discovered is gone. */
   'service-lost',
+  /** The restore succeeds, and the guest cannot go on as it was: no error reports it. */
+  'guest-broken',
   /** The destination accepts the value and then shows the guest a different one. */
   'reads-differently',
   /** The guest sees the destination's own value, and no error reports it. */
@@ -39,7 +42,7 @@ interface CodeRow {
   readonly isListed?: true
 }
 
-/** Codes of findings about the VM or a vCPU as a whole: the destination refuses a step other than a register write. */
+/** Codes of findings about the VM or a vCPU as a whole: the destination refuses a step, or the VMM cannot move such a VM. */
 const stepCodes = [
   { code: 'address-space-refused', severity: 'refused' },
   { code: 'capability-refused', severity: 'refused' },
@@ -49,18 +52,25 @@ const stepCodes = [
   { code: 'finalize-refused', severity: 'refused' },
   { code: 'mp-state-refused', severity: 'refused' },
   { code: 'events-refused', severity: 'refused' },
+  { code: 'save-refused', severity: 'refused' },
+  { code: 'interrupt-controller-missing', severity: 'refused' },
+  { code: 'interrupt-controller-differs', severity: 'refused' },
+  { code: 'vector-state-lost', severity: 'guest-broken' },
 ] as const satisfies readonly CodeRow[]
 
 /** Codes of findings about one register. */
 const registerCodes = [
   { code: 'psci-version-refused', severity: 'outcome' },
   { code: 'vector-lengths-refused', severity: 'outcome' },
+  { code: 'vector-lengths-change', severity: 'guest-broken' },
   { code: 'cpu-identity', severity: 'outcome', isListed: true },
   { code: 'field-refused', severity: 'outcome' },
   { code: 'value-refused', severity: 'outcome', isListed: true },
-  { code: 'mitigation-weaker', severity: 'outcome', isListed: true },
+  { code: 'mitigation-weaker', severity: 'outcome' },
   { code: 'caches-differ', severity: 'outcome', isListed: true },
+  { code: 'write-back-refused', severity: 'refused', isListed: true },
   { code: 'register-absent', severity: 'outcome', isListed: true },
+  { code: 'unannounced-register-absent', severity: 'outcome', isListed: true },
   { code: 'pmu-register-absent', severity: 'outcome', isListed: true },
   { code: 'cache-register-absent', severity: 'outcome', isListed: true },
   { code: 'timer-register-absent', severity: 'outcome', isListed: true },
@@ -97,6 +107,12 @@ const rowsByCode = new Map<FindingCode, CodeRow>(findingCodes.map((row) => [row.
 export function codeRow(code: FindingCode): CodeRow {
   return rowsByCode.get(code)!
 }
+
+/** The VM, or its host, that something is about. */
+const side = v.picklist(['source', 'destination'])
+
+/** The names of interrupt controllers. */
+export const gic: v.GenericSchema<unknown, Gic> = v.picklist(['gic-v2', 'gic-v3'])
 
 const about = {
   severity: v.picklist(severities),
@@ -149,6 +165,26 @@ const stepFindings = [
     /** The 64 bytes of `struct kvm_vcpu_events`, two digits each. */
     events: text,
   }),
+  v.strictObject({
+    code: v.literal('save-refused'),
+    ...about,
+    /** What the VMM cannot save. */
+    property: v.picklist(['sve', 'gic-v2', 'has-el2']),
+  }),
+  v.strictObject({
+    code: v.literal('interrupt-controller-missing'),
+    ...about,
+    on: side,
+    /** Those the VMM can use; KVM emulates none of them there. */
+    controllers: v.array(gic),
+  }),
+  v.strictObject({
+    code: v.literal('interrupt-controller-differs'),
+    ...about,
+    source: gic,
+    destination: gic,
+  }),
+  v.strictObject({ code: v.literal('vector-state-lost'), ...about }),
 ] as const
 
 const registerRef = v.strictObject({ id: hex64, name: text })
@@ -158,13 +194,27 @@ const content = v.nullable(v.union([hex, v.literal('counts')]))
 
 const pin = v.strictObject({
   /** The VM on which to make the write. */
-  on: v.picklist(['source', 'destination']),
+  on: side,
   before: v.picklist(['first-run', 'finalize']),
   register: registerRef,
   /** Absent if the whole register is written. */
   field: v.exactOptional(text),
   value: hex,
 })
+
+/** Who can prevent a finding, and how. */
+const remedy = v.variant('by', [
+  /** The VM on that side is started with an option of the VMM. */
+  v.strictObject({ by: v.literal('option'), on: side, option: text }),
+  /** The VM on that side is created without these features. */
+  v.strictObject({ by: v.literal('features'), on: side, features: v.array(feature) }),
+  /** The write of `pin`, which the source’s KVM accepts. */
+  v.strictObject({ by: v.literal('write') }),
+  /** As `write`, by an entry of the VM’s CPU template. */
+  v.strictObject({ by: v.literal('template') }),
+  /** No one: the source’s KVM refuses the write of `pin`, or the VMM has no option for it. */
+  v.strictObject({ by: v.literal('none'), reason: v.picklist(['source-refuses', 'vmm-cannot']) }),
+])
 
 const registerFinding = v.strictObject({
   code: v.picklist(registerCodes.map(({ code }) => code)),
@@ -176,10 +226,14 @@ const registerFinding = v.strictObject({
   source: content,
   /** The destination's value, likewise. */
   destination: content,
+  /** The field of an ID register that is 0 and would have told the guest of the register. */
+  announcedBy: v.exactOptional(text),
   /** The values the destination accepts there, lowest first, if each was tried. */
   accepted: v.exactOptional(v.array(hex)),
   /** The write that would have prevented the finding. */
   pin: v.exactOptional(pin),
+  /** Absent if no setting prevents the finding, or if it is not known whether the source accepts the write of `pin`. */
+  remedy: v.exactOptional(remedy),
   /** The capability that would have prevented the finding, enabled on the destination's VM before the first vCPU. */
   capability: v.exactOptional(v.picklist(Object.keys(capabilities) as Capability[])),
 })
@@ -196,5 +250,7 @@ export type RegisterFinding = v.InferOutput<typeof registerFinding>
 export type StepFinding = v.InferOutput<(typeof stepFindings)[number]> & { register?: never; field?: never }
 /** One thing that stops a VM, or that changes when it moves. */
 export type Finding = StepFinding | RegisterFinding
+/** Who can prevent a finding, and how. */
+export type Remedy = v.InferOutput<typeof remedy>
 /** A write that prevents a finding. */
 export type Pin = v.InferOutput<typeof pin>

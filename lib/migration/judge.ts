@@ -1,5 +1,6 @@
 /** Turns the outcome of a restore into findings: which field of a register causes each, and which write would have prevented it. */
 import {
+  decodePsciVersion,
   encodePsciVersion,
   psciVersions,
   type ServiceBitmap,
@@ -9,7 +10,7 @@ import {
 import { errnoOf } from '../kvm/errors.js'
 import { type Kvm, KvmError, type Registers } from '../kvm/index.js'
 import { probeHypercalls } from '../probe/guest-calls.js'
-import { differingFields } from '../registers/differing-fields.js'
+import { differingField as namedField, differingFields } from '../registers/differing-fields.js'
 import {
   decodeRegister,
   encodeRegister,
@@ -18,29 +19,55 @@ import {
   hex,
   implementationIds,
   isAArch32IdRegister,
+  isIdRegister,
   registerName,
   timerCounters,
   withField,
 } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
-import type { RegisterOutcome, RestoreAttempt, StepRefusal, UnsetRegister } from './attempt.js'
+import type {
+  RegisterOutcome,
+  RestoreAttempt,
+  StepRefusal,
+  UnsetRegister,
+  WriteBackRefusal,
+} from './attempt.js'
 import {
   codeRow,
+  type Finding,
   type Pin,
   type RegisterFinding,
   type RegisterFindingCode,
+  type Remedy,
   type Severity,
   type StepFinding,
 } from './finding.js'
 import { reactionTo } from './restore.js'
+import { featureBehind, missingAnnouncement } from './announced.js'
 import type { State } from './state.js'
-import type { Obstacle, Reaction, VmmRules } from './vmm/rules.js'
+import {
+  type Obstacle,
+  type OptionalFeature,
+  optionalFeatures,
+  type Reaction,
+  type VmmRules,
+  type VmmVm,
+} from './vmm/rules.js'
 
 type Failure = Exclude<RegisterOutcome, { outcome: 'same' }>
 
 /** A finding about one register, before the VMM's rules judge it. */
-type Cause = Pick<RegisterFinding, 'field' | 'source' | 'destination' | 'accepted' | 'pin' | 'capability'> & {
+type Cause = Pick<
+  RegisterFinding,
+  'field' | 'source' | 'destination' | 'announcedBy' | 'accepted' | 'pin' | 'remedy' | 'capability'
+> & {
   code: RegisterFindingCode
+}
+
+export interface JudgeContext {
+  /** Features of the VM the VMM restores into. */
+  features: readonly VcpuFeature[]
+  sourceKvm: Kvm | undefined
 }
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -61,13 +88,41 @@ export class Judge {
   readonly #kvm: Kvm
   readonly #rules: VmmRules
   readonly #attempt: RestoreAttempt
+  readonly #context: JudgeContext
   #answered: readonly string[] | undefined
 
-  constructor(state: State, kvm: Kvm, rules: VmmRules, attempt: RestoreAttempt) {
+  constructor(state: State, kvm: Kvm, rules: VmmRules, attempt: RestoreAttempt, context: JudgeContext) {
     this.#state = state
     this.#kvm = kvm
     this.#rules = rules
     this.#attempt = attempt
+    this.#context = context
+  }
+
+  /** Findings about the VM as the VMM makes it on both sides, whatever its registers hold. */
+  vm(source: VmmVm | undefined, destination: VmmVm): Finding[] {
+    const { cannotSave, gics, vectors } = this.#rules
+    const about = { severity: 'refused' as const, stops: true, vcpus: [] }
+    const saved = this.#saved
+    const findings: Finding[] = []
+    for (const property of cannotSave) {
+      const isThere = property === 'gic-v2' ? source?.gic === property : saved.includes(property)
+      if (isThere) findings.push({ code: 'save-refused', ...about, property })
+    }
+    if (vectors === 'lost' && saved.includes('sve')) {
+      findings.push({ code: 'vector-state-lost', ...about, severity: 'guest-broken', stops: false })
+    }
+    if (gics.length === 0) return findings
+    for (const [on, vm] of [['source', source] as const, ['destination', destination] as const]) {
+      if (vm?.gic === 'none') {
+        findings.push({ code: 'interrupt-controller-missing', ...about, on, controllers: [...gics] })
+      }
+    }
+    const [from, to] = [source?.gic, destination.gic]
+    if (from !== undefined && to !== undefined && from !== 'none' && to !== 'none' && from !== to) {
+      findings.push({ code: 'interrupt-controller-differs', ...about, source: from, destination: to })
+    }
+    return findings
   }
 
   refusal(refusal: StepRefusal): StepFinding {
@@ -88,7 +143,7 @@ export class Judge {
         return { code: 'vcpu-refused', ...about, errno }
       case 'init': {
         const features = [...refusal.features]
-        return { code: 'features-refused', ...about, features, missing: this.#unsupported(features), errno }
+        return { code: 'features-refused', ...about, features, missing: this.unsupported(features), errno }
       }
       case 'finalize':
         return { code: 'finalize-refused', ...about, errno }
@@ -103,8 +158,18 @@ export class Judge {
     if (found.outcome === 'same') return []
     const reaction = reactionTo(found, this.#rules)
     return this.#causes(BigInt(found.id), found).map((cause) =>
-      finding(found, found.outcome, reaction, cause),
+      finding(found, found.outcome, reaction, { ...cause, ...this.#remedy(BigInt(found.id), cause) }),
     )
+  }
+
+  /** The VMM could not write the value of its new VM to a register that the state lacks. */
+  notWrittenBack(found: WriteBackRefusal): RegisterFinding {
+    const { value } = found
+    return finding(found, 'refused', 'fails', {
+      code: 'write-back-refused',
+      source: null,
+      destination: value,
+    })
   }
 
   unset(found: UnsetRegister): RegisterFinding[] {
@@ -117,6 +182,13 @@ export class Judge {
     if (held === value) return []
     const reaction = this.#rules.on('missing', id, BigInt(value))
     const values = { source: held ?? null, destination: value }
+    if (id === SVE_VLS && held !== undefined) {
+      const pin = lengthsPin(BigInt(held), BigInt(value))
+      const cause: Cause = { code: 'vector-lengths-change', ...values, ...pin }
+      return [finding(found, 'missing', reaction, { ...cause, ...this.#remedy(id, cause) })]
+    }
+    // A converted register, or one of those that `vm` reports as lost together.
+    if (decodeRegister(id).space === 'sve') return []
     if (serviceBitmapOf(id) === undefined) {
       return [finding(found, 'missing', reaction, { code: 'register-not-restored', ...values })]
     }
@@ -133,7 +205,7 @@ export class Judge {
     const { space } = decodeRegister(id)
     if (found.outcome === 'absent') {
       const bitmap = serviceBitmapOf(id)
-      if (bitmap === undefined) return [{ code: absentCode(id), source: hex(source), destination: null }]
+      if (bitmap === undefined) return [{ ...this.#absent(id), source: hex(source), destination: null }]
       return absentBitmap(bitmap, source, (service) => this.#answers().includes(service))
     }
     const registers = this.#registersOf(found.vcpu)
@@ -176,6 +248,7 @@ export class Judge {
     }
     const differing = differingFields(id, source, destination)
     if (!isRefused) {
+      if (!isIdRegister(id)) return [{ code: 'value-differs', ...values }]
       const fields = differing.map((field) => differingField(id, field, source, destination))
       return fields.length > 0 ? fields : [{ code: 'value-differs', ...values }]
     }
@@ -205,8 +278,79 @@ export class Judge {
     return this.#attempt.vcpus.find(({ id }) => id === vcpu)!.registers
   }
 
+  get #saved(): readonly VcpuFeature[] {
+    return this.#state.vcpus[0]!.features
+  }
+
+  #absent(id: bigint): Pick<Cause, 'code' | 'announcedBy'> {
+    const { space, name } = decodeRegister(id)
+    if (name.startsWith('PM') && !this.#saved.includes('pmu-v3')) return { code: 'pmu-register-absent' }
+    if (space === 'demux') return { code: 'cache-register-absent' }
+    if (space === 'timer') return { code: 'timer-register-absent' }
+    const announcedBy = missingAnnouncement(id, this.#state.vcpus[0]!.registers)
+    return announcedBy === undefined
+      ? { code: 'register-absent' }
+      : { code: 'unannounced-register-absent', announcedBy }
+  }
+
+  /** Returns who can prevent a finding, if a setting of the VM does. */
+  #remedy(id: bigint, { code, field, pin }: Cause): { remedy?: Remedy } {
+    const feature = featureBehind(id, field)
+    if (feature !== undefined) {
+      const [from, to] = [this.#saved, this.#context.features].map((features) =>
+        optionalFeatures[feature].every((name) => features.includes(name)),
+      )
+      if (from !== to) return { remedy: this.#without(feature, from ? 'source' : 'destination') }
+    }
+    if (pin === undefined || pin.on !== 'source') return {}
+    const setting =
+      code === 'psci-version-refused'
+        ? ({ what: 'psci', version: decodePsciVersion(BigInt(pin.value)) } as const)
+        : pin.before === 'finalize'
+          ? ({ what: 'vectors', longest: BigInt(pin.value).toString(2).length * 128 } as const)
+          : undefined
+    const option = setting && this.#rules.option(setting)
+    if (option !== undefined) return { remedy: { by: 'option', on: 'source', option } }
+    const { pins } = this.#rules
+    // A template holds registers of up to 128 bits.
+    if (pins === 'none' || (pins === 'template' && pin.before === 'finalize')) {
+      return { remedy: { by: 'none', reason: 'vmm-cannot' } }
+    }
+    if (this.#context.sourceKvm === undefined)
+      return pins === 'template' ? { remedy: { by: 'template' } } : {}
+    return this.#accepts(this.#context.sourceKvm, pin)
+      ? { remedy: { by: pins } }
+      : { remedy: { by: 'none', reason: 'source-refuses' } }
+  }
+
+  #without(feature: OptionalFeature, on: 'source' | 'destination'): Remedy {
+    const option = this.#rules.option({ what: 'without', feature })
+    if (option !== undefined) return { by: 'option', on, option }
+    return this.#rules.pins === 'none'
+      ? { by: 'none', reason: 'vmm-cannot' }
+      : { by: 'features', on, features: [...optionalFeatures[feature]] }
+  }
+
+  /** Returns whether a host accepts a write on a fresh VM with the features of the state. */
+  #accepts(kvm: Kvm, { register, field, value, before }: Pin): boolean {
+    const id = BigInt(register.id)
+    using vm = kvm.createVm()
+    const vcpu = vm.createVcpu(0, { init: false })
+    if (errnoOf(() => vcpu.init({ features: this.#saved })) !== undefined) return false
+    if (before === 'finalize') return accepts(vcpu.registers, id, BigInt(value))
+    if (this.#saved.includes('sve')) vcpu.finalize()
+    const bitmap = serviceBitmapOf(id)
+    if (field === undefined) return accepts(vcpu.registers, id, BigInt(value))
+    const held = read(vcpu.registers, id)
+    if (bitmap !== undefined) {
+      const bit = bits64.find((candidate) => bitName(bitmap, candidate) === field)
+      return bit !== undefined && accepts(vcpu.registers, id, held & ~(1n << BigInt(bit)))
+    }
+    return accepts(vcpu.registers, id, withField(namedField(id, field), held, BigInt(value)))
+  }
+
   /** Returns the features that no vCPU of the destination can have, each tried alone. */
-  #unsupported(features: readonly VcpuFeature[]): VcpuFeature[] {
+  unsupported(features: readonly VcpuFeature[]): VcpuFeature[] {
     return features.filter((feature) => {
       const pair: VcpuFeature[] = feature.startsWith('ptrauth')
         ? ['ptrauth-address', 'ptrauth-generic']
@@ -246,13 +390,6 @@ function same(value: string | null): string | null {
 /** Counters advance, so their values are left out: the finding is then the same at any time. */
 function withoutCount(value: string | null): string | null {
   return value === null ? null : 'counts'
-}
-
-function absentCode(id: bigint): RegisterFindingCode {
-  if (registerName(id).startsWith('PM')) return 'pmu-register-absent'
-  const { space } = decodeRegister(id)
-  if (space === 'demux') return 'cache-register-absent'
-  return space === 'timer' ? 'timer-register-absent' : 'register-absent'
 }
 
 /** The destination lacks a bitmap of services; `answers` lists the services it still provides. */

@@ -3,7 +3,9 @@ import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, readDocument } from '../documents/document.js'
 import { text, uint32 } from '../documents/entries.js'
 import { originSchema } from '../report/origin.js'
-import { findingSchema } from './finding.js'
+import { feature } from '../report/report.js'
+import { findingSchema, gic } from './finding.js'
+import { unknownFacts } from './verdict.js'
 
 const end = v.strictObject({
   /** For readers: a built-in host, a file, or `this` for the machine that made the document. */
@@ -22,7 +24,15 @@ const move = v.strictObject({
   restoredOn: v.picklist(['kernel', 'simulation']),
   /** The rules that judged the move. */
   vmm: text,
-  /** Whether the move would succeed. `findings` list what the guest would notice. */
+  /** vCPU features of the VM, and of the VM that the VMM restores it into. */
+  features: v.strictObject({ source: v.array(feature), destination: v.array(feature) }),
+  /** Interrupt controllers of these VMs; null if the VMM makes none, or it is not known which. */
+  interruptControllers: v.strictObject({ source: v.nullable(gic), destination: v.nullable(gic) }),
+  /** What the answer depends on and was not recorded. */
+  unknown: v.array(v.picklist(unknownFacts)),
+  /** Whether the restore would succeed, as far as is known. */
+  restores: v.boolean(),
+  /** Whether it would, and the guest would go on unbroken. `findings` list what the guest would notice. */
   possible: v.boolean(),
   /** Registers over all vCPUs: the number in the state, and the number that would be unchanged. */
   registers: v.strictObject({ total: uint32, same: uint32 }),

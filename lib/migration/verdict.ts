@@ -1,20 +1,49 @@
 /** Finds out whether a VM can move to a host, by restoring its state there. */
 import type { Kvm } from '../kvm/index.js'
-import { attemptRestore } from './attempt.js'
+import type { VcpuFeature } from '../uapi.js'
+import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attempt.js'
 import { type Finding, severities } from './finding.js'
 import { Judge } from './judge.js'
 import type { State } from './state.js'
-import { strict, type VmmRules } from './vmm/rules.js'
+import { factsOfKvm } from './vmm/facts.js'
+import { type Gic, strict, type VmmRules, type VmmVm, vmOn } from './vmm/rules.js'
+
+/** What a verdict depends on and nobody recorded. */
+export const unknownFacts = [
+  'source-features',
+  'destination-features',
+  'source-interrupt-controller',
+  'destination-interrupt-controller',
+] as const
+
+export type UnknownFact = (typeof unknownFacts)[number]
 
 /** Whether a VM can go to a host. */
 export interface MoveVerdict {
   vmm: string
-  /** Whether the move would succeed. `findings` list what its guest would see. */
+  /** vCPU features of the VM, and of the VM the VMM restores it into. */
+  features: { source: VcpuFeature[]; destination: VcpuFeature[] }
+  /** Interrupt controllers of these VMs; null if the VMM makes none, or it is not known which. */
+  interruptControllers: { source: Gic | null; destination: Gic | null }
+  /** Whether the restore would succeed, as far as is known. */
+  restores: boolean
+  /** Whether it would, and the guest would go on unbroken. `findings` list what its guest would see. */
   possible: boolean
+  /** What the answer depends on and was not recorded. */
+  unknown: UnknownFact[]
   /** Registers over all vCPUs: the number in the state, and the number that would be unchanged. */
   registers: { total: number; same: number }
   /** Gravest first. */
   findings: Finding[]
+}
+
+export interface VerdictOptions {
+  /** The VM on the source, as its VMM made it. By default only its state is known. */
+  source?: VmmVm
+  /** The source's KVM, to try whether it accepts the values of remedies. */
+  sourceKvm?: Kvm
+  /** The VM that the VMM makes on the destination. Default: what `rules` say of a host with this KVM. */
+  destination?: VmmVm
 }
 
 /**
@@ -24,24 +53,75 @@ export interface MoveVerdict {
  * @param kvm of the destination: with a simulated one the result is a prediction, with a real one a test
  * @param rules of the VMM that would move it
  */
-export function verdict(state: State, kvm: Kvm, rules: VmmRules = strict): MoveVerdict {
-  using attempt = attemptRestore(kvm, state, { carries: (id) => rules.carries(id) })
-  const { refusals, outcomes, unset } = attempt
-  const judge = new Judge(state, kvm, rules, attempt)
+export function verdict(
+  state: State,
+  kvm: Kvm,
+  rules: VmmRules = strict,
+  { source, sourceKvm, destination = vmOn(rules, factsOfKvm(kvm)) }: VerdictOptions = {},
+): MoveVerdict {
+  const saved = state.vcpus[0]!.features
+  const features = rules.restoresInto === 'own' ? destination.features : saved
+  const manner: RestoreManner = {
+    carries: (id) => rules.carries(id),
+    ...(rules.restoresInto === 'own' && { features }),
+    convertsVectors: rules.vectors === 'converted',
+    writesBack: rules.writesBack,
+  }
+  using attempt = attemptRestore(kvm, state, manner)
+  const judge = new Judge(state, kvm, rules, attempt, { features, sourceKvm })
+  using reduced = withoutRefused(judge, attempt, features, (fewer) =>
+    attemptRestore(kvm, state, { ...manner, features: fewer }),
+  )
+  const { outcomes, unset, notWrittenBack } = reduced
+  const judgeRegisters =
+    reduced === attempt ? judge : new Judge(state, kvm, rules, reduced, { features, sourceKvm })
   const findings = mergeVcpus([
-    ...refusals.map((refusal) => judge.refusal(refusal)),
-    ...outcomes.flatMap((outcome) => judge.outcome(outcome)),
-    ...unset.flatMap((register) => judge.unset(register)),
+    ...judge.vm(source, destination),
+    ...attempt.refusals.map((refusal) => judge.refusal(refusal)),
+    ...outcomes.flatMap((outcome) => judgeRegisters.outcome(outcome)),
+    ...notWrittenBack.map((register) => judgeRegisters.notWrittenBack(register)),
+    ...unset.flatMap((register) => judgeRegisters.unset(register)),
   ])
+  const restores = attempt.vm !== undefined && findings.every(({ stops }) => !stops)
   return {
     vmm: rules.name,
-    possible: attempt.vm !== undefined && findings.every(({ stops }) => !stops),
+    features: { source: [...saved], destination: [...features] },
+    interruptControllers: { source: gicOf(source), destination: gicOf(destination) },
+    restores,
+    possible: restores && findings.every(({ severity }) => severity !== 'guest-broken'),
+    unknown: unknownOf(rules, source, destination),
     registers: {
       total: outcomes.length,
       same: outcomes.filter(({ outcome }) => outcome === 'same').length,
     },
     findings: findings.toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity)),
   }
+}
+
+/** Where the destination refuses features, a VM without them shows which registers it would refuse or lack besides. */
+function withoutRefused(
+  judge: Judge,
+  attempt: RestoreAttempt,
+  features: readonly VcpuFeature[],
+  again: (fewer: VcpuFeature[]) => RestoreAttempt,
+): RestoreAttempt {
+  if (!attempt.refusals.some(({ step }) => step === 'init')) return attempt
+  const missing = judge.unsupported(features)
+  return missing.length === 0 ? attempt : again(features.filter((feature) => !missing.includes(feature)))
+}
+
+function gicOf(vm: VmmVm | undefined): Gic | null {
+  return vm?.gic === undefined || vm.gic === 'none' ? null : vm.gic
+}
+
+function unknownOf(rules: VmmRules, source: VmmVm | undefined, destination: VmmVm): UnknownFact[] {
+  const unknown: UnknownFact[] = []
+  if (source !== undefined && source.unknown.length > 0) unknown.push('source-features')
+  if (rules.restoresInto === 'own' && destination.unknown.length > 0) unknown.push('destination-features')
+  if (rules.gics.length === 0) return unknown
+  if (source?.gic === undefined) unknown.push('source-interrupt-controller')
+  if (destination.gic === undefined) unknown.push('destination-interrupt-controller')
+  return unknown
 }
 
 /** A finding that is the same on several vCPUs is listed once. */

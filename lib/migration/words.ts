@@ -12,6 +12,7 @@ import {
 import { differingField, meaningOf } from '../registers/differing-fields.js'
 import { type Field, fieldValue } from '../registers/index.js'
 import type { Finding, FindingCode, Pin, RegisterFinding, Severity } from './finding.js'
+import type { Gic, Unsavable } from './vmm/rules.js'
 
 /** One finding in words, without full stops. */
 export interface FindingWords {
@@ -47,8 +48,40 @@ export function generalWords(code: FindingCode): { meaning: string; remedy: stri
  * @param vmm the rules that judged the move, as in `MoveVerdict.vmm`
  */
 export function findingWords(finding: Finding, vmm: string): FindingWords {
-  const words = codeWords[finding.code] as CodeWords<Finding>
-  return words.of(finding, vmm)
+  const words = (codeWords[finding.code] as CodeWords<Finding>).of(finding, vmm)
+  const remedy = finding.register === undefined ? undefined : remedyText(finding, vmm)
+  return remedy === undefined ? words : { ...words, remedy }
+}
+
+/** Returns the remedy that was found for this VM and these hosts; undefined if that of the code applies. */
+function remedyText({ remedy, pin, code }: RegisterFinding, vmm: string): string | undefined {
+  if (remedy === undefined) return undefined
+  switch (remedy.by) {
+    case 'option':
+      return `start the VM on the ${remedy.on} with ${remedy.option}`
+    case 'features':
+      return `create the VM on the ${remedy.on} without ${remedy.features.join(', ')}`
+    case 'none':
+      return remedy.reason === 'vmm-cannot'
+        ? `none: ${vmm} has no option for it; restart the guest on the destination`
+        : `none: the source does not accept ${pin === undefined ? 'another value' : pinText(pin)}; restart the guest on the destination`
+    default: {
+      const how = pin!.before === 'finalize' ? 'before KVM_ARM_VCPU_FINALIZE' : 'before the first run'
+      const write =
+        remedy.by === 'template'
+          ? `put ${pinText(pin!)} into the VM’s CPU template`
+          : `write ${pinText(pin!)} ${how}; the source accepts it`
+      return code === 'service-lost' ? `${write}; and a VMM that leaves out the register` : write
+    }
+  }
+}
+
+/** `ID_AA64ISAR0_EL1.RNDR = 0` */
+function pinText({ register, field, value }: Pin): string {
+  if (field === undefined) return `${register.name} = ${value}`
+  const isBitmap = serviceBitmapOf(BigInt(register.id)) !== undefined
+  const number = isBitmap ? BigInt(value) : numberIn(differingField(BigInt(register.id), field), value)
+  return `${register.name}.${field} = ${number}`
 }
 
 /** Returns the subject of a finding: `ID_AA64ISAR0_EL1.RNDR`, or `the VM`. */
@@ -176,6 +209,58 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: 'move the guest while no SError is pending',
     }),
   },
+  'save-refused': {
+    general: {
+      meaning:
+        'The VMM cannot save such a VM: one with SVE (Firecracker before 1.7, cloud-hypervisor 42 to 52), with a GICv2 (crosvm), or with EL2 (QEMU).',
+      remedy: 'Use a version of the VMM that can, or create the VM without it.',
+    },
+    of: ({ property }, vmm) => ({
+      source: unsavableText[property],
+      destination: 'not saved',
+      meaning: `${vmm} cannot save a VM with ${unsavableText[property]}`,
+      remedy: `none with ${vmm} while the VM has it; a VM without ${unsavableText[property]} can be saved`,
+    }),
+  },
+  'interrupt-controller-missing': {
+    general: {
+      meaning:
+        'KVM emulates none of the interrupt controllers there that the VMM can use (`KVM_CREATE_DEVICE`): the VM cannot be created.',
+      remedy: 'Choose a host with such an interrupt controller.',
+    },
+    of: ({ on, controllers }, vmm) => ({
+      source: `${vmm} uses ${controllers.map((one) => gicText[one]).join(' or ')}`,
+      destination: `the ${on} has neither`.replace('neither', controllers.length > 1 ? 'neither' : 'none'),
+      meaning: `the VM cannot be created on the ${on}`,
+      remedy: `choose a ${on} on which KVM emulates ${controllers.map((one) => gicText[one]).join(' or ')}`,
+    }),
+  },
+  'interrupt-controller-differs': {
+    general: {
+      meaning:
+        'The VMM gives the VM another interrupt controller on the destination. The guest drives the one it booted with, and the state of one does not load into the other.',
+      remedy: 'Choose a destination on which the VMM makes the same interrupt controller.',
+    },
+    of: ({ source, destination }, vmm) => ({
+      source: gicText[source],
+      destination: gicText[destination],
+      meaning: `the state of a ${gicText[source]} does not load into a ${gicText[destination]}`,
+      remedy: `choose a destination on which ${vmm} makes a ${gicText[source]}`,
+    }),
+  },
+  'vector-state-lost': {
+    general: {
+      meaning:
+        'The VMM saves no vector register of a VM with SVE. Whatever the guest computed in them is lost, without an error.',
+      remedy: 'Create the VM without `sve`, or use a VMM that saves it.',
+    },
+    of: (_finding, vmm) => ({
+      source: 'Z0 to Z31, P0 to P15, FFR',
+      destination: '0',
+      meaning: `${vmm} saves no register of SVE; the guest’s vector state is lost, whatever it holds`,
+      remedy: 'create the VM without sve, or use a VMM that saves it',
+    }),
+  },
   'psci-version-refused': {
     general: {
       meaning:
@@ -216,6 +301,23 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       source: `${source} (up to ${longestVector(source)} bits)`,
       destination: `${destination} (up to ${longestVector(destination)} bits)`,
       meaning: 'the guest may use vectors of a length the destination does not have',
+      remedy:
+        pin === undefined
+          ? 'create the VM without sve'
+          : `write ${pin.register.name} = ${pin.value} before KVM_ARM_VCPU_FINALIZE`,
+    }),
+  },
+  'vector-lengths-change': {
+    general: {
+      meaning:
+        'The VMM does not carry the vector lengths, so the guest continues with those of the destination: its vector length may change while it runs, and no error reports it.',
+      remedy: 'Give the VM vector lengths that both hosts have.',
+    },
+    of: ({ source, destination, pin }) => ({
+      source: `${source} (up to ${longestVector(source)} bits)`,
+      destination: `${destination} (up to ${longestVector(destination)} bits)`,
+      meaning:
+        'the guest runs on, and its vector length may have changed; longer vectors lose their upper part',
       remedy:
         pin === undefined
           ? 'create the VM without sve'
@@ -276,7 +378,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding) => ({
       ...levels(finding),
-      meaning: 'the guest may rely on a mitigation that the destination does not provide',
+      meaning: mitigationText(finding),
       remedy: 'choose a destination with the mitigation; userspace cannot elect it',
     }),
   },
@@ -289,8 +391,35 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding) => ({
       ...wholeValues(finding),
-      meaning: 'the cache geometry differs; the guest may use the old one for cache maintenance',
+      meaning:
+        'the guest saw one cache geometry and will see another; cache maintenance by set and way that follows the old one may miss lines',
       remedy: 'choose a destination of the same CPU, or one whose kernel lets userspace describe the caches',
+    }),
+  },
+  'write-back-refused': {
+    general: {
+      meaning:
+        'Only the destination has the register. The VMM writes the value of its new VM to it after the state’s registers, whose ID registers have hidden it: KVM refuses the write and the restore fails.',
+      remedy:
+        'None with this VMM: its option to hide the register’s feature on the destination, where there is one, or another VMM that leaves such registers alone.',
+    },
+    of: (finding, vmm) => ({
+      ...unsetValues(finding),
+      meaning: `${vmm} writes its own value to a register that only the destination has, and the state’s ID registers have hidden it`,
+      remedy: `none: ${vmm} has no option for it; restart the guest on the destination`,
+    }),
+  },
+  'unannounced-register-absent': {
+    general: {
+      meaning:
+        'The destination has no such register. The guest was never told of it: the field of the ID register that announces it is 0. Only the VMM stumbles over it.',
+      remedy:
+        'Use a VMM that leaves the register out, or remove it from the state (`check --drop-registers`, `snapshot-editor edit-vmstate remove-regs`).',
+    },
+    of: (finding) => ({
+      ...wholeValues(finding),
+      meaning: `the guest was not told of the register: ${finding.announcedBy} is 0`,
+      remedy: 'remove the register from the state (--drop-registers), or use a VMM that leaves it out',
     }),
   },
   'register-absent': {
@@ -528,6 +657,22 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   },
 }
 
+const gicText: Readonly<Record<Gic, string>> = { 'gic-v2': 'GICv2', 'gic-v3': 'GICv3' }
+const unsavableText: Readonly<Record<Unsavable, string>> = {
+  sve: 'SVE',
+  'gic-v2': 'a GICv2',
+  'has-el2': 'EL2',
+}
+
+/** What the guest saw of a mitigation, what it will see, and what can go wrong. */
+function mitigationText(finding: RegisterFinding): string {
+  const { source, destination } = levels(finding)
+  const call = finding.register.name.replace('KVM_REG_ARM_', '')
+  return source.endsWith('not-required')
+    ? `the guest saw that its CPU needs no ${call}, and does not call it; the destination’s CPU is ${destination.replace(/^\S+ /, '')}: the guest stays exposed there`
+    : `the guest saw ${source.replace(/^\S+ /, '')} and relies on ${call}; the destination is ${destination.replace(/^\S+ /, '')}`
+}
+
 function wholeValues({ source, destination }: RegisterFinding): { source: string; destination: string } {
   return { source: source ?? NO_REGISTER, destination: destination ?? NO_REGISTER }
 }
@@ -554,7 +699,7 @@ function numberIn(field: Field, content: string): string {
 
 function fieldPinText({ register, field, value }: Pin): string {
   const number = numberIn(differingField(BigInt(register.id), field!), value)
-  return `write ${register.name}.${field} = ${number} before the first run, if the source accepts that`
+  return `write ${register.name}.${field} = ${number} before the first run; whether the source accepts it was not tried`
 }
 
 /** A PSCI version, `1.1`; other values as a number. */

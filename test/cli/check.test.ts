@@ -23,7 +23,7 @@ describe('check', () => {
     assert.equal(status, 0)
     assert.match(
       out,
-      /^linux-6\.1-neoverse-n1 → linux-6\.18-neoverse-n1, strict: yes; 242 of 242\n {2}registers unchanged$/m,
+      /^linux-6\.1-neoverse-n1 → linux-6\.18-neoverse-n1, strict with psci-0\.2: yes; 242\n {2}of 242 registers unchanged$/m,
     )
     assert.match(out, /^ {2}silent default$/m)
   })
@@ -37,7 +37,7 @@ describe('check', () => {
       'linux-6.1-neoverse-n1',
     ])
     assert.equal(status, 1)
-    assert.match(out, /strict: no, stopped by \d+\n? +obstacles; /)
+    assert.match(out, /strict with psci-0\.2: no,\s+stopped by \d+ obstacles; /)
     assert.match(out, /^ {4}KVM_REG_ARM_PSCI_VERSION: 0x10003 \(PSCI 1\.3\) → accepts/m)
     assert.match(out, /^ {6}the guest was given PSCI 1\.3/m)
     assert.match(out, /^ {6}remedy: write KVM_REG_ARM_PSCI_VERSION = 0x10001/m)
@@ -171,7 +171,7 @@ describe('check', () => {
 
   test('gives each VMM’s answer, and no for one that is unknown', () => {
     const hosts = ['check', '--from', 'linux-6.12-max', '--to', 'linux-6.12-max']
-    assert.match(kvmArm64([...hosts, '--vmm', 'all']).out, /, strict: yes/)
+    assert.match(kvmArm64([...hosts, '--vmm', 'all']).out, /, strict with psci-0\.2: yes/)
     const { out } = kvmArm64([...hosts, '--vmm', 'qemu,qemu@11.1', '--json'])
     assert.deepEqual(
       checkVerdict(JSON.parse(out), 'check').moves.map(({ vmm }) => vmm),
@@ -187,7 +187,7 @@ describe('check', () => {
     [
       '--both with a state',
       ['--to', 'linux-6.1-max', '--both', '--state', 'x'],
-      /--state <file>' cannot be used with option '--both'/,
+      /--state <files\.\.\.>' cannot be used with option '--both'/,
     ],
     ...(
       [
@@ -201,7 +201,7 @@ describe('check', () => {
         [
           `${option} with a state`,
           ['--state', 'x', '--to', 'linux-6.1-max', option, value],
-          new RegExp(`--state <file>' cannot be used with option '${option} `),
+          new RegExp(`--state <files\\.\\.\\.>' cannot be used with option '${option} `),
         ] as const,
     ),
     [

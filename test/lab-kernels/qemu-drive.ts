@@ -28,8 +28,7 @@ const [directory, what, file, cpu] = process.argv.slice(2) as [
   string,
 ]
 
-const machine =
-  '-accel kvm -M virt,gic-version=3 -m 64 -smp 1 -S -nodefaults -no-user-config -display none -qmp stdio'
+const machine = '-accel kvm -M virt -m 64 -smp 1 -S -nodefaults -no-user-config -display none -qmp stdio'
 const qemu = spawn(`${directory}/ld-linux-aarch64.so.1`, [
   '--library-path',
   directory,

@@ -9,7 +9,8 @@ import { type Finding, type FindingCode, findingCodes } from '../../lib/migratio
 import type { State } from '../../lib/migration/state.js'
 import { type MoveVerdict, verdict } from '../../lib/migration/verdict.js'
 import { checkVerdict, type VerdictDocument } from '../../lib/migration/verdict-document.js'
-import { vmmRules } from '../../lib/migration/vmm/names.js'
+import { type VmmName, vmmRules } from '../../lib/migration/vmm/names.js'
+import type { VmmVm } from '../../lib/migration/vmm/rules.js'
 import { findingSubject, findingWords } from '../../lib/migration/words.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { encodeRegister, registerField, withField } from '../../lib/registers/index.js'
@@ -25,7 +26,9 @@ interface Scenario {
   to: string
   /** What the destination's KVM answers otherwise. */
   fault?: Fault
-  vmm?: 'strict' | 'crosvm'
+  vmm?: VmmName
+  /** The VM's interrupt controllers on both sides. */
+  gics?: [source: VmmVm['gic'], destination: VmmVm['gic']]
 }
 
 const n1 = 'linux-6.1-neoverse-n1'
@@ -62,7 +65,34 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
     change: ({ vcpus }) => (vcpus[0]!.events = `0101${'00'.repeat(62)}`),
     to: 'linux-6.1-cortex-a57',
   },
+  'save-refused': {
+    from: 'linux-7.2-max',
+    options: withSve,
+    to: 'linux-7.2-max',
+    vmm: 'cloud-hypervisor@52',
+  },
+  'interrupt-controller-missing': { from: n1, to: n1, vmm: 'cloud-hypervisor', gics: ['gic-v3', 'none'] },
+  'interrupt-controller-differs': { from: n1, to: n1, vmm: 'firecracker', gics: ['gic-v3', 'gic-v2'] },
+  'vector-state-lost': { from: 'linux-7.2-max', options: withSve, to: 'linux-7.2-max', vmm: 'crosvm' },
   'psci-version-refused': { from: 'linux-7.2-neoverse-n1', to: n1 },
+  'vector-lengths-change': {
+    from: 'linux-7.2-max',
+    options: withSve,
+    change: changing('KVM_REG_ARM64_SVE_VLS', (value) => value | (1n << 20n)),
+    to: 'linux-7.2-max',
+    vmm: 'qemu',
+  },
+  'write-back-refused': {
+    from: 'linux-5.10-neoverse-n1',
+    to: n1,
+    fault: {
+      vcpu: {
+        setOneReg: (real, id, value) =>
+          id === encodeRegister('OSLSR_EL1') ? -errnos.ENOENT : real(id, value),
+      },
+    },
+    vmm: 'qemu',
+  },
   'vector-lengths-refused': {
     from: 'linux-7.2-max',
     options: withSve,
@@ -80,6 +110,7 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
   'mitigation-weaker': { from: 'linux-6.1-max', to: 'linux-6.1-cortex-a57' },
   'caches-differ': { from: 'linux-5.10-max', to: 'linux-5.10-cortex-a57' },
   'register-absent': { from: n1, to: 'linux-5.10-neoverse-n1' },
+  'unannounced-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-6.18-neoverse-n1' },
   'pmu-register-absent': { from: 'linux-5.10-neoverse-n1', to: n1 },
   'cache-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
   'timer-register-absent': { from: 'linux-6.12-neoverse-n1', to: 'linux-5.10-neoverse-n1' },
@@ -177,12 +208,14 @@ function refusing(name: string) {
   }
 }
 
-function play({ from, options, change, to, fault = {}, vmm = 'strict' }: Scenario): MoveVerdict {
+function play({ from, options, change, to, fault = {}, vmm = 'strict', gics }: Scenario): MoveVerdict {
   using source = openKvm(simulator(from))
   const state = captureHost(source, options)
   change?.(state)
   using destination = openKvm(breakBackend(simulator(to), fault))
-  return verdict(state, destination, vmmRules(vmm))
+  const features = [...state.vcpus[0]!.features]
+  const made = gics?.map((gic): VmmVm => ({ features, unknown: [], gic }))
+  return verdict(state, destination, vmmRules(vmm), made && { source: made[0]!, destination: made[1]! })
 }
 
 function documentOf(...moves: readonly MoveVerdict[]): VerdictDocument {

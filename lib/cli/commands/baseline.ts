@@ -1,4 +1,4 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { computeBaseline } from '../../fleet/baseline/baseline.js'
 import type { NamedReport } from '../../fleet/baseline/candidate.js'
 import type { Baseline, Unreconciled } from '../../fleet/baseline/format.js'
@@ -7,15 +7,19 @@ import { decodePsciVersion, serviceBitmapOf, servicesInBitmap } from '../../hype
 import { type Field, registerFields } from '../../registers/index.js'
 import { printable } from '../../documents/printable.js'
 import { formatDocument } from '../../documents/write.js'
+import { factsOfReport } from '../../migration/vmm/facts.js'
+import { vmmNames } from '../../migration/vmm/names.js'
+import { type VmmRules, vmOn } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { probedReportOf } from '../host.js'
 import { checkOutput, isStandardOutput, paint, print, withProgress, writeOutput } from '../output.js'
 import { properties, table } from '../view/table.js'
 import { count } from '../view/text.js'
-import { parseFeatures } from '../vm.js'
+import { parseFeatures, parseVmm } from '../vm.js'
 
 interface Flags {
+  vmm?: VmmRules
   output?: string
   features?: VcpuFeature[]
   json?: boolean
@@ -30,6 +34,14 @@ export function baselineCommand(): Command {
       '--features <features>',
       'vCPU features beside psci-0.2, separated by commas; without it, those of PMU, SVE and pointer authentication that all hosts share',
       parseFeatures,
+    )
+    .addOption(
+      new Option(
+        '--vmm <vmm>',
+        `for VMs of this VMM, with the features they have on all hosts: ${vmmNames().join(', ')}`,
+      )
+        .argParser(parseVmm)
+        .conflicts('features'),
     )
     .option('--json', 'print the baseline instead of a summary')
     .addHelpText(
@@ -52,7 +64,7 @@ Examples:
     .action(run)
 }
 
-function run(reports: string[], { output, features, json }: Flags): void {
+function run(reports: string[], { vmm, output, features: asked, json }: Flags): void {
   checkOutput(output)
   const sources = [...new Set(reports)]
   const hosts = withProgress('Reading reports', (progress) =>
@@ -62,12 +74,19 @@ function run(reports: string[], { output, features, json }: Flags): void {
       return { name, report }
     }),
   )
+  const features = vmm === undefined ? asked : sharedFeatures(vmm, hosts)
   const found = withProgress(`Comparing ${count(hosts.length, 'host')}`, () => baselineOf(hosts, features))
   const text = formatDocument(found)
   if (output !== undefined) writeOutput(output, text)
   if (json && !isStandardOutput(output)) writeOutput(undefined, text)
   else if (!isStandardOutput(output)) print(summary(found))
   if (found.unreconciled.length > 0) process.exitCode = exitStatus.negative
+}
+
+/** Returns the features that the VMM's VM has on every host. */
+function sharedFeatures(vmm: VmmRules, hosts: readonly NamedReport[]): VcpuFeature[] {
+  const [first, ...others] = hosts.map(({ report }) => vmOn(vmm, factsOfReport(report)).features)
+  return first!.filter((feature) => others.every((features) => features.includes(feature)))
 }
 
 function baselineOf(hosts: readonly NamedReport[], features: VcpuFeature[] | undefined): Baseline {

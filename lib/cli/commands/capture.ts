@@ -3,9 +3,13 @@ import { formatDocument } from '../../documents/write.js'
 import { hostOf, simulateOption } from '../host.js'
 import { checkOutput, writeOutput } from '../output.js'
 import { wholeNumber } from '../view/text.js'
-import { freshState, type VmFlags, vmOptions } from '../vm.js'
+import { openKvm } from '../../kvm/index.js'
+import { factsOfKvm } from '../../migration/vmm/facts.js'
+import { type VmmRules, vmOn } from '../../migration/vmm/rules.js'
+import { chosenFeatures, freshState, type VmFlags, vmmOption, vmOptions } from '../vm.js'
 
 interface Flags extends VmFlags {
+  vmm: VmmRules
   output?: string
   simulate?: string
   vcpus: number
@@ -16,6 +20,7 @@ export function captureCommand(): Command {
   const command = new Command('capture')
     .option('-o, --output <file>', 'write to a file instead of standard output')
     .addOption(simulateOption())
+    .addOption(vmmOption('the VMM whose VM it is'))
     .option('--vcpus <n>', 'number of vCPUs of the VM', wholeNumber(1, 9999), 1)
   for (const option of vmOptions()) command.addOption(option)
   return command
@@ -32,12 +37,17 @@ Examples:
   kvm-arm64 capture -o vm.json              capture a VM of this host
   kvm-arm64 capture --elect pv-time --psci 1.0 -o vm.json
                                             of a guest that may discover less
-  kvm-arm64 capture --simulate linux-7.2-max --features psci-0.2,sve`,
+  kvm-arm64 capture --simulate linux-7.2-max --features sve
+  kvm-arm64 capture --simulate linux-7.2-max --vmm qemu
+                                            with the features QEMU would use`,
     )
     .action(run)
 }
 
-function run({ output, simulate, vcpus, ...vmFlags }: Flags): void {
+function run({ output, simulate, vmm, vcpus, ...vm }: Flags): void {
   checkOutput(output)
-  writeOutput(output, formatDocument(freshState(hostOf(simulate), vmFlags, vcpus)))
+  const host = hostOf(simulate)
+  using kvm = openKvm(host.backend)
+  const { features } = vmOn(vmm, factsOfKvm(kvm), chosenFeatures(vm))
+  writeOutput(output, formatDocument(freshState(host, { ...vm, features }, vcpus)))
 }

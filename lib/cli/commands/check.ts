@@ -3,21 +3,26 @@ import { asText } from '../../documents/entries.js'
 import { readState, type State } from '../../migration/state.js'
 import { verdict } from '../../migration/verdict.js'
 import type { JudgedMove, MoveEnd, VerdictDocument } from '../../migration/verdict-document.js'
+import { factsOfKvm, factsOfReport } from '../../migration/vmm/facts.js'
 import { vmmNames, vmmRules } from '../../migration/vmm/names.js'
-import type { VmmRules } from '../../migration/vmm/rules.js'
+import { type HostFacts, type VmmRules, type VmmVm, vmOn } from '../../migration/vmm/rules.js'
+import { encodeRegister } from '../../registers/index.js'
 import { kernelBackend } from '../../kernel/index.js'
-import { openKvm } from '../../kvm/index.js'
+import { type Kvm, openKvm } from '../../kvm/index.js'
 import { simulator } from '../../hosts/index.js'
+import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
-import { hostNamed, probedReportOf, reportOf, THIS } from '../host.js'
+import { hostNamed, probedReportOf, THIS } from '../host.js'
 import { print, printJson } from '../output.js'
 import { verdictText } from '../view/verdict.js'
-import { freshState, type VmFlags, vmOptions } from '../vm.js'
+import { chosenFeatures, freshState, parseFeatures, type VmFlags, vmOptions } from '../vm.js'
 
 interface Flags extends VmFlags {
   from?: string
   to: string
-  state?: string
+  featuresTo?: VcpuFeature[]
+  state?: string[]
+  dropRegisters?: bigint[]
   vmm: VmmRules[]
   both?: boolean
   live?: boolean
@@ -31,9 +36,14 @@ export function checkCommand(): Command {
     .requiredOption('--to <host>', 'where it should go, likewise')
     .addOption(
       new Option(
-        '--state <file>',
-        'the state of the VM, as `capture` writes it; without it, the state of a fresh VM of --from',
-      ).conflicts(['from', 'both', 'features', 'elect', 'psci']),
+        '--state <files...>',
+        'states of VMs, as `capture` writes them; without it, the state of a fresh VM of --from',
+      ).conflicts(['from', 'both', 'features', 'elect', 'psci', 'baseline']),
+    )
+    .option(
+      '--drop-registers <registers>',
+      'remove registers from the state first, separated by commas: names or ids',
+      parseRegisters,
     )
     .addOption(
       new Option(
@@ -47,6 +57,12 @@ export function checkCommand(): Command {
     .option('--live', 'restore on this machine’s real KVM, not on a simulation; needs --to this')
     .option('--json', 'print the verdict as JSON (kvm-arm64/verdict.schema.json)')
   for (const option of vmOptions()) command.addOption(option)
+  command.addOption(
+    new Option(
+      '--features-to <features>',
+      'vCPU features of the VM the VMM makes on the destination, likewise; without it, as --features',
+    ).argParser(parseFeatures),
+  )
   return command
     .addHelpText(
       'after',
@@ -59,14 +75,18 @@ destination refuses, what it lacks, and what reads differently:
   missing at destination  the destination has no such register
   service lost            a hypercall service that the guest may have discovered
                           is gone
+  guest broken            the restore succeeds, and the guest cannot go on
   reads differently       the destination accepts the value and shows another
   silent default          the guest sees the destination's value, and no error
                           reports it
   notice                  different, without consequence for the guest
 
-docs/findings.md explains each code of the JSON. --features, --elect and --psci
-describe the fresh VM of --from, and with --both that of --to; they do not go
-with --state.
+docs/findings.md explains each code of the JSON.
+
+The fresh VM of --from, and with --both that of --to, is as the VMM makes it on
+that host; --features, --elect, --psci and --baseline change it. A VMM that
+restores into a VM of its own, as QEMU does, gives that VM what the destination
+has. What a report does not say is counted as unknown.
 
 Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if
 there is no arm64 KVM for \`this\`.
@@ -75,6 +95,8 @@ Examples:
   kvm-arm64 check --from linux-7.2-max --to linux-6.1-max
   kvm-arm64 check --from a.json --to b.json --both
   kvm-arm64 check --from a.json --to b.json --elect pv-time --psci 1.0
+  kvm-arm64 check --from a.json --to b.json --vmm qemu --features-to none
+  kvm-arm64 check --from a.json --to b.json --baseline template.json
   kvm-arm64 check --state vm.json --to this --live`,
     )
     .action(run)
@@ -90,18 +112,51 @@ function parseVmms(list: string): VmmRules[] {
   }
 }
 
-function run({ from, to, state: file, vmm, both, live, json, ...vmFlags }: Flags): void {
-  if (from === undefined && file === undefined) {
+function parseRegisters(list: string): bigint[] {
+  try {
+    return list.split(',').map((name) => encodeRegister(name.trim()))
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}
+
+function run(flags: Flags): void {
+  const { from, to, state: files = [], vmm, both, live, json, featuresTo, dropRegisters = [], ...vm } = flags
+  if (from === undefined && files.length === 0) {
     throw new CommandError('--from or --state must say which VM is to move', exitStatus.usage)
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
-  const state = file === undefined ? freshState(hostNamed(from!), vmFlags) : readState(file)
-  const source = file === undefined ? endOf(from!) : endOfState(file, state)
-  const destination = endOf(to)
-  const moves = judge({ from: source, to: destination, state, vmms: vmm, live: live ?? false })
-  if (both) {
-    const back = freshState(hostNamed(to), vmFlags)
-    moves.push(...judge({ from: destination, to: source, state: back, vmms: vmm, live: false }))
+  const fixed = featuresTo && vmm.find(({ restoresInto }) => restoresInto === 'saved')
+  if (fixed) {
+    throw new CommandError(
+      `--features-to does not apply to ${fixed.name}, which restores with the features of the state`,
+      exitStatus.usage,
+    )
+  }
+  const chosen = chosenFeatures(vm)
+  const features = { source: chosen, destination: featuresTo ?? chosen }
+  using destination = new Place(to, live ?? false)
+  const without = (state: State): State => withoutRegisters(state, dropRegisters)
+  const moves: JudgedMove[] = files.flatMap((file) => {
+    const state = readState(file)
+    const { origin = { kind: 'unknown' } } = state
+    const options = { end: { name: asText(file), origin }, features: features.destination }
+    return vmm.map((rules) => destination.judge(without(state), rules, options))
+  })
+  if (from !== undefined) {
+    using source = new Place(from, false)
+    const judge = (one: Place, other: Place): JudgedMove[] =>
+      vmm.map((rules) => {
+        const made = vmOn(rules, one.facts, features.source)
+        const state = without(freshState(hostNamed(one.name), { ...vm, features: made.features }))
+        const options = { end: one.end, source: made, sourceKvm: one.kvm, features: features.destination }
+        return other.judge(state, rules, options)
+      })
+    moves.push(...judge(source, destination))
+    if (both) {
+      using back = live ? new Place(to, false) : undefined
+      moves.push(...judge(back ?? destination, source))
+    }
   }
   const document: VerdictDocument = { format: 'kvm-arm64/verdict', version: 1, moves }
   if (json) printJson(document)
@@ -109,33 +164,64 @@ function run({ from, to, state: file, vmm, both, live, json, ...vmFlags }: Flags
   process.exitCode = moves.every(({ possible }) => possible) ? exitStatus.done : exitStatus.negative
 }
 
-interface End extends MoveEnd {
+function withoutRegisters(state: State, ids: readonly bigint[]): State {
+  if (ids.length === 0) return state
+  return {
+    ...state,
+    vcpus: state.vcpus.map((vcpu) => ({
+      ...vcpu,
+      registers: vcpu.registers.filter(({ id }) => !ids.includes(BigInt(id))),
+    })),
+  }
+}
+
+/** One end of a move. */
+class Place {
   /** The host's name on the command line. */
-  host: string
+  readonly name: string
+  readonly end: MoveEnd
+  readonly kvm: Kvm
+  readonly facts: HostFacts
+  readonly #live: boolean
+
+  constructor(name: string, live: boolean) {
+    this.name = name
+    this.#live = live
+    if (live) {
+      this.kvm = openKvm(kernelBackend)
+      this.facts = factsOfKvm(this.kvm)
+      this.end = { name: asText(name), origin: { kind: 'kernel' } }
+    } else {
+      const report = probedReportOf(name)
+      this.kvm = openKvm(simulator(report))
+      this.facts = factsOfReport(report)
+      this.end = { name: asText(name), origin: name === THIS ? { kind: 'kernel' } : report.origin }
+    }
+  }
+
+  /** Judges whether a VM can come here. */
+  judge(state: State, rules: VmmRules, { end, features, source, sourceKvm }: Arrival): JudgedMove {
+    return {
+      from: end,
+      to: this.end,
+      restoredOn: this.#live ? 'kernel' : 'simulation',
+      ...verdict(state, this.kvm, rules, {
+        destination: vmOn(rules, this.facts, features),
+        ...(source && { source }),
+        ...(sourceKvm && { sourceKvm }),
+      }),
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.kvm.close()
+  }
 }
 
-function endOf(host: string): End {
-  return { host, name: asText(host), origin: host === THIS ? { kind: 'kernel' } : reportOf(host).origin }
-}
-
-function endOfState(file: string, { origin = { kind: 'unknown' } }: State): End {
-  return { host: file, name: asText(file), origin }
-}
-
-interface Question {
-  from: End
-  to: End
-  state: State
-  vmms: readonly VmmRules[]
-  live: boolean
-}
-
-function judge({ from, to, state, vmms, live }: Question): JudgedMove[] {
-  using kvm = openKvm(live ? kernelBackend : simulator(probedReportOf(to.host)))
-  return vmms.map((rules) => ({
-    from: { name: from.name, origin: from.origin },
-    to: { name: to.name, origin: to.origin },
-    restoredOn: live ? 'kernel' : 'simulation',
-    ...verdict(state, kvm, rules),
-  }))
+interface Arrival {
+  end: MoveEnd
+  /** Features of the VM made here, instead of the VMM's own. */
+  features: VcpuFeature[] | undefined
+  source?: VmmVm
+  sourceKvm?: Kvm
 }

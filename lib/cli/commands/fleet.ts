@@ -2,8 +2,9 @@ import { Command } from 'commander'
 import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
 import { type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
-import { vmmRules } from '../../migration/vmm/names.js'
-import { CommandError, exitStatus } from '../exit.js'
+import type { VmmRules } from '../../migration/vmm/rules.js'
+import type { VcpuFeature } from '../../uapi.js'
+import { exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
 import { fleetPage } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
@@ -20,9 +21,11 @@ import {
 import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/fleet.js'
 import { grid, table } from '../view/table.js'
 import { count, wrap } from '../view/text.js'
+import { parseFeatures, vmmOption } from '../vm.js'
 
 interface Flags {
-  vmm: string
+  vmm: VmmRules
+  features?: VcpuFeature[]
   whatIf?: string
   html?: string
   json?: boolean
@@ -35,7 +38,12 @@ export function fleetCommand(): Command {
       '<reports>',
       'a report, a file with one report per line, a directory of report files (*.json), or - for standard input',
     )
-    .option('--vmm <vmm>', 'the VMM whose rules decide what stops a move', 'strict')
+    .addOption(vmmOption('the VMM that makes the VMs and moves them'))
+    .option(
+      '--features <features>',
+      'vCPU features of the VMs on both sides beside psci-0.2, separated by commas, or none; without it, those the VMM uses on each host',
+      parseFeatures,
+    )
     .option(
       '--what-if <host>',
       'show which moves another kernel would open or close: a report, a name of `kvm-arm64 hosts`, or the beginning of several such names (linux-6.18)',
@@ -67,10 +75,9 @@ Examples:
     .action(run)
 }
 
-function run(source: string, { vmm, whatIf, html, json }: Flags): void {
+function run(source: string, { vmm: rules, features, whatIf, html, json }: Flags): void {
   refuseTwoDocuments('--html', html, json)
   checkOutput(html)
-  const rules = rulesOf(vmm)
   const upgrades = whatIf === undefined ? [] : reportsOf(whatIf)
   const fleet = withProgress(`Reading ${source}`, () => readFleet(source))
   for (const { message } of fleet.errors) note(message)
@@ -79,7 +86,7 @@ function run(source: string, { vmm, whatIf, html, json }: Flags): void {
   if (fleet.faulty > 0) process.exitCode = exitStatus.usage
   if (fleet.hosts === 0) return
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, (progress) =>
-    analyseFleet(fleet, { rules, whatIf: upgrades, progress }),
+    analyseFleet(fleet, { rules, ...(features && { features }), whatIf: upgrades, progress }),
   )
   for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
   if (analysis.errors.length > 0) process.exitCode = exitStatus.usage
@@ -100,14 +107,6 @@ function alsoOn({ hosts, names: [name] }: HostClass): string {
   return hostNames === '' ? '' : `: ${hostNames}`
 }
 
-function rulesOf(name: string): ReturnType<typeof vmmRules> {
-  try {
-    return vmmRules(name)
-  } catch (error) {
-    throw new CommandError((error as Error).message, exitStatus.usage)
-  }
-}
-
 const MATRIX = 40
 
 function summary({
@@ -125,8 +124,15 @@ function summary({
   const mark = (from: number, to: number): string => {
     const move = possible.get(`${from} ${to}`)
     if (move === undefined) return '·'
-    if (!move.possible) return `✗${move.obstacles.filter((index) => obstacles[index]!.stops).length}`
-    return move.obstacles.length === 0 ? '✓' : '≈'
+    const doubt = move.unknown === undefined ? '' : '?'
+    if (!move.possible) {
+      const stopping = move.obstacles.filter((index) => {
+        const { stops, severity } = obstacles[index]!
+        return stops || severity === 'guest-broken'
+      })
+      return `✗${stopping.length}${doubt}`
+    }
+    return `${move.obstacles.length === 0 ? '✓' : '≈'}${doubt}`
   }
   const shown = classes.slice(0, MATRIX)
   const all = left.classes + classes.length
@@ -153,7 +159,9 @@ function summary({
       ['', ...shown.map((_, to) => `${to + 1}`)],
       shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
     ),
-    '  ✓ moves   ≈ moves, its guest sees a change   ✗3 stopped by 3 obstacles',
+    `  ✓ moves   ≈ moves, its guest sees a change   ✗3 stopped by 3 obstacles${
+      moves.some(({ unknown }) => unknown !== undefined) ? '   ? a report does not say everything' : ''
+    }`,
     '',
     paint('bold', 'Groups with free movement'),
     ...groups

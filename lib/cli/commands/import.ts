@@ -1,7 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander'
 import type { Baseline } from '../../fleet/baseline/format.js'
-import { baselineOfTemplate, TemplateError } from '../../interchange/baseline.js'
-import { checkCpuTemplate } from '../../interchange/firecracker.js'
 import { checkFingerprint, compareLists, type Fingerprint } from '../../interchange/fingerprint.js'
 import { reasonUnlike, reportFromFingerprint, UnlikeHostError } from '../../interchange/fingerprint-report.js'
 import { type Vouched, VouchError } from '../../interchange/vouched-features.js'
@@ -16,7 +14,7 @@ import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
 import { checkOutput, note, writeOutput } from '../output.js'
 import { listed } from '../view/summary.js'
-import { parseFeatures } from '../vm.js'
+import { baselineIn, isCpuTemplate, parseFeatures } from '../vm.js'
 
 interface Flags {
   like?: string
@@ -64,38 +62,18 @@ Examples:
 function run(file: string, { like, with: vouched, output }: Flags): void {
   checkOutput(output)
   const data = readJson(file, 'fingerprint or CPU template')
-  const document = isTemplate(data)
-    ? importTemplate(data, file, like, vouched)
+  const document = isCpuTemplate(data)
+    ? importTemplate(file, like, vouched)
     : importFingerprint(data, file, like, vouched)
   writeOutput(output, formatDocument(document))
 }
 
-function isTemplate(data: unknown): boolean {
-  return (
-    typeof data === 'object' &&
-    data !== null &&
-    ['kvm_capabilities', 'vcpu_features', 'reg_modifiers'].some((key) => key in data)
-  )
-}
-
-function importTemplate(
-  data: unknown,
-  file: string,
-  like: string | undefined,
-  vouched: Vouched | undefined,
-): Baseline {
+function importTemplate(file: string, like: string | undefined, vouched: Vouched | undefined): Baseline {
   const option = (like !== undefined && '--like') || (vouched !== undefined && '--with')
   if (option) {
     throw new CommandError(`${file} is a CPU template, and ${option} is for fingerprints`, exitStatus.usage)
   }
-  const { template, warnings } = checkCpuTemplate(data, file)
-  for (const warning of warnings) note(`${file}: ${warning}`)
-  try {
-    return baselineOfTemplate(template, file)
-  } catch (error) {
-    if (!(error instanceof TemplateError)) throw error
-    throw new CommandError(`${file}: ${error.message}`, exitStatus.usage)
-  }
+  return baselineIn(file)
 }
 
 function importFingerprint(

@@ -1,5 +1,6 @@
 /** Formats a verdict as text. */
 import { codeRow, type Finding, severities, type Severity } from '../../migration/finding.js'
+import type { UnknownFact } from '../../migration/verdict.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { originText } from '../../report/origin.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
@@ -16,16 +17,36 @@ const predicted = {
 } as const
 
 function moveText(move: JudgedMove): string {
-  const { from, to, restoredOn, vmm, possible, registers, findings } = move
+  const { from, to, restoredOn, vmm, possible, registers, findings, unknown } = move
   const stopping = findings.filter(({ stops }) => stops).length
   const answer = possible ? paint('green', 'yes') : paint('red', 'no')
-  const why = stopping === 0 ? '' : `, stopped by ${count(stopping, 'obstacle')}`
-  const head = `${paint('bold', `${from.name} → ${to.name}`)}, ${vmm}: ${answer}${why}`
+  const why =
+    stopping > 0
+      ? `, stopped by ${count(stopping, 'obstacle')}`
+      : possible
+        ? ''
+        : ', the restore succeeds and breaks the guest'
+  const known = unknown.length === 0 ? '' : `, as far as known (${count(unknown.length, 'unknown')})`
+  const head = `${paint('bold', `${from.name} → ${to.name}`)}, ${vmmText(move)}: ${answer}${known}${why}`
   return [
     wrap(`${head}; ${registers.same} of ${registers.total} registers unchanged`, 0, 2),
+    ...(unknown.length === 0 ? [] : [wrap(`not known: ${unknown.map(unknownText).join(', ')}`, 2, 4)]),
     wrap(`answered by: ${originText(from)} → ${originText(to)}; ${predicted[restoredOn]}`, 2, 4),
     ...severities.flatMap((severity) => severityText(severity, findings, vmm)),
   ].join('\n')
+}
+
+/** `qemu@11.1 with pmu-v3, sve → pmu-v3; GICv3` */
+function vmmText({ vmm, features, interruptControllers }: JudgedMove): string {
+  const [from, to] = [features.source, features.destination].map((list) => list.join(' ') || 'no features')
+  const gics = [interruptControllers.source, interruptControllers.destination].filter((one) => one !== null)
+  const gic = [...new Set(gics)].map((one) => one.replace('gic-', 'GIC')).join(' → ')
+  return `${vmm} with ${from === to ? from : `${from} → ${to}`}${gic === '' ? '' : `, ${gic}`}`
+}
+
+/** `source features` */
+function unknownText(fact: UnknownFact): string {
+  return fact.replaceAll('-', ' ')
 }
 
 function severityText(severity: Severity, findings: readonly Finding[], vmm: string): string[] {
@@ -35,7 +56,14 @@ function severityText(severity: Severity, findings: readonly Finding[], vmm: str
     // Everything on which the words of listed codes depend.
     const key =
       finding.register !== undefined && codeRow(finding.code).isListed
-        ? JSON.stringify([finding.code, finding.stops, finding.source === null, finding.capability])
+        ? JSON.stringify([
+            finding.code,
+            finding.stops,
+            finding.source === null,
+            finding.capability,
+            finding.announcedBy,
+            finding.remedy,
+          ])
         : String(index)
     groups.set(key, [...(groups.get(key) ?? []), finding])
   }

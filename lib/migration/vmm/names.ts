@@ -1,6 +1,6 @@
 /** The rules of VMMs by name. */
 import type { RuntimeText } from '../../literals.js'
-import { cloudHypervisor, crosvm, firecracker } from './others.js'
+import { cloudHypervisor, cloudHypervisor52, crosvm, firecracker, firecracker6 } from './others.js'
 import { qemu10, qemu11 } from './qemu.js'
 import { strict, type VmmRules } from './rules.js'
 
@@ -8,11 +8,15 @@ const rules = {
   strict,
   'qemu@11.1': qemu11,
   'qemu@10.0': qemu10,
+  'firecracker@1.7': firecracker,
+  'firecracker@1.6': firecracker6,
+  'cloud-hypervisor@53': cloudHypervisor,
+  'cloud-hypervisor@52': cloudHypervisor52,
+  crosvm,
+  // The newest versions known.
+  qemu: qemu11,
   firecracker,
   'cloud-hypervisor': cloudHypervisor,
-  crosvm,
-  /** The newest version known. */
-  qemu: qemu11,
 } as const satisfies Record<string, VmmRules>
 
 /** A name {@link vmmRules} accepts. */

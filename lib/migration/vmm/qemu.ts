@@ -1,6 +1,6 @@
-/** QEMU with `-accel kvm -cpu host` on both ends, the same machine type and the same options. */
+/** QEMU with `-accel kvm -M virt -cpu host` on both ends, the same machine type and the same options. */
 import { encodeRegister } from '../../registers/index.js'
-import { unforgiving, type VmmRow, type VmmRules } from './rules.js'
+import { type OptionalFeature, type Setting, unforgiving, type VmmRow, type VmmRules } from './rules.js'
 
 const all: readonly VmmRow[] = [
   {
@@ -14,9 +14,39 @@ const all: readonly VmmRow[] = [
     known: 'run',
   },
   {
-    rule: 'a register that only the destination has keeps its value',
-    source: 'target/arm/machine.c:cpu_post_load',
+    rule: 'a register that only the destination has is written back with the value of the destination’s new VM, after the ID registers of the stream; if these have hidden it, the migration fails',
+    source: 'target/arm/machine.c:cpu_post_load; target/arm/kvm.c:write_list_to_kvmstate',
     known: 'run',
+  },
+  {
+    rule: 'the VM has a PMU, SVE and pointer authentication where the host has them, on the source as on the destination',
+    source: 'target/arm/kvm.c:kvm_arm_get_host_cpu_features, kvm_arch_init_vcpu',
+    known: 'run',
+  },
+  {
+    rule: 'the vector lengths are those of the destination; the stream does not carry KVM_REG_ARM64_SVE_VLS',
+    source: 'target/arm/kvm.c:kvm_arm_reg_syncs_via_cpreg_list, kvm_arm_sve_set_vls',
+    known: 'run',
+  },
+  {
+    rule: 'vector registers are converted if only one of the VMs has SVE',
+    source: 'target/arm/kvm.c:kvm_arch_put_sve, kvm_arch_put_fpsimd',
+    known: 'read',
+  },
+  {
+    rule: 'without gic-version the VM has a GICv2 where KVM can make one (up to 8 vCPUs), else a GICv3',
+    source: 'hw/arm/virt.c:finalize_gic_version_do',
+    known: 'read',
+  },
+  {
+    rule: 'GICv2 and GICv3 are different sections of the stream: a VM with one does not load into a VM with the other',
+    source: 'hw/intc/arm_gic_common.c:vmstate_gic; hw/intc/arm_gicv3_common.c:vmstate_gicv3',
+    known: 'run',
+  },
+  {
+    rule: 'a VM with EL2 cannot be migrated',
+    source: 'target/arm/kvm.c:kvm_arch_init_vcpu (migrate_add_blocker)',
+    known: 'read',
   },
   {
     rule: 'what was accepted is not read back',
@@ -43,8 +73,35 @@ const tolerances: readonly Tolerance[] = [
 
 const tolerated = new Map(tolerances.map((tolerance) => [encodeRegister(tolerance.register), tolerance]))
 
+const properties: Readonly<Record<OptionalFeature, string>> = { pmu: 'pmu', sve: 'sve', ptrauth: 'pauth' }
+
+function option(setting: Setting): string | undefined {
+  switch (setting.what) {
+    case 'without':
+      return `-cpu host,${properties[setting.feature]}=off`
+    case 'vectors':
+      return `-cpu host,sve${setting.longest}=on`
+    default:
+      return undefined
+  }
+}
+
+const common = {
+  wants: ['pmu', 'sve', 'ptrauth'],
+  gics: ['gic-v2', 'gic-v3'],
+  restoresInto: 'own',
+  cannotSave: ['has-el2'],
+  vectors: 'converted',
+  writesBack: true,
+  pins: 'none',
+  carries: (id) => id !== SVE_VLS,
+} as const satisfies Partial<VmmRules>
+
+const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
+
 /** The versions before the table of tolerances. */
 export const qemu10: VmmRules = {
+  ...common,
   name: 'qemu@10.0',
   rows: [
     ...all,
@@ -54,11 +111,12 @@ export const qemu10: VmmRules = {
       known: 'run',
     },
   ],
-  carries: () => true,
+  option,
   on: unforgiving,
 }
 
 export const qemu11: VmmRules = {
+  ...common,
   name: 'qemu@11.1',
   rows: [
     ...all,
@@ -70,8 +128,14 @@ export const qemu11: VmmRules = {
         known: 'run',
       }
     }),
+    {
+      rule: 'kvm-psci-version chooses the version of PSCI',
+      source: 'target/arm/kvm.c:kvm_arm_add_vcpu_properties',
+      known: 'run',
+    },
   ],
-  carries: () => true,
+  option: (setting) =>
+    setting.what === 'psci' ? `-cpu host,kvm-psci-version=${setting.version}` : option(setting),
   on(obstacle, id, value) {
     const tolerance = tolerated.get(id)
     if (tolerance !== undefined) {

@@ -1,7 +1,10 @@
 /**
- * How a VMM handles the registers of a VM it moves, as far as it decides whether the move succeeds and what the guest then sees.
+ * What the VM of a VMM is made of, and how the VMM moves it, as far as that decides whether the move succeeds and what the guest then
+ * sees.
  */
 import { workarounds } from '../../hypercalls/index.js'
+import type { Support } from '../../report/registers.js'
+import type { VcpuFeature } from '../../uapi.js'
 
 /** The ways in which one register can differ. */
 export type Obstacle =
@@ -21,18 +24,109 @@ export type Reaction = 'fails' | 'silent' | 'tolerated'
 export interface VmmRow {
   readonly rule: string
   readonly source: string
-  /** `seen` on real kernels, or read in the VMM's source or documentation. */
+  /** `run` on real kernels, or read in the VMM's source or documentation. */
   readonly known: 'run' | 'read'
+}
+
+/** An interrupt controller that a VMM lets KVM emulate. */
+export type Gic = 'gic-v2' | 'gic-v3'
+
+/** A property of a VM that a VMM cannot save. */
+export type Unsavable = 'sve' | 'gic-v2' | 'has-el2'
+
+/** The answers of a host's KVM that a VMM looks at before it makes a VM. */
+export interface HostFacts {
+  feature(name: VcpuFeature): Support
+  gic(version: Gic): Support
+}
+
+/** Something that could be set differently when a VM is created. */
+export type Setting =
+  | { what: 'without'; feature: OptionalFeature }
+  | { what: 'psci'; version: string }
+  /** Bits of the longest vector. */
+  | { what: 'vectors'; longest: number }
+
+/** Features that VMMs switch on and off. */
+export type OptionalFeature = 'pmu' | 'sve' | 'ptrauth'
+
+/** The vCPU features behind each. */
+export const optionalFeatures: Readonly<Record<OptionalFeature, readonly VcpuFeature[]>> = {
+  pmu: ['pmu-v3'],
+  sve: ['sve'],
+  ptrauth: ['ptrauth-address', 'ptrauth-generic'],
 }
 
 export interface VmmRules {
   readonly name: string
   /** For readers. */
   readonly rows: readonly VmmRow[]
+  /** Features of its VM with default options, beside `psci-0.2`, on every host that has them. */
+  readonly wants: readonly OptionalFeature[]
+  /** The interrupt controllers it tries to make, in this order; empty if the caller makes it. */
+  readonly gics: readonly Gic[]
+  /** Features of the VM that it makes to restore into: those of the saved VM, or again its own on the destination. */
+  readonly restoresInto: 'saved' | 'own'
+  /** What it cannot save. */
+  readonly cannotSave: readonly Unsavable[]
+  /**
+   * Vector registers: moved as they are; converted between those of SVE and V0 to V31 if only one of the VMs has SVE; or lost if the VM
+   * has SVE.
+   */
+  readonly vectors: 'moved' | 'converted' | 'lost'
+  /** Whether it writes a register that only the destination has back, with the value of its new VM, after the state's registers. */
+  readonly writesBack: boolean
+  /** How a value can be given to a register before the first run. */
+  readonly pins: 'write' | 'template' | 'none'
+  /** Returns the option that makes a setting; undefined if it has none. */
+  option(setting: Setting): string | undefined
   /** Whether the VMM saves and restores the register at all. */
   carries(id: bigint): boolean
   /** `value` is the state's, or the destination's if the state has none. */
   on(obstacle: Obstacle, id: bigint, value: bigint): Reaction
+}
+
+/** The vCPU features of a VM, and those of which it is not known whether its host has them. */
+export interface VmFeatures {
+  features: VcpuFeature[]
+  unknown: VcpuFeature[]
+}
+
+/** Returns the features that the VM of a VMM has on a host with default options. */
+export function vmFeatures({ wants }: VmmRules, facts: HostFacts): VmFeatures {
+  const features: VcpuFeature[] = ['psci-0.2']
+  const unknown: VcpuFeature[] = []
+  for (const want of wants) {
+    const names = optionalFeatures[want]
+    const support = names.map((name) => facts.feature(name))
+    if (support.every((answer) => answer === 'yes')) features.push(...names)
+    else if (support.includes('unknown')) unknown.push(...names)
+  }
+  return { features, unknown }
+}
+
+/** Returns the interrupt controller that a VMM makes on a host: `none` if it can make none of its own, undefined if that is unknown. */
+export function vmGic({ gics }: VmmRules, facts: HostFacts): Gic | 'none' | undefined {
+  for (const gic of gics) {
+    const support = facts.gic(gic)
+    if (support === 'yes') return gic
+    if (support === 'unknown') return undefined
+  }
+  return 'none'
+}
+
+/** A VM as a VMM makes it on a host. */
+export interface VmmVm extends VmFeatures {
+  gic: Gic | 'none' | undefined
+}
+
+/**
+ * Returns the VM that a VMM makes on a host.
+ * @param features those it is told to use, instead of its defaults
+ */
+export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
+  const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }
+  return { ...found, gic: vmGic(rules, facts) }
 }
 
 /** The reaction of a VMM that stops at KVM's first error and reads nothing back. */
@@ -63,7 +157,20 @@ export const strict: VmmRules = {
       source: 'KVM_ARM_VCPU_INIT (Documentation/virt/kvm/api.rst)',
       known: 'run',
     },
+    {
+      rule: 'the VM has psci-0.2 and no optional feature, and the destination’s has the features of the state',
+      source: 'KVM_ARM_VCPU_INIT (Documentation/virt/kvm/api.rst)',
+      known: 'run',
+    },
   ],
+  wants: [],
+  gics: [],
+  restoresInto: 'saved',
+  cannotSave: [],
+  vectors: 'moved',
+  writesBack: false,
+  pins: 'write',
+  option: () => undefined,
   carries: () => true,
   on(obstacle, id) {
     if (obstacle === 'missing') return 'silent'
