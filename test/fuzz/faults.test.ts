@@ -160,7 +160,9 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
           ...idAndName('ID_AA64PFR0_EL1'),
           nibble: '3:0',
           values: '1',
-          hides: [idAndName('TPIDR_EL1')],
+          hides: ['TPIDR_EL1', 'VBAR_EL1', 'MAIR_EL1', 'TCR_EL1', 'TTBR0_EL1', 'ESR_EL1', 'FAR_EL1'].map(
+            idAndName,
+          ),
         },
       ]),
   ],

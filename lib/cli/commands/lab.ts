@@ -107,7 +107,7 @@ have EL2 (--append kvm-arm.mode=nested).
 Examples:
   kvm-arm64 lab run --kernel 6.12 -- node script.mjs
   kvm-arm64 lab run --qemu 11.1 --cpu neoverse-v1 -- kvm-arm64 probe
-  kvm-arm64 lab run --kernel 6.18 --append kvm-arm.mode=protected -- kvm-arm64 probe`,
+  kvm-arm64 lab run --append kvm-arm.mode=protected -- kvm-arm64 probe`,
     )
     .action(run)
 }
