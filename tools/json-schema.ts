@@ -4,6 +4,7 @@ import { baselineSchema } from '../lib/fleet/baseline/format.js'
 import { fleetSchema } from '../lib/fleet/document.js'
 import { stateSchema } from '../lib/migration/state.js'
 import { verdictSchema } from '../lib/migration/verdict-document.js'
+import { diffSchema } from '../lib/report/diff-document.js'
 import { reportSchema } from '../lib/report/report.js'
 
 type Documents = Parameters<typeof toJsonSchema>[0] & {
@@ -15,6 +16,7 @@ type Converted = ReturnType<NonNullable<ConversionConfig['overrideSchema']>>
 /** The published JSON Schemas, generated from the schemas that their readers use. */
 export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/report/report.schema.json', text: jsonSchema('report', reportSchema) },
+  { file: 'lib/report/diff.schema.json', text: jsonSchema('diff', diffSchema) },
   { file: 'lib/migration/state.schema.json', text: jsonSchema('state', stateSchema) },
   { file: 'lib/migration/verdict.schema.json', text: jsonSchema('verdict', verdictSchema) },
   { file: 'lib/fleet/fleet.schema.json', text: jsonSchema('fleet', fleetSchema) },

@@ -15,9 +15,19 @@ import type { Report } from './report.js'
 import { capabilities, vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { differingFields, meaningOf } from '../registers/differing-fields.js'
 
+export const differenceKinds = [
+  'capability',
+  'feature',
+  'psci',
+  'machine',
+  'guest-read',
+  'register',
+  'accepts',
+] as const
+
 /** One difference between two hosts. */
 export interface Difference {
-  kind: 'capability' | 'feature' | 'psci' | 'machine' | 'guest-read' | 'register' | 'accepts'
+  kind: (typeof differenceKinds)[number]
   /** The capability (its number, if it has no name here), the vCPU feature, the PSCI version, the fact, the register. */
   name: string
   /** The field or the bits of a register; absent if the difference is about the whole register. */
@@ -29,8 +39,8 @@ export interface Difference {
 
 /**
  * Returns the differences between two hosts, by field, without judging them: capabilities, vCPU features, PSCI versions, the
- * machine, what a guest reads from the CPU, registers of a vCPU with `psci-0.2` alone, services that may be elected. Ignores AArch32 ID registers if a host has no AArch32: they are
- * UNKNOWN there.
+ * machine, what a guest reads from the CPU, registers of a vCPU with `psci-0.2` alone, services that may be elected. Ignores
+ * AArch32 ID registers if a host has no AArch32: they are UNKNOWN there.
  */
 export function diffReports(a: Report, b: Report): Difference[] {
   return [

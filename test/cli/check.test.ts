@@ -280,6 +280,8 @@ describe('diff', () => {
       origin,
     })
     assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max', '--json']).out), {
+      format: 'kvm-arm64/diff',
+      version: 1,
       a: { name: 'linux-6.1-max', origin },
       b: { name: 'linux-6.1-max', origin },
       differences: [],

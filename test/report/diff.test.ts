@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import { diffReports } from '../../lib/report/diff.js'
+import { checkDiff, type DiffDocument } from '../../lib/report/diff-document.js'
 import { builtInHosts, builtInReport } from '../../lib/hosts/index.js'
 
 test('a host does not differ from itself', () => {
@@ -35,4 +36,25 @@ test('AArch32 ID registers count only between hosts with AArch32', () => {
   )
   const both = diffReports(builtInReport('linux-7.2-cortex-a57'), builtInReport('linux-7.2-max'))
   assert.ok(both.some(({ name }) => name === 'ID_ISAR5_EL1'))
+})
+
+test('every diff of the recorded hosts is a document that its reader accepts, and a broken one is refused at its entry', () => {
+  const reports = builtInHosts().map((name) => ({ name, report: builtInReport(name) }))
+  for (const [index, a] of reports.entries()) {
+    const b = reports[(index + 1) % reports.length]!
+    const document: DiffDocument = {
+      format: 'kvm-arm64/diff',
+      version: 1,
+      a: { name: a.name, origin: a.report.origin },
+      b: { name: b.name, origin: b.report.origin },
+      differences: diffReports(a.report, b.report),
+    }
+    assert.deepEqual(checkDiff(JSON.parse(JSON.stringify(document)), 'diff.json'), document)
+    const broken = structuredClone(document) as { differences: { kind: string }[] }
+    broken.differences[0]!.kind = 'wish'
+    assert.throws(() => checkDiff(broken, 'diff.json'), {
+      path: '$.differences[0].kind',
+      message: /received "wish"/,
+    })
+  }
 })

@@ -107,7 +107,9 @@ function summary(found: Baseline): string {
       ['vCPU features', found.features.join(' ')],
       ...found.withoutFeatures.map(({ feature, reason, hosts: lacking }): [string, string] => [
         `without ${feature}`,
-        lacking.length === 0 ? reason : `${reason}: ${names(lacking)}`,
+        reason === 'lacking'
+          ? `some hosts lack it: ${names(lacking)}`
+          : 'more would stay unreconciled with it',
       ]),
       ...optional('to enable', found.capabilities.join(' ')),
       ['PSCI', found.psciVersion === null ? 'none in common' : decodePsciVersion(BigInt(found.psciVersion))],

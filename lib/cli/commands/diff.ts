@@ -1,5 +1,7 @@
 import { Command } from 'commander'
 import { type Difference, diffReports } from '../../report/diff.js'
+import type { DiffDocument } from '../../report/diff-document.js'
+import { asText } from '../../documents/entries.js'
 import { printable } from '../../documents/printable.js'
 import { probedReportOf } from '../host.js'
 import { print, printJson } from '../output.js'
@@ -12,7 +14,7 @@ export function diffCommand(): Command {
   return new Command('diff')
     .argument('<a>', 'a name of `kvm-arm64 hosts`, a report, or `this` machine')
     .argument('<b>', 'likewise')
-    .option('--json', 'print JSON')
+    .option('--json', 'print the differences as JSON (kvm-arm64/diff.schema.json)')
     .addHelpText(
       'after',
       `
@@ -33,7 +35,14 @@ function run(a: string, b: string, { json }: { json?: boolean }): void {
   const [left, right] = [probedReportOf(a), probedReportOf(b)]
   const differences = diffReports(left, right)
   if (json) {
-    printJson({ a: { name: a, origin: left.origin }, b: { name: b, origin: right.origin }, differences })
+    const document: DiffDocument = {
+      format: 'kvm-arm64/diff',
+      version: 1,
+      a: { name: asText(a), origin: left.origin },
+      b: { name: asText(b), origin: right.origin },
+      differences,
+    }
+    printJson(document)
     return
   }
   if (differences.length === 0) print(printable(`${a} and ${b} show the same`))

@@ -93,7 +93,7 @@ function leftOut(hosts: readonly Candidate[], features: readonly VcpuFeature[]):
     if (features.includes(feature)) return []
     const lacking = hosts.filter(({ report }) => !report.traits.init.supported.includes(feature))
     if (lacking.length === hosts.length) return []
-    const reason = lacking.length > 0 ? 'some hosts lack it' : 'with it more would stay unreconciled'
+    const reason = lacking.length > 0 ? 'lacking' : 'unreconciled'
     return [{ feature, reason, hosts: lacking.map(({ name }) => name) }]
   })
 }

@@ -67,8 +67,20 @@ export const baselineSchema = v.strictObject({
   hosts: v.pipe(names, v.minLength(1)),
   /** Features with which to initialise every vCPU. */
   features: v.array(feature),
-  /** Features that some hosts have and the baseline does not elect, with the reason. */
-  withoutFeatures: v.array(v.strictObject({ feature, reason: text, hosts: names })),
+  /** Features that some hosts have and the baseline does not elect. */
+  withoutFeatures: v.array(
+    v.strictObject({
+      feature,
+      reason: v.picklist([
+        /** `hosts` lack it. */
+        'lacking',
+        /** All hosts have it; with it more would stay unreconciled. */
+        'unreconciled',
+      ]),
+      /** Empty unless the reason is `lacking`. */
+      hosts: names,
+    }),
+  ),
   /** Capabilities to enable on the VM before its first vCPU. */
   capabilities: v.array(v.picklist(Object.keys(capabilities) as Capability[])),
   /** Bits of guest physical address space to create the VM with. */
