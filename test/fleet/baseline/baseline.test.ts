@@ -230,9 +230,7 @@ describe('a baseline', () => {
       assert.equal(found.vectorLengths, common, `${one} ${other}`)
       assert.equal(found.features.includes('sve'), common !== null)
       if (common === null) {
-        assert.deepEqual(found.withoutFeatures, [
-          { feature: 'sve', reason: 'unreconciled', hosts: [] },
-        ])
+        assert.deepEqual(found.withoutFeatures, [{ feature: 'sve', reason: 'unreconciled', hosts: [] }])
       }
       const [vm, outcome] = applyOn(members[1]!.report, found)
       assert.deepEqual(outcome, [])
