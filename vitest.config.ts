@@ -17,6 +17,7 @@ const long = [
   'test/fuzz/faults.test.ts',
   'test/conformance/faults.test.ts',
   'test/fleet/baseline/baseline-moves.test.ts',
+  'test/machine/dtc.test.ts',
 ]
 
 interface Project {

@@ -3,7 +3,14 @@ import { isInstalled } from '../lib/lab/execute.js'
 import { installation, installPackages } from '../lib/lab/setup.js'
 
 /** By program, the package it is in. */
-const packages = { chromium: 'chromium', fish: 'fish', groff: 'groff-base', zsh: 'zsh' } as const
+const packages = {
+  chromium: 'chromium',
+  dtc: 'device-tree-compiler',
+  fish: 'fish',
+  groff: 'groff-base',
+  xz: 'xz-utils',
+  zsh: 'zsh',
+} as const
 
 export type Program = keyof typeof packages
 export const programs = Object.keys(packages) as Program[]

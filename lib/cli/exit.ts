@@ -42,10 +42,16 @@ export function statusOf(error: unknown): number {
   const { name, code } = error as { name?: unknown; code?: unknown }
   if (code === 'ERR_KVM_FORMAT' || code === 'ERR_KVM_UNKNOWN_REGISTER') return exitStatus.usage
   if (code === 'ERR_LAB_UNKNOWN_KERNEL') return exitStatus.usage
+  if (name === 'MachineError') return machineStatus(code)
   if (name === 'KvmError') return isAnswer(code) ? exitStatus.negative : exitStatus.machine
   if (name === 'AddonError' || name === 'LabError') return exitStatus.machine
   if (name === 'SimulatorError') return exitStatus.usage
   return exitStatus.fault
+}
+
+function machineStatus(code: unknown): number {
+  if (code === 'ERR_MACHINE_GUEST') return exitStatus.negative
+  return code === 'ERR_MACHINE_GIC' ? exitStatus.machine : exitStatus.usage
 }
 
 /** Whether KVM, real or simulated, received the call and refused it; otherwise it is missing, or lacks memory or handles. */

@@ -107,6 +107,10 @@ const commands: Readonly<Record<string, CommandRow>> = {
     description: 'convert a Firecracker fingerprint to a report, or a CPU template to a baseline',
     load: async () => (await import('./commands/import.js')).importCommand(),
   },
+  boot: {
+    description: "boot Linux in a small machine on this host's arm64 KVM",
+    load: async () => (await import('./commands/boot.js')).bootCommand(),
+  },
   lab: {
     description: 'boot a real arm64 kernel with KVM under QEMU, on any machine',
     load: async () => (await import('./commands/lab.js')).labCommand(),

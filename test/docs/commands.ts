@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } fro
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
+import { kernelImage } from '../machine/images.js'
 
 const pages = ['README.md', ...readdirSync(new URL('docs/', packageRoot)).map((file) => `docs/${file}`)]
   .filter((file) => file.endsWith('.md'))
@@ -34,7 +35,7 @@ export function usesLab(command: string): boolean {
 /** Whether a command asks the KVM of the machine it runs on. */
 export function asksKvm(command: string): boolean {
   if (usesLab(command) || command.includes('--simulate')) return false
-  return /kvm-arm64 (?:census|apply|capture|conformance|probe -o)|--live/.test(command)
+  return /kvm-arm64 (?:census|apply|capture|conformance|probe -o|boot)|--live/.test(command)
 }
 
 /** Fills a directory with every file that the pages' commands read, made by `kvmArm64`. */
@@ -54,6 +55,8 @@ export function makeFiles(directory: string, kvmArm64: (args: string[]) => void)
   const onOneLine = (file: string) => JSON.stringify(JSON.parse(readFileSync(at(file), 'utf8')))
   writeFileSync(at('reports.ndjson'), `${onOneLine('a.json')}\n${onOneLine('c.json')}\n`)
   writeFileSync(at('hosts'), 'linux-6.12-neoverse-n1\nlinux-6.1-neoverse-n1\n')
+  writeFileSync(at('Image'), kernelImage())
+  writeFileSync(at('initrd.cpio'), '')
   writeFileSync(at('script.mjs'), "console.log('a script ran')\n")
   const fingerprint = 'test/interchange/graviton/fingerprint_ARM_NEOVERSE_N1_6.1host.json'
   copyFileSync(fileURLToPath(new URL(fingerprint, packageRoot)), at('fingerprint.json'))

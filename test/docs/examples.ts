@@ -11,6 +11,8 @@ interface Example {
   /** Whether the word `real` makes it use this machine's KVM. */
   takesReal: boolean
   usesLab: boolean
+  /** Whether it boots the kernel that its argument names, on this machine's KVM. */
+  bootsKernel: boolean
 }
 
 const folder = new URL('docs/examples/', packageRoot)
@@ -28,5 +30,6 @@ export const examples: readonly Example[] = readdirSync(folder).map((name) => {
     promised: promisedBy(script),
     takesReal: script.includes("process.argv[2] === 'real'"),
     usesLab: script.includes("'kvm-arm64/lab'"),
+    bootsKernel: script.includes("'kvm-arm64/machine'"),
   }
 })
