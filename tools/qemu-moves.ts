@@ -1,18 +1,26 @@
 /**
  * Moves a VM by real QEMU between all hosts of `judgedHosts`, with default options, and holds the predictions against it:
- * `npm run tool qemu-moves DIRECTORY [save|restore [HOST…]]`. The directory keeps reports, streams and outcomes, so that an
+ * `npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST…]]`. The directory keeps reports, streams and outcomes, so that an
  * interrupted run goes on where it stopped.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { bootWithQemu, driveQemu, type JudgedHost, judgedHosts } from '../test/lab-kernels/qemu-moves.js'
+import { readReport } from '../lib/report/read.js'
+import {
+  bootWithQemu,
+  disagreement,
+  driveQemu,
+  type JudgedHost,
+  judgedHosts,
+  predictMove,
+} from '../test/lab-kernels/qemu-moves.js'
 import { runInside } from '../test/lab-kernels/lab-hosts.js'
 import { type JudgedQemu, qemuDirectory, qemuSuites } from '../test/lab-kernels/qemu-packages.js'
 import type { DriveResult } from '../test/lab-kernels/qemu-drive.js'
 
 const [directory, phase, ...names] = process.argv.slice(2)
 if (directory === undefined)
-  throw new Error('usage: npm run tool qemu-moves DIRECTORY [save|restore [HOST…]]')
+  throw new Error('usage: npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST…]]')
 mkdirSync(directory, { recursive: true })
 const place = (file: string): string => join(directory, file)
 const qemus = Object.keys(qemuSuites) as JudgedQemu[]
@@ -70,3 +78,29 @@ async function restore(host: JudgedHost): Promise<void> {
 
 if (phase === undefined || phase === 'save') for (const host of chosen) await save(host)
 if (phase === undefined || phase === 'restore') for (const host of chosen) await restore(host)
+if (phase === undefined || phase === 'judge') judge()
+
+function judge(): void {
+  const reports = new Map(
+    judgedHosts
+      .filter(({ name }) => existsSync(place(`${name}.report.json`)))
+      .map(({ name }) => [name, readReport(place(`${name}.report.json`))]),
+  )
+  let judged = 0
+  let wrong = 0
+  for (const { name: to } of judgedHosts) {
+    const file = place(`${to}.restored.json`)
+    if (!existsSync(file)) continue
+    const outcomes = JSON.parse(readFileSync(file, 'utf8')) as Record<string, DriveResult>
+    for (const [key, result] of Object.entries(outcomes)) {
+      const [from, qemu] = key.split(' ') as [string, JudgedQemu]
+      const found = disagreement(predictMove(reports.get(from)!, reports.get(to)!, qemu), result, qemu)
+      judged++
+      if (found === undefined) continue
+      wrong++
+      console.log(`${from} -> ${to}, ${qemu}: ${found}`)
+    }
+  }
+  console.log(`${judged} moves judged, ${wrong} predicted wrongly`)
+  if (wrong > 0) process.exitCode = 1
+}

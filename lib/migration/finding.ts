@@ -56,6 +56,8 @@ const stepCodes = [
   { code: 'interrupt-controller-missing', severity: 'refused' },
   { code: 'interrupt-controller-differs', severity: 'refused' },
   { code: 'vector-state-lost', severity: 'guest-broken' },
+  { code: 'counter-refused', severity: 'refused' },
+  { code: 'counter-frequency-changes', severity: 'guest-broken' },
 ] as const satisfies readonly CodeRow[]
 
 /** Codes of findings about one register. */
@@ -125,6 +127,9 @@ const about = {
 /** The arguments of `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and similar calls, and the errno they failed with. */
 const step = { ...about, errno: text }
 
+/** CNTFRQ_EL0, ticks per second. */
+const hertz = hex64
+
 const stepFindings = [
   v.strictObject({
     code: v.literal('address-space-refused'),
@@ -185,6 +190,13 @@ const stepFindings = [
     destination: gic,
   }),
   v.strictObject({ code: v.literal('vector-state-lost'), ...about }),
+  v.strictObject({ code: v.literal('counter-refused'), ...about, source: hertz, destination: hertz }),
+  v.strictObject({
+    code: v.literal('counter-frequency-changes'),
+    ...about,
+    source: hertz,
+    destination: hertz,
+  }),
 ] as const
 
 const registerRef = v.strictObject({ id: hex64, name: text })

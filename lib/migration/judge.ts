@@ -113,6 +113,21 @@ export class Judge {
       findings.push({ code: 'vector-state-lost', ...about, severity: 'guest-broken', stops: false })
     }
     if (gics.length === 0) return findings
+    const [ticks, other] = [source?.counterFrequency, destination.counterFrequency]
+    if (ticks !== undefined && other !== undefined && ticks !== other) {
+      const values = { source: hex(ticks), destination: hex(other) }
+      findings.push(
+        this.#rules.comparesCounters
+          ? { code: 'counter-refused', ...about, ...values }
+          : {
+              code: 'counter-frequency-changes',
+              ...about,
+              severity: 'guest-broken',
+              stops: false,
+              ...values,
+            },
+      )
+    }
     for (const [on, vm] of [['source', source] as const, ['destination', destination] as const]) {
       if (vm?.gic === 'none') {
         findings.push({ code: 'interrupt-controller-missing', ...about, on, controllers: [...gics] })

@@ -14,6 +14,8 @@ export const unknownFacts = [
   'destination-features',
   'source-interrupt-controller',
   'destination-interrupt-controller',
+  'source-counter-frequency',
+  'destination-counter-frequency',
 ] as const
 
 export type UnknownFact = (typeof unknownFacts)[number]
@@ -121,6 +123,8 @@ function unknownOf(rules: VmmRules, source: VmmVm | undefined, destination: VmmV
   if (rules.gics.length === 0) return unknown
   if (source?.gic === undefined) unknown.push('source-interrupt-controller')
   if (destination.gic === undefined) unknown.push('destination-interrupt-controller')
+  if (source?.counterFrequency === undefined) unknown.push('source-counter-frequency')
+  if (destination.counterFrequency === undefined) unknown.push('destination-counter-frequency')
   return unknown
 }
 

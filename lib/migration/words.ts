@@ -261,6 +261,32 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: 'create the VM without sve, or use a VMM that saves it',
     }),
   },
+  'counter-refused': {
+    general: {
+      meaning:
+        'The counter of the destination has another frequency (`CNTFRQ_EL0`), and the VMM refuses such a restore: KVM cannot scale the counter, and the guest’s clock would run at a wrong speed.',
+      remedy: 'Choose a destination whose counter has the same frequency.',
+    },
+    of: ({ source, destination }, vmm) => ({
+      source: hertzText(source),
+      destination: hertzText(destination),
+      meaning: `${vmm} refuses a restore where CNTFRQ_EL0 differs`,
+      remedy: 'choose a destination whose counter has the same frequency',
+    }),
+  },
+  'counter-frequency-changes': {
+    general: {
+      meaning:
+        'The counter of the destination has another frequency (`CNTFRQ_EL0`). KVM cannot scale it, and a running guest does not read the frequency again: its clock and timers run at a wrong speed.',
+      remedy: 'Choose a destination whose counter has the same frequency.',
+    },
+    of: ({ source, destination }) => ({
+      source: hertzText(source),
+      destination: hertzText(destination),
+      meaning: `the guest’s clock and timers run at ${(Number(destination) / Number(source)).toFixed(3)} times their speed`,
+      remedy: 'choose a destination whose counter has the same frequency',
+    }),
+  },
   'psci-version-refused': {
     general: {
       meaning:
@@ -662,6 +688,11 @@ const unsavableText: Readonly<Record<Unsavable, string>> = {
   sve: 'SVE',
   'gic-v2': 'a GICv2',
   'has-el2': 'EL2',
+}
+
+/** `62.5 MHz` */
+function hertzText(value: string): string {
+  return `${Number(value) / 1e6} MHz`
 }
 
 /** What the guest saw of a mitigation, what it will see, and what can go wrong. */

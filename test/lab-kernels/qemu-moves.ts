@@ -4,10 +4,19 @@
  */
 import assert from 'node:assert/strict'
 import { basename } from 'node:path'
+import { simulator } from '../../lib/hosts/index.js'
+import { openKvm } from '../../lib/kvm/index.js'
 import { bootLab, type Lab } from '../../lib/lab/index.js'
+import { captureHost } from '../../lib/migration/capture.js'
+import { verdict } from '../../lib/migration/verdict.js'
+import { factsOfReport } from '../../lib/migration/vmm/facts.js'
+import { vmmRules } from '../../lib/migration/vmm/names.js'
+import { vmOn } from '../../lib/migration/vmm/rules.js'
 import { idFromParts, registerName, systemRegisterId } from '../../lib/registers/index.js'
 import { makeNodeSafe } from './lab-hosts.js'
+import type { Report } from '../../lib/report/report.js'
 import type { DriveResult } from './qemu-drive.js'
+import type { JudgedQemu } from './qemu-packages.js'
 
 /** A real host: a kernel on a CPU of the emulator. */
 export interface JudgedHost {
@@ -16,10 +25,19 @@ export interface JudgedHost {
   cpu: string
   /** Added to the kernel's command line. */
   append?: string
+  /** The machine's interrupt controller. Default: the lab's. */
+  gic?: '2' | '3'
+  /** The emulator's version. Default: the machine's own. */
+  qemu?: string
 }
 
-function host(name: string, kernel: string, cpu: string, append?: string): JudgedHost {
-  return { name, kernel, cpu, ...(append !== undefined && { append }) }
+function host(
+  name: string,
+  kernel: string,
+  cpu: string,
+  more: Omit<JudgedHost, 'name' | 'kernel' | 'cpu'> = {},
+): JudgedHost {
+  return { name, kernel, cpu, ...more }
 }
 
 /** Hosts that differ in the kernel, the CPU, one of its features, or the mode of KVM. */
@@ -31,33 +49,32 @@ export const judgedHosts: readonly JudgedHost[] = [
   host('7.2-n1', '7.2', 'neoverse-n1'),
   host('7.3-n1', '7.3', 'neoverse-n1'),
   host('6.12-n1-nopmu', '6.12', 'neoverse-n1,pmu=off'),
-  host('6.12-n1-nvhe', '6.12', 'neoverse-n1', 'kvm-arm.mode=nvhe'),
-  host('7.2-n1-pkvm', '7.2', 'neoverse-n1', 'kvm-arm.mode=protected'),
+  host('6.12-n1-nvhe', '6.12', 'neoverse-n1', { append: 'kvm-arm.mode=nvhe' }),
+  host('7.2-n1-pkvm', '7.2', 'neoverse-n1', { append: 'kvm-arm.mode=protected' }),
   host('6.12-a57', '6.12', 'cortex-a57'),
   host('6.1-max', '6.1', 'max'),
   host('6.12-max', '6.12', 'max'),
   host('6.18-max', '6.18', 'max'),
   host('7.2-max', '7.2', 'max'),
-  host('6.12-max-nosve', '6.12', 'max', 'arm64.nosve'),
-  host('6.18-max-nopauth', '6.18', 'max', 'arm64.nopauth'),
+  host('6.12-max-nosve', '6.12', 'max', { append: 'arm64.nosve' }),
+  host('6.18-max-nopauth', '6.18', 'max', { append: 'arm64.nopauth' }),
   host('6.12-max-sve128', '6.12', 'max,sve256=off'),
+  host('6.12-n1-gicv2', '6.12', 'neoverse-n1', { gic: '2' }),
 ]
 
 /** Boots a host with QEMUs in it. */
 export async function bootWithQemu(
-  { kernel, cpu, append }: JudgedHost,
+  { name: _name, ...place }: JudgedHost,
   directories: readonly string[],
 ): Promise<Lab> {
   const lab = await bootLab({
-    kernel,
-    cpu,
+    ...place,
     smp: 2,
-    memory: 3072,
+    memory: 2048,
     copy: ['dist', 'prebuilds', 'package.json', 'lib/hosts/recorded', ...directories],
     timeout: 600,
-    ...(append !== undefined && { append }),
   })
-  await makeNodeSafe(lab, cpu)
+  await makeNodeSafe(lab, place.cpu)
   return lab
 }
 
@@ -69,6 +86,48 @@ export async function driveQemu(lab: Lab, directory: string, ...args: string[]):
   return JSON.parse(String(stdout)) as DriveResult
 }
 
+/** The prediction of a move: whether QEMU completes it, and the registers it blames if not, in alphabetical order. */
+export interface PredictedMove {
+  completes: boolean
+  blames: string[]
+}
+
+/** Predicts a move of a VM with default options from the reports of both hosts. */
+export function predictMove(from: Report, to: Report, qemu: JudgedQemu): PredictedMove {
+  const rules = vmmRules(qemu)
+  using sourceKvm = openKvm(simulator(from))
+  using kvm = openKvm(simulator(to))
+  const source = vmOn(rules, factsOfReport(from))
+  const destination = vmOn(rules, factsOfReport(to))
+  const state = captureHost(sourceKvm, { features: source.features })
+  const { restores, findings } = verdict(state, kvm, rules, { source, sourceKvm, destination })
+  const obstacles = findings.filter(({ stops }) => stops)
+  // The interrupt controller's section comes first, and QEMU stops there.
+  const isBeforeRegisters = obstacles.some(({ register }) => register === undefined)
+  const names = isBeforeRegisters ? [] : obstacles.flatMap(({ register }) => register?.name ?? [])
+  return { completes: restores, blames: sorted(names) }
+}
+
+function sorted(names: readonly string[]): string[] {
+  return [...new Set(names)].toSorted((a, b) => (a < b ? -1 : 1))
+}
+
+/** Returns in which way a real move differs from its prediction; undefined if it does not. QEMU before 11.1 names no register. */
+export function disagreement(
+  { completes, blames }: PredictedMove,
+  { status, complaints }: DriveResult,
+  qemu: JudgedQemu,
+): string | undefined {
+  const isCompleted = status === 'completed'
+  if (isCompleted !== completes) return `it ${isCompleted ? 'completes' : 'fails'}: ${complaints}`
+  if (qemu !== 'qemu@11.1') return undefined
+  const real = blamed(complaints)
+  const missed = real.filter((name) => !blames.includes(name))
+  const invented = blames.filter((name) => !real.includes(name))
+  if (missed.length + invented.length === 0) return undefined
+  return `QEMU blames also ${missed.join(', ') || 'nothing'}, and not ${invented.join(', ') || 'anything less'}`
+}
+
 /** Returns the names of the registers that QEMU 11.1 blames for a failure, in alphabetical order. */
 export function blamed(complaints: string): string[] {
   const names = complaints.split('\n').flatMap((line) => {
@@ -78,7 +137,7 @@ export function blamed(complaints: string): string[] {
       ) ?? /Could not set register (.*?)(?: to [0-9a-f]+(?: \(is [0-9a-f]+\))?|: .*)$/.exec(line)
     return name === null ? [] : [registerName(idOfQemuName(name[1]!))]
   })
-  return [...new Set(names)].toSorted((a, b) => (a < b ? -1 : 1))
+  return sorted(names)
 }
 
 /** QEMU calls registers by their encoding. */

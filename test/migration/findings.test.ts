@@ -29,6 +29,8 @@ interface Scenario {
   vmm?: VmmName
   /** The VM's interrupt controllers on both sides. */
   gics?: [source: VmmVm['gic'], destination: VmmVm['gic']]
+  /** The counter's frequencies on both sides, in Hz. */
+  counters?: [source: bigint, destination: bigint]
 }
 
 const n1 = 'linux-6.1-neoverse-n1'
@@ -74,6 +76,20 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
   'interrupt-controller-missing': { from: n1, to: n1, vmm: 'cloud-hypervisor', gics: ['gic-v3', 'none'] },
   'interrupt-controller-differs': { from: n1, to: n1, vmm: 'firecracker', gics: ['gic-v3', 'gic-v2'] },
   'vector-state-lost': { from: 'linux-7.2-max', options: withSve, to: 'linux-7.2-max', vmm: 'crosvm' },
+  'counter-refused': {
+    from: n1,
+    to: n1,
+    vmm: 'cloud-hypervisor',
+    gics: ['gic-v3', 'gic-v3'],
+    counters: [62_500_000n, 1_000_000_000n],
+  },
+  'counter-frequency-changes': {
+    from: n1,
+    to: n1,
+    vmm: 'firecracker',
+    gics: ['gic-v3', 'gic-v3'],
+    counters: [62_500_000n, 1_000_000_000n],
+  },
   'psci-version-refused': { from: 'linux-7.2-neoverse-n1', to: n1 },
   'vector-lengths-change': {
     from: 'linux-7.2-max',
@@ -208,13 +224,27 @@ function refusing(name: string) {
   }
 }
 
-function play({ from, options, change, to, fault = {}, vmm = 'strict', gics }: Scenario): MoveVerdict {
+function play({
+  from,
+  options,
+  change,
+  to,
+  fault = {},
+  vmm = 'strict',
+  gics,
+  counters,
+}: Scenario): MoveVerdict {
   using source = openKvm(simulator(from))
   const state = captureHost(source, options)
   change?.(state)
   using destination = openKvm(breakBackend(simulator(to), fault))
   const features = [...state.vcpus[0]!.features]
-  const made = gics?.map((gic): VmmVm => ({ features, unknown: [], gic }))
+  const made = gics?.map((gic, index): VmmVm => ({
+    features,
+    unknown: [],
+    gic,
+    counterFrequency: counters?.[index],
+  }))
   return verdict(state, destination, vmmRules(vmm), made && { source: made[0]!, destination: made[1]! })
 }
 

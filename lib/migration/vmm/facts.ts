@@ -1,5 +1,6 @@
 /** What a VMM finds out about a host, from its KVM or from its report. */
 import type { Kvm } from '../../kvm/index.js'
+import { CNTFRQ_EL0, guestRead } from '../../report/machine.js'
 import { deviceSupport, featureSupport } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import {
@@ -22,6 +23,7 @@ export function factsOfReport(report: Report): HostFacts {
   return {
     feature: (name) => featureSupport(report, name),
     gic: (version) => deviceSupport(report, devices[version]),
+    counterFrequency: guestRead(report, CNTFRQ_EL0),
   }
 }
 

@@ -11,6 +11,7 @@ const firecrackers = {
   restoresInto: 'saved',
   vectors: 'moved',
   writesBack: false,
+  comparesCounters: false,
   pins: 'template',
   option: () => undefined,
   carries: () => true,
@@ -118,8 +119,14 @@ export const cloudHypervisor: VmmRules = {
       source: 'hypervisor/src/kvm/mod.rs:state (pull 8268)',
       known,
     },
+    {
+      rule: 'a restore is refused where CNTFRQ_EL0 differs',
+      source: 'vmm/src/vm.rs (pull 8343)',
+      known,
+    },
   ],
   cannotSave: [],
+  comparesCounters: true,
 }
 
 export const cloudHypervisor52: VmmRules = {
@@ -134,6 +141,7 @@ export const cloudHypervisor52: VmmRules = {
     },
   ],
   cannotSave: ['sve'],
+  comparesCounters: false,
 }
 
 export const crosvm: VmmRules = {
@@ -182,6 +190,7 @@ export const crosvm: VmmRules = {
   cannotSave: ['gic-v2'],
   vectors: 'lost',
   writesBack: false,
+  comparesCounters: false,
   pins: 'none',
   option: (setting) => (setting.what === 'without' && setting.feature === 'pmu' ? '--no-pmu' : undefined),
   carries: (id) => !['bitmap', 'sve'].includes(decodeRegister(id).space),

@@ -93,6 +93,7 @@ const common = {
   cannotSave: ['has-el2'],
   vectors: 'converted',
   writesBack: true,
+  comparesCounters: false,
   pins: 'none',
   carries: (id) => id !== SVE_VLS,
 } as const satisfies Partial<VmmRules>

@@ -38,6 +38,8 @@ export type Unsavable = 'sve' | 'gic-v2' | 'has-el2'
 export interface HostFacts {
   feature(name: VcpuFeature): Support
   gic(version: Gic): Support
+  /** CNTFRQ_EL0 as a guest reads it, in Hz; undefined if it is not known. */
+  readonly counterFrequency?: bigint | undefined
 }
 
 /** Something that could be set differently when a VM is created. */
@@ -76,6 +78,8 @@ export interface VmmRules {
   readonly vectors: 'moved' | 'converted' | 'lost'
   /** Whether it writes a register that only the destination has back, with the value of its new VM, after the state's registers. */
   readonly writesBack: boolean
+  /** Whether it refuses a restore where the counter has another frequency. */
+  readonly comparesCounters: boolean
   /** How a value can be given to a register before the first run. */
   readonly pins: 'write' | 'template' | 'none'
   /** Returns the option that makes a setting; undefined if it has none. */
@@ -118,6 +122,8 @@ export function vmGic({ gics }: VmmRules, facts: HostFacts): Gic | 'none' | unde
 /** A VM as a VMM makes it on a host. */
 export interface VmmVm extends VmFeatures {
   gic: Gic | 'none' | undefined
+  /** In Hz; undefined if it is not known. */
+  counterFrequency?: bigint | undefined
 }
 
 /**
@@ -126,7 +132,7 @@ export interface VmmVm extends VmFeatures {
  */
 export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
   const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }
-  return { ...found, gic: vmGic(rules, facts) }
+  return { ...found, gic: vmGic(rules, facts), counterFrequency: facts.counterFrequency }
 }
 
 /** The reaction of a VMM that stops at KVM's first error and reads nothing back. */
@@ -169,6 +175,7 @@ export const strict: VmmRules = {
   cannotSave: [],
   vectors: 'moved',
   writesBack: false,
+  comparesCounters: false,
   pins: 'write',
   option: () => undefined,
   carries: () => true,

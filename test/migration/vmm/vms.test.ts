@@ -41,6 +41,14 @@ function withGicV2(name: string): Report {
   return report
 }
 
+/** The host with a counter of this frequency, in Hz. */
+function withCounter(name: string, frequency: number): Report {
+  const report = builtInReport(name)
+  const id = `0x${encodeRegister('CNTFRQ_EL0').toString(16)}`
+  report.guestReads = [{ id, name: 'CNTFRQ_EL0', value: `0x${frequency.toString(16)}` }]
+  return report
+}
+
 /** A host of which neither vCPU features nor devices are known. */
 function unknownHost(name: string): Report {
   const report = without(name, 'sve', 'pmu-v3', 'ptrauth-address', 'ptrauth-generic')
@@ -136,7 +144,7 @@ describe('the VM of a VMM', () => {
         using kvm = openKvm(simulator(host))
         const vm = vmOn(vmmRules(vmm), factsOfReport(builtInReport(host)))
         assert.deepEqual(vm.features, made[vmm][index])
-        assert.deepEqual(vmOn(vmmRules(vmm), factsOfKvm(kvm)), vm)
+        assert.deepEqual(vmOn(vmmRules(vmm), factsOfKvm(kvm)), { ...vm, counterFrequency: undefined })
         assert.equal(vm.gic, vmm === 'strict' ? 'none' : 'gic-v3')
       }
     })
@@ -318,6 +326,22 @@ describe('a move by other VMMs', () => {
   })
 })
 
+describe('a counter of another frequency', () => {
+  const [slow, fast] = [withCounter(N1, 62_500_000), withCounter(N1, 1_000_000_000)]
+
+  test('breaks the clock of the guest, or is refused', () => {
+    const found = move(slow, fast, { vmm: 'qemu' })
+    assert.deepEqual([found.restores, found.possible, found.unknown], [true, false, []])
+    assert.equal(
+      findingWords(found.findings[0]!, found.vmm).meaning,
+      'the guest’s clock and timers run at 16.000 times their speed',
+    )
+    assert.equal(move(slow, slow, { vmm: 'qemu' }).possible, true)
+    assert.deepEqual(stoppedBy(move(slow, fast, { vmm: 'cloud-hypervisor@53' })), ['counter-refused'])
+    assert.deepEqual(stoppedBy(move(slow, fast, { vmm: 'cloud-hypervisor@52' })), [])
+  })
+})
+
 describe('what a report does not say', () => {
   test('is counted as unknown on both sides', () => {
     const found = move(unknownHost(N1), unknownHost(N1), { vmm: 'qemu' })
@@ -326,11 +350,15 @@ describe('what a report does not say', () => {
       'destination-features',
       'source-interrupt-controller',
       'destination-interrupt-controller',
+      'source-counter-frequency',
+      'destination-counter-frequency',
     ])
-    assert.deepEqual(move(N1, N1, { vmm: 'qemu' }).unknown, [])
+    const known = withCounter(N1, 62_500_000)
+    assert.deepEqual(move(known, known, { vmm: 'qemu' }).unknown, [])
     assert.deepEqual(move(unknownHost(N1), N1, { vmm: 'strict' }).unknown, [])
-    assert.deepEqual(move(unknownHost(N1), N1, { vmm: 'firecracker' }).unknown, [
+    assert.deepEqual(move(unknownHost(N1), known, { vmm: 'firecracker' }).unknown, [
       'source-interrupt-controller',
+      'source-counter-frequency',
     ])
   })
 })
