@@ -36,6 +36,7 @@ export {
   needsNoCleaning,
 } from './id-registers.js'
 export type { BitmapRegisterName } from './firmware.js'
+export { type Mention, registerMentions } from './mentions.js'
 export { nearestNames } from './nearest.js'
 export { setClearPairs } from './pmu.js'
 export {

@@ -3,6 +3,7 @@ import { coreAliases, type CoreRegisterName, coreRegisters } from './core.js'
 import { bitmapRegisters, type FirmwareRegisterName, firmwareRegisters } from './firmware.js'
 import { ARM64, arm64Id, coprocessors, hex, type IdParts, idParts, registerWidth, sizes } from './id.js'
 import type { RuntimeText } from '../literals.js'
+import { macroId } from './macros.js'
 import { nearestNames } from './nearest.js'
 import { type SveParts, sveDescription, sveId, sveName, sveParts, type SveRegisterName } from './sve.js'
 import {
@@ -212,6 +213,30 @@ function decodeKnown(id: bigint, { arch, size, coproc, index, stray }: IdParts):
   }
 }
 
+/** Architectures by bits 63:60 of an id (`include/uapi/linux/kvm.h`). */
+const architectures: ReadonlyMap<number, string> = new Map([
+  [1, 'PowerPC'],
+  [2, 'x86'],
+  [3, 'Itanium'],
+  [4, '32-bit Arm'],
+  [5, 's390'],
+  [7, 'MIPS'],
+  [8, 'RISC-V'],
+  [9, 'LoongArch'],
+])
+
+/** Describes an id of another architecture's KVM; those of 32-bit Arm by the parts of its coprocessor registers. */
+function foreignDescription({ arch, coproc, index }: IdParts): string | undefined {
+  const name = architectures.get(arch)
+  if (name === undefined) return undefined
+  const description = `an id of ${name}, which arm64 KVM does not know`
+  const isCoprocessor = arch === 4 && (coproc === 14 || coproc === 15)
+  if (!isCoprocessor) return description
+  // KVM_REG_ARM_{32_CRN,CRM,OPC1,32_OPC2} of arch/arm/include/uapi/asm/kvm.h, gone since Linux 5.7; QEMU still uses them.
+  const [crn, crm, opc1, opc2] = [(index >> 11) & 15, (index >> 7) & 15, (index >> 3) & 15, index & 7]
+  return `${description}: coprocessor ${coproc}, opc1 ${opc1}, CRn ${crn}, CRm ${crm}, opc2 ${opc2}`
+}
+
 /**
  * Decodes an id. Every 64-bit id decodes; an id to which no kernel gives a meaning has space `unknown`.
  *
@@ -221,7 +246,10 @@ export function decodeRegister(id: bigint): Register {
   const parts = idParts(id)
   const known = decodeKnown(id, parts)
   if (known !== undefined) return known
-  return { space: 'unknown', id, name: hex(id), width: registerWidth(id), parts }
+  const register: UnknownRegister = { space: 'unknown', id, name: hex(id), width: registerWidth(id), parts }
+  const description = foreignDescription(parts)
+  if (description !== undefined) register.description = description
+  return register
 }
 
 /**
@@ -282,6 +310,10 @@ function systemRegisterNamed(name: string): bigint | undefined {
   return index === undefined ? undefined : arm64Id(sizes.U64, coprocessors.SYSREG, index)
 }
 
+function namedRegister(name: string): bigint | undefined {
+  return idsByName.get(name) ?? systemRegisterNamed(name) ?? patternId(name)
+}
+
 /** Returns canonical names spelled like `text`, nearest first, at most three. */
 function nearestRegisterNames(text: string): string[] {
   canonicalNames ??= [
@@ -293,8 +325,8 @@ function nearestRegisterNames(text: string): string[] {
 }
 
 /**
- * Id of a register by its name, in any case, with or without the `KVM_REG_ARM_` in front of a kernel's name; or by the id
- * itself in hexadecimal with `0x`. An architectural name of a timer means the id that holds that register's content
+ * Id of a register by its name, in any case, with or without the `KVM_REG_ARM_` in front of a kernel's name; by the id itself
+ * in hexadecimal with `0x`; or by the kernel's macro that makes it, `ARM64_SYS_REG(3, 0, 0, 4, 0)`. An architectural name of a timer means the id that holds that register's content
  * (see `timers.ts`).
  *
  * @throws UnknownRegisterError (a RangeError with code `ERR_KVM_UNKNOWN_REGISTER`) with the unknown name and names spelled alike
@@ -309,7 +341,7 @@ export function encodeRegister<Given extends string>(nameOrHex: RegisterName | R
       [],
     )
   }
-  const id = idsByName.get(text) ?? systemRegisterNamed(text) ?? patternId(text)
+  const id = namedRegister(text) ?? macroId(text, namedRegister)
   if (id !== undefined) return id
   throw new UnknownRegisterError(
     nameOrHex,

@@ -16,6 +16,8 @@ interface How {
   env?: Record<string, string>
   cwd?: string
   uid?: number
+  /** Standard input. */
+  input?: string
 }
 
 /** Runs the command with pipes for its output. */

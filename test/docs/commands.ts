@@ -54,6 +54,9 @@ export function makeFiles(directory: string, kvmArm64: (args: string[]) => void)
   kvmArm64(['baseline', 'linux-6.12-neoverse-n1', 'linux-6.12-max', '-o', at('fleet.json')])
   const onOneLine = (file: string) => JSON.stringify(JSON.parse(readFileSync(at(file), 'utf8')))
   writeFileSync(at('reports.ndjson'), `${onOneLine('a.json')}\n${onOneLine('c.json')}\n`)
+  const complaint =
+    'Could not set register system register op0:3 op1:0 crn:0 crm:5 op2:0 to 10305408 (is 10305406)'
+  writeFileSync(at('qemu.log'), `qemu-system-aarch64: ${complaint}\n`)
   writeFileSync(at('hosts'), 'linux-6.12-neoverse-n1\nlinux-6.1-neoverse-n1\n')
   writeFileSync(at('Image'), kernelImage())
   writeFileSync(at('initrd.cpio'), '')

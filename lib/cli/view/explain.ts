@@ -17,8 +17,10 @@ import {
   fieldValue,
   hex,
   type Register,
+  type Mention,
   registerFields,
 } from '../../registers/index.js'
+import { differingField, differingFields, meaningOf } from '../../registers/differing-fields.js'
 import { table } from './table.js'
 
 interface ExplainedField {
@@ -53,6 +55,16 @@ interface ExplainedRegister {
   fields?: ExplainedField[]
   resetValue?: string
   services?: ExplainedService[]
+}
+
+/** A register that a line of text speaks of. */
+export interface ExplainedMention extends ExplainedRegister {
+  /** The words that name it. */
+  text: string
+  /** The value that was to be written to it. */
+  written?: string
+  /** The value it held. */
+  held?: string
 }
 
 interface ExplainedFunction {
@@ -111,6 +123,25 @@ export function explainRegister(id: bigint, value?: bigint): ExplainedRegister {
   return explained
 }
 
+/** Explains a mentioned register; of one that held another value than was to be written, the fields in which these differ. */
+export function explainMention({ id, text, written, held }: Mention): ExplainedMention {
+  const { fields, ...explained } = explainRegister(id, written)
+  const differing =
+    written === undefined || held === undefined
+      ? undefined
+      : new Set(differingFields(id, written, held).map(({ name }) => name))
+  return {
+    ...explained,
+    text,
+    ...(written !== undefined && { written: hex(written) }),
+    ...(held !== undefined && { held: hex(held) }),
+    ...(fields !== undefined &&
+      written !== undefined && {
+        fields: fields.filter(({ name }) => differing === undefined || differing.has(name)),
+      }),
+  }
+}
+
 function explainField(field: Field, value: bigint | undefined): ExplainedField {
   const { name, lsb, width, signed, safe, meanings } = field
   const explained: ExplainedField = {
@@ -158,6 +189,35 @@ export function explanation(explained: Explained): string {
   return (explained.kind === 'register' ? registerText(explained) : functionText(explained)).join('\n')
 }
 
+/** What a mentioned register is and, if the text has values, what they mean. */
+export function mentionText(explained: ExplainedMention): string {
+  const {
+    text: _words,
+    written,
+    held,
+    value: _same,
+    meaning,
+    fields = [],
+    services: _bits,
+    ...register
+  } = explained
+  const lines = registerText(register)
+  if (written !== undefined) {
+    const was = held === undefined ? '' : `, and it held ${held}`
+    lines.push(`  ${written}${meaning === undefined ? '' : ` (${meaning})`} was to be written${was}`)
+  }
+  if (fields.length > 0) {
+    const rows = fields.map(({ bits, name, value = '', meaning: means }) => [
+      bits,
+      name,
+      means === undefined ? value : `${value} (${means})`,
+      held === undefined ? '' : meaningOf(differingField(BigInt(explained.id), name), BigInt(held)),
+    ])
+    lines.push(table(['bits', 'field', 'written', 'held'], rows))
+  }
+  return lines.join('\n')
+}
+
 const spaces: Record<Register['space'], string> = {
   core: 'core register',
   demux: 'demultiplexed register',
@@ -170,10 +230,11 @@ const spaces: Record<Register['space'], string> = {
 }
 
 function registerText({ id, name, space, width, parts, ...rest }: ExplainedRegister): string[] {
+  const isForeign = space === 'unknown' && rest.description !== undefined
   const numbers = Object.entries(parts).map(([part, number]) => `${part} ${number}`)
   const lines = [
     name === id ? id : `${name}  ${id}`,
-    `  ${spaces[space]}, ${width} bits: ${numbers.join(', ')}`,
+    `  ${isForeign ? 'register of another architecture' : spaces[space]}, ${width} bits: ${numbers.join(', ')}`,
   ]
   if (rest.description !== undefined) lines.push(`  ${rest.description}`)
   if (rest.value !== undefined)
