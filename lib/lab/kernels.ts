@@ -139,7 +139,8 @@ async function unpackKernel(kernel: LabKernel, target: string, signal?: AbortSig
     join(tree, 'usr/lib/modules', kernel.release, 'vmlinuz'),
   ]
   const image = images.find((path) => existsSync(path))
-  if (!image) throw new LabError('ERR_LAB_DOWNLOAD', `the package of kernel ${kernel.release} holds no image`)
+  if (!image)
+    throw new LabError('ERR_LAB_DOWNLOAD', `the package of kernel ${kernel.release} contains no image`)
   await copyFile(image, join(target, 'image'))
   await mkdir(join(target, 'modules'))
   let order = 0
@@ -203,7 +204,7 @@ function unknownKernel(wanted: string, pages: LabPages, offered: LabKernel[]): L
   const kind = pages === '4k' ? '' : ` with ${pages} pages`
   return new LabError(
     'ERR_LAB_UNKNOWN_KERNEL',
-    `no kernel ${wanted}${kind} can be had; there are ${series.join(', ')} (kvm-arm64 lab kernels lists them all)`,
+    `no kernel ${wanted}${kind} is available; available: ${series.join(', ')} (kvm-arm64 lab kernels lists them all)`,
   )
 }
 

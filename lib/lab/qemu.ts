@@ -106,7 +106,7 @@ export class Machine {
     if (log.includes(unfitKernel)) {
       return new LabError(
         'ERR_LAB_UNFIT_KERNEL',
-        'this kernel cannot be talked to: it needs CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y',
+        'the lab cannot communicate with this kernel: it needs CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y',
         { console: tail },
       )
     }

@@ -114,7 +114,7 @@ async function fetchQemu(wanted: string, { signal, progress }: Work): Promise<st
     const found = offered.find(({ version }) => isVersion(version, wanted))
     if (found === undefined) {
       const all = [...new Set(offered.map(({ version }) => version))].join(', ')
-      throw new LabError('ERR_LAB_UNKNOWN_QEMU', `no QEMU ${wanted} can be had; there are ${all}`)
+      throw new LabError('ERR_LAB_UNKNOWN_QEMU', `no QEMU ${wanted} is available; available: ${all}`)
     }
     const { version, suite } = found
     progress?.(`downloading QEMU ${version} (${suite})`)

@@ -137,9 +137,9 @@ test('what is unknown or malformed is named on stderr, with exit status 2 and no
       ['x0', '0x', 'pc', '0x11112222333344445'],
       /"0x" is no register id[^]*"0x11112222333344445" is no register id/,
     ],
-    [['x0', '--value', '12'], /--value "12" is no number/],
+    [['x0', '--value', '12'], /--value: expected 0x and hexadecimal digits, found "12"/],
     [['fpcr', '--value', '0x100000000'], /0x100000000 does not fit the 32 bits of fpcr/],
-    [['x0', 'x1', '--value', '0x1'], /--value belongs to a single register/],
+    [['x0', 'x1', '--value', '0x1'], /--value applies to one register; found 2 arguments/],
     [['0x84000050', '--value', '0x1'], /"0x84000050" is a hypercall/],
   ] as const) {
     const { out, error, status } = decode(...args)
@@ -160,7 +160,7 @@ test('a hypercall is explained for a PSCI version', () => {
   assert.deepEqual({ psci, gate, reachedUnder }, { psci: '1.0', gate: 'denied', reachedUnder: ['0.1'] })
   const register = decode('x0', '--psci', '0.1')
   assert.equal(register.status, 2)
-  assert.match(register.error, /"x0" is a register, and --psci is about hypercalls/)
+  assert.match(register.error, /--psci applies to hypercalls, and "x0" is a register/)
 })
 
 test('the kernel’s macros are names too', () => {

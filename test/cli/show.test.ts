@@ -133,8 +133,8 @@ describe('show', () => {
 
   test('--traits puts what the experiments found in words', () => {
     assert.match(show('seed-v6', '--traits'), /bitmap written after the first run +EBUSY, whatever the value/)
-    assert.match(show(HOST, '--traits'), /bitmap written after the first run +EBUSY where the value changes/)
-    assert.match(show('linux-5.10-max', '--traits'), /bitmap written after the first run +there is none/)
+    assert.match(show(HOST, '--traits'), /bitmap written after the first run +EBUSY if the value changes/)
+    assert.match(show('linux-5.10-max', '--traits'), /bitmap written after the first run +no such register/)
     assert.deepEqual(JSON.parse(show(HOST, '--traits', '--json')), builtInReport(HOST).traits)
   })
 })

@@ -25,7 +25,7 @@ describe('kvm-arm64 lab, where no machine is booted', () => {
     const { status, stdout, stderr } = lab(['run', '--kernel', '4.99', '--', 'true'])
     assert.equal(status, 125)
     assert.equal(stdout, '')
-    assert.match(stderr, /no kernel 4\.99 can be had; there are .*7\.2.*6\.12.*6\.1.*5\.10/)
+    assert.match(stderr, /no kernel 4\.99 is available; available: .*7\.2.*6\.12.*6\.1.*5\.10/)
   })
 
   it('names an image that is not there', () => {
@@ -49,7 +49,7 @@ describe('kvm-arm64 lab, where no machine is booted', () => {
   it('says which QEMUs there are when asked for one that cannot be had', () => {
     const { status, stderr } = lab(['run', '--qemu', '4.99', '--', 'true'])
     assert.equal(status, 125)
-    assert.match(stderr, /no QEMU 4\.99 can be had; there are .*11\.1\.\d/)
+    assert.match(stderr, /no QEMU 4\.99 is available; available: .*11\.1\.\d/)
   })
 
   it('knows page sizes and interrupt controllers by name', () => {

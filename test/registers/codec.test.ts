@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'vitest'
-import * as fc from 'fast-check'
+import { fc, test } from '@fast-check/vitest'
 import {
   decodeRegister,
   encodeRegister,
@@ -88,11 +87,8 @@ test('known ids have the names, spaces and widths of the kernel', () => {
   }
 })
 
-test('every 64-bit id is what its name encodes to', () => {
-  fc.assert(
-    fc.property(ids, (id) => encodeRegister(decodeRegister(id).name) === id),
-    { numRuns: 20_000 },
-  )
+test.prop([ids], { numRuns: 20_000 })('every 64-bit id is what its name encodes to', (id) => {
+  assert.equal(encodeRegister(decodeRegister(id).name), id)
 })
 
 test('every index of every space is what its name encodes to, and no two share a name', () => {
@@ -117,38 +113,34 @@ test('every index of every space is what its name encodes to, and no two share a
   }
 })
 
-test('every id is the sum of its parts', () => {
-  fc.assert(fc.property(ids, (id) => idFromParts(idParts(id)) === id))
+test.prop([ids])('every id is the sum of its parts', (id) => {
+  assert.equal(idFromParts(idParts(id)), id)
 })
 
-test('registerName and registerWidth agree with decodeRegister', () => {
-  fc.assert(
-    fc.property(ids, (id) => {
-      const { name, width } = decodeRegister(id)
-      assert.equal(registerName(id), name)
-      assert.equal(registerWidth(id), width)
-    }),
-  )
+test.prop([ids])('registerName and registerWidth agree with decodeRegister', (id) => {
+  const { name, width } = decodeRegister(id)
+  assert.equal(registerName(id), name)
+  assert.equal(registerWidth(id), width)
 })
 
-test('every system register encoding is the id of its parts', () => {
-  const encodings = fc.record({
-    op0: fc.integer({ min: 0, max: 3 }),
-    op1: fc.integer({ min: 0, max: 7 }),
-    crn: fc.integer({ min: 0, max: 15 }),
-    crm: fc.integer({ min: 0, max: 15 }),
-    op2: fc.integer({ min: 0, max: 7 }),
-  })
-  fc.assert(
-    fc.property(encodings, (parts) => {
-      const register = decodeRegister(systemRegisterId(parts))
-      assert.ok(register.space === 'sysreg' || register.space === 'timer')
-      const { op0, op1, crn, crm, op2 } = register.parts
-      assert.deepEqual({ op0, op1, crn, crm, op2 }, { ...parts })
-      const { op0: a, op1: b, crn: c, crm: d, op2: e } = parts
-      assert.equal(encodeRegister(`s${a}_${b}_c${c}_c${d}_${e}`), register.id)
-    }),
-  )
+const encodings = fc.record({
+  op0: fc.integer({ min: 0, max: 3 }),
+  op1: fc.integer({ min: 0, max: 7 }),
+  crn: fc.integer({ min: 0, max: 15 }),
+  crm: fc.integer({ min: 0, max: 15 }),
+  op2: fc.integer({ min: 0, max: 7 }),
+})
+
+test.prop([encodings])('every system register encoding is the id of its parts', (parts) => {
+  const register = decodeRegister(systemRegisterId(parts))
+  assert.ok(register.space === 'sysreg' || register.space === 'timer')
+  const { op0, op1, crn, crm, op2 } = register.parts
+  assert.deepEqual({ op0, op1, crn, crm, op2 }, { ...parts })
+  const { op0: a, op1: b, crn: c, crm: d, op2: e } = parts
+  assert.equal(encodeRegister(`s${a}_${b}_c${c}_c${d}_${e}`), register.id)
+})
+
+test('a part beyond its bits makes no id', () => {
   assert.throws(() => systemRegisterId({ op0: 3, op1: 8, crn: 0, crm: 0, op2: 0 }), /op1.*0 to 7, not 8/)
 })
 
@@ -245,15 +237,14 @@ test('what cannot be an id or a name is refused by a coded error', () => {
   ]) {
     assert.throws(() => encodeRegister(text), { code: 'ERR_KVM_UNKNOWN_REGISTER' }, text)
   }
-  fc.assert(
-    fc.property(fc.string(), (text) => {
-      try {
-        decodeRegister(encodeRegister(text))
-      } catch (error) {
-        assert.equal((error as { code?: string }).code, 'ERR_KVM_UNKNOWN_REGISTER')
-      }
-    }),
-  )
+})
+
+test.prop([fc.string()])('any text is a name or refused by a coded error', (text) => {
+  try {
+    decodeRegister(encodeRegister(text))
+  } catch (error) {
+    assert.equal((error as { code?: string }).code, 'ERR_KVM_UNKNOWN_REGISTER')
+  }
 })
 
 test('a number that does not fit 64 bits is no id', () => {

@@ -160,19 +160,20 @@ function explainLog(lines: readonly string[], json: boolean | undefined): void {
 function explain(argument: string, { value, psci }: Omit<Flags, 'json'>, count: number): Explained[] {
   const found = lookUp(argument)
   if (psci !== undefined && !found.some((what) => typeof what === 'number')) {
-    throw new RangeError(`"${argument}" is a register, and --psci is about hypercalls`)
+    throw new RangeError(`--psci applies to hypercalls, and "${argument}" is a register`)
   }
   if (value === undefined) {
     return found.map((what) =>
       typeof what === 'bigint' ? explainRegister(what) : explainFunction(what, psci),
     )
   }
-  if (count > 1) throw new RangeError(`--value belongs to a single register, not to ${count} arguments`)
+  if (count > 1) throw new RangeError(`--value applies to one register; found ${count} arguments`)
   const register = found.find((what) => typeof what === 'bigint')
-  if (register === undefined) throw new RangeError(`"${argument}" is a hypercall, which has no --value`)
+  if (register === undefined)
+    throw new RangeError(`--value applies to registers, and "${argument}" is a hypercall`)
   const { name, width } = decodeRegister(register)
   if (!/^0x[0-9a-f]+$/i.test(value))
-    throw new RangeError(`--value "${value}" is no number: 0x and hexadecimal digits`)
+    throw new RangeError(`--value: expected 0x and hexadecimal digits, found "${value}"`)
   const bits = BigInt(value)
   if (bits >> BigInt(width) !== 0n)
     throw new RangeError(`--value ${value} does not fit the ${width} bits of ${name}`)

@@ -46,7 +46,7 @@ export function fleetPage(fleet: FleetDocument, title: string): string {
 </main>
 <aside id="reason" aria-live="polite"><h2>Choose a move</h2><p>Each mark in the matrix leads to its reasons.</p></aside>
 </div>
-<noscript><p>This page draws its matrix with a script, which is switched off. Its data stands in this file as JSON.</p></noscript>
+<noscript><p>This page draws its matrix with a script, and scripts are disabled. The file contains the data as JSON.</p></noscript>
 <script type="application/json" id="data">${data}</script>
 <script type="module">${script}</script>
 </body>

@@ -1,4 +1,4 @@
-/** Fills the page of a fleet from the analysis in it. Whatever a report says becomes text, never HTML. */
+/** Fills the page from the fleet's document in it. Text from a report stays text: it never becomes HTML. */
 const fleet = JSON.parse(document.getElementById('data').textContent)
 const { classes, obstacles } = fleet
 const moves = new Map(fleet.moves.map((move) => [`${move.from}-${move.to}`, move]))
@@ -120,7 +120,7 @@ function listUpgrades(section) {
   fillList(section.querySelector('ul'), texts)
 }
 
-/** The reasons of the move that the address names. */
+/** Shows the reasons for the move that the address names. */
 function showReasons() {
   for (const chosen of document.querySelectorAll('.chosen')) chosen.classList.remove('chosen')
   const [, from, to] = (/^#(\d+)-(\d+)$/.exec(location.hash) ?? []).map((text) => Number(text) - 1)

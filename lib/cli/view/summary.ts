@@ -30,7 +30,7 @@ export function summary(report: Report, title: string): string {
       ['PSCI', `${psciVersion(report)}; accepts ${psciVersions(report)}`],
       ['vCPU features', report.traits.init.supported.join(' ')],
       ['has', capabilityNames(report, (answer) => answer !== undefined && answer > 0)],
-      ['has not', capabilityNames(report, (answer) => answer !== undefined && answer <= 0)],
+      ['lacks', capabilityNames(report, (answer) => answer !== undefined && answer <= 0)],
       ...notKnown(report),
       ['limits', limits(report)],
       ['registers', registerCounts(report)],

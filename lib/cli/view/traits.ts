@@ -40,7 +40,7 @@ function firmwareRows(report: Report): readonly Row[] {
 
 const afterRun: Readonly<Record<Traits['idRegisterAfterRun'], string>> = {
   busy: 'EBUSY, whatever the value',
-  'busy-if-changed': 'EBUSY where the value changes',
+  'busy-if-changed': 'EBUSY if the value changes',
   unguarded: 'accepted as before',
 }
 
@@ -52,14 +52,14 @@ const stages: Readonly<Record<Traits['lossyRegisters'][number]['by'], string>> =
 
 const scopeOfWidth: Readonly<Record<NonNullable<Traits['init']['registerWidth']>, string>> = {
   vm: 'the VM, by its first KVM_ARM_VCPU_INIT',
-  'every-vcpu': 'every vCPU there is, also one not yet initialised',
+  'every-vcpu': 'every vCPU that exists, initialised or not',
   vcpu: 'each vCPU',
 }
 
 /** In the order shown. A trait added to the report must be added here too. */
 const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trait]) => readonly Row[] } = {
   bitmapAfterRun: (rule) => [
-    ['bitmap written after the first run', rule === null ? 'there is none' : afterRun[rule]],
+    ['bitmap written after the first run', rule === null ? 'no such register' : afterRun[rule]],
   ],
   idRegisterAfterRun: (rule) => [['ID register written after the first run', afterRun[rule]]],
   changedByFirstRun: (changes = []) =>
@@ -81,15 +81,15 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['vCPU features supported', init.supported.join(' ')],
     ...(init.unknown ? [['vCPU features not known', init.unknown.join(' ')] as const] : []),
     ['vCPU features known', `bits 0 to ${init.knownFeatures - 1}; any other is ENOENT`],
-    ['features are chosen for', init.scope === 'vm' ? scopeOfWidth.vm : 'each vCPU'],
-    ...(init.registerWidth ? [['el1-32bit is chosen for', scopeOfWidth[init.registerWidth]] as const] : []),
+    ['features belong to', init.scope === 'vm' ? scopeOfWidth.vm : 'each vCPU'],
+    ...(init.registerWidth ? [['el1-32bit belongs to', scopeOfWidth[init.registerWidth]] as const] : []),
     ['power-off', init.powerOff === 'sticky' ? 'must be repeated on every init' : 'counts for one init'],
     [
       'an init refused with ENOENT',
       init.leaksRefusedFeatures ? 'leaves features for the next init' : 'changes nothing',
     ],
     ...(init.leaksSve
-      ? [['an init with sve refused', `leaves SVE, where it was for ${init.leaksSve.join(' or ')}`] as const]
+      ? [['an init with sve refused', `leaves SVE on, if refused for ${init.leaksSve.join(' or ')}`] as const]
       : []),
     ...(init.kept
       ? [['kept when initialised again', init.kept.map((id) => registerName(BigInt(id))).join(' ')] as const]
@@ -114,20 +114,22 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
       ? []
       : [
           [
-            'core registers cut to 32 bits in AArch32',
+            'core registers truncated to 32 bits in AArch32',
             which === 'visible' ? 'those the mode sees' : 'all, once any flag of PSTATE is set',
           ],
         ],
-  vcpuEventsNeedInit: (need) => [['KVM_GET_VCPU_EVENTS before init', need ? 'ENOEXEC' : 'answered']],
-  sErrorWakes: (wakes) => [['a pending SError', wakes ? 'ends a wait for an interrupt' : 'ends no wait']],
+  vcpuEventsNeedInit: (need) => [['KVM_GET_VCPU_EVENTS before init', need ? 'ENOEXEC' : 'succeeds']],
+  sErrorWakes: (wakes) => [
+    ['a pending SError', wakes ? 'ends a wait for an interrupt' : 'does not end a wait'],
+  ],
   smcccFilter: (filter) => [
     ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
   ],
   hypercalls: ({ services, smc, affinityMasked, sameAffinity }) => [
     ['services a guest finds', services.join(' ') || 'none'],
-    ['calls by smc', smc ? 'answered as those by hvc' : 'NOT_SUPPORTED'],
+    ['calls by smc', smc ? 'same answers as by hvc' : 'NOT_SUPPORTED'],
     ['PSCI affinity with stray bits', affinityMasked ? 'the bits are dropped' : 'INVALID_PARAMETERS'],
-    ['PSCI affinity of several vCPUs', `the ${sameAffinity} is meant`],
+    ['PSCI affinity of several vCPUs', `selects the ${sameAffinity}`],
   ],
   devices: (types) => [
     ['devices', types?.map((type) => type.replace('KVM_DEV_TYPE_', '')).join(' ') ?? 'not known'],
@@ -151,8 +153,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   runWithoutPmuInit: (errno) => [
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
   ],
-  vgicAddressCheckedFirst: (first) =>
-    first ? [['address of a GIC that has one', 'checked before EEXIST']] : [],
+  vgicAddressCheckedFirst: (first) => (first ? [['second address of a GIC', 'checked before EEXIST']] : []),
   irqLineByIndex: (byIndex) => (byIndex ? [['KVM_IRQ_LINE finds a vCPU', 'by the order of creation']] : []),
   runWithoutVgicInit: (found) => [
     [
