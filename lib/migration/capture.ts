@@ -1,7 +1,7 @@
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
 import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-version.js'
 import { hex, registerName } from '../registers/index.js'
-import { originOf } from '../report/origin.js'
+import { answeredBy } from '../report/origin.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
@@ -12,13 +12,11 @@ import type { CapturedRegister, State, VcpuCapture } from './state.js'
  * @throws KvmError if a vCPU is not initialised, or not finalized
  */
 export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } = {}): State {
-  const { release, build } = kvm.backend.host
   return {
     format: 'kvm-arm64/state',
     version: 1,
     capturedAt: now.toISOString(),
-    host: { release, build },
-    origin: originOf(kvm.backend),
+    ...answeredBy(kvm.backend),
     vm: {
       type: hex(vm.type),
       capabilities: [...vm.enabledCapabilities],

@@ -2,7 +2,7 @@ import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { featureIdAt, hex } from '../registers/index.js'
-import { originOf } from '../report/origin.js'
+import { answeredBy } from '../report/origin.js'
 import type { Report, ReportedRegister } from '../report/report.js'
 import {
   capabilities,
@@ -50,7 +50,6 @@ function probeHere(
   { now = new Date(), census: withCensus = false, progress }: ProbeOptions,
 ): Report {
   const fd = steady(kvm.fd)
-  const { release, build } = kvm.backend.host
   const type = smallestVmType(fd)
   const base = probeConfiguration(fd, type, { features: BASE, mte: false })
   if ('refused' in base) throw kvmError(-errnos[base.refused], { syscall: 'KVM_ARM_VCPU_INIT' })
@@ -65,8 +64,7 @@ function probeHere(
     format: 'kvm-arm64/report',
     version: 2,
     probedAt: now.toISOString(),
-    host: { release, build },
-    origin: originOf(kvm.backend),
+    ...answeredBy(kvm.backend),
     capabilities: onVm(fd, type, (vm) => probeCapabilities(fd, vm)),
     otherCapabilities: onVm(fd, type, (vm) => probeOtherCapabilities(fd, vm)),
     vmTypes: probeVmTypes(fd),

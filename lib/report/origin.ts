@@ -34,7 +34,12 @@ export function originText({ origin }: { readonly origin: Origin }): string {
   return (phrases[origin.kind] as (of: Origin) => string)(origin)
 }
 
-/** Returns the origin for answers of a backend. */
-export function originOf({ name, simulates, host }: Backend): Origin {
-  return name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? host.release }
+/** Returns what a document says of the backend whose answers it holds. */
+export function answeredBy({ name, simulates, host: { release, build } }: Backend): {
+  host: { release: string; build: string }
+  origin: Origin
+} {
+  const origin: Origin =
+    name === 'kernel' ? { kind: 'kernel' } : { kind: 'simulation', of: simulates ?? release }
+  return { host: { release, build }, origin }
 }

@@ -1,11 +1,10 @@
 /** What KVM answers with EBUSY or EINVAL, and what the error says to do about it. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
-import type { Backend, VmFd } from '../../lib/backend.js'
-import { simulator } from '../../lib/hosts/index.js'
+import type { Backend } from '../../lib/backend.js'
 import type { KvmError } from '../../lib/kvm/index.js'
 import { errnos } from '../../lib/uapi.js'
-import { handles } from './handles.js'
+import { changingVms, handles } from './handles.js'
 
 const words = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer)
 const word64 = (value: bigint) => new Uint8Array(BigUint64Array.of(value).buffer)
@@ -111,22 +110,4 @@ function withBusyGic(): Backend {
       return device
     }
   })
-}
-
-function changingVms(change: (vm: VmFd) => void): Backend {
-  const backend = simulator('linux-6.18-cortex-a57')
-  return {
-    ...backend,
-    open: () => {
-      const system = backend.open()
-      if (typeof system === 'number') return system
-      const create = system.createVm.bind(system)
-      system.createVm = (type) => {
-        const vm = create(type)
-        if (typeof vm !== 'number') change(vm)
-        return vm
-      }
-      return system
-    },
-  }
 }

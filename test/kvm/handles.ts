@@ -1,5 +1,5 @@
 /** One of each handle of a simulated host. */
-import type { Backend } from '../../lib/backend.js'
+import type { Backend, VmFd } from '../../lib/backend.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { openKvm } from '../../lib/kvm/index.js'
 import type { Device, GuestMemory, Kvm, Vcpu, Vm } from '../../lib/kvm/index.js'
@@ -32,4 +32,23 @@ export function handles(backend: Backend = simulator('linux-6.18-cortex-a57')): 
   const gicVm = kvm.createVm()
   const gic = gicVm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
   return { backend, kvm, vm, vcpu, memory, gicVm, gic }
+}
+
+/** A host of which every new VM is changed before anyone gets it. */
+export function changingVms(change: (vm: VmFd) => void): Backend {
+  const backend = simulator('linux-6.18-cortex-a57')
+  return {
+    ...backend,
+    open: () => {
+      const system = backend.open()
+      if (typeof system === 'number') return system
+      const create = system.createVm.bind(system)
+      system.createVm = (type) => {
+        const vm = create(type)
+        if (typeof vm !== 'number') change(vm)
+        return vm
+      }
+      return system
+    },
+  }
 }

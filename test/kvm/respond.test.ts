@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
 import type { Backend, VcpuFd } from '../../lib/backend.js'
-import { simulator } from '../../lib/hosts/index.js'
 import type { Vcpu } from '../../lib/kvm/index.js'
 import { exitReasons, kvmRun } from '../../lib/uapi.js'
-import { handles, MEMORY_ADDRESS } from './handles.js'
+import { changingVms, handles, MEMORY_ADDRESS } from './handles.js'
 
 const nothingPending = {
   code: 'ERR_KVM_NO_READ_PENDING',
@@ -101,27 +100,14 @@ function read(vcpu: Vcpu): unknown {
 
 /** A host whose guest reads four bytes from a device at each run that may start. */
 function withReads(): Backend {
-  const backend = simulator('linux-6.18-cortex-a57')
-  return {
-    ...backend,
-    open: () => {
-      const system = backend.open()
-      if (typeof system === 'number') return system
-      const createVm = system.createVm.bind(system)
-      system.createVm = (type) => {
-        const vm = createVm(type)
-        if (typeof vm === 'number') return vm
-        const createVcpu = vm.createVcpu.bind(vm)
-        vm.createVcpu = (id) => {
-          const vcpu = createVcpu(id)
-          if (typeof vcpu !== 'number') readAtEachRun(vcpu)
-          return vcpu
-        }
-        return vm
-      }
-      return system
-    },
-  }
+  return changingVms((vm) => {
+    const create = vm.createVcpu.bind(vm)
+    vm.createVcpu = (id) => {
+      const vcpu = create(id)
+      if (typeof vcpu !== 'number') readAtEachRun(vcpu)
+      return vcpu
+    }
+  })
 }
 
 function readAtEachRun(vcpu: VcpuFd): void {
