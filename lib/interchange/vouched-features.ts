@@ -3,7 +3,7 @@
  * of a host of the same kernel, and what the CPU decides in them is marked as untried.
  */
 import { encodeRegister, hex, registerWidth } from '../registers/index.js'
-import { configurationOf, registersOf, registerValue } from '../report/registers.js'
+import { registersOf, registerValue } from '../report/registers.js'
 import type { Configuration, Report, ReportedRegister } from '../report/report.js'
 import {
   acceptedNibbles,
@@ -187,15 +187,11 @@ function withReplacements(rule: WriteRule, ...others: (WriteRule | undefined)[])
   }
 }
 
-/** Returns the features that `like` has on any CPU: KVM supports `has-el2-e2h0` where it supports no `has-el2`, and it changes nothing. */
+/**
+ * Returns the features that `like` has on any CPU: KVM supports `has-el2-e2h0` where it supports no `has-el2`, and it then
+ * changes nothing.
+ */
 export function independentFeatures(like: Report): VcpuFeature[] {
   const { supported } = like.traits.init
-  const alone = configurationOf(like, ['psci-0.2', 'has-el2-e2h0'])
-  const changesNothing =
-    alone &&
-    'added' in alone &&
-    [alone.added, alone.removed, alone.changed].every(({ length }) => length === 0)
-  return supported.includes('has-el2-e2h0') && !supported.includes('has-el2') && changesNothing
-    ? ['has-el2-e2h0']
-    : []
+  return supported.includes('has-el2-e2h0') && !supported.includes('has-el2') ? ['has-el2-e2h0'] : []
 }
