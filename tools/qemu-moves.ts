@@ -1,6 +1,6 @@
 /**
  * Moves a VM by real QEMU between all hosts of `judgedHosts`, with default options, and holds the predictions against it:
- * `npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST…]]`. The directory keeps reports, streams and outcomes, so that an
+ * `npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST|QEMU…]]`. The directory keeps reports, streams and outcomes, so that an
  * interrupted run goes on where it stopped.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -20,11 +20,14 @@ import type { DriveResult } from '../test/lab-kernels/qemu-drive.js'
 
 const [directory, phase, ...names] = process.argv.slice(2)
 if (directory === undefined)
-  throw new Error('usage: npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST…]]')
+  throw new Error('usage: npm run tool qemu-moves DIRECTORY [save|restore|judge [HOST|QEMU…]]')
 mkdirSync(directory, { recursive: true })
 const place = (file: string): string => join(directory, file)
-const qemus = Object.keys(qemuSuites) as JudgedQemu[]
-const chosen = names.length === 0 ? judgedHosts : judgedHosts.filter(({ name }) => names.includes(name))
+const versions = Object.keys(qemuSuites) as JudgedQemu[]
+const asked = versions.filter((qemu) => names.includes(qemu))
+const qemus = asked.length === 0 ? versions : asked
+const named = judgedHosts.filter(({ name }) => names.includes(name))
+const chosen = named.length === 0 ? judgedHosts : named
 const directories = new Map<JudgedQemu, string>()
 for (const qemu of qemus) directories.set(qemu, await qemuDirectory(qemu))
 

@@ -182,6 +182,64 @@ describe('check', () => {
     assert.match(error, /unknown VMM "vmware"; expected one of strict/)
   })
 
+  test('judges the VM that the VMM makes on each side, and names its features', () => {
+    const move = ['check', '--from', 'linux-6.12-max', '--to', 'linux-6.12-neoverse-n1', '--vmm', 'qemu']
+    const featuresOf = (...options: string[]): unknown =>
+      checkVerdict(JSON.parse(kvmArm64([...move, ...options, '--json']).out), 'check').moves[0]!.features
+    const max = ['psci-0.2', 'pmu-v3', 'sve', 'ptrauth-address', 'ptrauth-generic']
+    assert.deepEqual(featuresOf(), { source: max, destination: ['psci-0.2', 'pmu-v3'] })
+    assert.deepEqual(featuresOf('--features-to', 'none'), { source: max, destination: ['psci-0.2'] })
+    assert.deepEqual(featuresOf('--features', 'none'), { source: ['psci-0.2'], destination: ['psci-0.2'] })
+    assert.match(
+      kvmArm64(move).out.replaceAll(/\s+/g, ' '),
+      /qemu@11\.1 with psci-0\.2 pmu-v3 sve ptrauth-address ptrauth-generic → psci-0\.2 pmu-v3, GICv3: no, stopped by/,
+    )
+    const strict = kvmArm64([...move.slice(0, 5), '--features-to', 'none'])
+    assert.equal(strict.status, 2)
+    assert.match(strict.error, /--features-to does not apply to strict/)
+  })
+
+  test('makes the VM by a CPU template, and says what the source refuses of one', () => {
+    const file = join(folder, 'template.json')
+    const psci = { addr: '0x6030000000140000', bitmap: `0b${(0x10001).toString(2).padStart(64, '0')}` }
+    writeFileSync(file, JSON.stringify({ reg_modifiers: [psci] }))
+    const move = [
+      'check',
+      '--from',
+      'linux-7.2-neoverse-n1',
+      '--to',
+      'linux-6.12-neoverse-n1',
+      '--vmm',
+      'firecracker',
+    ]
+    const names = (...options: string[]): (string | undefined)[] =>
+      checkVerdict(JSON.parse(kvmArm64([...move, ...options, '--json']).out), 'check')
+        .moves[0]!.findings.filter(({ stops }) => stops)
+        .map(({ register }) => register?.name)
+    const bitmap = 'KVM_REG_ARM_VENDOR_HYP_BMAP_2'
+    assert.deepEqual(names(), ['KVM_REG_ARM_PSCI_VERSION', bitmap])
+    assert.deepEqual(names('--baseline', file), [bitmap])
+    assert.deepEqual(names('--baseline', file, '--drop-registers', bitmap), [])
+    const sve = join(folder, 'sve.json')
+    writeFileSync(sve, JSON.stringify({ vcpu_features: [{ index: 0, bitmap: '0b11xxxx' }] }))
+    const refused = kvmArm64([...move, '--baseline', sve])
+    assert.equal(refused.status, 1)
+    assert.match(refused.error, /linux-7\.2-neoverse-n1.*EINVAL/)
+  })
+
+  test('takes several states', () => {
+    const files = ['linux-6.1-neoverse-n1', 'linux-6.12-neoverse-n1'].map((host) => {
+      const file = join(folder, `${host}.state.json`)
+      kvmArm64(['capture', '--simulate', host, '-o', file])
+      return file
+    })
+    const { out } = kvmArm64(['check', '--to', 'linux-6.12-neoverse-n1', '--json', '--state', ...files])
+    assert.deepEqual(
+      checkVerdict(JSON.parse(out), 'check').moves.map(({ from, possible }) => [from.name, possible]),
+      files.map((file) => [file, true]),
+    )
+  })
+
   for (const [what, args, problem] of [
     ['no VM', ['--to', 'linux-6.1-max'], /--from or --state must say/],
     [

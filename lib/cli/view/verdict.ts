@@ -26,11 +26,13 @@ function moveText(move: JudgedMove): string {
       : possible
         ? ''
         : ', the restore succeeds and breaks the guest'
-  const known = unknown.length === 0 ? '' : `, as far as known (${count(unknown.length, 'unknown')})`
+  const known = possible && unknown.length > 0 ? ', as far as known' : ''
   const head = `${paint('bold', `${from.name} → ${to.name}`)}, ${vmmText(move)}: ${answer}${known}${why}`
   return [
     wrap(`${head}; ${registers.same} of ${registers.total} registers unchanged`, 0, 2),
-    ...(unknown.length === 0 ? [] : [wrap(`not known: ${unknown.map(unknownText).join(', ')}`, 2, 4)]),
+    ...(unknown.length === 0
+      ? []
+      : [wrap(`${unknown.length} not known: ${unknown.map(unknownText).join(', ')}`, 2, 4)]),
     wrap(`answered by: ${originText(from)} → ${originText(to)}; ${predicted[restoredOn]}`, 2, 4),
     ...severities.flatMap((severity) => severityText(severity, findings, vmm)),
   ].join('\n')
