@@ -205,7 +205,9 @@ export class Judge {
     // A converted register, or one of those that `vm` reports as lost together.
     if (decodeRegister(id).space === 'sve') return []
     if (serviceBitmapOf(id) === undefined) {
-      return [finding(found, 'missing', reaction, { code: 'register-not-restored', ...values })]
+      const announcedBy = missingAnnouncement(id, this.#state.vcpus[0]!.registers)
+      const cause: Cause = { code: 'register-not-restored', ...values, ...(announcedBy && { announcedBy }) }
+      return [finding(found, 'missing', reaction, cause)]
     }
     if (value === '0x0') {
       return [finding(found, 'missing', reaction, { code: 'bitmap-not-restored', ...values })]

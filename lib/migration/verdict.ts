@@ -16,6 +16,11 @@ export const unknownFacts = [
   'destination-interrupt-controller',
   'source-counter-frequency',
   'destination-counter-frequency',
+  /** Which values the destination accepts in some fields of ID registers. */
+  'destination-id-fields',
+  /** A machine has CPUs of several kinds, and its report describes those of one. */
+  'source-other-cpus',
+  'destination-other-cpus',
 ] as const
 
 export type UnknownFact = (typeof unknownFacts)[number]
@@ -120,6 +125,9 @@ function unknownOf(rules: VmmRules, source: VmmVm | undefined, destination: VmmV
   const unknown: UnknownFact[] = []
   if (source !== undefined && source.unknown.length > 0) unknown.push('source-features')
   if (rules.restoresInto === 'own' && destination.unknown.length > 0) unknown.push('destination-features')
+  if (destination.hasUntriedFields) unknown.push('destination-id-fields')
+  if (source?.hasOtherCpus) unknown.push('source-other-cpus')
+  if (destination.hasOtherCpus) unknown.push('destination-other-cpus')
   if (rules.gics.length === 0) return unknown
   if (source?.gic === undefined) unknown.push('source-interrupt-controller')
   if (destination.gic === undefined) unknown.push('destination-interrupt-controller')

@@ -612,11 +612,16 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding, vmm) => ({
       ...unsetValues(finding),
-      meaning: `${whyUnset(finding, vmm)}; the guest sees the destination’s initial value`,
+      meaning:
+        finding.announcedBy === undefined
+          ? `${whyUnset(finding, vmm)}; the guest sees the destination’s initial value`
+          : `${whyUnset(finding, vmm)}; the guest was not told of the register: ${finding.announcedBy} is 0`,
       remedy:
-        finding.source === null
-          ? 'choose a source whose kernel lists the register, or write it on the destination before the first run'
-          : 'choose a VMM that carries it',
+        finding.announcedBy !== undefined
+          ? NOTHING
+          : finding.source === null
+            ? 'choose a source whose kernel lists the register, or write it on the destination before the first run'
+            : 'choose a VMM that carries it',
     }),
   },
   'bitmap-not-restored': {

@@ -40,6 +40,10 @@ export interface HostFacts {
   gic(version: Gic): Support
   /** CNTFRQ_EL0 as a guest reads it, in Hz; undefined if it is not known. */
   readonly counterFrequency?: bigint | undefined
+  /** Whether there are fields of ID registers of which it is not known which values KVM accepts. */
+  readonly hasUntriedFields?: boolean
+  /** Whether the machine has CPUs of several kinds, and these facts are those of one. */
+  readonly hasOtherCpus?: boolean
 }
 
 /** Something that could be set differently when a VM is created. */
@@ -124,6 +128,9 @@ export interface VmmVm extends VmFeatures {
   gic: Gic | 'none' | undefined
   /** In Hz; undefined if it is not known. */
   counterFrequency?: bigint | undefined
+  /** Of its host, as in {@link HostFacts}. */
+  hasUntriedFields?: boolean
+  hasOtherCpus?: boolean
 }
 
 /**
@@ -132,7 +139,8 @@ export interface VmmVm extends VmFeatures {
  */
 export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
   const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }
-  return { ...found, gic: vmGic(rules, facts), counterFrequency: facts.counterFrequency }
+  const { counterFrequency, hasUntriedFields = false, hasOtherCpus = false } = facts
+  return { ...found, gic: vmGic(rules, facts), counterFrequency, hasUntriedFields, hasOtherCpus }
 }
 
 /** The reaction of a VMM that stops at KVM's first error and reads nothing back. */

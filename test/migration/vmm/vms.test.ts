@@ -353,6 +353,19 @@ describe('what a report does not say', () => {
       'source-counter-frequency',
       'destination-counter-frequency',
     ])
+    const several = builtInReport(N1)
+    const kind = { midr: '0x414fd0c1', revidr: '0x0', caches: [] }
+    several.cpus = {
+      probed: 0,
+      kinds: [
+        { ...kind, cpus: '0-3' },
+        { ...kind, midr: '0x410fd034', cpus: '4-7' },
+      ],
+    }
+    assert.deepEqual(move(several, several, { vmm: 'strict' }).unknown, [
+      'source-other-cpus',
+      'destination-other-cpus',
+    ])
     const known = withCounter(N1, 62_500_000)
     assert.deepEqual(move(known, known, { vmm: 'qemu' }).unknown, [])
     assert.deepEqual(move(unknownHost(N1), N1, { vmm: 'strict' }).unknown, [])
