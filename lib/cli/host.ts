@@ -6,9 +6,7 @@ import { probe } from '../probe/probe.js'
 import { kernelBackend } from '../kernel/index.js'
 import { openKvm } from '../kvm/index.js'
 import { nearestNames } from '../registers/index.js'
-import { isFingerprint } from '../interchange/fingerprint.js'
-import { FormatError, readJson } from '../documents/document.js'
-import { checkReport } from '../report/read.js'
+import { readReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
 import { type BuiltInHost, builtInHosts, builtInReport, simulator } from '../hosts/index.js'
 import { CommandError, exitStatus } from './exit.js'
@@ -63,7 +61,7 @@ export function probedReportOf(name: string): Report {
 export function reportOf(hostOrFile: string): Report {
   const builtIn = builtInHostOf(hostOrFile)
   if (builtIn !== undefined) return builtInReport(builtIn)
-  if (isThere(hostOrFile)) return reportIn(hostOrFile)
+  if (isThere(hostOrFile)) return readReport(hostOrFile)
   const nearest = nearestNames(hostOrFile, builtInHosts())
   const hint =
     nearest.length === 0 ? 'kvm-arm64 hosts lists the hosts' : `did you mean ${nearest.join(', ')}?`
@@ -99,14 +97,4 @@ function isThere(file: string): boolean {
   } catch {
     return true
   }
-}
-
-function reportIn(file: string): Report {
-  const data = readJson(file, 'report')
-  if (!isFingerprint(data)) return checkReport(data, file)
-  throw new FormatError(
-    file,
-    '$',
-    'is not a report but a fingerprint of cpu-template-helper; kvm-arm64 import makes a report of it',
-  )
 }

@@ -4,6 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import * as v from 'valibot'
+import { foreignBytes, foreignData } from './foreign.js'
 import { JsonError, jsonPath, parseStrictJson } from './json.js'
 import { openInput } from './input.js'
 import { printable } from './printable.js'
@@ -71,6 +72,8 @@ export function readJson(file: string, noun: string): unknown {
   } catch (error) {
     throw unreadable(file, error)
   }
+  const foreign = foreignBytes(bytes)
+  if (foreign !== undefined) throw new FormatError(file, '$', `is not a ${noun} but ${foreign}`)
   // The limit may cut through a character.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
   return parseDocumentJson(bytes.toString('utf8'), file, noun)
@@ -143,6 +146,8 @@ export function checkDocument<T>(data: unknown, source: string, format: Document
   const { noun, schema, checkMore, earlier } = format
   const head = data as { format?: unknown; version?: unknown } | null
   if (head === null || typeof head !== 'object' || head.format !== schema.entries.format.literal) {
+    const foreign = foreignData(data)
+    if (foreign !== undefined) throw new FormatError(source, '$', `is not a ${noun} but ${foreign}`)
     const found = typeof head?.format === 'string' ? `, found ${JSON.stringify(head.format)}` : ''
     throw new FormatError(
       source,

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot'
 import { decodeRegister, encodeRegister, registerName } from '../registers/index.js'
+import { foreignData } from '../documents/foreign.js'
 import { checkShape, FormatError, parseDocumentJson } from '../documents/document.js'
 import { text } from '../documents/entries.js'
 import type { Report } from '../report/report.js'
@@ -61,7 +62,14 @@ export function isFingerprint(data: unknown): boolean {
  */
 export function checkFingerprint(data: unknown, source: string): Fingerprint {
   if (!isFingerprint(data)) {
-    throw new FormatError(source, '$', 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config')
+    const foreign = foreignData(data)
+    throw new FormatError(
+      source,
+      '$',
+      foreign === undefined
+        ? 'is no fingerprint of cpu-template-helper: it has no guest_cpu_config'
+        : `is not a fingerprint but ${foreign}`,
+    )
   }
   const output = checkShape(fingerprintShape, data, source)
   const path = '$.guest_cpu_config'

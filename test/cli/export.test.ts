@@ -236,6 +236,23 @@ describe('import', () => {
     }
   })
 
+  test('--with takes the reply of a QEMU on the host', () => {
+    const reply = join(folder, 'qmp.json')
+    const props = { pmu: true, sve: true, sve128: true, sve256: true, sve512: false, pauth: false }
+    writeFileSync(reply, JSON.stringify({ return: { model: { name: 'host', props } } }))
+    const file = join(folder, 'by-qmp.json')
+    const args = ['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '-o', file]
+    const { status, error } = kvmArm64([...args, '--with', reply])
+    assert.equal(status, 0, error)
+    assert.match(error, /not known either: vCPU features el1-32bit, ptrauth-address, ptrauth-generic/)
+    assert.match(
+      kvmArm64(['export', file, '--to', 'qemu', '--features', 'sve']).out,
+      /^-cpu host,pmu=off,sve=on,sve256=on,/,
+    )
+    writeFileSync(reply, '{"return":{"model":{}}}')
+    assert.match(kvmArm64([...args, '--with', reply]).error, /\$\.return\.model\.props/)
+  })
+
   test('makes a baseline of a template, which a host is asked about', () => {
     const template = join(folder, 'template.json')
     const file = join(folder, 'of-template.json')

@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import type { Baseline } from '../../fleet/baseline/format.js'
 import { checkFingerprint, compareLists, type Fingerprint } from '../../interchange/fingerprint.js'
 import { reasonUnlike, reportFromFingerprint, UnlikeHostError } from '../../interchange/fingerprint-report.js'
+import { featuresOfQmp } from '../../interchange/qmp.js'
 import { type Vouched, VouchError } from '../../interchange/vouched-features.js'
 import { registerName } from '../../registers/index.js'
 import { readJson } from '../../documents/document.js'
@@ -32,7 +34,7 @@ export function importCommand(): Command {
     )
     .option(
       '--with <features>',
-      "vCPU features you know the fingerprint's host has, separated by commas: sve, pmu-v3, …; sve256 also names the longest vectors",
+      "vCPU features you know the fingerprint's host has, separated by commas: sve, pmu-v3, …; sve256 also names the longest vectors; or a file with QMP's reply to query-cpu-model-expansion there",
       parseVouched,
     )
     .option('-o, --output <file>', 'write to a file (- is standard output)')
@@ -127,8 +129,9 @@ function importFingerprint(
   }
 }
 
-/** Parses `--with`: features, and `sve256` for the longest vectors. Pointer authentication has two features, never one alone. */
+/** Parses `--with`: a file with QMP's reply; or features, and `sve256` for the longest vectors. Pointer authentication has two features, never one alone. */
 function parseVouched(list: string): Vouched {
+  if (existsSync(list)) return featuresOfQmp(readJson(list, 'QMP reply'), list)
   const names = list.split(',').map((name) => name.trim())
   const lengths = names.flatMap((name) => (/^sve\d+$/.test(name) ? [Number(name.slice('sve'.length))] : []))
   const wrong = lengths.find((bits) => bits % 128 !== 0 || bits < 128 || bits > 2048)
