@@ -11,6 +11,7 @@ import { errnoOf } from '../kvm/errors.js'
 import { errnoName, type Exit, type Kvm, type RegisterReference, type Vcpu, type Vm } from '../kvm/index.js'
 import { encodeRegister, hex, registerName } from '../registers/index.js'
 import * as rig from '../probe/rig.js'
+import { NO_IPA_SIZE } from '../report/machine.js'
 import type { VcpuFeature } from '../uapi.js'
 import { type Check, notApplicable, violated } from './check.js'
 
@@ -80,6 +81,18 @@ export function onVcpu<T>(
 export function onTwoVcpus<T>(kvm: Kvm, experiment: (first: Vcpu, second: Vcpu, vm: Vm) => T): T {
   using vm = kvm.createVm()
   return experiment(vm.createVcpu(0), vm.createVcpu(1), vm)
+}
+
+/**
+ * Returns whether a vCPU may be created once its VM has run. With pKVM KVM refuses its first run, and the kernel then warns in its log
+ * (seen on Linux 6.18) and refuses vCPUs of other VMs: a check must not try it there.
+ */
+export function takesLateVcpus(kvm: Kvm): boolean {
+  // pKVM shows itself by ignoring the size of the address space.
+  const vm = kvm.fd.createVm(BigInt(NO_IPA_SIZE))
+  if (typeof vm === 'number') return true
+  vm.close()
+  return false
 }
 
 /** Returns a VM's bare ioctls. */

@@ -72,7 +72,7 @@ export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
 }
 
 /** Follows a chain of observing handles to the underlying one. */
-function unobserved<Fd extends { readonly observed?: Fd }>(fd: Fd): Fd {
+export function unobserved<Fd extends { readonly observed?: Fd }>(fd: Fd): Fd {
   return fd.observed === undefined ? fd : unobserved(fd.observed)
 }
 

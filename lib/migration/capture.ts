@@ -3,6 +3,7 @@ import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-versi
 import { hex, registerName } from '../registers/index.js'
 import { answeredBy } from '../report/origin.js'
 import type { VcpuFeature } from '../uapi.js'
+import { machineOf } from './machine-facts.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
 /**
@@ -22,6 +23,7 @@ export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } =
       capabilities: [...vm.enabledCapabilities],
       smcccFilter: vm.smcccFilter.map((calls) => ({ ...calls })),
     },
+    machine: machineOf(kvm),
     vcpus: vm.vcpus.map(captureVcpu),
   }
 }

@@ -58,6 +58,9 @@ const stepCodes = [
   { code: 'vector-state-lost', severity: 'guest-broken' },
   { code: 'counter-refused', severity: 'refused' },
   { code: 'counter-frequency-changes', severity: 'guest-broken' },
+  { code: 'page-size-larger', severity: 'notice' },
+  { code: 'address-space-smaller', severity: 'notice' },
+  { code: 'several-cpu-kinds', severity: 'notice' },
 ] as const satisfies readonly CodeRow[]
 
 /** Codes of findings about one register. */
@@ -65,6 +68,7 @@ const registerCodes = [
   { code: 'psci-version-refused', severity: 'outcome' },
   { code: 'vector-lengths-refused', severity: 'outcome' },
   { code: 'vector-lengths-change', severity: 'guest-broken' },
+  { code: 'guest-read-differs', severity: 'guest-broken' },
   { code: 'cpu-identity', severity: 'outcome', isListed: true },
   { code: 'field-refused', severity: 'outcome' },
   { code: 'value-refused', severity: 'outcome', isListed: true },
@@ -196,6 +200,27 @@ const stepFindings = [
     ...about,
     source: hertz,
     destination: hertz,
+  }),
+  v.strictObject({
+    code: v.literal('page-size-larger'),
+    ...about,
+    /** Bytes of a page of the kernel. */
+    source: uint32,
+    destination: uint32,
+  }),
+  v.strictObject({
+    code: v.literal('address-space-smaller'),
+    ...about,
+    /** The most bits of guest physical address space that a VM may have. */
+    source: uint32,
+    destination: uint32,
+  }),
+  v.strictObject({
+    code: v.literal('several-cpu-kinds'),
+    ...about,
+    on: side,
+    /** Each kind with the numbers of its CPUs: `Arm Cortex-A55 r2p0 (CPU 0-3)`. */
+    kinds: v.array(text),
   }),
 ] as const
 

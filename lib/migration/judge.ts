@@ -64,6 +64,12 @@ type Cause = Pick<
   code: RegisterFindingCode
 }
 
+/** Ticks per second of the counters on both sides; undefined if not recorded. */
+export interface Counters {
+  source: bigint | undefined
+  destination: bigint | undefined
+}
+
 export interface JudgeContext {
   /** Features of the VM the VMM restores into. */
   features: readonly VcpuFeature[]
@@ -100,7 +106,7 @@ export class Judge {
   }
 
   /** Findings about the VM as the VMM makes it on both sides, whatever its registers hold. */
-  vm(source: VmmVm | undefined, destination: VmmVm): Finding[] {
+  vm(source: VmmVm | undefined, destination: VmmVm, counters: Counters): Finding[] {
     const { cannotSave, gics, vectors } = this.#rules
     const about = { severity: 'refused' as const, stops: true, vcpus: [] }
     const saved = this.#saved
@@ -112,8 +118,7 @@ export class Judge {
     if (vectors === 'lost' && saved.includes('sve')) {
       findings.push({ code: 'vector-state-lost', ...about, severity: 'guest-broken', stops: false })
     }
-    if (gics.length === 0) return findings
-    const [ticks, other] = [source?.counterFrequency, destination.counterFrequency]
+    const { source: ticks, destination: other } = counters
     if (ticks !== undefined && other !== undefined && ticks !== other) {
       const values = { source: hex(ticks), destination: hex(other) }
       findings.push(
@@ -128,6 +133,7 @@ export class Judge {
             },
       )
     }
+    if (gics.length === 0) return findings
     for (const [on, vm] of [['source', source] as const, ['destination', destination] as const]) {
       if (vm?.gic === 'none') {
         findings.push({ code: 'interrupt-controller-missing', ...about, on, controllers: [...gics] })

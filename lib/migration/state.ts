@@ -15,6 +15,7 @@ import {
 import { hex, hex64, host, int32, registerId, text, uint32 } from '../documents/entries.js'
 import { checkRegisterRows, requireRegisters } from '../documents/registers.js'
 import { originSchema } from '../report/origin.js'
+import { machineSchema } from './machine-facts.js'
 import { feature } from '../report/report.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
 
@@ -59,6 +60,8 @@ export const stateSchema = v.strictObject({
       }),
     ),
   }),
+  /** The machine on which it was captured; absent if it was not recorded. */
+  machine: v.exactOptional(machineSchema),
   vcpus: v.pipe(v.array(vcpu), v.minLength(1), v.maxLength(4096)),
 })
 

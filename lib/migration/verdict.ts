@@ -3,7 +3,8 @@ import type { Kvm } from '../kvm/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attempt.js'
 import { type Finding, severities } from './finding.js'
-import { Judge } from './judge.js'
+import { type Counters, Judge } from './judge.js'
+import { compareMachines, counterFrequencyOf, machineOf } from './machine-facts.js'
 import type { State } from './state.js'
 import { factsOfKvm } from './vmm/facts.js'
 import { type Gic, strict, type VmmRules, type VmmVm, vmOn } from './vmm/rules.js'
@@ -82,8 +83,15 @@ export function verdict(
   const { outcomes, unset, notWrittenBack } = reduced
   const judgeRegisters =
     reduced === attempt ? judge : new Judge(state, kvm, rules, reduced, { features, sourceKvm })
+  const [here, there] = [state.machine ?? {}, machineOf(kvm)]
+  const counters: Counters = {
+    source: source?.counterFrequency ?? counterFrequencyOf(here),
+    destination: destination.counterFrequency ?? counterFrequencyOf(there),
+  }
+  const carried = new Set(state.vcpus[0]!.registers.map(({ id }) => id))
   const findings = mergeVcpus([
-    ...judge.vm(source, destination),
+    ...judge.vm(source, destination, counters),
+    ...compareMachines(here, there, carried),
     ...attempt.refusals.map((refusal) => judge.refusal(refusal)),
     ...outcomes.flatMap((outcome) => judgeRegisters.outcome(outcome)),
     ...notWrittenBack.map((register) => judgeRegisters.notWrittenBack(register)),
@@ -96,7 +104,7 @@ export function verdict(
     interruptControllers: { source: gicOf(source), destination: gicOf(destination) },
     restores,
     possible: restores && findings.every(({ severity }) => severity !== 'guest-broken'),
-    unknown: unknownOf(rules, source, destination),
+    unknown: unknownOf(rules, source, destination, counters),
     registers: {
       total: outcomes.length,
       same: outcomes.filter(({ outcome }) => outcome === 'same').length,
@@ -121,7 +129,12 @@ function gicOf(vm: VmmVm | undefined): Gic | null {
   return vm?.gic === undefined || vm.gic === 'none' ? null : vm.gic
 }
 
-function unknownOf(rules: VmmRules, source: VmmVm | undefined, destination: VmmVm): UnknownFact[] {
+function unknownOf(
+  rules: VmmRules,
+  source: VmmVm | undefined,
+  destination: VmmVm,
+  counters: Counters,
+): UnknownFact[] {
   const unknown: UnknownFact[] = []
   if (source !== undefined && source.unknown.length > 0) unknown.push('source-features')
   if (rules.restoresInto === 'own' && destination.unknown.length > 0) unknown.push('destination-features')
@@ -131,8 +144,8 @@ function unknownOf(rules: VmmRules, source: VmmVm | undefined, destination: VmmV
   if (rules.gics.length === 0) return unknown
   if (source?.gic === undefined) unknown.push('source-interrupt-controller')
   if (destination.gic === undefined) unknown.push('destination-interrupt-controller')
-  if (source?.counterFrequency === undefined) unknown.push('source-counter-frequency')
-  if (destination.counterFrequency === undefined) unknown.push('destination-counter-frequency')
+  if (counters.source === undefined) unknown.push('source-counter-frequency')
+  if (counters.destination === undefined) unknown.push('destination-counter-frequency')
   return unknown
 }
 

@@ -248,6 +248,48 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: `choose a destination on which ${vmm} makes a ${gicText[source]}`,
     }),
   },
+  'page-size-larger': {
+    general: {
+      meaning:
+        'The destination’s kernel has larger pages. KVM takes guest memory in whole pages of the host only, so a VMM that laid it out by smaller pages may have its memory slots refused (`EINVAL`).',
+      remedy:
+        'Align the VM’s memory to the larger pages, or choose a destination with pages of the same size.',
+    },
+    of: ({ source, destination }) => ({
+      source: `pages of ${source} bytes`,
+      destination: `pages of ${destination} bytes`,
+      meaning: 'KVM refuses memory slots that are not aligned to the destination’s pages',
+      remedy: `align the VM’s memory to ${destination} bytes`,
+    }),
+  },
+  'address-space-smaller': {
+    general: {
+      meaning:
+        'VMs on the destination can have fewer bits of guest physical address space than on the source. This VM’s own size is accepted there, but a VMM that gives each VM the most a host has cannot make the same VM.',
+      remedy:
+        'Create VMs with an address space that every host has; `KVM_CAP_ARM_VM_IPA_SIZE` reports the largest.',
+    },
+    of: ({ source, destination }) => ({
+      source: `up to ${source} bits of guest physical address`,
+      destination: `up to ${destination}`,
+      meaning: 'a VMM that gives a VM the most the source has cannot make the same VM there',
+      remedy: `create VMs with at most ${destination} bits`,
+    }),
+  },
+  'several-cpu-kinds': {
+    general: {
+      meaning:
+        'The machine has CPUs of several kinds. A VM shows the CPU it runs on, and a report describes only the kind it was probed on: even a VM that stays on this host, or is restored there, meets other values on a CPU of another kind, or cannot run.',
+      remedy:
+        'Keep the VM’s threads on CPUs of one kind, and probe that kind: `taskset -c 4 kvm-arm64 probe`.',
+    },
+    of: ({ on, kinds }) => ({
+      source: `the ${on} has ${kinds.length} kinds of CPU`,
+      destination: kinds.join(', '),
+      meaning: 'this verdict holds only while the VM stays on CPUs of the kind that was probed',
+      remedy: 'keep the VM’s threads on CPUs of one kind (taskset, cgroups), and probe that kind',
+    }),
+  },
   'vector-state-lost': {
     general: {
       meaning:
@@ -348,6 +390,19 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
         pin === undefined
           ? 'create the VM without sve'
           : `write ${pin.register.name} = ${pin.value} before KVM_ARM_VCPU_FINALIZE`,
+    }),
+  },
+  'guest-read-differs': {
+    general: {
+      meaning:
+        'A guest reads the register from the CPU itself, and the two CPUs differ. With another block size in `DCZID_EL0`, code that looked it up once clears too much memory with `DC ZVA`, or too little.',
+      remedy: 'Choose a destination of the same CPU, or restart the guest there.',
+    },
+    of: ({ register, source, destination }) => ({
+      source: source ?? NO_REGISTER,
+      destination: destination ?? NO_REGISTER,
+      meaning: `the guest reads ${register.name} from the CPU, and code that has looked at it once works with the old value`,
+      remedy: 'choose a destination of the same CPU, or restart the guest there',
     }),
   },
   'cpu-identity': {

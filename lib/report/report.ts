@@ -257,7 +257,7 @@ const vmTypes = v.strictObject({
 })
 
 /** What a guest reads from a register of the CPU itself, in a fresh VM. */
-const guestRead = v.strictObject({ id: registerId, name: text, value: hex64 })
+export const guestReadSchema = v.strictObject({ id: registerId, name: text, value: hex64 })
 
 const cache = v.strictObject({
   level: v.pipe(int32, v.minValue(1), v.maxValue(7)),
@@ -270,27 +270,24 @@ const cache = v.strictObject({
   sets: v.optional(uint32),
 })
 
+/** CPUs of one kind. */
+export const cpuKindSchema = v.strictObject({
+  /** Numbers as Linux writes them: `0-3,8`. */
+  cpus: ranges,
+  /** MIDR_EL1 */
+  midr: hex64,
+  /** REVIDR_EL1 */
+  revidr: hex64,
+  /** As Linux shows them; entries are absent where neither firmware nor the CPU describes them. */
+  caches: v.array(cache),
+})
+
 /** The machine's CPUs. */
 const cpus = v.strictObject({
   /** Place in `kinds` of the CPU on which the host was probed. The other entries say nothing about CPUs of another kind. */
   probed: uint32,
   /** Online CPUs by kind, in the order of the lowest number of each. */
-  kinds: v.pipe(
-    v.array(
-      v.strictObject({
-        /** Numbers as Linux writes them: `0-3,8`. */
-        cpus: ranges,
-        /** MIDR_EL1 */
-        midr: hex64,
-        /** REVIDR_EL1 */
-        revidr: hex64,
-        /** As Linux shows them; entries are absent where neither firmware nor the CPU describes them. */
-        caches: v.array(cache),
-      }),
-    ),
-    v.minLength(1),
-    v.maxLength(1000),
-  ),
+  kinds: v.pipe(v.array(cpuKindSchema), v.minLength(1), v.maxLength(1000)),
 })
 
 /** The entries of a report; see the file's head. */
@@ -312,7 +309,7 @@ export const reportSchema = v.strictObject({
   /** Absent if not recorded. */
   vmTypes: v.optional(vmTypes),
   /** Absent if not recorded. */
-  guestReads: v.optional(v.pipe(v.array(guestRead), v.maxLength(100))),
+  guestReads: v.optional(v.pipe(v.array(guestReadSchema), v.maxLength(100))),
   /** Absent if not recorded. Digests ignore which CPUs are of a kind. */
   cpus: v.optional(cpus),
   /** `KVM_GET_VCPU_MMAP_SIZE`, bytes. */

@@ -44,6 +44,7 @@ export function breakBackend(backend: Backend, { system = {}, vm = {}, vcpu = {}
   return {
     name: backend.name,
     host: backend.host,
+    ...(backend.cpus && { cpus: backend.cpus }),
     open() {
       const fd = backend.open()
       return typeof fd === 'number' ? fd : wrapSystem(fd)

@@ -12,6 +12,8 @@ import { checkVerdict, type VerdictDocument } from '../../lib/migration/verdict-
 import { type VmmName, vmmRules } from '../../lib/migration/vmm/names.js'
 import type { VmmVm } from '../../lib/migration/vmm/rules.js'
 import { findingSubject, findingWords } from '../../lib/migration/words.js'
+import { newHost } from '../simulator/fixture.js'
+import type { Report } from '../../lib/report/report.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { encodeRegister, registerField, withField } from '../../lib/registers/index.js'
 import { errnos } from '../../lib/uapi.js'
@@ -20,10 +22,10 @@ import { breakBackend, type Fault } from '../conformance/broken-kernel.js'
 
 /** A VM, and a destination on which it is judged. */
 interface Scenario {
-  from: string
+  from: string | Report
   options?: CaptureHostOptions
   change?: (state: State) => void
-  to: string
+  to: string | Report
   /** What the destination's KVM answers otherwise. */
   fault?: Fault
   vmm?: VmmName
@@ -115,6 +117,17 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
     change: changing('KVM_REG_ARM64_SVE_VLS', (value) => value | (1n << 20n)),
     to: 'linux-7.2-max',
   },
+  'guest-read-differs': { from: newHost, to: whereGuestsRead('DCZID_EL0', '0x5') },
+  'page-size-larger': { from: n1, change: ({ machine }) => (machine!.pageSize = 1024), to: n1 },
+  'address-space-smaller': { from: n1, change: ({ machine }) => (machine!.ipaLimit = 52), to: n1 },
+  'several-cpu-kinds': {
+    from: n1,
+    change: ({ machine }) =>
+      (machine!.cpuKinds = ['0x411fd050', '0x414fd0b0'].map((midr, index) => {
+        return { cpus: `${index}`, midr, revidr: '0x0', caches: [] }
+      })),
+    to: n1,
+  },
   'cpu-identity': { from: 'linux-6.1-max', to: n1 },
   'field-refused': { from: 'linux-7.2-max', to: 'linux-7.2-neoverse-n1' },
   'value-refused': {
@@ -190,6 +203,12 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
 
 function withoutAArch32(pfr0: bigint): bigint {
   return withField(registerField(encodeRegister('ID_AA64PFR0_EL1'), 'EL0'), pfr0, 1n)
+}
+
+function whereGuestsRead(name: string, value: string): Report {
+  const report = structuredClone(newHost)
+  report.guestReads!.find((read) => read.name === name)!.value = value
+  return report
 }
 
 function changing(name: string, change: (value: bigint) => bigint): (state: State) => void {

@@ -1,4 +1,5 @@
 /** The VM that each VMM makes on both sides, and what follows for the move. */
+import { withoutMachine } from '../../simulator/fixture.js'
 import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'
@@ -46,15 +47,16 @@ function withCounter(name: string, frequency: number): Report {
   const report = builtInReport(name)
   const id = `0x${encodeRegister('CNTFRQ_EL0').toString(16)}`
   report.guestReads = [{ id, name: 'CNTFRQ_EL0', value: `0x${frequency.toString(16)}` }]
+  report.cpus = { probed: 0, kinds: [{ cpus: '0-1', midr: '0x414fd0c1', revidr: '0x0', caches: [] }] }
   return report
 }
 
-/** A host of which neither vCPU features nor devices are known. */
+/** A host of which neither vCPU features nor devices nor the machine are known. */
 function unknownHost(name: string): Report {
   const report = without(name, 'sve', 'pmu-v3', 'ptrauth-address', 'ptrauth-generic')
   report.traits.init.unknown = ['sve', 'pmu-v3', 'ptrauth-address', 'ptrauth-generic']
   delete report.traits.devices
-  return report
+  return withoutMachine(report)
 }
 
 interface How {
