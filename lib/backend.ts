@@ -88,6 +88,8 @@ export interface SystemFd {
 export interface GuestMemoryFd {
   /** Bytes. */
   readonly size: number
+  /** Bytes of a page of the host, of which memory and slots consist. */
+  readonly pageSize: number
   /**
    * The mapping itself; null if the runtime forbids external buffers or supports none this large. Detached (length 0) after
    * `close()`.
@@ -137,6 +139,17 @@ export interface VmFd extends AttributeFd {
   getRegWritableMasks(range: number, masks: BigUint64Array): number
   /** `KVM_SET_USER_MEMORY_REGION` */
   setUserMemoryRegion(region: MemoryRegion): number
+  /**
+   * `KVM_GET_DIRTY_LOG`: sets bit n of `bitmap` (bit 0 of the first word: the slot's first page) for each page written since the
+   * last call. Without `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` it also clears the log. Throws `RangeError` if `bitmap` has no room for
+   * the slot.
+   */
+  getDirtyLog(slot: number, bitmap: BigUint64Array): number
+  /**
+   * `KVM_CLEAR_DIRTY_LOG`: clears the pages whose bits are set, of `pages` from `firstPage` on, which bit 0 of the first word
+   * stands for. Throws `RangeError` if `bitmap` has no bit for each.
+   */
+  clearDirtyLog(slot: number, firstPage: number, pages: number, bitmap: BigUint64Array): number
   /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` returns 0 and creates nothing. */
   createDevice(type: number, flags: number): DeviceFd | number
   /** `KVM_IRQ_LINE`, which needs no vCPU to be stopped: `irq` as `packIrq` of `lib/uapi.ts` makes it, `level` 0 or not 0. */

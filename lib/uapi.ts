@@ -193,6 +193,10 @@ export const KVM_CREATE_DEVICE_TEST = 1
 export const KVM_MEM_LOG_DIRTY_PAGES = 1
 export const KVM_MEM_READONLY = 2
 
+/** Arguments of `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`; the second needs the first. */
+export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
+export const KVM_DIRTY_LOG_INITIALLY_SET = 2n
+
 /** Attribute groups of a VM (`KVM_{HAS,SET}_DEVICE_ATTR` on its fd). */
 export const KVM_ARM_VM_SMCCC_CTRL = 0
 export const KVM_ARM_VM_SMCCC_FILTER = 0n

@@ -29,6 +29,19 @@ struct IrqLevel {
   std::uint32_t level;
 };
 
+struct DirtyLog {
+  std::uint32_t slot;
+  std::uint32_t padding;
+  std::uint64_t bitmap;
+};
+
+struct ClearDirtyLog {
+  std::uint32_t slot;
+  std::uint32_t num_pages;
+  std::uint64_t first_page;
+  std::uint64_t bitmap;
+};
+
 struct EnableCap {
   std::uint32_t cap;
   std::uint32_t flags;
@@ -79,6 +92,7 @@ constexpr unsigned long kCreateVm = _IO(kIoctlType, 0x01);
 constexpr unsigned long kCheckExtension = _IO(kIoctlType, 0x03);
 constexpr unsigned long kGetVcpuMmapSize = _IO(kIoctlType, 0x04);
 constexpr unsigned long kCreateVcpu = _IO(kIoctlType, 0x41);
+constexpr unsigned long kGetDirtyLog = _IOW(kIoctlType, 0x42, DirtyLog);
 constexpr unsigned long kSetUserMemoryRegion = _IOW(kIoctlType, 0x46, UserMemoryRegion);
 constexpr unsigned long kIrqLine = _IOW(kIoctlType, 0x61, IrqLevel);
 constexpr unsigned long kRun = _IO(kIoctlType, 0x80);
@@ -93,6 +107,7 @@ constexpr unsigned long kArmVcpuInit = _IOW(kIoctlType, 0xae, VcpuInit);
 constexpr unsigned long kArmPreferredTarget = _IOR(kIoctlType, 0xaf, VcpuInit);
 constexpr unsigned long kGetRegList = _IOWR(kIoctlType, 0xb0, std::uint64_t);
 constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
+constexpr unsigned long kClearDirtyLog = _IOWR(kIoctlType, 0xc0, ClearDirtyLog);
 constexpr unsigned long kArmVcpuFinalize = _IOW(kIoctlType, 0xc2, int);
 constexpr unsigned long kCreateDevice = _IOWR(kIoctlType, 0xe0, CreateDevice);
 constexpr unsigned long kSetDeviceAttr = _IOW(kIoctlType, 0xe1, DeviceAttr);

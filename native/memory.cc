@@ -29,6 +29,9 @@ GuestMemoryFd::GuestMemoryFd(const Napi::CallbackInfo& info) : Handle(info), par
   Napi::Object self = info.This().As<Napi::Object>();
   const double size = static_cast<double>(parts_.mapping->size());
   self.DefineProperty(Napi::PropertyDescriptor::Value("size", Napi::Number::New(info.Env(), size), napi_enumerable));
+  const auto page_size = static_cast<double>(::sysconf(_SC_PAGESIZE));
+  self.DefineProperty(
+      Napi::PropertyDescriptor::Value("pageSize", Napi::Number::New(info.Env(), page_size), napi_enumerable));
   buffer_.Publish(self, "buffer", parts_.mapping);
 }
 

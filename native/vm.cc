@@ -1,5 +1,7 @@
 #include "vm.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 
 #include "arguments.h"
@@ -18,6 +20,8 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::GetPreferredTarget>("getPreferredTarget"),
                          InstanceMethod<&VmFd::GetRegWritableMasks>("getRegWritableMasks"),
                          InstanceMethod<&VmFd::SetUserMemoryRegion>("setUserMemoryRegion"),
+                         InstanceMethod<&VmFd::GetDirtyLog>("getDirtyLog"),
+                         InstanceMethod<&VmFd::ClearDirtyLog>("clearDirtyLog"),
                          InstanceMethod<&VmFd::CreateDevice>("createDevice"),
                          InstanceMethod<&VmFd::IrqLine>("irqLine"),
                          InstanceMethod<&VmFd::Close>("close"),
@@ -88,11 +92,37 @@ Napi::Value VmFd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
 
   if (descriptor() < 0) return Napi::Number::New(env, descriptor());
   // Space for the owner is allocated before the ioctl: once the kernel has the memory, nothing may fail.
-  Shared<Mapping>& owner = (*slots_)[region.slot];
+  MemorySlot& owner = (*slots_)[region.slot];
   const int result = KvmIoctl(descriptor(), kvm_abi::kSetUserMemoryRegion, &region);
-  if (result == 0) owner = size == 0 ? Shared<Mapping>() : std::move(mapping);
-  if (!owner) slots_->erase(region.slot);
+  if (result == 0) owner = MemorySlot{size == 0 ? Shared<Mapping>() : std::move(mapping), size};
+  if (!owner.mapping) slots_->erase(region.slot);
   return Napi::Number::New(env, result);
+}
+
+// Words of the bitmap that KVM fills for a slot; 0 if it has none.
+std::size_t VmFd::DirtyWords(std::uint32_t slot) const {
+  if (!slots_) return 0;
+  const auto found = slots_->find(slot);
+  if (found == slots_->end()) return 0;
+  const std::size_t pages = found->second.size / static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return (pages + 63) / 64;
+}
+
+Napi::Value VmFd::GetDirtyLog(const Napi::CallbackInfo& info) {
+  kvm_abi::DirtyLog log{};
+  log.slot = ToUint32({info, 0, "slot"});
+  log.bitmap = reinterpret_cast<std::uintptr_t>(ToUint64s({info, 1, "bitmap"}, DirtyWords(log.slot)).data());
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kGetDirtyLog, &log));
+}
+
+Napi::Value VmFd::ClearDirtyLog(const Napi::CallbackInfo& info) {
+  kvm_abi::ClearDirtyLog log{};
+  log.slot = ToUint32({info, 0, "slot"});
+  log.first_page = ToSize({info, 1, "firstPage"});
+  log.num_pages = ToUint32({info, 2, "pages"});
+  const std::size_t words = (static_cast<std::size_t>(log.num_pages) + 63) / 64;
+  log.bitmap = reinterpret_cast<std::uintptr_t>(ToUint64s({info, 3, "bitmap"}, words).data());
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kClearDirtyLog, &log));
 }
 
 Napi::Value VmFd::CreateDevice(const Napi::CallbackInfo& info) {

@@ -8,7 +8,12 @@
 
 // The memory in a VM's slots. The VM, its vCPUs and its devices own it together, since in the kernel too the VM lives
 // until the last of their descriptors is closed: no slot ever names an address that has been unmapped.
-using MemorySlots = std::map<std::uint32_t, Shared<Mapping>>;
+struct MemorySlot {
+  Shared<Mapping> mapping;
+  // Bytes of the mapping that are in the slot.
+  std::size_t size = 0;
+};
+using MemorySlots = std::map<std::uint32_t, MemorySlot>;
 
 class VmFd : public AttributeHandle<VmFd> {
  public:
@@ -34,6 +39,9 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value GetRegWritableMasks(const Napi::CallbackInfo& info);
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
   Napi::Value IrqLine(const Napi::CallbackInfo& info);
+  Napi::Value GetDirtyLog(const Napi::CallbackInfo& info);
+  Napi::Value ClearDirtyLog(const Napi::CallbackInfo& info);
+  std::size_t DirtyWords(std::uint32_t slot) const;
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

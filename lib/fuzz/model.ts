@@ -1,5 +1,5 @@
 import { timerCounters, withoutIstatus } from '../registers/index.js'
-import type { Call, Outcome } from '../trace/index.js'
+import type { Call, CallOf, Outcome } from '../trace/index.js'
 import type { Random } from './random.js'
 import { FIRMWARE, isOddToWrite } from './vocabulary.js'
 
@@ -22,6 +22,8 @@ export interface KnownVm {
   /** Ids of every vCPU whose creation was attempted. */
   readonly ids: Set<number>
   device: number | null
+  /** Memory in its slots, with the arguments that mapped it. */
+  readonly slots: Map<number, CallOf<'set_user_memory_region'>>
   /** The first word of features that its vCPUs are mostly initialised with. */
   readonly features: number
   /** None of its vCPUs may run, so that everything stays writable. */
@@ -68,6 +70,7 @@ export class Model {
       vcpus: [],
       ids: new Set<number>(),
       device: null,
+      slots: new Map<number, CallOf<'set_user_memory_region'>>(),
       hasRun: false,
       hasFailed: false,
       ...how,
@@ -144,6 +147,9 @@ export class Model {
       case 'hvc':
       case 'smc':
         this.#learnRun(this.vcpu(call.vcpu).vm, outcome)
+        break
+      case 'set_user_memory_region':
+        if (outcome.ret === 0) this.vm(call.vm).slots.set(call.slot, call)
         break
       case 'create_device':
         if (outcome.ret === 0 && call.flags === 0) this.vm(call.vm).device = call.device

@@ -24,6 +24,11 @@ export class GuestMemory implements Disposable {
     return this.fd.size
   }
 
+  /** Bytes of a page of the host: slots begin and end at its multiples, and the log of written pages counts in it. */
+  get pageSize(): number {
+    return this.fd.pageSize
+  }
+
   /**
    * The memory itself, without a copy. Its length is 0 after `close()`.
    * @throws KvmError `EOPNOTSUPP` where the runtime allows no external buffers (Electron): use `read` and `write` there

@@ -1,4 +1,5 @@
 import {
+  checkArray,
   checkBoolean,
   checkChoice,
   checkOptions,
@@ -70,6 +71,22 @@ export interface VcpuOptions extends VcpuInit {
   init?: boolean
 }
 
+/** The part of a slot whose pages `Vm.clearDirtyLog` clears. */
+export interface ClearedPages {
+  /** The first page, a multiple of 64; bit 0 of the bitmap stands for it. Default: 0. */
+  firstPage?: number
+  /** How many pages, a multiple of 64 unless they are the slot's last. Default: all from `firstPage` on. */
+  pages?: number
+}
+
+interface KnownSlot {
+  readonly address: bigint
+  /** Bytes. */
+  readonly size: number
+  /** Bytes. */
+  readonly pageSize: number
+}
+
 /** What a VM uses of its host. */
 export interface VmHost {
   readonly system: SystemFd
@@ -103,7 +120,7 @@ export class Vm implements Disposable {
   readonly #vcpus = new Map<number, Vcpu>()
   readonly #devices = new Set<Device>()
   /** The guest's memory, by slot. */
-  readonly #slots = new Map<number, { readonly address: bigint; readonly size: number }>()
+  readonly #slots = new Map<number, KnownSlot>()
   #stub: GuestMemoryFd | null = null
   #closed = false
 
@@ -324,7 +341,7 @@ export class Vm implements Disposable {
           : `It is the ${this.#closed ? 'VM' : 'memory'}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     }
-    this.#slots.set(slot, { address, size })
+    this.#slots.set(slot, { address, size, pageSize: memory.pageSize })
   }
 
   /**
@@ -338,6 +355,57 @@ export class Vm implements Disposable {
       syscall: 'KVM_SET_USER_MEMORY_REGION',
     })
     this.#slots.delete(slot)
+  }
+
+  /**
+   * `KVM_GET_DIRTY_LOG`: returns a bit for each page of a slot that the guest, or KVM for it, wrote since the last call; bit 0 of the
+   * first word is the slot's first page. Writes by this process are not logged. The call also clears the log, unless
+   * `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` is enabled: then `clearDirtyLog` does, so that a page is protected again only once it is
+   * about to be copied. Legal while vCPUs run.
+   * @param slot of memory mapped with `logDirtyPages`; map it again with the option to begin, and without it to end
+   * @throws KvmError `ENOENT` for a slot that is empty or keeps no log, `EINVAL` for a slot not below `KVM_CAP_NR_MEMSLOTS`, `ENXIO`
+   * with a dirty ring and no bitmap, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for anything but a 32-bit number
+   *
+   * @example
+   * vm.mapMemory(0, { address: 0x4000_0000n, memory, logDirtyPages: true })
+   * const bitmap = vm.getDirtyLog(0)
+   */
+  getDirtyLog(slot: number): BigUint64Array {
+    checkUint32(slot, 'slot')
+    const bitmap = new BigUint64Array(Math.ceil(this.#pagesOf(slot) / 64))
+    const outcome = this.#fd.getDirtyLog(slot, bitmap)
+    check(outcome, { syscall: 'KVM_GET_DIRTY_LOG', remedy: dirtyLogRemedy(outcome, slot) })
+    return bitmap
+  }
+
+  /**
+   * `KVM_CLEAR_DIRTY_LOG`: clears the pages of a slot's log whose bits are set, and logs their next write again. Legal while vCPUs
+   * run, and with or without `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`.
+   * @throws KvmError `ENOENT` for a slot that is empty or keeps no log; `EINVAL` for pages beyond the slot, and for a first page or
+   * count that is no multiple of 64; `ENXIO` with a dirty ring and no bitmap, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide, and for a bitmap with fewer bits
+   * than pages
+   *
+   * @example
+   * vm.enableCapability('KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2', 1n)
+   * vm.clearDirtyLog(0, vm.getDirtyLog(0))
+   */
+  clearDirtyLog(slot: number, bitmap: BigUint64Array, part: ClearedPages = {}): void {
+    checkUint32(slot, 'slot')
+    checkOptions(part, 'part', ['firstPage', 'pages'])
+    const { firstPage = 0 } = part
+    checkSize(firstPage, 'firstPage')
+    const { pages = Math.max(0, this.#pagesOf(slot) - firstPage) } = part
+    checkUint32(pages, 'pages')
+    checkArray(bitmap, BigUint64Array, Math.ceil(pages / 64), 'bitmap')
+    const outcome = this.#fd.clearDirtyLog(slot, firstPage, pages, bitmap)
+    check(outcome, { syscall: 'KVM_CLEAR_DIRTY_LOG', remedy: dirtyLogRemedy(outcome, slot) })
+  }
+
+  #pagesOf(slot: number): number {
+    const known = this.#slots.get(slot)
+    return known === undefined ? 0 : known.size / known.pageSize
   }
 
   /**
@@ -452,11 +520,22 @@ export class Vm implements Disposable {
     }
     const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
     this.#stub = check(stub, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
-    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, size: STUB_SIZE })
+    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, size: STUB_SIZE, pageSize: this.#stub.pageSize })
   }
 
   [Symbol.dispose](): void {
     this.close()
+  }
+}
+
+function dirtyLogRemedy(outcome: number, slot: number): string | undefined {
+  switch (outcome) {
+    case -errnos.ENOENT:
+      return `Slot ${slot} keeps no log: map its memory with logDirtyPages`
+    case -errnos.EINVAL:
+      return `Slot ${slot} must be below KVM_CAP_NR_MEMSLOTS; clear multiples of 64 pages from a multiple of 64, or to the slot's end`
+    default:
+      return undefined
   }
 }
 

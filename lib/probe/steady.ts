@@ -27,6 +27,8 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
   createDevice: 'KVM_CREATE_DEVICE',
   irqLine: 'KVM_IRQ_LINE',
+  getDirtyLog: 'KVM_GET_DIRTY_LOG',
+  clearDirtyLog: 'KVM_CLEAR_DIRTY_LOG',
   hasDeviceAttr: 'KVM_HAS_DEVICE_ATTR',
   getDeviceAttr: 'KVM_GET_DEVICE_ATTR',
   setDeviceAttr: 'KVM_SET_DEVICE_ATTR',

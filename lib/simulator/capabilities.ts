@@ -1,11 +1,15 @@
-import { capabilities, errnos } from '../uapi.js'
 import { capabilityAnswers } from '../report/machine.js'
+import {
+  capabilities,
+  errnos,
+  KVM_DIRTY_LOG_INITIALLY_SET,
+  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+} from '../uapi.js'
 import { SimulatorError } from './errors.js'
 import type { Host } from './host.js'
 import type { VmState } from './state.js'
 
-const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
-const KVM_DIRTY_LOG_MANUAL_CAPS = 3n
+const KVM_DIRTY_LOG_MANUAL_CAPS = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET
 
 /**
  * `KVM_ENABLE_CAP` on a VM: returns 0 or `-errno` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_cap_generic`,
@@ -26,7 +30,9 @@ export function enableCapability(
   switch (capability) {
     case capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
       const allowed = argument & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE ? KVM_DIRTY_LOG_MANUAL_CAPS : 0n
-      return accept(isOffered && (argument & ~allowed) === 0n)
+      if (!isOffered || (argument & ~allowed) !== 0n) return -errnos.EINVAL
+      vm.manualDirtyLog = argument
+      return 0
     }
     case capabilities.KVM_CAP_HALT_POLL:
       return accept(isOffered && argument <= 0xffff_ffffn)

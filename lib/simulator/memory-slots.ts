@@ -1,6 +1,7 @@
 /** The memory of a simulated VM, by guest physical address. */
 import type { MemoryRegion } from '../backend.js'
-import { errnos, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
+import { errnos, KVM_DIRTY_LOG_INITIALLY_SET, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
+import { lowestBits } from './dirty-log.js'
 import { outOfRange } from '../arguments.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedMemory } from './memory.js'
@@ -48,8 +49,29 @@ export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
     if (overlaps) return -errnos.EEXIST
   }
   if (address + size > 1n << BigInt(vm.ipaBits)) return -errnos.EFAULT
-  vm.memorySlots.set(slot, { address, size, flags, memory: memory as SimulatedMemory, offset })
+  const dirty = (flags & KVM_MEM_LOG_DIRTY_PAGES) === 0 ? null : (old?.dirty ?? newLog(vm, size))
+  vm.memorySlots.set(slot, { address, size, flags, memory: memory as SimulatedMemory, offset, dirty })
   return 0
+}
+
+function newLog(vm: VmState, size: bigint): BigUint64Array {
+  const pages = Number(size / vm.host.pageSize)
+  const log = new BigUint64Array(Math.ceil(pages / 64))
+  if ((vm.manualDirtyLog & KVM_DIRTY_LOG_INITIALLY_SET) === 0n) return log
+  return log.map((_, word) => lowestBits(pages - 64 * word))
+}
+
+function markDirty(
+  { host }: VmState,
+  { address: start, dirty }: MemorySlot,
+  address: bigint,
+  length: number,
+): void {
+  if (dirty === null) return
+  const last = (address + BigInt(length) - 1n - start) / host.pageSize
+  for (let page = (address - start) / host.pageSize; page <= last; page++) {
+    dirty[Number(page >> 6n)]! |= 1n << (page & 63n)
+  }
 }
 
 /** Returns whether a guest physical address lies in memory the guest may write. */
@@ -70,6 +92,7 @@ export function writeGuestMemory(vm: VmState, address: bigint, bytes: Uint8Array
   if (slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0) return false
   const { buffer, byteOffset } = viewOf(slot, address, bytes.length)
   new Uint8Array(buffer).set(bytes, byteOffset)
+  markDirty(vm, slot, address, bytes.length)
   return true
 }
 

@@ -5,12 +5,14 @@ import { checkSize } from '../arguments.js'
 /** Guest memory of a simulated VM: an ordinary ArrayBuffer. A VM that maps it keeps the content after `close()`. */
 export class SimulatedMemory implements GuestMemoryFd {
   readonly size: number
+  readonly pageSize: number
   #buffer: ArrayBuffer
   #kept: ArrayBuffer | null = null
 
-  constructor(buffer: ArrayBuffer) {
+  constructor(buffer: ArrayBuffer, pageSize: number) {
     this.#buffer = buffer
     this.size = buffer.byteLength
+    this.pageSize = pageSize
   }
 
   get buffer(): ArrayBuffer {
@@ -59,7 +61,7 @@ export function createMemory(size: number, pageSize: bigint): SimulatedMemory | 
   checkSize(size, 'size')
   if (size === 0 || BigInt(size) % pageSize !== 0n) return -errnos.EINVAL
   try {
-    return new SimulatedMemory(new ArrayBuffer(size))
+    return new SimulatedMemory(new ArrayBuffer(size), Number(pageSize))
   } catch {
     return -errnos.ENOMEM
   }

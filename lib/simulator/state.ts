@@ -43,6 +43,8 @@ export interface MemorySlot {
   memory: SimulatedMemory
   /** Offset of the slot's first byte in `memory`. */
   offset: number
+  /** A bit for each page, set if it was written; null if the slot keeps no log. */
+  dirty: BigUint64Array | null
 }
 
 /** vCPUs by the bits in which their affinities differed when the table was made. */
@@ -103,6 +105,8 @@ export class VmState {
   eagerSplitChunkSize: bigint | null = null
   /** The ranges of SMCCC function ids in the filter, first and last, and the action for a call (`smcccFilterActions`). */
   readonly filteredRanges: { first: number; last: number; action: number }[] = []
+  /** `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`: its argument. */
+  manualDirtyLog = 0n
   /** `KVM_CAP_ARM_SYSTEM_SUSPEND` is enabled. */
   systemSuspend = false
   /** The table in which a vCPU's affinity is looked up first. */

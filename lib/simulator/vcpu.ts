@@ -10,6 +10,7 @@ import { isHidden, listedIds } from './hidden-registers.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
 import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
+import { recordStolenTime } from './stolen-time.js'
 import { loadRegisters, prepareRun, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
@@ -355,6 +356,7 @@ export class SimulatedVcpu implements VcpuFd {
     if (this.#state.mpState !== mpStates.runnable) return null
     applyPendingReset(this.#state)
     loadRegisters(this.#state, 'guest')
+    recordStolenTime(this.#state)
     const exit = runGuest(this.#state)
     if (exit === 'wait') return null
     recordExit(this.#runPage, exit)

@@ -9,6 +9,7 @@ import {
 } from '../uapi.js'
 import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRange } from '../arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
+import { clearDirtyLog, getDirtyLog } from './dirty-log.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedGic } from './gic.js'
 import { setLine } from './interrupts.js'
@@ -114,6 +115,22 @@ export class SimulatedVm implements VmFd {
     this.#state.gic = gic
     this.#state.overrideIdRegisters(host.traits.changedByVgic)
     return new SimulatedGic(this.#state, gic)
+  }
+
+  getDirtyLog(slot: number, bitmap: BigUint64Array): number {
+    checkUint32(slot, 'slot')
+    checkArray(bitmap, BigUint64Array, 0, 'bitmap')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : getDirtyLog(this.#state, slot, bitmap)
+  }
+
+  clearDirtyLog(slot: number, firstPage: number, pages: number, bitmap: BigUint64Array): number {
+    checkUint32(slot, 'slot')
+    checkSize(firstPage, 'firstPage')
+    checkUint32(pages, 'pages')
+    checkArray(bitmap, BigUint64Array, 0, 'bitmap')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : clearDirtyLog(this.#state, slot, firstPage, pages, bitmap)
   }
 
   irqLine(irq: number, level: number): number {

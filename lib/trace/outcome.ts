@@ -11,6 +11,7 @@ export interface Outcome {
   regs?: readonly string[]
   words?: readonly number[]
   masks?: Readonly<Record<string, string>>
+  bitmap?: Readonly<Record<string, string>>
   data?: string
   exit?: number
   x?: readonly string[]

@@ -204,6 +204,17 @@ const faults: Readonly<Record<string, Fault>> = {
   'has every attribute': { vm: { hasDeviceAttr: () => 0 } },
   'takes every attribute, and forgets it': { vm: { setDeviceAttr: () => 0 } },
   'takes no attribute': { vm: { setDeviceAttr: () => refused('EINVAL') } },
+  'logs no page': {
+    vm: {
+      getDirtyLog(real, slot, bitmap) {
+        const outcome = real(slot, bitmap)
+        bitmap.fill(0n)
+        return outcome
+      },
+      clearDirtyLog: () => 0,
+    },
+  },
+  'finds a log everywhere': { vm: { getDirtyLog: () => 0, clearDirtyLog: () => 0 } },
   'takes every interrupt, without effect': { vm: { irqLine: () => 0 } },
   'takes no interrupt': { vm: { irqLine: () => refused('EPERM') } },
   'says no to every capability': { system: { checkExtension: () => 0 }, vm: { checkExtension: () => 0 } },

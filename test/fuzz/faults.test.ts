@@ -316,6 +316,26 @@ const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
 
 /** Faults in how the simulator's VMs work. */
 const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
+  [
+    'a log is never empty',
+    (fd) => ({
+      getDirtyLog: (slot, bitmap) => {
+        const outcome = fd.getDirtyLog(slot, bitmap)
+        if (outcome === 0) bitmap[0]! |= 1n
+        return outcome
+      },
+    }),
+  ],
+  ['nothing clears a log', () => ({ clearDirtyLog: () => 0 })],
+  [
+    'a log without a slot is EINVAL',
+    (fd) => ({
+      getDirtyLog: (slot, bitmap) => {
+        const outcome = fd.getDirtyLog(slot, bitmap)
+        return outcome === -errnos.ENOENT ? -errnos.EINVAL : outcome
+      },
+    }),
+  ],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],
   [

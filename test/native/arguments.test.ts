@@ -38,6 +38,9 @@ if (hasKvm) {
       'flags of a device': (value) => vm.createDevice(0, value),
       'attribute group of a VM': (value) => vm.hasDeviceAttr(value, 0n),
       'attribute group of a vCPU': (value) => vcpu.setDeviceAttr(value, 0n, null),
+      'slot of a log': (value) => vm.getDirtyLog(value, new BigUint64Array(1)),
+      'slot of a log to clear': (value) => vm.clearDirtyLog(value, 0, 0, new BigUint64Array(1)),
+      'pages to clear': (value) => vm.clearDirtyLog(0, 0, value, new BigUint64Array(1)),
       'interrupt line': (value) => vm.irqLine(value, 1),
       'level of a line': (value) => vm.irqLine(0, value),
       target: (value) => vcpu.init(value, []),
@@ -58,6 +61,7 @@ if (hasKvm) {
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: value, size: 0 }),
       'size of a slot': (value) =>
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: value }),
+      'first page to clear': (value) => vm.clearDirtyLog(0, value, 0, new BigUint64Array(1)),
       'offset to read from': (value) => memory.read(value as number, new Uint8Array(1)),
       'offset to write to': (value) => memory.write(value as number, new Uint8Array(1)),
     }
@@ -94,6 +98,10 @@ if (hasKvm) {
       'array of masks': {
         call: (value) => vm.getRegWritableMasks(0, value),
         short: [new BigUint64Array(191)],
+      },
+      'log to clear': {
+        call: (value) => vm.clearDirtyLog(0, 0, 65, value),
+        short: [new BigUint64Array(0), new BigUint64Array(1)],
       },
       'array for the preferred target': {
         call: (value) => vm.getPreferredTarget(value),

@@ -1,5 +1,6 @@
 import type { CheckGroup } from '../check.js'
 import { bitmapRegisters } from './bitmap-registers.js'
+import { dirtyLog } from './dirty-log.js'
 import { hypercalls } from './hypercalls.js'
 import { idRegisters } from './id-registers.js'
 import { interruptLines } from './interrupt-lines.js'
@@ -22,4 +23,5 @@ export const checkGroups: readonly CheckGroup[] = [
   registerList,
   idRegisters,
   interruptLines,
+  dirtyLog,
 ]

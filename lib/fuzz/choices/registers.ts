@@ -75,6 +75,10 @@ function idOn({ random, model }: Context, { ids, vm }: KnownVcpu): bigint {
     const identity = ids.filter((id) => ID_REGISTERS.has(id) && model.seen.get(id) !== 0n)
     if (identity.length > 0) return random.pick(identity)
   }
+  if (choice === 13 && vm.hasRun) {
+    const held = ids.filter((id) => UNUSED_BY_GUEST.has(id))
+    if (held.length > 0) return random.pick(held)
+  }
   const id = random.pick(ids)
   // QEMU's CPUs do not write the register into which DBGVCR32_EL2 is read: once it was loaded it can have any value.
   return vm.hasRun && id === DBGVCR32_EL2 ? random.pick(FIRMWARE) : id

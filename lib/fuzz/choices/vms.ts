@@ -1,7 +1,7 @@
 /** Calls that make and set up VMs and vCPUs. */
 import { hex } from '../../registers/index.js'
 import type { Call, CallOf } from '../../trace/index.js'
-import { capabilities, featureWord, KVM_ARM_VCPU_SVE } from '../../uapi.js'
+import { capabilities, featureWord, KVM_ARM_VCPU_SVE, KVM_MEM_LOG_DIRTY_PAGES } from '../../uapi.js'
 import type { Context, KnownVcpu, KnownVm } from '../model.js'
 import { ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
 
@@ -107,9 +107,31 @@ export function filter({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
 
 export function memory({ random, model }: Context, { vm: { vm } }: KnownVcpu): Call {
   const number = model.next('memory')
-  const region = { slot: random.below(2), flags: 0, address: hex(PAGE * random.below(3)) }
+  const flags = random.oneIn(2) ? KVM_MEM_LOG_DIRTY_PAGES : 0
+  const region = { slot: random.below(2), flags, address: hex(PAGE * random.below(3)) }
   model.plan({ op: 'set_user_memory_region', vm, ...region, memory: number, offset: 0, size: PAGE })
   return { op: 'create_memory', memory: number, size: PAGE }
+}
+
+/** Begins or ends a slot's log, reads or clears it. */
+export function dirtyLog({ random, model }: Context, { vm: { vm, slots } }: KnownVcpu): Call {
+  const mapped = slots.size > 0 ? random.pick([...slots.values()]) : undefined
+  const slot =
+    random.oneIn(6) || mapped === undefined ? random.pick([0, 1, 2, 500, 511, 512, 0x1_0000]) : mapped.slot
+  const words = 4
+  if (mapped !== undefined && random.oneIn(4)) {
+    if (random.oneIn(2)) model.plan({ op: 'get_dirty_log', vm, slot: mapped.slot, words })
+    return { ...mapped, flags: mapped.flags ^ KVM_MEM_LOG_DIRTY_PAGES }
+  }
+  if (random.oneIn(2)) return { op: 'get_dirty_log', vm, slot, words }
+  const pages = PAGE / 4096
+  const part = random.oneIn(2)
+    ? { first_page: 0, pages }
+    : {
+        first_page: random.pick([0, 0, 1, 64, 128]),
+        pages: random.pick([0, 1, pages - 1, pages, pages + 1, 64, 128]),
+      }
+  return { op: 'clear_dirty_log', vm, slot, ...part, words, bitmap: { 0: hex(random.bits(64)) } }
 }
 
 export function close({ model }: Context, vcpu: KnownVcpu): Call {

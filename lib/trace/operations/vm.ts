@@ -7,6 +7,10 @@ import { nonZeroMasks } from '../outcome.js'
 import { bytes, filled, hex32, ret } from './entries.js'
 import { Operation } from './operation.js'
 
+/** Room for the pages of a slot of 1 TiB. */
+const bitmapWords = v.pipe(uint32, v.maxValue(0x40_0000))
+const bitmap = v.record(v.pipe(v.string(), v.regex(/^[0-9]{1,7}$/)), hex64)
+
 export const vmOperations = {
   /** `KVM_ENABLE_CAP` */
   enable_cap: new Operation(
@@ -53,6 +57,35 @@ export const vmOperations = {
     toCall: ([range]) => ({ range }),
     toArguments: ({ range }) => [range ?? 0, new BigUint64Array(KVM_ARM_FEATURE_ID_RANGE_SIZE)],
     toOutcome: filled(([, masks]) => ({ masks: nonZeroMasks(masks) })),
+  }),
+
+  /** `KVM_GET_DIRTY_LOG`: `words` is the room given, the bitmap its words other than 0, by index. */
+  get_dirty_log: new Operation(
+    { vm: uint32, slot: uint32, words: bitmapWords },
+    { bitmap: v.optional(bitmap) },
+  ).by('vm', 'getDirtyLog', {
+    toCall: ([slot, words]) => ({ slot, words: words.length }),
+    toArguments: ({ slot, words }) => [slot, new BigUint64Array(words)],
+    toOutcome: filled(([, words]) => ({ bitmap: nonZeroMasks(words) })),
+  }),
+
+  /** `KVM_CLEAR_DIRTY_LOG` */
+  clear_dirty_log: new Operation(
+    { vm: uint32, slot: uint32, first_page: bytes, pages: uint32, words: bitmapWords, bitmap },
+    ret,
+  ).by('vm', 'clearDirtyLog', {
+    toCall: ([slot, first_page, pages, words]) => ({
+      slot,
+      first_page,
+      pages,
+      words: words.length,
+      bitmap: nonZeroMasks(words),
+    }),
+    toArguments: ({ slot, first_page, pages, words, bitmap: given }) => {
+      const filledWords = new BigUint64Array(words)
+      for (const [index, word] of Object.entries(given)) filledWords[Number(index)] = BigInt(word)
+      return [slot, first_page, pages, filledWords]
+    },
   }),
 
   /** `KVM_IRQ_LINE` */
