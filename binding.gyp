@@ -18,6 +18,7 @@
         'native/interrupt.cc',
         'native/mapping.cc',
         'native/memory.cc',
+        'native/mmio.cc',
         'native/registers.cc',
         'native/system.cc',
         'native/vcpu.cc',

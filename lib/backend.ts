@@ -150,6 +150,26 @@ export interface VmFd extends AttributeFd {
    * stands for. Throws `RangeError` if `bitmap` has no bit for each.
    */
   clearDirtyLog(slot: number, firstPage: number, pages: number, bitmap: BigUint64Array): number
+  /**
+   * No ioctl, as the four that follow: from now on a vCPU's `run()` and `runSync()` answer a read within `size` bytes (1 to 8) at
+   * `address` with `value`, little-endian, and go on. Replaces the value of the same bytes. `-EEXIST` if it overlaps another,
+   * `-ENOSPC` beyond 64, `-EINVAL` for another size and beyond the end of the address space.
+   */
+  setConstant(address: bigint, size: number, value: bigint): number
+  /** Ends the answers of the constant at `address`; `-ENOENT` if there is none. */
+  removeConstant(address: bigint): number
+  /**
+   * From now on a write within these bytes is kept in the VM's log with `number` (32 bits), and the vCPU goes on. With 4096 writes
+   * in the log it is an exit again. Errors as `setConstant`.
+   */
+  addPosted(address: bigint, size: number, number: number): number
+  /** `-ENOENT` if no posted range begins at `address`. */
+  removePosted(address: bigint): number
+  /**
+   * Moves writes from the log to `entries`, oldest first, three words each: the number in bits 31:0 and the size above them, the
+   * address, the data. Returns how many; fewer than there is room for once the log is empty. Works after `close()` too.
+   */
+  takePosted(entries: BigUint64Array): number
   /** `KVM_CREATE_DEVICE`; with `KVM_CREATE_DEVICE_TEST` in `flags` returns 0 and creates nothing. */
   createDevice(type: number, flags: number): DeviceFd | number
   /** `KVM_IRQ_LINE`, which needs no vCPU to be stopped: `irq` as `packIrq` of `lib/uapi.ts` makes it, `level` 0 or not 0. */
@@ -236,6 +256,8 @@ export interface VcpuFd extends AttributeFd {
    * does not consume a kick. Does nothing when no run is in flight.
    */
   kick(): void
+  /** Called while `run()` is in flight, once a write has been posted that nobody has taken from the log. */
+  onPosted?: (() => void) | undefined
   /** Interrupts a run in flight, waits for it, settles its promise with `-EINTR`, then closes. */
   close(): void
 }

@@ -15,6 +15,16 @@ constexpr unsigned kIoctlType = 0xAE;
 
 // struct kvm_run: only what the addon itself touches; JavaScript reads the rest through the mapping.
 constexpr std::size_t kRunImmediateExitOffset = 1;
+constexpr std::size_t kRunExitReasonOffset = 8;
+constexpr std::uint32_t kExitMmio = 6;
+constexpr std::size_t kRunMmioOffset = 32;
+
+struct KvmRunMmio {
+  std::uint64_t phys_addr;
+  std::uint8_t data[8];
+  std::uint32_t len;
+  std::uint8_t is_write;
+};
 
 struct UserMemoryRegion {
   std::uint32_t slot;

@@ -10,6 +10,7 @@ class Shared {
  public:
   template <typename... Arguments>
   static Shared Make(Arguments&&... arguments) {
+    // In place, so that a value may be one that cannot be moved.
     return Shared(new Box{1, T(std::forward<Arguments>(arguments)...)});
   }
 

@@ -88,7 +88,14 @@ int VcpuFd::RunFor(double milliseconds) {
   const int fd = descriptor();
   if (fd < 0) return fd;
   // Only a vCPU that has run on its thread can have been kicked.
-  const auto run = [&] { return thread_ == nullptr ? KvmIoctl(fd, kvm_abi::kRun) : thread_->RunHere(); };
+  const auto run = [&] {
+    if (thread_ != nullptr) return thread_->RunHere();
+    int result;
+    do {
+      result = KvmIoctl(fd, kvm_abi::kRun);
+    } while (result == 0 && parts_.answers->Try(parts_.run->data()) != MmioAnswers::Answer::kNone);
+    return result;
+  };
   if (milliseconds == 0) return run();
   const Deadline deadline(milliseconds, parts_.run->data());
   return deadline.error() != 0 ? deadline.error() : run();
@@ -99,7 +106,7 @@ int VcpuFd::RunFor(double milliseconds) {
 Napi::Value VcpuFd::Run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (parts_.fd.get() >= 0 && thread_ == nullptr) {
-    std::unique_ptr<VcpuThread> thread = VcpuThread::Start(env, parts_.fd.get(), parts_.run->data());
+    std::unique_ptr<VcpuThread> thread = VcpuThread::Start(env, parts_.fd.get(), parts_.run->data(), *parts_.answers);
     if (parts_.fd.get() >= 0 && thread_ == nullptr) thread_ = std::move(thread);
   }
   const Napi::Promise::Deferred deferred(env);
@@ -122,6 +129,8 @@ void VcpuFd::Close(const Napi::CallbackInfo& info) {
   if (parts_.fd.get() < 0) return;
   const std::unique_ptr<VcpuThread> thread = std::move(thread_);
   if (thread != nullptr) thread->Halt();
+  // A wake-up that was on its way through the thread is lost.
+  parts_.answers->ForgetWake();
   run_page_.Detach(info.This().As<Napi::Object>(), "runPage");
   parts_.run.Reset();
   parts_.fd.Close();

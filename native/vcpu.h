@@ -17,6 +17,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
   struct Parts {
     // Destroyed in reverse order: memory outlives the descriptor through which it can be reached.
     Shared<MemorySlots> slots;
+    Shared<MmioAnswers> answers;
     Shared<Mapping> run;
     Fd fd;
   };

@@ -10,8 +10,8 @@
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 
-std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_t* run) {
-  std::unique_ptr<VcpuThread> thread(new VcpuThread(env, fd, run));
+std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers) {
+  std::unique_ptr<VcpuThread> thread(new VcpuThread(env, fd, run, answers));
   try {
     thread->thread_ = std::thread(&VcpuThread::Main, thread.get());
   } catch (const std::system_error&) {
@@ -23,7 +23,8 @@ std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_
   return thread;
 }
 
-VcpuThread::VcpuThread(Napi::Env env, int fd, std::uint8_t* run) : env_(env), fd_(fd), run_(run) {
+VcpuThread::VcpuThread(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers)
+    : env_(env), fd_(fd), run_(run), answers_(answers) {
   report_ = Report::New(env, "kvm-arm64 vcpu", 0, 2, this);
   report_.Unref(env);
   napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
@@ -46,7 +47,10 @@ void VcpuThread::Run(Napi::Object self, Napi::Promise::Deferred deferred) {
 int VcpuThread::RunHere() {
   const std::lock_guard lock(mutex_);
   BeginRun();
-  const int result = KvmIoctl(fd_, kvm_abi::kRun);
+  int result;
+  do {
+    result = KvmIoctl(fd_, kvm_abi::kRun);
+  } while (result == 0 && answers_.Try(run_) != MmioAnswers::Answer::kNone);
   EndRun(result);
   return result;
 }
@@ -107,8 +111,22 @@ void VcpuThread::Settle(int result) {
   deferred.Resolve(Napi::Number::New(env_, result));
 }
 
-void VcpuThread::OnReturn(Napi::Env env, Napi::Function, VcpuThread* thread, void*) {
+// What a report is about: the end of a run without data, and with this a log to be taken.
+char posted_report;
+
+void VcpuThread::TellPosted() {
+  // Settled, or closed, since the write: whoever awaits the run takes the log.
+  if (!in_flight()) return;
+  const Napi::Value listener = self_.Value().Get("onPosted");
+  if (listener.IsFunction()) listener.As<Napi::Function>().Call(self_.Value(), std::initializer_list<napi_value>{});
+}
+
+void VcpuThread::OnReport(Napi::Env env, Napi::Function, VcpuThread* thread, void* data) {
   if (static_cast<napi_env>(env) == nullptr) return;
+  if (data == &posted_report) {
+    thread->TellPosted();
+    return;
+  }
   thread->report_.Unref(env);
   thread->Settle(thread->result_);
 }
@@ -139,10 +157,19 @@ void VcpuThread::Main() {
 }
 
 int VcpuThread::RunOnce() {
-  int result;
-  // With every other signal blocked, -EINTR without the flag comes from a debugger or from a stop and continue.
-  do {
-    result = KvmIoctl(fd_, kvm_abi::kRun);
-  } while (result == -EINTR && !ImmediateExit(run_));
-  return result;
+  for (;;) {
+    const int result = KvmIoctl(fd_, kvm_abi::kRun);
+    // With every other signal blocked, -EINTR without the flag comes from a debugger or from a stop and continue.
+    if (result == -EINTR && !ImmediateExit(run_)) continue;
+    if (result != 0) return result;
+    switch (answers_.Try(run_)) {
+      case MmioAnswers::Answer::kNone:
+        return result;
+      case MmioAnswers::Answer::kGivenAndWake:
+        report_.NonBlockingCall(&posted_report);
+        break;
+      case MmioAnswers::Answer::kGiven:
+        break;
+    }
+  }
 }

@@ -9,7 +9,7 @@
 //  3. Node.js destroys thread-safe functions at the end of an environment before it finalizes objects. So a cleanup
 //     hook that was added after the function was made, and therefore runs before it is destroyed, stops the thread.
 //  4. A call that is still queued when the environment ends is made with a null environment, and its data must be freed
-//     then. Ours carry no data, and return at once, since the owner may be gone.
+//     then. Ours carry none to free, and return at once, since the owner may be gone.
 //
 // The function keeps the event loop alive only while a run is in flight, and a run in flight keeps the vCPU from being
 // collected.
@@ -24,13 +24,14 @@
 #include <optional>
 #include <thread>
 
+#include "mmio.h"
 #include "napi_setup.h"
 
 class VcpuThread {
  public:
   // Starts a thread that waits for runs of the vCPU behind `fd`, whose kvm_run is at `run`; null if no thread can be
-  // created. Both stay valid until the VcpuThread is destroyed.
-  static std::unique_ptr<VcpuThread> Start(Napi::Env env, int fd, std::uint8_t* run);
+  // created. All of them stay valid until the VcpuThread is destroyed.
+  static std::unique_ptr<VcpuThread> Start(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers);
   VcpuThread(const VcpuThread&) = delete;
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread();
@@ -53,21 +54,23 @@ class VcpuThread {
  private:
   enum class State : std::uint32_t { kParked, kRunning, kHalting };
 
-  VcpuThread(Napi::Env env, int fd, std::uint8_t* run);
+  VcpuThread(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers);
   void Main();
   int RunOnce();
   void BeginRun();
   void MarkKicked();
   void EndRun(int result);
   void Settle(int result);
-  static void OnReturn(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
+  void TellPosted();
+  static void OnReport(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
   static void OnEnvironmentEnd(void* thread);
 
-  using Report = Napi::TypedThreadSafeFunction<VcpuThread, void, &VcpuThread::OnReturn>;
+  using Report = Napi::TypedThreadSafeFunction<VcpuThread, void, &VcpuThread::OnReport>;
 
   const Napi::Env env_;
   const int fd_;
   std::uint8_t* const run_;
+  MmioAnswers& answers_;
 
   // Touched by the JavaScript thread alone.
   std::optional<Napi::Promise::Deferred> deferred_;

@@ -22,6 +22,11 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::SetUserMemoryRegion>("setUserMemoryRegion"),
                          InstanceMethod<&VmFd::GetDirtyLog>("getDirtyLog"),
                          InstanceMethod<&VmFd::ClearDirtyLog>("clearDirtyLog"),
+                         InstanceMethod<&VmFd::SetConstant>("setConstant"),
+                         InstanceMethod<&VmFd::RemoveConstant>("removeConstant"),
+                         InstanceMethod<&VmFd::AddPosted>("addPosted"),
+                         InstanceMethod<&VmFd::RemovePosted>("removePosted"),
+                         InstanceMethod<&VmFd::TakePosted>("takePosted"),
                          InstanceMethod<&VmFd::CreateDevice>("createDevice"),
                          InstanceMethod<&VmFd::IrqLine>("irqLine"),
                          InstanceMethod<&VmFd::Close>("close"),
@@ -47,7 +52,7 @@ Napi::Value VmFd::CreateVcpu(const Napi::CallbackInfo& info) {
   if (fd.get() < 0) return Napi::Number::New(info.Env(), fd.get());
   Shared<Mapping> run = Mapping::Map(fd.get(), parts_.run_size);
   if (!run) return Napi::Number::New(info.Env(), -errno);
-  return VcpuFd::Create(info.Env(), VcpuFd::Parts{slots_, std::move(run), std::move(fd)});
+  return VcpuFd::Create(info.Env(), VcpuFd::Parts{slots_, answers_, std::move(run), std::move(fd)});
 }
 
 Napi::Value VmFd::GetPreferredTarget(const Napi::CallbackInfo& info) {
@@ -123,6 +128,39 @@ Napi::Value VmFd::ClearDirtyLog(const Napi::CallbackInfo& info) {
   const std::size_t words = (static_cast<std::size_t>(log.num_pages) + 63) / 64;
   log.bitmap = reinterpret_cast<std::uintptr_t>(ToUint64s({info, 3, "bitmap"}, words).data());
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kClearDirtyLog, &log));
+}
+
+// The answers are no ioctls; a closed VM refuses them all the same.
+Napi::Value VmFd::SetConstant(const Napi::CallbackInfo& info) {
+  const std::uint64_t address = ToUint64({info, 0, "address"});
+  const std::size_t size = ToSize({info, 1, "size"});
+  const std::uint64_t value = ToUint64({info, 2, "value"});
+  const int result = descriptor() < 0 ? descriptor() : answers_->SetConstant(address, size, value);
+  return Napi::Number::New(info.Env(), result);
+}
+
+Napi::Value VmFd::RemoveConstant(const Napi::CallbackInfo& info) {
+  const std::uint64_t address = ToUint64({info, 0, "address"});
+  return Napi::Number::New(info.Env(), descriptor() < 0 ? descriptor() : answers_->RemoveConstant(address));
+}
+
+Napi::Value VmFd::AddPosted(const Napi::CallbackInfo& info) {
+  const std::uint64_t address = ToUint64({info, 0, "address"});
+  const std::size_t size = ToSize({info, 1, "size"});
+  const std::uint32_t number = ToUint32({info, 2, "number"});
+  const int result = descriptor() < 0 ? descriptor() : answers_->AddPosted(address, size, number);
+  return Napi::Number::New(info.Env(), result);
+}
+
+Napi::Value VmFd::RemovePosted(const Napi::CallbackInfo& info) {
+  const std::uint64_t address = ToUint64({info, 0, "address"});
+  return Napi::Number::New(info.Env(), descriptor() < 0 ? descriptor() : answers_->RemovePosted(address));
+}
+
+// Also on a closed VM: what its vCPUs wrote before is not lost.
+Napi::Value VmFd::TakePosted(const Napi::CallbackInfo& info) {
+  const std::span<std::uint64_t> entries = ToUint64s({info, 0, "entries"}, MmioAnswers::kWordsOfEntry);
+  return Napi::Number::New(info.Env(), static_cast<double>(answers_->Take(entries)));
 }
 
 Napi::Value VmFd::CreateDevice(const Napi::CallbackInfo& info) {

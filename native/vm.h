@@ -5,6 +5,7 @@
 #include "attributes.h"
 #include "fd.h"
 #include "mapping.h"
+#include "mmio.h"
 
 // The memory in a VM's slots. The VM, its vCPUs and its devices own it together, since in the kernel too the VM lives
 // until the last of their descriptors is closed: no slot ever names an address that has been unmapped.
@@ -27,7 +28,10 @@ class VmFd : public AttributeHandle<VmFd> {
 
   static Napi::Function Define(Napi::Env env);
   explicit VmFd(const Napi::CallbackInfo& info)
-      : AttributeHandle(info), slots_(Shared<MemorySlots>::Make()), parts_(TakeParts<Parts>(info)) {}
+      : AttributeHandle(info),
+        slots_(Shared<MemorySlots>::Make()),
+        answers_(Shared<MmioAnswers>::Make()),
+        parts_(TakeParts<Parts>(info)) {}
 
   int descriptor() const { return parts_.fd.get(); }
 
@@ -42,10 +46,17 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value GetDirtyLog(const Napi::CallbackInfo& info);
   Napi::Value ClearDirtyLog(const Napi::CallbackInfo& info);
   std::size_t DirtyWords(std::uint32_t slot) const;
+  Napi::Value SetConstant(const Napi::CallbackInfo& info);
+  Napi::Value RemoveConstant(const Napi::CallbackInfo& info);
+  Napi::Value AddPosted(const Napi::CallbackInfo& info);
+  Napi::Value RemovePosted(const Napi::CallbackInfo& info);
+  Napi::Value TakePosted(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   // Declared first, destroyed last: memory outlives the descriptor through which it can be reached.
   Shared<MemorySlots> slots_;
+  // With the vCPUs, which look there while they run.
+  Shared<MmioAnswers> answers_;
   Parts parts_;
 };

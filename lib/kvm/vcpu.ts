@@ -69,6 +69,8 @@ export interface VcpuOwner {
   mapStub(): void
   /** Returns whether a slot has memory at this guest physical address. */
   hasMemoryAt(address: bigint): boolean
+  /** Passes on the writes that the guest posted. */
+  deliverPosted(): void
   /** `KVM_IRQ_LINE` for this vCPU; throws with the remedy of its `-errno`. */
   setLine(type: number, number: number, level: boolean, remedies: Readonly<Record<number, string>>): void
 }
@@ -123,6 +125,7 @@ export class Vcpu implements Disposable {
     this.id = id
     this.#fd = fd
     this.#vm = vm
+    fd.onPosted = () => vm.deliverPosted()
     this.registers = new Registers(fd, {
       id,
       firstRun: vm.enforceOrdering ? vm.firstRun : undefined,
@@ -198,7 +201,7 @@ export class Vcpu implements Disposable {
     const { timeout = 0 } = options
     checkMilliseconds(timeout, 'timeout')
     const started = timeout > 0 ? performance.now() : 0
-    const exit = this.#exit(this.#run(timeout))
+    const exit = this.#delivered(() => this.#exit(this.#run(timeout)))
     const isTimeout = exit.reason === 'interrupted' && timeout > 0 && performance.now() - started >= timeout
     const pcOutsideMemory = isTimeout ? this.#pcOutsideMemory() : undefined
     return pcOutsideMemory === undefined ? exit : { reason: 'interrupted', pcOutsideMemory }
@@ -244,11 +247,13 @@ export class Vcpu implements Disposable {
     this.#vm.mapStub()
     let exit: Exit | undefined
     const call = { conduit, args: [x0, ...args] }
-    const found = callFromGuest(this.#fd, call, (fd) => {
-      const outcome = this.#run(timeout, fd)
-      exit = this.#exit(outcome)
-      return outcome
-    })
+    const found = this.#delivered(() =>
+      callFromGuest(this.#fd, call, (fd) => {
+        const outcome = this.#run(timeout, fd)
+        exit = this.#exit(outcome)
+        return outcome
+      }),
+    )
     if (typeof found === 'number') {
       const isState = found === -errnos.EOPNOTSUPP || found === -errnos.ENOEXEC
       const remedy = isState
@@ -279,7 +284,7 @@ export class Vcpu implements Disposable {
       this.#vm.firstRun.end(outcome)
       this.#unsettled--
     }
-    return this.#exit(outcome)
+    return this.#delivered(() => this.#exit(outcome))
   }
 
   /**
@@ -412,6 +417,7 @@ export class Vcpu implements Disposable {
    */
   close(): void {
     this.#fd.close()
+    this.#vm.deliverPosted()
   }
 
   [Symbol.dispose](): void {
@@ -458,6 +464,15 @@ export class Vcpu implements Disposable {
       this.#vm.firstRun.end(outcome)
     }
     return outcome
+  }
+
+  /** Passes on what the guest posted once the exit is read: a receiver may run this vCPU. */
+  #delivered<T>(read: () => T): T {
+    try {
+      return read()
+    } finally {
+      this.#vm.deliverPosted()
+    }
   }
 
   #exit(outcome: number): Exit {

@@ -33,6 +33,7 @@ import { Device } from './device.js'
 import { check, KvmError, kvmError } from './errors.js'
 import { mapStub, STUB_ADDRESS, STUB_SIZE, STUB_SLOT } from './guest-call.js'
 import { GuestMemory } from './memory.js'
+import { Mmio } from './mmio.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
 import { checkVcpuInit, GIC_NOT_READY, NO_GIC, Vcpu, type VcpuInit } from './vcpu.js'
@@ -108,6 +109,8 @@ export interface VmHost {
 export class Vm implements Disposable {
   /** `Documentation/virt/kvm/devices/vm.rst` */
   readonly attributes: Attributes
+  /** Device accesses that end no run. */
+  readonly mmio: Mmio
   /** The hypercall services the VM's guest can discover. */
   readonly services: Services
   /** As passed to `KVM_CREATE_VM`: bits 7:0 are the bits of guest physical address space, 0 for 40. */
@@ -129,6 +132,7 @@ export class Vm implements Disposable {
     this.#fd = fd
     this.type = type
     this.#host = host
+    this.mmio = new Mmio(fd)
     this.attributes = new Attributes(fd, { kind: 'vm', runRemedy: () => this.#runRemedy() })
     this.services = new Services({
       anyVcpu: () => this.#anyVcpu(),
@@ -173,6 +177,7 @@ export class Vm implements Disposable {
       preferredTarget: () => this.preferredTarget(),
       mapStub: () => this.#mapStub(),
       hasMemoryAt: (address) => this.#hasMemoryAt(address),
+      deliverPosted: () => this.mmio.deliver(),
       setLine: (type, number, level, remedies) =>
         this.#setLine({ type, vcpu: id, number }, level, remedies, id),
     })

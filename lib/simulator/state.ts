@@ -1,6 +1,7 @@
 import type { Traits } from '../report/report.js'
 import { mpStates } from '../uapi.js'
 import type { Host } from './host.js'
+import { MmioAnswers } from './mmio.js'
 import type { SimulatedMemory } from './memory.js'
 
 /** One register of a configuration: how it is read and what may be written to it. */
@@ -112,6 +113,7 @@ export class VmState {
   /** The table in which a vCPU's affinity is looked up first. */
   affinityTable: AffinityTable | null = null
   readonly memorySlots = new Map<number, MemorySlot>()
+  readonly mmio = new MmioAnswers()
   gic: Gic | null = null
   /** Private interrupts of the timers, if they belong to the VM. */
   timerInterrupts: readonly number[]

@@ -28,6 +28,7 @@ interface Flight {
 
 /** A vCPU of a simulated VM. A guest that waits gets no interrupt: its run lasts until something ends it. */
 export class SimulatedVcpu implements VcpuFd {
+  onPosted?: (() => void) | undefined
   readonly #state: VcpuState
   readonly #runPage: ArrayBuffer
   #closed = false
@@ -357,10 +358,18 @@ export class SimulatedVcpu implements VcpuFd {
     applyPendingReset(this.#state)
     loadRegisters(this.#state, 'guest')
     recordStolenTime(this.#state)
-    const exit = runGuest(this.#state)
-    if (exit === 'wait') return null
-    recordExit(this.#runPage, exit)
-    return 0
+    for (;;) {
+      const exit = runGuest(this.#state)
+      if (exit === 'wait') return null
+      if (!this.#state.vm.mmio.post(exit)) {
+        recordExit(this.#runPage, exit)
+        return 0
+      }
+      completeStore(this.#state)
+      setImmediate(() => {
+        if (this.#flight !== null) this.onPosted?.()
+      })
+    }
   }
 }
 

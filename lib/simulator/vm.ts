@@ -133,6 +133,35 @@ export class SimulatedVm implements VmFd {
     return barrier < 0 ? barrier : clearDirtyLog(this.#state, slot, firstPage, pages, bitmap)
   }
 
+  setConstant(address: bigint, size: number, value: bigint): number {
+    checkUint64(address, 'address')
+    checkSize(size, 'size')
+    checkUint64(value, 'value')
+    return this.#closed ? -errnos.EBADF : this.#state.mmio.setConstant(address, size)
+  }
+
+  removeConstant(address: bigint): number {
+    checkUint64(address, 'address')
+    return this.#closed ? -errnos.EBADF : this.#state.mmio.removeConstant(address)
+  }
+
+  addPosted(address: bigint, size: number, number: number): number {
+    checkUint64(address, 'address')
+    checkSize(size, 'size')
+    checkUint32(number, 'number')
+    return this.#closed ? -errnos.EBADF : this.#state.mmio.addPosted(address, size, number)
+  }
+
+  removePosted(address: bigint): number {
+    checkUint64(address, 'address')
+    return this.#closed ? -errnos.EBADF : this.#state.mmio.removePosted(address)
+  }
+
+  takePosted(entries: BigUint64Array): number {
+    checkArray(entries, BigUint64Array, 3, 'entries')
+    return this.#state.mmio.take(entries)
+  }
+
   irqLine(irq: number, level: number): number {
     checkUint32(irq, 'irq')
     checkUint32(level, 'level')

@@ -80,6 +80,12 @@ type RecordedMethod = (typeof operations)[Op]['recordings'][number]['on']
  */
 const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
   'system.close': true,
+  'vcpu.onPosted': true,
+  'vm.setConstant': true,
+  'vm.removeConstant': true,
+  'vm.addPosted': true,
+  'vm.removePosted': true,
+  'vm.takePosted': true,
 }
 
 type Row = { op: Op } & (typeof operations)[Op]['recordings'][number]
@@ -107,8 +113,15 @@ function watch<K extends Kind>(kind: K, fd: Kinds[K], owner: object, recorder: R
   }
   for (const on of Object.keys(passedOn)) {
     const [onKind, method] = on.split('.') as [RecordedKind, keyof Kinds[K]]
-    if (onKind === kind) handle[method] = (fd[method] as () => unknown).bind(fd)
+    if (onKind === kind && on !== 'vcpu.onPosted') handle[method] = (fd[method] as () => unknown).bind(fd)
   }
-  if (kind === 'vcpu') Object.defineProperty(handle, 'runPage', { get: () => (fd as VcpuFd).runPage })
+  if (kind === 'vcpu') {
+    const vcpu = fd as VcpuFd
+    Object.defineProperty(handle, 'runPage', { get: () => vcpu.runPage })
+    Object.defineProperty(handle, 'onPosted', {
+      get: () => vcpu.onPosted,
+      set: (listener: VcpuFd['onPosted']) => (vcpu.onPosted = listener),
+    })
+  }
   return handle as unknown as Kinds[K]
 }

@@ -41,6 +41,7 @@ if (hasKvm) {
       'slot of a log': (value) => vm.getDirtyLog(value, new BigUint64Array(1)),
       'slot of a log to clear': (value) => vm.clearDirtyLog(value, 0, 0, new BigUint64Array(1)),
       'pages to clear': (value) => vm.clearDirtyLog(0, 0, value, new BigUint64Array(1)),
+      'number of posted writes': (value) => vm.addPosted(0n, 4, value),
       'interrupt line': (value) => vm.irqLine(value, 1),
       'level of a line': (value) => vm.irqLine(0, value),
       target: (value) => vcpu.init(value, []),
@@ -61,6 +62,8 @@ if (hasKvm) {
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: value, size: 0 }),
       'size of a slot': (value) =>
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: value }),
+      'size of a constant': (value) => vm.setConstant(0n, value, 0n),
+      'size of posted writes': (value) => vm.addPosted(0n, value, 0),
       'first page to clear': (value) => vm.clearDirtyLog(0, value, 0, new BigUint64Array(1)),
       'offset to read from': (value) => memory.read(value as number, new Uint8Array(1)),
       'offset to write to': (value) => memory.write(value as number, new Uint8Array(1)),
@@ -77,6 +80,9 @@ if (hasKvm) {
       'argument of a capability': (value) => vm.enableCap(0, 0, [0n, value]),
       'guest physical address': (value) =>
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: value, memory, offset: 0, size: 65536 }),
+      'address of a constant': (value) => vm.setConstant(value, 4, 0n),
+      constant: (value) => vm.setConstant(0n, 4, value),
+      'address of posted writes': (value) => vm.addPosted(value, 4, 0),
       attribute: (value) => vm.getDeviceAttr(0, value, new Uint8Array(8)),
       'register to get': (value) => vcpu.getOneReg(value),
       'register to set': (value) => vcpu.setOneReg(value, 0n),
@@ -103,6 +109,7 @@ if (hasKvm) {
         call: (value) => vm.clearDirtyLog(0, 0, 65, value),
         short: [new BigUint64Array(0), new BigUint64Array(1)],
       },
+      'array for posted writes': { call: (value) => vm.takePosted(value), short: [new BigUint64Array(2)] },
       'array for the preferred target': {
         call: (value) => vm.getPreferredTarget(value),
         short: [new Uint32Array(7)],

@@ -1,6 +1,6 @@
 // Preloaded on a machine without /dev/kvm, so that the addon can be tried there: just enough of KVM for slots, devices without
 // attributes, and a vCPU that runs until immediate_exit or a signal ends it, or until the microseconds in kvm_run's byte 2048
-// have passed. Real kernels are tried in the lab; on arm64 the addon makes its system calls itself, and this file does nothing.
+// have passed; before that it writes to a device as often as the word at byte 2052 says. Real kernels are tried in the lab; on arm64 the addon makes its system calls itself, and this file does nothing.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/kvm.h>
@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, IMMEDIATE_EXIT = 1, EXIT_AFTER = 2048, VCPUS = 256, SLOTS = 16, DEVICES = 16 };
+enum { PAGE = 4096, IMMEDIATE_EXIT = 1, EXIT_REASON = 8, MMIO = 32, EXIT_AFTER = 2048, WRITES = 2052, VCPUS = 256, SLOTS = 16, DEVICES = 16 };
 
 // The page of a VM's descriptor.
 struct vm {
@@ -47,6 +47,19 @@ static int run(int fd) {
   int32_t after = __atomic_load_n((int32_t *)(page + EXIT_AFTER), __ATOMIC_RELAXED);
   int64_t end = now() + after;
   int result = 0;
+  int32_t *writes = (int32_t *)(page + WRITES);
+  if (*writes > 0 && __atomic_load_n(&page[IMMEDIATE_EXIT], __ATOMIC_SEQ_CST) == 0) {
+    struct {
+      uint64_t address, data;
+      uint32_t size;
+      uint8_t is_write;
+    } mmio = {.address = 0x9000000, .data = (uint64_t)-- * writes, .size = 4, .is_write = 1};
+    uint32_t reason = KVM_EXIT_MMIO;
+    memcpy(page + MMIO, &mmio, sizeof(mmio));
+    memcpy(page + EXIT_REASON, &reason, sizeof(reason));
+    syscall(SYS_munmap, page, PAGE);
+    return 0;
+  }
   while (result == 0 && (after == 0 || now() < end)) {
     struct timespec wait = {.tv_nsec = 20000};
     // A signal that comes between the two has set the flag before: the next turn sees it. The C library's function, since

@@ -59,6 +59,40 @@ async function runAndKick(): Promise<void> {
   close()
 }
 
+/** Writes of a guest that go on while this thread takes them, changes constants, and ends the run. */
+async function post(): Promise<void> {
+  if (process.arch === 'arm64') return
+  for (let round = 0; round < rounds / 4; round++) {
+    const { vm, vcpu, close } = endlessHandles()
+    const entries = new BigUint64Array(3 * 16)
+    const writes = new Int32Array(vcpu.runPage, 2052, 1)
+    writes[0] = 6000
+    assert.equal(vm.addPosted(0x9000000n, 4, round), 0)
+    let taken = 0
+    const take = (): void => {
+      for (let count = 16; count === 16; taken += count) count = vm.takePosted(entries)
+    }
+    vcpu.onPosted = take
+    let run = vcpu.run()
+    for (let n = 0; n < 20; n++) assert.equal(vm.setConstant(0x9000008n, 8, BigInt(n)), 0)
+    await meanwhile(round)
+    // Where the log was full, the run has ended.
+    while ((await Promise.race([run, setTimeout(20, 'in flight')])) === 0) {
+      take()
+      taken++
+      run = vcpu.run()
+    }
+    if (round % 2 === 0) {
+      while (taken < 6000) await setImmediate()
+      vcpu.kick()
+      assert.equal(await run, interrupted)
+    }
+    close()
+    assert.equal(await run, interrupted)
+    take()
+  }
+}
+
 async function closeInFlight(): Promise<void> {
   for (let round = 0; round < rounds / 4; round++) {
     const { vcpu, close } = endlessHandles()
@@ -83,11 +117,11 @@ async function endEnvironments(): Promise<void> {
 
 if (isMainThread) {
   assert.ok(hasKvm, 'nothing to race without KVM')
-  await Promise.all([runAndKick(), runAndKick(), closeInFlight(), endEnvironments()])
+  await Promise.all([runAndKick(), runAndKick(), post(), closeInFlight(), endEnvironments()])
   console.log('raced')
 } else {
   const { kind, started } = workerData as Task
   if (kind === 'leave') void endlessHandles().vcpu.run()
   Atomics.add(started, 0, 1)
-  if (kind === 'work') await Promise.all([runAndKick(), closeInFlight()])
+  if (kind === 'work') await Promise.all([runAndKick(), post(), closeInFlight()])
 }

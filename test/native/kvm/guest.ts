@@ -233,6 +233,79 @@ describe('A guest', () => {
     handles.close()
   })
 
+  it('goes on after a write that is posted, on a thread and on this one', async () => {
+    const handles = arm64Handles([code.store, code.increment, code.backTwo])
+    const { vm, vcpu } = handles
+    const entries = new BigUint64Array(3 * 100)
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress), 0)
+    assert.equal(vm.addPosted(deviceAddress - 8n, 24, 7), 0)
+    assert.equal(vm.addPosted(deviceAddress, 1, 8), -errnos.EEXIST)
+    let next = 0n
+    const take = (): void => {
+      for (let taken = 100; taken === 100;) {
+        taken = vm.takePosted(entries)
+        for (let entry = 0; entry < taken; entry++) {
+          assert.deepEqual(
+            [...entries.subarray(3 * entry, 3 * entry + 3)],
+            [7n | (8n << 32n), deviceAddress, next],
+          )
+          next++
+        }
+      }
+    }
+    vcpu.onPosted = () => {
+      take()
+      if (next > 3000n) vcpu.kick()
+    }
+    // Ends by a kick, or where the log was full.
+    for (let result = 0; next <= 3000n; take()) {
+      result = await vcpu.run()
+      assert.ok(result === 0 || result === -errnos.EINTR)
+      if (result === 0 && next <= 3000n) {
+        take()
+        assert.deepEqual(exitOf(vcpu), written(next))
+        next++
+      }
+    }
+    vcpu.onPosted = undefined
+    const before = next
+    const result = vcpu.runSync(enough)
+    take()
+    assert.ok(next > before)
+    if (result === 0) assert.deepEqual(exitOf(vcpu), written(next++))
+    assert.equal(vm.removePosted(deviceAddress), -errnos.ENOENT)
+    assert.equal(vm.removePosted(deviceAddress - 8n), 0)
+    // A kick that came late is due.
+    if (vcpu.runSync(generous) === -errnos.EINTR) assert.equal(vcpu.runSync(generous), 0)
+    assert.deepEqual(exitOf(vcpu), written(next))
+    handles.close()
+  })
+
+  it('finds the constant that a register was given, and a change of it', async () => {
+    // Until bit 0 is set, then to the device.
+    const program = [
+      0xb9400022, // ldr w2, [x1]
+      0x3607ffe2, // tbz w2, #0, .-4
+      0xf9000062, // str x2, [x3]
+      code.loop,
+    ]
+    const handles = arm64Handles(program)
+    const { vm, vcpu } = handles
+    assert.equal(vcpu.setOneReg(x(1), deviceAddress + 4n), 0)
+    assert.equal(vcpu.setOneReg(x(3), deviceAddress), 0)
+    assert.equal(vm.setConstant(deviceAddress, 8, 0xfedc_ba98_7654_3210n), 0)
+    const flight = vcpu.run()
+    await setTimeout(20)
+    assert.equal(vm.setConstant(deviceAddress, 8, 0xfedc_ba99_7654_3210n), 0)
+    assert.equal(await flight, 0)
+    assert.deepEqual(exitOf(vcpu), written(0xfedc_ba99n))
+    assert.equal(vcpu.setOneReg(pc, handles.entry - 4n), 0)
+    assert.equal(vm.removeConstant(deviceAddress), 0)
+    assert.equal(vcpu.runSync(generous), 0)
+    assert.equal(exitOf(vcpu).isWrite, false)
+    handles.close()
+  })
+
   it('that waits for an interrupt goes on when an input of its vCPU is raised, while it runs', async () => {
     const wfi = 0xd503207f
     const handles = arm64Handles([wfi, code.store, code.increment, code.backThree])
