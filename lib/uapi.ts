@@ -257,7 +257,11 @@ export const KVM_VGIC_V2_ADDR_TYPE_DIST = 0n
 export const KVM_VGIC_V2_ADDR_TYPE_CPU = 1n
 export const KVM_VGIC_V3_ADDR_TYPE_DIST = 2n
 export const KVM_VGIC_V3_ADDR_TYPE_REDIST = 3n
+export const KVM_VGIC_ITS_ADDR_TYPE = 4n
+export const KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION = 5n
 export const KVM_DEV_ARM_VGIC_CTRL_INIT = 0n
+export const KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES = 3n
+export const KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ = 9
 
 /** Entries of the array `KVM_ARM_GET_REG_WRITABLE_MASKS` fills for range 0, the ID space. */
 export const KVM_ARM_FEATURE_ID_RANGE_SIZE = 192

@@ -91,8 +91,8 @@ function checkPpi(input: number): void {
 }
 
 /** Remedies of `KVM_IRQ_LINE`. */
-export const NO_GIC = 'The VM has no GIC: create and initialise one first'
-export const GIC_NOT_READY = 'The GIC is not initialised: set KVM_DEV_ARM_VGIC_CTRL_INIT first'
+export const NO_GIC = 'The VM has no GIC: make one with vm.createGic()'
+export const GIC_NOT_READY = 'The GIC is not initialised: call its init() (KVM_DEV_ARM_VGIC_CTRL_INIT)'
 
 /**
  * A virtual CPU, made by `Vm.createVcpu`.

@@ -28,9 +28,11 @@ import {
   packSmcccFilter,
   smcccFilterActions,
 } from '../uapi.js'
+import { GuestAddressSpace, type MappedMemory } from './address-space.js'
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
 import { check, KvmError, kvmError } from './errors.js'
+import { checkGicOptions, configureGic, type Gic, type GicOptions } from './gic.js'
 import { mapStub, STUB_ADDRESS, STUB_SIZE, STUB_SLOT } from './guest-call.js'
 import { GuestMemory } from './memory.js'
 import { Mmio } from './mmio.js'
@@ -80,14 +82,6 @@ export interface ClearedPages {
   pages?: number
 }
 
-interface KnownSlot {
-  readonly address: bigint
-  /** Bytes. */
-  readonly size: number
-  /** Bytes. */
-  readonly pageSize: number
-}
-
 /** What a VM uses of its host. */
 export interface VmHost {
   readonly system: SystemFd
@@ -109,6 +103,8 @@ export interface VmHost {
 export class Vm implements Disposable {
   /** `Documentation/virt/kvm/devices/vm.rst` */
   readonly attributes: Attributes
+  /** The guest's memory by its physical addresses. */
+  readonly memory: GuestAddressSpace
   /** Device accesses that end no run. */
   readonly mmio: Mmio
   /** The hypercall services the VM's guest can discover. */
@@ -123,7 +119,7 @@ export class Vm implements Disposable {
   readonly #vcpus = new Map<number, Vcpu>()
   readonly #devices = new Set<Device>()
   /** The guest's memory, by slot. */
-  readonly #slots = new Map<number, KnownSlot>()
+  readonly #slots = new Map<number, MappedMemory>()
   #stub: GuestMemoryFd | null = null
   #closed = false
 
@@ -132,6 +128,7 @@ export class Vm implements Disposable {
     this.#fd = fd
     this.type = type
     this.#host = host
+    this.memory = new GuestAddressSpace(() => this.#slots.values())
     this.mmio = new Mmio(fd)
     this.attributes = new Attributes(fd, { kind: 'vm', runRemedy: () => this.#runRemedy() })
     this.services = new Services({
@@ -346,7 +343,7 @@ export class Vm implements Disposable {
           : `It is the ${this.#closed ? 'VM' : 'memory'}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     }
-    this.#slots.set(slot, { address, size, pageSize: memory.pageSize })
+    this.#slots.set(slot, { address, memory, offset, size })
   }
 
   /**
@@ -410,7 +407,7 @@ export class Vm implements Disposable {
 
   #pagesOf(slot: number): number {
     const known = this.#slots.get(slot)
-    return known === undefined ? 0 : known.size / known.pageSize
+    return known === undefined ? 0 : known.size / known.memory.pageSize
   }
 
   /**
@@ -437,6 +434,31 @@ export class Vm implements Disposable {
     const device = new Device(fd, number, () => this.#runRemedy())
     this.#devices.add(device)
     return device
+  }
+
+  /**
+   * Makes an interrupt controller and sets it up: `KVM_CREATE_DEVICE`, its addresses and number of interrupts, and its translation
+   * services; then initialises it. Create all vCPUs before, or call with `init: false` and {@link Gic.init} later, before the first
+   * run.
+   * @throws KvmError `ENODEV` for a version that this host cannot make; `EEXIST` for a second GIC and for overlapping addresses;
+   * `EINVAL` for an address that is not aligned, too few or too many interrupts, or regions that do not follow each other; `E2BIG`
+   * beyond the guest's address space; `EBUSY` after the first run; `ERR_KVM_CLOSED`. What failed after the GIC was made leaves it in
+   * the VM: start again with a new one
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_DEVICE` on a simulated host, for version 2 and for translation services
+   * @throws TypeError for another type or an unknown option; RangeError for a number that is too wide, and for another version
+   *
+   * @example
+   * vm.createVcpu(0)
+   * const gic = vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n, irqs: 64 })
+   */
+  createGic(options: GicOptions): Gic {
+    checkGicOptions(options)
+    const device = this.createDevice(
+      options.version === 3 ? 'KVM_DEV_TYPE_ARM_VGIC_V3' : 'KVM_DEV_TYPE_ARM_VGIC_V2',
+    )
+    const addresses = options.version === 3 ? (options.its ?? []) : []
+    const its = addresses.map(() => this.createDevice('KVM_DEV_TYPE_ARM_VGIC_ITS'))
+    return configureGic(options, device, its)
   }
 
   /**
@@ -525,7 +547,8 @@ export class Vm implements Disposable {
     }
     const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
     this.#stub = check(stub, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
-    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, size: STUB_SIZE, pageSize: this.#stub.pageSize })
+    const memory = new GuestMemory(this.#stub)
+    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, memory, offset: 0, size: STUB_SIZE })
   }
 
   [Symbol.dispose](): void {
