@@ -150,6 +150,8 @@ export interface VmFd extends AttributeFd {
    * stands for. Throws `RangeError` if `bitmap` has no bit for each.
    */
   clearDirtyLog(slot: number, firstPage: number, pages: number, bitmap: BigUint64Array): number
+  /** `KVM_ARM_SET_COUNTER_OFFSET`: `reserved` must be 0. `-EBUSY` while a vCPU runs. */
+  setCounterOffset(offset: bigint, reserved: bigint): number
   /**
    * No ioctl, as the four that follow: from now on a vCPU's `run()` and `runSync()` answer a read within `size` bytes (1 to 8) at
    * `address` with `value`, little-endian, and go on. Replaces the value of the same bytes. `-EEXIST` if it overlaps another,

@@ -135,6 +135,7 @@ export const exitReasons = {
   KVM_EXIT_DIRTY_RING_FULL: 31,
   KVM_EXIT_MEMORY_FAULT: 39,
   KVM_EXIT_ARM_SEA: 41,
+  KVM_EXIT_ARM_LDST64B: 42,
 } as const
 
 /** Byte offsets in `struct kvm_run`, by field. Groups are members of the union that starts at 32. */

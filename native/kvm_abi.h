@@ -52,6 +52,11 @@ struct ClearDirtyLog {
   std::uint64_t bitmap;
 };
 
+struct CounterOffset {
+  std::uint64_t counter_offset;
+  std::uint64_t reserved;
+};
+
 struct EnableCap {
   std::uint32_t cap;
   std::uint32_t flags;
@@ -116,6 +121,7 @@ constexpr unsigned long kSetOneReg = _IOW(kIoctlType, 0xac, OneReg);
 constexpr unsigned long kArmVcpuInit = _IOW(kIoctlType, 0xae, VcpuInit);
 constexpr unsigned long kArmPreferredTarget = _IOR(kIoctlType, 0xaf, VcpuInit);
 constexpr unsigned long kGetRegList = _IOWR(kIoctlType, 0xb0, std::uint64_t);
+constexpr unsigned long kArmSetCounterOffset = _IOW(kIoctlType, 0xb5, CounterOffset);
 constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
 constexpr unsigned long kClearDirtyLog = _IOWR(kIoctlType, 0xc0, ClearDirtyLog);
 constexpr unsigned long kArmVcpuFinalize = _IOW(kIoctlType, 0xc2, int);

@@ -27,6 +27,7 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::AddPosted>("addPosted"),
                          InstanceMethod<&VmFd::RemovePosted>("removePosted"),
                          InstanceMethod<&VmFd::TakePosted>("takePosted"),
+                         InstanceMethod<&VmFd::SetCounterOffset>("setCounterOffset"),
                          InstanceMethod<&VmFd::CreateDevice>("createDevice"),
                          InstanceMethod<&VmFd::IrqLine>("irqLine"),
                          InstanceMethod<&VmFd::Close>("close"),
@@ -128,6 +129,14 @@ Napi::Value VmFd::ClearDirtyLog(const Napi::CallbackInfo& info) {
   const std::size_t words = (static_cast<std::size_t>(log.num_pages) + 63) / 64;
   log.bitmap = reinterpret_cast<std::uintptr_t>(ToUint64s({info, 3, "bitmap"}, words).data());
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kClearDirtyLog, &log));
+}
+
+Napi::Value VmFd::SetCounterOffset(const Napi::CallbackInfo& info) {
+  const kvm_abi::CounterOffset offset{
+      .counter_offset = ToUint64({info, 0, "offset"}),
+      .reserved = ToUint64({info, 1, "reserved"}),
+  };
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kArmSetCounterOffset, &offset));
 }
 
 // The answers are no ioctls; a closed VM refuses them all the same.

@@ -51,6 +51,7 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value AddPosted(const Napi::CallbackInfo& info);
   Napi::Value RemovePosted(const Napi::CallbackInfo& info);
   Napi::Value TakePosted(const Napi::CallbackInfo& info);
+  Napi::Value SetCounterOffset(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

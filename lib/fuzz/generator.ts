@@ -5,6 +5,7 @@ import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
 import {
   checkExtension,
   close,
+  counterOffset,
   createVcpu,
   createVm,
   dirtyLog,
@@ -52,6 +53,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [5 * others, createDevice],
     [3 * machine, irqLine],
     [3 * machine, dirtyLog],
+    [0.5 * machine, counterOffset],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],
     [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],

@@ -25,6 +25,13 @@ export type Exit =
   | { reason: 'internal-error'; suberror: number; data: readonly bigint[] }
   /** A data abort without syndrome, where `KVM_CAP_ARM_NISV_TO_USER` is enabled. `esrIss` is ESR_EL2.ISS. */
   | { reason: 'nisv'; esrIss: bigint; address: bigint }
+  /**
+   * A load or store of 64 bytes at once (`LD64B`, `ST64B` and their like) outside every slot, by a guest whose
+   * `ID_AA64ISAR1_EL1.LS64` is not 0. KVM moves neither data nor pc. `esrIss` is ESR_EL2 without its fault status.
+   */
+  | { reason: 'ldst64b'; esrIss: bigint; address: bigint }
+  /** The dirty ring of the vCPU is full (`KVM_CAP_DIRTY_LOG_RING`, `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`). */
+  | { reason: 'dirty-ring-full' }
   /** Guest memory that could not be provided, `size` bytes at `address`. */
   | { reason: 'memory-fault'; flags: bigint; address: bigint; size: bigint }
   /** `KVM_EXIT_FAIL_ENTRY`: the CPU refused to enter the guest. */
@@ -90,10 +97,14 @@ export function decodeExit(run: DataView): Exit {
       const { suberror, ndata, data } = kvmRun.internal
       return { reason: 'internal-error', suberror: u32(suberror), data: words(data, u32(ndata)) }
     }
-    case exitReasons.KVM_EXIT_ARM_NISV: {
+    case exitReasons.KVM_EXIT_ARM_NISV:
+    case exitReasons.KVM_EXIT_ARM_LDST64B: {
       const { esr_iss, fault_ipa } = kvmRun.arm_nisv
-      return { reason: 'nisv', esrIss: u64(esr_iss), address: u64(fault_ipa) }
+      const reason = exitReason === exitReasons.KVM_EXIT_ARM_NISV ? 'nisv' : 'ldst64b'
+      return { reason, esrIss: u64(esr_iss), address: u64(fault_ipa) }
     }
+    case exitReasons.KVM_EXIT_DIRTY_RING_FULL:
+      return { reason: 'dirty-ring-full' }
     case exitReasons.KVM_EXIT_MEMORY_FAULT: {
       const { flags, gpa, size } = kvmRun.memory_fault
       return { reason: 'memory-fault', flags: u64(flags), address: u64(gpa), size: u64(size) }

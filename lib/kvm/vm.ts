@@ -437,6 +437,29 @@ export class Vm implements Disposable {
   }
 
   /**
+   * `KVM_ARM_SET_COUNTER_OFFSET`: makes the guest's virtual and physical counters run `offset` ticks behind the host's. From then on
+   * KVM ignores writes to `KVM_REG_ARM_TIMER_CNT` and `KVM_REG_ARM_PTIMER_CNT`, without an error. To move a guest to another host,
+   * choose the offset so that its counter continues: KVM cannot scale it, so both hosts must count at the same frequency.
+   * @param offset 64 bits, in ticks of the host's counter
+   * @throws KvmError `EINVAL` before Linux 6.4 (check `KVM_CAP_COUNTER_OFFSET`), `EBUSY` while a vCPU runs, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for anything but a 64-bit number
+   *
+   * @example
+   * vm.setCounterOffset(0x1234_5678n)
+   */
+  setCounterOffset(offset: bigint): void {
+    checkUint64(offset, 'offset')
+    const outcome = this.#fd.setCounterOffset(offset, 0n)
+    const remedy =
+      outcome === -errnos.EBUSY
+        ? (this.#runRemedy() ?? 'A vCPU of the VM runs: kick() it and await its run first')
+        : outcome === -errnos.EINVAL
+          ? 'Linux has it from 6.4 on (KVM_CAP_COUNTER_OFFSET); before, write KVM_REG_ARM_TIMER_CNT'
+          : undefined
+    check(outcome, { syscall: 'KVM_ARM_SET_COUNTER_OFFSET', value: offset, remedy })
+  }
+
+  /**
    * Makes an interrupt controller and sets it up: `KVM_CREATE_DEVICE`, its addresses and number of interrupts, and its translation
    * services; then initialises it. Create all vCPUs before, or call with `init: false` and {@link Gic.init} later, before the first
    * run.

@@ -27,6 +27,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
   createDevice: 'KVM_CREATE_DEVICE',
   irqLine: 'KVM_IRQ_LINE',
+  setCounterOffset: 'KVM_ARM_SET_COUNTER_OFFSET',
   setConstant: null,
   removeConstant: null,
   addPosted: null,

@@ -122,6 +122,8 @@ export class VmState {
   /** Offset to the time since the VM's creation, by counter. */
   readonly counterOffsets = new Map<bigint, bigint>()
   readonly createdAt = process.hrtime.bigint()
+  /** What userspace set for both counters, which writes to them then change no more; null if it did not. */
+  counterOffset: bigint | null = null
 
   constructor(host: Host, ipaBits: number) {
     this.host = host

@@ -203,13 +203,14 @@ export class CounterRegister implements Register {
   }
 
   write({ vm }: VcpuState, value: bigint): number {
-    vm.counterOffsets.set(this.#id, value - elapsed(vm.createdAt))
+    if (vm.counterOffset === null) vm.counterOffsets.set(this.#id, value - elapsed(vm.createdAt))
     return 0
   }
 }
 
 /** Returns the current value of a VM's counter, `KVM_REG_ARM_TIMER_CNT` or `KVM_REG_ARM_PTIMER_CNT`. */
 export function counterValue(vm: VmState, id: bigint): bigint {
+  if (vm.counterOffset !== null) return BigInt.asUintN(64, process.hrtime.bigint() - vm.counterOffset)
   return BigInt.asUintN(64, elapsed(vm.createdAt) + (vm.counterOffsets.get(id) ?? 0n))
 }
 

@@ -133,6 +133,18 @@ export class SimulatedVm implements VmFd {
     return barrier < 0 ? barrier : clearDirtyLog(this.#state, slot, firstPage, pages, bitmap)
   }
 
+  setCounterOffset(offset: bigint, reserved: bigint): number {
+    checkUint64(offset, 'offset')
+    checkUint64(reserved, 'reserved')
+    const barrier = this.#barrier()
+    if (barrier < 0) return barrier
+    // Kernels without the ioctl refuse it in the same words as a reserved word that is not 0.
+    if (this.#state.host.capability('KVM_CAP_COUNTER_OFFSET') <= 0 || reserved !== 0n) return -errnos.EINVAL
+    if ([...this.#state.vcpus.values()].some(({ wake }) => wake !== null)) return -errnos.EBUSY
+    this.#state.counterOffset = offset
+    return 0
+  }
+
   setConstant(address: bigint, size: number, value: bigint): number {
     checkUint64(address, 'address')
     checkSize(size, 'size')

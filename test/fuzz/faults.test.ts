@@ -336,6 +336,10 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
       },
     }),
   ],
+  [
+    'the word beside a counter’s offset is not looked at',
+    (fd) => ({ setCounterOffset: (offset) => fd.setCounterOffset(offset, 0n) }),
+  ],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],
   [

@@ -121,6 +121,7 @@ const calls: Readonly<Record<string, Call>> = {
   'vm.memory.read': ({ vm }, ...args: [never, never]) => vm.memory.read(...args),
   'vm.memory.write': ({ vm }, ...args: [never, never]) => vm.memory.write(...args),
   'vm.memory.view': ({ vm }, ...args: [never, never]) => vm.memory.view(...args),
+  'vm.setCounterOffset': ({ vm }, ...args: [never]) => vm.setCounterOffset(...args),
   'vm.setIrq': ({ vm }, ...args: [never, never]) => vm.setIrq(...args),
   'vcpu.setIrq': ({ vcpu }, ...args: [never, never]) => vcpu.setIrq(...args),
   'vm.writableMasks': ({ vm }) => vm.writableMasks(),

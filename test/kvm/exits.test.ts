@@ -46,6 +46,12 @@ const cases: [reason: keyof typeof exitReasons, fields: Fields, exit: Exit][] = 
     { 32: 1, 36: 1 << 30 },
     { reason: 'internal-error', suberror: 1, data: Array(16).fill(0n) as bigint[] },
   ],
+  ['KVM_EXIT_DIRTY_RING_FULL', {}, { reason: 'dirty-ring-full' }],
+  [
+    'KVM_EXIT_ARM_LDST64B',
+    { 32: 0x9300_0840n, 40: 0x1000n },
+    { reason: 'ldst64b', esrIss: 0x9300_0840n, address: 0x1000n },
+  ],
   ['KVM_EXIT_ARM_NISV', { 32: 0x47n, 40: 0x1000n }, { reason: 'nisv', esrIss: 0x47n, address: 0x1000n }],
   [
     'KVM_EXIT_MEMORY_FAULT',

@@ -80,6 +80,8 @@ if (hasKvm) {
       'argument of a capability': (value) => vm.enableCap(0, 0, [0n, value]),
       'guest physical address': (value) =>
         vm.setUserMemoryRegion({ slot: 0, flags: 0, address: value, memory, offset: 0, size: 65536 }),
+      'offset of the counters': (value) => vm.setCounterOffset(value, 0n),
+      'word beside the offset': (value) => vm.setCounterOffset(0n, value),
       'address of a constant': (value) => vm.setConstant(value, 4, 0n),
       constant: (value) => vm.setConstant(0n, 4, value),
       'address of posted writes': (value) => vm.addPosted(value, 4, 0),

@@ -113,6 +113,11 @@ export function memory({ random, model }: Context, { vm: { vm } }: KnownVcpu): C
   return { op: 'create_memory', memory: number, size: PAGE }
 }
 
+export function counterOffset({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const offset = hex(random.bits(random.pick([8, 32, 64])))
+  return { op: 'set_counter_offset', vm, offset, ...(random.oneIn(4) && { reserved: '0x1' }) }
+}
+
 /** Begins or ends a slot's log, reads or clears it. */
 export function dirtyLog({ random, model }: Context, { vm: { vm, slots } }: KnownVcpu): Call {
   const mapped = slots.size > 0 ? random.pick([...slots.values()]) : undefined

@@ -88,6 +88,19 @@ export const vmOperations = {
     },
   }),
 
+  /** `KVM_ARM_SET_COUNTER_OFFSET` */
+  set_counter_offset: new Operation({ vm: uint32, offset: hex64, reserved: v.optional(hex64) }, ret).by(
+    'vm',
+    'setCounterOffset',
+    {
+      toCall: ([offset, reserved]) => ({
+        offset: hex(offset),
+        ...(reserved !== 0n && { reserved: hex(reserved) }),
+      }),
+      toArguments: ({ offset, reserved }) => [BigInt(offset), BigInt(reserved ?? 0)],
+    },
+  ),
+
   /** `KVM_IRQ_LINE` */
   irq_line: new Operation({ vm: uint32, irq: hex32, level: uint32 }, ret).by('vm', 'irqLine', {
     toCall: ([irq, level]) => ({ irq: hex(irq), level }),

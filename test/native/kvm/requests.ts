@@ -53,6 +53,9 @@ describe('A request', () => {
     assert.equal(vm.irqLine(irq, 0), 0)
     assert.equal(vm.irqLine(irq + 2, 1), -errnos.EINVAL)
     assert.equal(vm.irqLine(packIrq({ type: irqTypes.spi, vcpu: 0, number: 32 }), 1), -errnos.ENXIO)
+    const hasOffset = vm.checkExtension(capabilities.KVM_CAP_COUNTER_OFFSET) > 0
+    assert.equal(vm.setCounterOffset(0n, 0n), hasOffset ? 0 : -errnos.EINVAL)
+    assert.equal(vm.setCounterOffset(0n, 1n), -errnos.EINVAL)
     assert.equal(vm.createVcpu(0), -errnos.EEXIST)
     assert.equal(vm.createVcpu(0xffff), -errnos.EINVAL)
   })
