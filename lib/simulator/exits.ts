@@ -1,5 +1,6 @@
 /** Exits in the form the guest's run leaves them in `struct kvm_run`. */
 import { exitReasons, kvmRun } from '../uapi.js'
+import type { MmioWrite } from './mmio.js'
 import type { VcpuState } from './state.js'
 
 /** What a vCPU does after a hypercall: it continues, it waits, or `KVM_RUN` returns with this exit in `kvm_run`. */
@@ -30,6 +31,14 @@ export function recordExit(runPage: ArrayBuffer, { reason, words }: RawExit): vo
   const page = new DataView(runPage)
   page.setUint32(kvmRun.exit_reason, reason, true)
   for (const [offset, word] of words) page.setBigUint64(offset, word, true)
+}
+
+/** Returns the write to a device that the guest made; null for another exit. */
+export function mmioWriteOf({ reason, words }: RawExit): MmioWrite | null {
+  if (reason !== exitReasons.KVM_EXIT_MMIO) return null
+  const at = new Map(words)
+  const size = BigInt.asUintN(32, at.get(kvmRun.mmio.len)!)
+  return { address: at.get(kvmRun.mmio.phys_addr)!, size, data: at.get(kvmRun.mmio.data)! }
 }
 
 /** Returns whether `kvm_run` still says that a run ended with an access to a device. */

@@ -1,6 +1,5 @@
 /** Device accesses that end no run; the addon has the same in `native/mmio.cc`. */
-import { errnos, exitReasons, kvmRun } from '../uapi.js'
-import type { RawExit } from './exits.js'
+import { errnos } from '../uapi.js'
 
 const MOST_RANGES = 64
 const MOST_WRITES = 4096
@@ -15,11 +14,13 @@ interface Posted extends Range {
   readonly number: number
 }
 
-interface Write {
-  readonly number: number
-  readonly address: bigint
-  readonly size: bigint
+/** A write of a guest to a device. */
+export interface MmioWrite extends Range {
   readonly data: bigint
+}
+
+interface Write extends MmioWrite {
+  readonly number: number
 }
 
 /** The answers of a VM. Its guests load from no device, so that a constant has no effect here. */
@@ -53,17 +54,15 @@ export class MmioAnswers {
     return isKnown ? 0 : -errnos.ENOENT
   }
 
-  /** Returns whether the exit was a write that the guest need not wait for; it is in the log then. */
-  post({ reason, words }: RawExit): boolean {
-    if (reason !== exitReasons.KVM_EXIT_MMIO || this.#log.length === MOST_WRITES) return false
-    const at = new Map(words)
-    const address = at.get(kvmRun.mmio.phys_addr)!
-    const size = BigInt.asUintN(32, at.get(kvmRun.mmio.len)!)
+  /** Returns whether the guest need not wait for the write; it is in the log then. */
+  post(write: MmioWrite): boolean {
+    if (this.#log.length === MOST_WRITES) return false
+    const { address, size } = write
     const range = this.#posted.find(
       (posted) => address >= posted.address && address + size <= posted.address + posted.size,
     )
     if (range === undefined) return false
-    this.#log.push({ number: range.number, address, size, data: at.get(kvmRun.mmio.data)! })
+    this.#log.push({ ...write, number: range.number })
     return true
   }
 

@@ -4,7 +4,7 @@ import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js
 import { checkArray, checkUint32, checkUint64, outOfRange } from '../arguments.js'
 import { checkRegisterId, checkRegisterValue } from './arguments.js'
 import { SimulatorError } from './errors.js'
-import { isMmioExit, recordExit, recordInterrupt, systemEvent } from './exits.js'
+import { isMmioExit, mmioWriteOf, recordExit, recordInterrupt, systemEvent } from './exits.js'
 import { completeStore, runGuest } from './guest.js'
 import { isHidden, listedIds } from './hidden-registers.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
@@ -361,7 +361,8 @@ export class SimulatedVcpu implements VcpuFd {
     for (;;) {
       const exit = runGuest(this.#state)
       if (exit === 'wait') return null
-      if (!this.#state.vm.mmio.post(exit)) {
+      const write = mmioWriteOf(exit)
+      if (write === null || !this.#state.vm.mmio.post(write)) {
         recordExit(this.#runPage, exit)
         return 0
       }

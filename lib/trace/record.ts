@@ -120,7 +120,9 @@ function watch<K extends Kind>(kind: K, fd: Kinds[K], owner: object, recorder: R
     Object.defineProperty(handle, 'runPage', { get: () => vcpu.runPage })
     Object.defineProperty(handle, 'onPosted', {
       get: () => vcpu.onPosted,
-      set: (listener: VcpuFd['onPosted']) => (vcpu.onPosted = listener),
+      set: (listener: VcpuFd['onPosted']) => {
+        vcpu.onPosted = listener
+      },
     })
   }
   return handle as unknown as Kinds[K]

@@ -24,9 +24,9 @@ function logged(
   vm.setUserMemoryRegion({ slot: 0, flags: 0, address: CODE, memory: code, offset: 0, size: PAGE })
   const memory = made(system.createMemory(pages * PAGE))
   const map = (flags: number): string | number =>
-    told(
+    told<number>(
       vm.setUserMemoryRegion({ slot: 1, flags, address: LOGGED, memory, offset: 0, size: pages * PAGE }),
-    ) as string | number
+    )
   assert.equal(map(KVM_MEM_LOG_DIRTY_PAGES), 0)
   const vcpu = vcpuOf(vm, 0)
   set(vcpu, 'x3', DEVICE)

@@ -16,11 +16,11 @@ const SLOT = 1
 interface Logged {
   readonly vm: Vm
   /** Maps the slot again, with or without its log. */
-  log(isLogged: boolean): void
+  log: (isLogged: boolean) => void
   /** Makes the guest write to a page of the slot. */
-  write(page: number): void
+  write: (page: number) => void
   /** `KVM_GET_DIRTY_LOG`; fails the check unless it is this. */
-  expectLog(first: bigint, second: bigint, when: string): void
+  expectLog: (first: bigint, second: bigint, when: string) => void
 }
 
 /** A new VM with a guest that writes where it is told, and a slot without a log. */
