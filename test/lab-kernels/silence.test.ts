@@ -25,7 +25,9 @@ describe('the kernel’s log', () => {
       await runInside(lab, 'kvm-arm64', 'probe', '--census', '--backend', 'kernel', '--json')
       assert.deepEqual((await logOf(lab)).slice(before.length - 1), [''])
       const { stdout } = await lab.run(['kvm-arm64', 'conformance', '--json'])
-      const failed = (JSON.parse(stdout.toString()) as CheckResult[]).filter(({ verdict }) => verdict === 'fails')
+      const failed = (JSON.parse(stdout.toString()) as CheckResult[]).filter(
+        ({ verdict }) => verdict === 'fails',
+      )
       assert.deepEqual(
         failed.map(({ name, did }) => `${name}: ${did}`),
         [],

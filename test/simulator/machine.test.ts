@@ -68,13 +68,18 @@ test('a VM with memory tagging has the registers recorded for it, and no memory'
   })
   const report = {
     ...withCapabilities(newHost, { KVM_CAP_ARM_MTE: [1, 1] }),
-    configurations: [{ features: ['psci-0.2' as const], mte: true as const, removed: [], added: tags, changed: [] }],
+    configurations: [
+      { features: ['psci-0.2' as const], mte: true as const, removed: [], added: tags, changed: [] },
+    ],
   }
   const system = systemOf(report)
   const vm = made(system.createVm(0n))
   assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_MTE, 0, []), 0)
   const ids = listOf(vcpuOf(vm, 0))
-  assert.deepEqual(ids.slice(1, 3), tags.map(({ id }) => BigInt(id)))
+  assert.deepEqual(
+    ids.slice(1, 3),
+    tags.map(({ id }) => BigInt(id)),
+  )
   assert.equal(listOf(vcpuOf(made(system.createVm(0n)), 0)).length, ids.length - 2)
   assert.throws(() => mapStub(system, vm), NOT_RECORDED)
 })
