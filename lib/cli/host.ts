@@ -8,6 +8,7 @@ import { openKvm } from '../kvm/index.js'
 import { nearestNames } from '../registers/index.js'
 import { readReport } from '../report/read.js'
 import type { Report } from '../report/report.js'
+import type { VcpuFeature } from '../uapi.js'
 import { type BuiltInHost, builtInHosts, builtInReport, simulator } from '../hosts/index.js'
 import { CommandError, exitStatus } from './exit.js'
 import type { NamedReport } from '../fleet/baseline/candidate.js'
@@ -17,6 +18,24 @@ export interface Host {
   backend: Backend
   /** For readers. */
   label: string
+  /** vCPU features of which its report does not say whether it has them; none for a machine. */
+  unknownFeatures: readonly VcpuFeature[]
+}
+
+/**
+ * Refuses features of which nobody knows whether the host has them: the simulation of its report refuses them, and that says nothing.
+ * @throws CommandError with the status of a negative answer
+ */
+export function refuseUnknown(
+  { label, unknownFeatures }: Pick<Host, 'label' | 'unknownFeatures'>,
+  features: readonly VcpuFeature[],
+): void {
+  const asked = features.filter((feature) => unknownFeatures.includes(feature))
+  if (asked.length === 0) return
+  throw new CommandError(
+    `${label}: its report does not say whether it has ${asked.join(', ')}; kvm-arm64 import --with ${asked.join(',')} vouches for that`,
+    exitStatus.negative,
+  )
 }
 
 export function simulateOption(): Option {
@@ -28,13 +47,15 @@ export function simulateOption(): Option {
 
 /** Returns the host that `--simulate` names; without it this machine, whose KVM is not opened yet. */
 export function hostOf(simulate?: string): Host {
-  return simulate === undefined
-    ? { backend: kernelBackend, label: `Linux ${kernelBackend.host.release}, this machine` }
-    : { backend: simulatorOf(simulate), label: `${simulate}, simulated` }
-}
-
-function simulatorOf(hostOrFile: string): Backend {
-  return simulator(builtInHostOf(hostOrFile) ?? reportOf(hostOrFile))
+  if (simulate === undefined) {
+    const label = `Linux ${kernelBackend.host.release}, this machine`
+    return { backend: kernelBackend, label, unknownFeatures: [] }
+  }
+  const label = `${simulate}, simulated`
+  const name = builtInHostOf(simulate)
+  if (name !== undefined) return { backend: simulator(name), label, unknownFeatures: [] }
+  const report = reportOf(simulate)
+  return { backend: simulator(report), label, unknownFeatures: report.traits.init.unknown ?? [] }
 }
 
 /** The word for this machine in place of a host argument. */

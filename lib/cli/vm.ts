@@ -18,7 +18,7 @@ import {
 import { type Election, type Kvm, KvmError, openKvm } from '../kvm/index.js'
 import { vcpuFeatures, type VcpuFeature } from '../uapi.js'
 import { CommandError, exitStatus } from './exit.js'
-import type { Host } from './host.js'
+import { type Host, refuseUnknown } from './host.js'
 import { note } from './output.js'
 
 export interface VmFlags {
@@ -72,12 +72,15 @@ export function parseVmm(name: string): VmmRules {
  * @throws CommandError with the status of a negative answer if the host cannot make such a VM
  */
 export function freshState(
-  { backend, label }: Host,
+  host: Host,
   { features, elect, psci, baseline: file }: VmFlags & { features: VcpuFeature[] },
   vcpus = 1,
 ): State {
+  const { backend, label } = host
+  const baseline = file === undefined ? undefined : baselineIn(file)
+  refuseUnknown(host, baseline?.features ?? features)
   using kvm = openKvm(backend)
-  if (file !== undefined) return configuredState(kvm, label, baselineIn(file), vcpus)
+  if (baseline !== undefined) return configuredState(kvm, label, baseline, vcpus)
   const options: CaptureHostOptions = {
     features,
     vcpus,

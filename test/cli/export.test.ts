@@ -236,6 +236,26 @@ describe('import', () => {
     }
   })
 
+  test('makes a host of which a feature is unknown, not absent: no command answers for it', () => {
+    const file = join(folder, 'no-answer.json')
+    kvmArm64(['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max', '-o', file])
+    const baseline = join(folder, 'needs-sve.json')
+    const template = join(folder, 'sve-template.json')
+    writeFileSync(template, '{"vcpu_features":[{"index":0,"bitmap":"0b1xxxx"}]}')
+    kvmArm64(['import', template, '-o', baseline])
+    for (const args of [
+      ['capture', '--simulate', file, '--features', 'sve'],
+      ['apply', baseline, '--simulate', file],
+      ['check', '--from', file, '--to', 'linux-6.18-max', '--features', 'sve'],
+      ['check', '--from', 'linux-6.18-max', '--to', file, '--features', 'sve', '--vmm', 'qemu'],
+      ['check', '--from', 'linux-6.18-max', '--to', file, '--features', 'sve', '--vmm', 'firecracker'],
+    ]) {
+      const { status, out, error } = kvmArm64(args)
+      assert.deepEqual([status, out], [1, ''], args.join(' '))
+      assert.match(error, /does not say whether it has sve; kvm-arm64 import --with sve vouches for that/)
+    }
+  })
+
   test('--with takes the reply of a QEMU on the host', () => {
     const reply = join(folder, 'qmp.json')
     const props = { pmu: true, sve: true, sve128: true, sve256: true, sve512: false, pauth: false }

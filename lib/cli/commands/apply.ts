@@ -5,7 +5,7 @@ import { type Kvm, KvmError, openKvm } from '../../kvm/index.js'
 import { hex } from '../../registers/index.js'
 import { printable } from '../../documents/printable.js'
 import { CommandError, exitStatus } from '../exit.js'
-import { hostOf, simulateOption } from '../host.js'
+import { hostOf, refuseUnknown, simulateOption } from '../host.js'
 import { paint, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
 import { wrap } from '../view/text.js'
@@ -35,7 +35,9 @@ Examples:
 
 function run(file: string, { simulate, json }: { simulate?: string; json?: boolean }): void {
   const wanted = readBaseline(file)
-  const { backend, label } = hostOf(simulate)
+  const host = hostOf(simulate)
+  const { backend, label } = host
+  refuseUnknown(host, wanted.features)
   using kvm = openKvm(backend)
   const { registers, refused } = applied(kvm, wanted)
   const absent = registers.filter(({ declared }) => declared)

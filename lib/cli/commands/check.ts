@@ -12,7 +12,7 @@ import { type Kvm, openKvm } from '../../kvm/index.js'
 import { simulator } from '../../hosts/index.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
-import { hostNamed, probedReportOf, THIS } from '../host.js'
+import { hostNamed, probedReportOf, refuseUnknown, THIS } from '../host.js'
 import { print, printJson } from '../output.js'
 import { verdictText } from '../view/verdict.js'
 import { chosenFeatures, freshState, parseFeatures, type VmFlags, vmOptions } from '../vm.js'
@@ -183,6 +183,7 @@ class Place {
   readonly kvm: Kvm
   readonly facts: HostFacts
   readonly #live: boolean
+  readonly #unknownFeatures: readonly VcpuFeature[]
 
   constructor(name: string, live: boolean) {
     this.name = name
@@ -190,17 +191,21 @@ class Place {
     if (live) {
       this.kvm = openKvm(kernelBackend)
       this.facts = factsOfKvm(this.kvm)
+      this.#unknownFeatures = []
       this.end = { name: asText(name), origin: { kind: 'kernel' } }
     } else {
       const report = probedReportOf(name)
       this.kvm = openKvm(simulator(report))
       this.facts = factsOfReport(report)
+      this.#unknownFeatures = report.traits.init.unknown ?? []
       this.end = { name: asText(name), origin: name === THIS ? { kind: 'kernel' } : report.origin }
     }
   }
 
   /** Judges whether a VM can come here. */
   judge(state: State, rules: VmmRules, { end, features, source, sourceKvm }: Arrival): JudgedMove {
+    const chosen = rules.restoresInto === 'own' ? features : state.vcpus[0]!.features
+    refuseUnknown({ label: this.name, unknownFeatures: this.#unknownFeatures }, chosen ?? [])
     return {
       from: end,
       to: this.end,
