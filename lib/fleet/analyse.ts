@@ -30,7 +30,7 @@ export interface Move {
 export type Divide = ({ register: RegisterFinding['register'] } | { code: FindingCode }) & {
   pairs: [one: number, other: number][]
   /** Hosts of all classes in these pairs. */
-  hosts: number
+  hostCount: number
 }
 
 /** The prediction for a class whose hosts get another kernel. */
@@ -56,13 +56,13 @@ export interface FleetAnalysis {
   /** The classes compared, those with most hosts first; moves and groups refer to them by index. */
   classes: HostClass[]
   /** Classes, and the hosts in them, that were not compared because there are too many. */
-  left: { classes: number; hosts: number }
+  left: { classes: number; hostCount: number }
   /** `moves[from][to]`; null from a class to itself. */
   moves: (Move | null)[][]
   /** What stops moves, or what a guest would notice: each finding once, even if many moves have it. */
   obstacles: Finding[]
   /** Groups with free movement inside, those with most hosts first: at most 20. */
-  groups: { classes: number[]; hosts: number }[]
+  groups: { classes: number[]; hostCount: number }[]
   divides: Divide[]
   upgrades: Upgrade[]
   /**
@@ -105,11 +105,11 @@ export function analyseFleet(
   return {
     vmm: rules.name,
     classes,
-    left: { classes: rest.length, hosts: rest.reduce((sum, { hosts }) => sum + hosts, 0) },
+    left: { classes: rest.length, hostCount: rest.reduce((sum, { hostCount }) => sum + hostCount, 0) },
     moves,
     obstacles: ledger.obstacles,
     groups: groupsOf(
-      classes.map(({ hosts }) => hosts),
+      classes.map(({ hostCount }) => hostCount),
       (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
     ).slice(0, MAX_GROUPS),
     divides: dividesOf(classes, moves, ledger.obstacles),
@@ -225,10 +225,10 @@ function dividesOf(
   }
   return [...divides.values()]
     .map(({ finding: { register, code }, pairs }): Divide => {
-      const hosts = [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hosts, 0)
-      return register === undefined ? { code, pairs, hosts } : { register, pairs, hosts }
+      const hostCount = [...new Set(pairs.flat())].reduce((sum, index) => sum + classes[index]!.hostCount, 0)
+      return register === undefined ? { code, pairs, hostCount } : { register, pairs, hostCount }
     })
-    .toSorted((a, b) => b.hosts - a.hosts)
+    .toSorted((a, b) => b.hostCount - a.hostCount)
 }
 
 function upgradesTo(

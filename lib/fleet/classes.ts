@@ -19,7 +19,7 @@ export interface HostClass {
   /** The first twelve digits of the SHA-256 of what their reports have in common. */
   readonly digest: string
   /** The number of hosts. */
-  hosts: number
+  hostCount: number
   /** Where the first report was read: a file, or a line of one. */
   readonly first: string
   /** Names of the hosts that have one, in the order read. */
@@ -27,7 +27,7 @@ export interface HostClass {
   /** Their `uname -r`, the first few. */
   readonly releases: Set<string>
   /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
-  readonly origins: { readonly origin: Origin; hosts: number }[]
+  readonly origins: { readonly origin: Origin; hostCount: number }[]
   /** The report of the first host. */
   report(): Report
 }
@@ -36,7 +36,7 @@ export interface Fleet {
   /** Those with most hosts first. */
   classes: HostClass[]
   /** The number of reports read. */
-  hosts: number
+  hostCount: number
   /** What could not be read as a report, or is of a new class beyond the 1000th: the first 100. The classes include none of it. */
   errors: FormatError[]
   /** The total number of such errors. */
@@ -172,7 +172,7 @@ class FleetReader {
   readonly #known = new Map<string, KnownText[]>()
   readonly #errors: FormatError[] = []
   #knownBytes = 0
-  #hosts = 0
+  #hostCount = 0
   #faulty = 0
 
   /** `name`, if the text itself has none. */
@@ -208,23 +208,23 @@ class FleetReader {
   }
 
   finish(source: string): Fleet {
-    if (this.#hosts === 0 && this.#faulty === 0) throw new FormatError(source, '$', 'holds no report')
+    if (this.#hostCount === 0 && this.#faulty === 0) throw new FormatError(source, '$', 'holds no report')
     return {
-      classes: [...this.#classes.values()].toSorted((a, b) => b.hosts - a.hosts),
-      hosts: this.#hosts,
+      classes: [...this.#classes.values()].toSorted((a, b) => b.hostCount - a.hostCount),
+      hostCount: this.#hostCount,
       errors: this.#errors,
       faulty: this.#faulty,
     }
   }
 
   #count(found: HostClass, { release, origin: who }: Pick<Head, 'release' | 'origin'>, name?: string): void {
-    this.#hosts++
-    found.hosts++
+    this.#hostCount++
+    found.hostCount++
     if (name !== undefined) found.names.push(name)
     if (found.releases.size < MAX_RELEASES) found.releases.add(release)
     const known = found.origins.find((entry) => isDeepStrictEqual(entry.origin, who))
-    if (known !== undefined) known.hosts++
-    else if (found.origins.length < MAX_RELEASES) found.origins.push({ origin: who, hosts: 1 })
+    if (known !== undefined) known.hostCount++
+    else if (found.origins.length < MAX_RELEASES) found.origins.push({ origin: who, hostCount: 1 })
   }
 
   #classOf(report: Report, where: string): HostClass {
@@ -241,7 +241,7 @@ class FleetReader {
     const json = Buffer.from(JSON.stringify(report))
     const made: HostClass = {
       digest: digest.slice(0, 12),
-      hosts: 0,
+      hostCount: 0,
       first: where,
       names: [],
       releases: new Set(),

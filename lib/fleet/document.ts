@@ -17,7 +17,7 @@ import type { Fleet, HostClass } from './classes.js'
 const hostClass = v.strictObject({
   /** The first twelve digits of the SHA-256 of what the reports of its hosts have in common. */
   digest: text,
-  hosts: uint32,
+  hostCount: uint32,
   /** For readers. */
   cpu: text,
   /** `KVM_REG_ARM_PSCI_VERSION` of a fresh VM; null if there is no such register. */
@@ -25,7 +25,7 @@ const hostClass = v.strictObject({
   /** Their `uname -r`, the first few. */
   releases: v.array(text),
   /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
-  origins: v.array(v.strictObject({ origin: originSchema, hosts: uint32 })),
+  origins: v.array(v.strictObject({ origin: originSchema, hostCount: uint32 })),
   /** Where the first report was read: a file, or a line of one. */
   first: text,
   /** Names of the hosts that have one, in the order read. */
@@ -45,7 +45,7 @@ const move = v.strictObject({
 const apart = {
   pairs: v.array(v.tuple([uint32, uint32])),
   /** Hosts of all classes in these pairs. */
-  hosts: uint32,
+  hostCount: uint32,
 }
 
 const upgradedMove = v.strictObject({
@@ -59,7 +59,7 @@ export const fleetSchema = v.strictObject({
   format: v.literal('kvm-arm64/fleet'),
   version: v.literal(1),
   /** Reports that could be read and simulated. */
-  hosts: uint32,
+  hostCount: uint32,
   /** Reports that could not. */
   faulty: uint32,
   /** The rules that judged the moves. */
@@ -67,13 +67,13 @@ export const fleetSchema = v.strictObject({
   /** The classes compared, those with most hosts first. */
   classes: v.array(hostClass),
   /** The classes that were not compared because there are too many. */
-  left: v.strictObject({ classes: uint32, hosts: uint32 }),
+  left: v.strictObject({ classes: uint32, hostCount: uint32 }),
   /** From every class to every other. */
   moves: v.array(move),
   /** What stops moves, or what a guest would notice. */
   obstacles: v.array(findingSchema),
   /** Classes with free movement inside. */
-  groups: v.array(v.strictObject({ classes: v.array(uint32), hosts: uint32 })),
+  groups: v.array(v.strictObject({ classes: v.array(uint32), hostCount: uint32 })),
   /** Pairs of classes with a single obstacle between them: a register, or a code if the obstacle is not about a register. */
   divides: v.array(
     v.union([
@@ -144,13 +144,13 @@ export function checkFleetDocument(data: unknown, source: string): FleetDocument
 }
 
 /** Returns the document of a fleet that was read and analysed. */
-export function fleetDocument({ hosts, faulty }: Fleet, analysis: FleetAnalysis): FleetDocument {
+export function fleetDocument({ hostCount, faulty }: Fleet, analysis: FleetAnalysis): FleetDocument {
   const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
-  const refused = errors.reduce((sum, { class: one }) => sum + one.hosts, 0)
+  const refused = errors.reduce((sum, { class: one }) => sum + one.hostCount, 0)
   return {
     format: 'kvm-arm64/fleet',
     version: 1,
-    hosts: hosts - refused,
+    hostCount: hostCount - refused,
     faulty: faulty + refused,
     vmm: asText(vmm),
     classes: classes.map(describe),
@@ -177,7 +177,7 @@ function describe(one: HostClass): FleetDocument['classes'][number] {
   const psciVersion = registerValue(report, PSCI_VERSION)
   return {
     digest: one.digest,
-    hosts: one.hosts,
+    hostCount: one.hostCount,
     cpu: cpuName(report),
     psciVersion: psciVersion === undefined ? null : hex(psciVersion),
     releases: [...one.releases],

@@ -10,7 +10,7 @@ const PATIENCE = 200_000
 export function groupsOf(
   weights: readonly number[],
   areJoined: (one: number, other: number) => boolean,
-): { classes: number[]; hosts: number }[] {
+): { classes: number[]; hostCount: number }[] {
   const neighbours = weights.map(
     (_, one) => new Set([...weights.keys()].filter((other) => other !== one && areJoined(one, other))),
   )
@@ -36,9 +36,9 @@ export function groupsOf(
   return groups
     .map((classes) => ({
       classes: classes.toSorted((a, b) => a - b),
-      hosts: classes.reduce((sum, vertex) => sum + weights[vertex]!, 0),
+      hostCount: classes.reduce((sum, vertex) => sum + weights[vertex]!, 0),
     }))
-    .toSorted((a, b) => b.hosts - a.hosts || a.classes[0]! - b.classes[0]!)
+    .toSorted((a, b) => b.hostCount - a.hostCount || a.classes[0]! - b.classes[0]!)
 }
 
 function both(one: ReadonlySet<number>, other: ReadonlySet<number>): Set<number> {

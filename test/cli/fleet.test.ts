@@ -21,11 +21,11 @@ writeFileSync(reports, `${lines.join('\n')}\n`)
 const recorded = fileURLToPath(new URL('lib/hosts/recorded', packageRoot))
 
 interface Found {
-  hosts: number
+  hostCount: number
   faulty: number
-  classes: { hosts: number; names: string[]; cpu: string; psci: string }[]
+  classes: { hostCount: number; names: string[]; cpu: string; psci: string }[]
   moves: { from: number; to: number; possible: boolean; obstacles: number[] }[]
-  groups: { classes: number[]; hosts: number }[]
+  groups: { classes: number[]; hostCount: number }[]
 }
 
 describe('kvm-arm64 fleet', () => {
@@ -44,13 +44,13 @@ describe('kvm-arm64 fleet', () => {
     const { status, out } = shell(`cat ${reports} | $kvm_arm64 fleet - --json`)
     assert.equal(status, 0)
     const found = JSON.parse(out) as Found
-    assert.equal(found.hosts, 4)
+    assert.equal(found.hostCount, 4)
     assert.deepEqual(
       found.classes.map(({ names }) => names),
       [['node-0', 'node-2'], ['node-1'], ['node-3']],
     )
     assert.equal(found.moves.length, 6)
-    assert.deepEqual(found.groups[0], { classes: [0, 1], hosts: 3 })
+    assert.deepEqual(found.groups[0], { classes: [0, 1], hostCount: 3 })
   })
 
   it('reads a directory, whose files are named by their names', () => {
@@ -165,10 +165,10 @@ describe('kvm-arm64 fleet', () => {
       readFleetDocument(document).classes.map(({ origins }) => origins),
       [
         [
-          { origin: { kind: 'kernel' }, hosts: 1 },
-          { origin: { kind: 'simulation', of: 'linux-6.18-max' }, hosts: 1 },
+          { origin: { kind: 'kernel' }, hostCount: 1 },
+          { origin: { kind: 'simulation', of: 'linux-6.18-max' }, hostCount: 1 },
         ],
-        [{ origin: { kind: 'kernel' }, hosts: 1 }],
+        [{ origin: { kind: 'kernel' }, hostCount: 1 }],
       ],
     )
   })

@@ -40,7 +40,7 @@ function line(host: string, number = 0, name?: string): string {
 }
 
 function counts({ classes }: Fleet): number[] {
-  return classes.map(({ hosts }) => hosts)
+  return classes.map(({ hostCount }) => hostCount)
 }
 
 describe('the hosts of a fleet', () => {
@@ -49,7 +49,7 @@ describe('the hosts of a fleet', () => {
       line(index % 3 === 0 ? 'linux-6.1-max' : 'linux-6.1-cortex-a57', index, `host-${index}`),
     )
     const fleet = readFleet(fileOf(lines.join('\n')))
-    assert.equal(fleet.hosts, 50)
+    assert.equal(fleet.hostCount, 50)
     assert.deepEqual(counts(fleet), [33, 17])
     assert.deepEqual(fleet.classes[1]!.names.slice(0, 3), ['host-0', 'host-3', 'host-6'])
     assert.equal(fleet.classes[0]!.first.replace(/^.*, /, ''), 'line 2')
@@ -227,9 +227,9 @@ describe('groups', () => {
   it('come with most hosts first', () => {
     const found = groupsOf([1, 5, 100, 7], (a, b) => a + b === 4 || a + b === 1)
     assert.deepEqual(found, [
-      { classes: [2], hosts: 100 },
-      { classes: [1, 3], hosts: 12 },
-      { classes: [0, 1], hosts: 6 },
+      { classes: [2], hostCount: 100 },
+      { classes: [1, 3], hostCount: 12 },
+      { classes: [0, 1], hostCount: 6 },
     ])
   })
 })
@@ -267,7 +267,7 @@ describe('the analysis of a fleet', () => {
   })
 
   it('finds the groups with free movement, and the pairs one register keeps apart', () => {
-    assert.deepEqual(analysis.groups[0], { classes: [0, 1], hosts: 9 })
+    assert.deepEqual(analysis.groups[0], { classes: [0, 1], hostCount: 9 })
     assert.deepEqual(
       analysis.divides.find((divide) => 'register' in divide && divide.register.name === 'MIDR_EL1'),
       {
@@ -276,7 +276,7 @@ describe('the analysis of a fleet', () => {
           [0, 4],
           [1, 4],
         ],
-        hosts: 10,
+        hostCount: 10,
       },
     )
   })

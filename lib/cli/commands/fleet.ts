@@ -84,7 +84,7 @@ function run(source: string, { vmm: rules, features, whatIf, html, json }: Flags
   const others = fleet.faulty - fleet.errors.length
   if (others > 0) note(`and ${others} more that could not be read`)
   if (fleet.faulty > 0) process.exitCode = exitStatus.usage
-  if (fleet.hosts === 0) return
+  if (fleet.hostCount === 0) return
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, (progress) =>
     analyseFleet(fleet, { rules, ...(features && { features }), whatIf: upgrades, progress }),
   )
@@ -95,14 +95,15 @@ function run(source: string, { vmm: rules, features, whatIf, html, json }: Flags
     note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
   }
   const found = fleetDocument(fleet, analysis)
-  if (html !== undefined) writeOutput(html, fleetPage(found, `Moves between ${count(found.hosts, 'host')}`))
+  if (html !== undefined)
+    writeOutput(html, fleetPage(found, `Moves between ${count(found.hostCount, 'host')}`))
   if (json) process.stdout.write(`${printableJson(JSON.stringify(found))}\n`)
   else if (!isStandardOutput(html)) print(summary(found))
 }
 
 /** Names the hosts that a message about a class concerns. */
-function alsoOn({ hosts, names: [name] }: HostClass): string {
-  const others = hosts > 1 ? [`and ${count(hosts - 1, 'host')} like it`] : []
+function alsoOn({ hostCount, names: [name] }: HostClass): string {
+  const others = hostCount > 1 ? [`and ${count(hostCount - 1, 'host')} like it`] : []
   const hostNames = [...(name === undefined ? [] : [name]), ...others].join(' ')
   return hostNames === '' ? '' : `: ${hostNames}`
 }
@@ -110,7 +111,7 @@ function alsoOn({ hosts, names: [name] }: HostClass): string {
 const MATRIX = 40
 
 function summary({
-  hosts,
+  hostCount,
   classes,
   left,
   moves,
@@ -137,12 +138,12 @@ function summary({
   const shown = classes.slice(0, MATRIX)
   const all = left.classes + classes.length
   return [
-    paint('bold', `${count(hosts, 'host')} in ${all} ${all === 1 ? 'class' : 'classes'}`),
+    paint('bold', `${count(hostCount, 'host')} in ${all} ${all === 1 ? 'class' : 'classes'}`),
     table(
       ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'first read'],
       shown.map((one, index) => [
         `${index + 1}`,
-        `${one.hosts}`,
+        `${one.hostCount}`,
         one.cpu,
         one.releases.slice(0, 2).join(' ') + (one.releases.length > 2 ? ' …' : ''),
         classPsci(one),
@@ -167,7 +168,7 @@ function summary({
     ...groups
       .slice(0, 10)
       .map((group) =>
-        wrap(`${count(group.hosts, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`, 2, 4),
+        wrap(`${count(group.hostCount, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`, 2, 4),
       ),
     '',
     paint('bold', 'Kept apart by one register'),

@@ -29,7 +29,7 @@ const listed = (changed) =>
 const label = (index) => `class ${index + 1}`
 
 function describe(index) {
-  const { cpu, releases, hosts: count } = classes[index]
+  const { cpu, releases, hostCount: count } = classes[index]
   return `${cpu}, ${releases[0]}${releases.length > 1 ? ' …' : ''} (${hosts(count)})`
 }
 
@@ -47,10 +47,11 @@ function showFacts() {
   const { left, faulty, vmm } = fleet
   const possible = fleet.moves.filter((move) => move.possible).length
   const facts = [
-    `${hosts(fleet.hosts)} in ${number(classes.length + left.classes)} classes`,
+    `${hosts(fleet.hostCount)} in ${number(classes.length + left.classes)} classes`,
     `${number(possible)} of ${number(fleet.moves.length)} moves between classes are possible under the rules “${vmm}”`,
   ]
-  if (left.classes) facts.push(`${number(left.classes)} classes with ${hosts(left.hosts)} were not compared`)
+  if (left.classes)
+    facts.push(`${number(left.classes)} classes with ${hosts(left.hostCount)} were not compared`)
   if (faulty) facts.push(`${number(faulty)} reports could not be read`)
   document.getElementById('facts').textContent = facts.join('; ')
 }
@@ -87,7 +88,10 @@ function listClasses(table) {
   for (const title of ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'first read', 'among them'])
     addHeading(head, title)
   const body = add(table, 'tbody')
-  for (const [index, { hosts: count, cpu, releases, psci, answeredBy, first, names }] of classes.entries()) {
+  for (const [
+    index,
+    { hostCount: count, cpu, releases, psci, answeredBy, first, names },
+  ] of classes.entries()) {
     const row = add(body, 'tr')
     for (const text of [index + 1, number(count), cpu, releases.join(', '), psci, answeredBy, first])
       add(row, 'td', text)
@@ -97,13 +101,13 @@ function listClasses(table) {
 
 function listGroups(list) {
   const texts = fleet.groups.map(
-    (group) => `${group.classes.map((index) => index + 1).join(', ')}: ${hosts(group.hosts)}`,
+    (group) => `${group.classes.map((index) => index + 1).join(', ')}: ${hosts(group.hostCount)}`,
   )
   fillList(list, texts)
 }
 
 function listDivides(list) {
-  const texts = fleet.divides.map(({ subject, pairs, hosts: count }) => {
+  const texts = fleet.divides.map(({ subject, pairs, hostCount: count }) => {
     const pairsOfClasses = pairs.map(([one, other]) => `${one + 1} and ${other + 1}`)
     return `${subject}: ${pairsOfClasses.join('; ')} (${hosts(count)})`
   })

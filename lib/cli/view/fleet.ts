@@ -11,7 +11,7 @@ export function classPsci({ psciVersion }: FleetDocument['classes'][number]): st
 /** Describes what answered KVM's calls when the reports of a class were made. */
 export function classOrigins({ origins }: FleetDocument['classes'][number]): string {
   const texts = origins.map((entry) => ({ ...entry, text: originText(entry) }))
-  return texts.map(({ text, hosts }) => (texts.length === 1 ? text : `${text} (${hosts})`)).join(', ')
+  return texts.map(({ text, hostCount }) => (texts.length === 1 ? text : `${text} (${hostCount})`)).join(', ')
 }
 
 /** Returns whether a kernel answered in every report of a class. */
