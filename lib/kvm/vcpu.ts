@@ -31,6 +31,7 @@ import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest } from './guest-call.js'
 import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
+import { Pmu, StolenTime, Timers } from './vcpu-parts.js'
 import { withImmediateExit } from './immediate-exit.js'
 
 export interface VcpuInit {
@@ -112,6 +113,12 @@ export class Vcpu implements Disposable {
   readonly registers: Registers
   /** `Documentation/virt/kvm/devices/vcpu.rst` */
   readonly attributes: Attributes
+  /** The interrupts of its timers. */
+  readonly timers: Timers
+  /** Its PMU, with the feature `pmu-v3`. */
+  readonly pmu: Pmu
+  /** Where its guest reads the time that the host took from it. */
+  readonly stolenTime: StolenTime
   readonly #fd: VcpuFd
   readonly #vm: VcpuOwner
   /** Calls of `run()` that have not settled, including one that was refused because another is in flight. */
@@ -136,6 +143,9 @@ export class Vcpu implements Disposable {
       vcpu: id,
       runRemedy: () => (this.#inFlight ? IN_FLIGHT : undefined),
     })
+    this.timers = new Timers(this.attributes)
+    this.pmu = new Pmu(this.attributes)
+    this.stolenTime = new StolenTime(this.attributes)
   }
 
   /**
