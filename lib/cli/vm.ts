@@ -1,10 +1,11 @@
 /** The options that describe a VM, and the VM that `capture` writes and `check` moves. */
 import { InvalidArgumentError, Option } from 'commander'
-import { readJson } from '../documents/document.js'
+import { parseDocumentJson, readText } from '../documents/document.js'
 import { apply } from '../fleet/baseline/apply.js'
 import { type Baseline, checkBaseline } from '../fleet/baseline/format.js'
 import { baselineOfTemplate, TemplateError } from '../interchange/baseline.js'
 import { checkCpuTemplate } from '../interchange/firecracker.js'
+import { baselineOfQemuOption, isQemuOption, QemuOptionError } from '../interchange/qemu.js'
 import { capture, captureHost, type CaptureHostOptions } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
 import { vmmNames, vmmRules } from '../migration/vmm/names.js'
@@ -38,7 +39,7 @@ export function vmOptions(): Option[] {
     ).argParser(parseFeatures),
     new Option(
       '--baseline <file>',
-      'make the VM by a file: a baseline, or a CPU template of Firecracker',
+      'make the VM by a file: a baseline, a CPU template of Firecracker, or a -cpu option of QEMU',
     ).conflicts(['features', 'elect', 'psci']),
     new Option(
       '--elect <services>',
@@ -113,11 +114,20 @@ function configuredState(kvm: Kvm, label: string, baseline: Baseline, vcpus: num
 
 /**
  * Reads the file of `--baseline`.
- * @throws CommandError for a template that no baseline can express
- * @throws FormatError for a file that is neither a baseline nor a template
+ * @throws CommandError for a template or an option that no baseline can express
+ * @throws FormatError for a file that is none of these
  */
 export function baselineIn(file: string): Baseline {
-  const data = readJson(file, 'baseline or CPU template')
+  const text = readText(file)
+  if (isQemuOption(text)) {
+    try {
+      return baselineOfQemuOption(text, file)
+    } catch (error) {
+      if (!(error instanceof QemuOptionError)) throw error
+      throw new CommandError(`${file}: ${error.message}`, exitStatus.usage)
+    }
+  }
+  const data = parseDocumentJson(text, file, 'baseline')
   if (!isCpuTemplate(data)) return checkBaseline(data, file)
   const { template, warnings } = checkCpuTemplate(data, file)
   for (const warning of warnings) note(`${file}: ${warning}`)

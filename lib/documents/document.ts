@@ -66,6 +66,14 @@ export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
  * @throws FormatError for a file that is missing, empty, too large, or no JSON
  */
 export function readJson(file: string, noun: string): unknown {
+  return parseDocumentJson(readText(file), file, noun)
+}
+
+/**
+ * Reads UTF-8 text from a file, up to one byte more than the largest size of a document.
+ * @throws FormatError for a file that cannot be read, or is not UTF-8
+ */
+export function readText(file: string): string {
   let bytes: Buffer
   try {
     bytes = readAtMost(file, MAX_BYTES + 1)
@@ -76,7 +84,7 @@ export function readJson(file: string, noun: string): unknown {
   if (foreign !== undefined) throw new FormatError(file, '$', `is not a ${noun} but ${foreign}`)
   // The limit may cut through a character.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
-  return parseDocumentJson(bytes.toString('utf8'), file, noun)
+  return bytes.toString('utf8')
 }
 
 /** Makes the error for a file that `node:fs` cannot read. */

@@ -1,5 +1,14 @@
 /** QEMU's `-cpu` option under KVM (`docs/system/arm/cpu-features.rst`; `target/arm/kvm.c` and `cpu64.c` read it). */
-import { bitmapOfServices, decodePsciVersion, serviceBitmapOf, serviceBitmaps } from '../hypercalls/index.js'
+import type { Baseline } from '../fleet/baseline/format.js'
+import {
+  bitmapOfServices,
+  decodePsciVersion,
+  encodePsciVersion,
+  type PsciVersion,
+  psciVersions,
+  serviceBitmapOf,
+  serviceBitmaps,
+} from '../hypercalls/index.js'
 import { hex, registerName } from '../registers/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import type { GuestConfiguration } from './configuration.js'
@@ -73,4 +82,70 @@ export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVe
 
 function onOff(isOn: boolean): string {
   return isOn ? 'on' : 'off'
+}
+
+/** Thrown for an option that says less or more than a baseline does. */
+export class QemuOptionError extends Error {
+  override readonly name = 'QemuOptionError'
+  readonly code = 'ERR_KVM_QEMU_OPTION'
+}
+
+/** Properties of `-cpu host` that decide vCPU features. */
+const featureProperties: Readonly<Record<string, readonly VcpuFeature[]>> = {
+  pmu: ['pmu-v3'],
+  sve: ['sve'],
+  pauth: ['ptrauth-address', 'ptrauth-generic'],
+}
+
+/** Returns whether a text is meant as QEMU's `-cpu` option. */
+export function isQemuOption(text: string): boolean {
+  return /^\s*-cpu\s/.test(text)
+}
+
+/**
+ * Returns the baseline that QEMU's `-cpu host,…` stands for.
+ * @param name for readers
+ * @throws QemuOptionError for another CPU or an unknown property, and unless it decides `pmu`, `sve` and `pauth`: QEMU takes what the
+ * host has for those it does not name, so the VM would differ from host to host
+ */
+export function baselineOfQemuOption(text: string, name: string): Baseline {
+  const [, option] = /^\s*-cpu\s+(\S+)\s*$/.exec(text) ?? []
+  const [model, ...properties] = option?.split(',') ?? []
+  if (model !== 'host') throw new QemuOptionError('expected one option, -cpu host,…')
+  const features: VcpuFeature[] = ['psci-0.2']
+  const undecided = new Set(Object.keys(featureProperties))
+  let psci: bigint | null = null
+  for (const property of properties) {
+    const [key, value] = property.split('=') as [string, string | undefined]
+    const behind = Object.hasOwn(featureProperties, key) ? featureProperties[key] : undefined
+    if (behind !== undefined && (value === 'on' || value === 'off')) {
+      undecided.delete(key)
+      if (value === 'on') features.push(...behind)
+    } else if (key === 'kvm-psci-version' && psciVersions.some((version) => version === value)) {
+      psci = encodePsciVersion(value as PsciVersion)
+    } else if (key !== 'kvm-steal-time' && key !== 'kvm-no-adjvtime') {
+      throw new QemuOptionError(`${property}: a baseline cannot express it`)
+    }
+  }
+  if (undecided.size > 0) {
+    throw new QemuOptionError(
+      `it must say ${[...undecided].map((key) => `${key}=on or off`).join(', ')}: without it QEMU takes what each host has`,
+    )
+  }
+  return {
+    format: 'kvm-arm64/baseline',
+    version: 1,
+    hosts: [name],
+    features,
+    withoutFeatures: [],
+    capabilities: [],
+    ipaSize: 40,
+    psciVersion: psci === null ? null : hex(psci),
+    vectorLengths: null,
+    bitmaps: [],
+    idRegisters: [],
+    registers: [],
+    unreconciled: [],
+    classes: [[name]],
+  }
 }

@@ -245,6 +245,8 @@ const remedy = v.variant('by', [
   v.strictObject({ by: v.literal('option'), on: side, option: text }),
   /** The VM on that side is created without these features. */
   v.strictObject({ by: v.literal('features'), on: side, features: v.array(feature) }),
+  /** The register is removed from the saved state: the guest was not told of it. */
+  v.strictObject({ by: v.literal('drop') }),
   /** The write of `pin`, which the source’s KVM accepts. */
   v.strictObject({ by: v.literal('write') }),
   /** As `write`, by an entry of the VM’s CPU template. */

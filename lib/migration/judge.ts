@@ -318,6 +318,9 @@ export class Judge {
 
   /** Returns who can prevent a finding, if a setting of the VM does. */
   #remedy(id: bigint, { code, field, pin }: Cause): { remedy?: Remedy } {
+    if (code === 'unannounced-register-absent') {
+      return this.#rules.dropsRegisters ? { remedy: { by: 'drop' } } : {}
+    }
     const feature = featureBehind(id, field)
     if (feature !== undefined) {
       const [from, to] = [this.#saved, this.#context.features].map((features) =>

@@ -59,6 +59,8 @@ function remedyText({ remedy, pin, code }: RegisterFinding, vmm: string): string
   switch (remedy.by) {
     case 'option':
       return `start the VM on the ${remedy.on} with ${remedy.option}`
+    case 'drop':
+      return `remove the register from the state${vmm.startsWith('firecracker') ? ' (snapshot-editor edit-vmstate remove-regs)' : ''}; check --drop-registers shows the rest`
     case 'features':
       return `create the VM on the ${remedy.on} without ${remedy.features.join(', ')}`
     case 'none':
@@ -500,7 +502,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: (finding) => ({
       ...wholeValues(finding),
       meaning: `the guest was not told of the register: ${finding.announcedBy} is 0`,
-      remedy: 'remove the register from the state (--drop-registers), or use a VMM that leaves it out',
+      remedy: 'use a VMM that leaves the register out where the destination lacks it',
     }),
   },
   'register-absent': {
@@ -757,11 +759,11 @@ function hertzText(value: string): string {
 
 /** What the guest saw of a mitigation, what it will see, and what can go wrong. */
 function mitigationText(finding: RegisterFinding): string {
-  const { source, destination } = levels(finding)
+  const [saw, sees] = Object.values(levels(finding)).map((level) => level.replace(/^\S+ /, ''))
   const call = finding.register.name.replace('KVM_REG_ARM_', '')
-  return source.endsWith('not-required')
-    ? `the guest saw that its CPU needs no ${call}, and does not call it; the destination’s CPU is ${destination.replace(/^\S+ /, '')}: the guest stays exposed there`
-    : `the guest saw ${source.replace(/^\S+ /, '')} and relies on ${call}; the destination is ${destination.replace(/^\S+ /, '')}`
+  return saw === 'not-required'
+    ? `the guest saw ${saw} and does not call ${call}; on the destination it is ${sees}: the guest stays exposed there`
+    : `the guest saw ${saw} and may rely on ${call}; on the destination it is ${sees}: its calls protect it less`
 }
 
 function wholeValues({ source, destination }: RegisterFinding): { source: string; destination: string } {

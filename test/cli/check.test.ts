@@ -227,6 +227,38 @@ describe('check', () => {
     assert.match(refused.error, /linux-7\.2-neoverse-n1.*EINVAL/)
   })
 
+  test('makes the VM by an option of QEMU, which must decide every feature', () => {
+    const option = join(folder, 'cpu')
+    const move = [
+      'check',
+      '--from',
+      'linux-7.2-max',
+      '--to',
+      'linux-6.12-max',
+      '--vmm',
+      'qemu',
+      '--baseline',
+      option,
+    ]
+    writeFileSync(option, '-cpu host,pmu=on,sve=off,pauth=off,kvm-psci-version=1.1\n')
+    const [found] = checkVerdict(JSON.parse(kvmArm64([...move, '--json']).out), 'check').moves
+    assert.deepEqual(found!.features, { source: ['psci-0.2', 'pmu-v3'], destination: ['psci-0.2', 'pmu-v3'] })
+    assert.ok(!found!.findings.some(({ code }) => code === 'psci-version-refused'))
+    for (const [text, problem] of [
+      [
+        '-cpu host,pmu=on',
+        /must say sve=on or off, pauth=on or off: without it QEMU takes what each host has/,
+      ],
+      ['-cpu max,pmu=on,sve=off,pauth=off', /expected one option, -cpu host/],
+      ['-cpu host,pmu=on,sve=off,pauth=off,sve256=on', /sve256=on: a baseline cannot express it/],
+    ] as const) {
+      writeFileSync(option, text)
+      const { status, error } = kvmArm64(move)
+      assert.equal(status, 2)
+      assert.match(error.replaceAll(/\s+/g, ' '), problem)
+    }
+  })
+
   test('takes several states', () => {
     const files = ['linux-6.1-neoverse-n1', 'linux-6.12-neoverse-n1'].map((host) => {
       const file = join(folder, `${host}.state.json`)

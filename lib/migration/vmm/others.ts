@@ -13,6 +13,7 @@ const firecrackers = {
   writesBack: false,
   comparesCounters: false,
   pins: 'template',
+  dropsRegisters: true,
   option: () => undefined,
   carries: () => true,
   on: unforgiving,
@@ -27,6 +28,11 @@ const firecrackerRows: readonly VmmRow[] = [
   {
     rule: 'the VM has a GICv3 where KVM can make one, else a GICv2; the state of one is not restored into the other',
     source: 'src/vmm/src/arch/aarch64/gic/mod.rs:create_gic',
+    known,
+  },
+  {
+    rule: 'snapshot-editor edit-vmstate remove-regs removes registers from a snapshot',
+    source: 'src/snapshot-editor/src/edit_vmstate.rs',
     known,
   },
   {
@@ -81,6 +87,7 @@ const cloudHypervisors = {
   vectors: 'moved',
   writesBack: false,
   pins: 'none',
+  dropsRegisters: false,
   option: () => undefined,
   carries: () => true,
   on: unforgiving,
@@ -192,6 +199,7 @@ export const crosvm: VmmRules = {
   writesBack: false,
   comparesCounters: false,
   pins: 'none',
+  dropsRegisters: false,
   option: (setting) => (setting.what === 'without' && setting.feature === 'pmu' ? '--no-pmu' : undefined),
   carries: (id) => !['bitmap', 'sve'].includes(decodeRegister(id).space),
   on: unforgiving,

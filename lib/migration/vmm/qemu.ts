@@ -95,6 +95,7 @@ const common = {
   writesBack: true,
   comparesCounters: false,
   pins: 'none',
+  dropsRegisters: false,
   carries: (id) => id !== SVE_VLS,
 } as const satisfies Partial<VmmRules>
 

@@ -86,6 +86,8 @@ export interface VmmRules {
   readonly comparesCounters: boolean
   /** How a value can be given to a register before the first run. */
   readonly pins: 'write' | 'template' | 'none'
+  /** Whether registers can be removed from a state it has saved. */
+  readonly dropsRegisters: boolean
   /** Returns the option that makes a setting; undefined if it has none. */
   option(setting: Setting): string | undefined
   /** Whether the VMM saves and restores the register at all. */
@@ -185,6 +187,7 @@ export const strict: VmmRules = {
   writesBack: false,
   comparesCounters: false,
   pins: 'write',
+  dropsRegisters: true,
   option: () => undefined,
   carries: () => true,
   on(obstacle, id) {
