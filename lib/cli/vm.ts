@@ -118,7 +118,7 @@ function configuredState(kvm: Kvm, label: string, baseline: Baseline, vcpus: num
  * @throws FormatError for a file that is none of these
  */
 export function baselineIn(file: string): Baseline {
-  const text = readText(file)
+  const text = readText(file, 'baseline')
   if (isQemuOption(text)) {
     try {
       return baselineOfQemuOption(text, file)

@@ -66,14 +66,15 @@ export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
  * @throws FormatError for a file that is missing, empty, too large, or no JSON
  */
 export function readJson(file: string, noun: string): unknown {
-  return parseDocumentJson(readText(file), file, noun)
+  return parseDocumentJson(readText(file, noun), file, noun)
 }
 
 /**
  * Reads UTF-8 text from a file, up to one byte more than the largest size of a document.
+ * @param noun what the file should be, for errors: `report`
  * @throws FormatError for a file that cannot be read, or is not UTF-8
  */
-export function readText(file: string): string {
+export function readText(file: string, noun: string): string {
   let bytes: Buffer
   try {
     bytes = readAtMost(file, MAX_BYTES + 1)
