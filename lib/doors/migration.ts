@@ -3,8 +3,10 @@ export {
   attemptRestore,
   type RegisterOutcome,
   type RestoreAttempt,
+  type RestoreManner,
   type StepRefusal,
   type UnsetRegister,
+  type WriteBackRefusal,
 } from '../migration/attempt.js'
 export { capture, captureHost, type CaptureHostOptions } from '../migration/capture.js'
 export {
@@ -13,6 +15,7 @@ export {
   findingCodes,
   type Pin,
   type RegisterFinding,
+  type Remedy,
   severities,
   type Severity,
   type StepFinding,
@@ -26,7 +29,7 @@ export {
   type State,
   type VcpuCapture,
 } from '../migration/state.js'
-export { type MoveVerdict, verdict } from '../migration/verdict.js'
+export { type MoveVerdict, type UnknownFact, verdict, type VerdictOptions } from '../migration/verdict.js'
 export {
   checkVerdict,
   type JudgedMove,
@@ -34,4 +37,18 @@ export {
   type VerdictDocument,
 } from '../migration/verdict-document.js'
 export { type VmmName, vmmNames, vmmRules } from '../migration/vmm/names.js'
-export type { Obstacle, Reaction, VmmRow, VmmRules } from '../migration/vmm/rules.js'
+export { factsOfKvm, factsOfReport } from '../migration/vmm/facts.js'
+export {
+  type Gic,
+  type HostFacts,
+  type Obstacle,
+  type OptionalFeature,
+  type Reaction,
+  type Setting,
+  type Unsavable,
+  type VmFeatures,
+  type VmmRow,
+  type VmmRules,
+  type VmmVm,
+  vmOn,
+} from '../migration/vmm/rules.js'
