@@ -30,7 +30,7 @@ export class Timers {
 
   /**
    * Returns the number of a timer's interrupt.
-   * @param timer kernels without nested virtualisation have `virtual` and `physical` alone
+   * @param timer old kernels have `virtual` and `physical` alone
    * @throws KvmError `ENXIO` for a timer that this kernel does not have, `EBUSY` while the vCPU runs, `ERR_KVM_CLOSED`
    * @throws TypeError, RangeError for another name
    */
