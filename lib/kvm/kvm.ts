@@ -1,4 +1,5 @@
 import {
+  checkBoolean,
   checkChoice,
   checkOptions,
   checkSize,
@@ -10,7 +11,7 @@ import {
 import type { Backend, SystemFd } from '../backend.js'
 import { serviceBitmaps } from '../hypercalls/index.js'
 import { kernelBackend, wrongArchitecture } from '../kernel/index.js'
-import { capabilities, type Capability, errnos, KVM_API_VERSION } from '../uapi.js'
+import { capabilities, type Capability, errnos, KVM_API_VERSION, KVM_VM_TYPE_ARM_PROTECTED } from '../uapi.js'
 import { check, errnoName, KvmError, kvmError } from './errors.js'
 import { GuestMemory } from './memory.js'
 import { Vm } from './vm.js'
@@ -29,6 +30,11 @@ export interface VmOptions {
    * limit if that is lower than 40.
    */
   ipaSize?: number
+  /**
+   * `KVM_VM_TYPE_ARM_PROTECTED`: the host cannot read the guest's memory, on a host with protected KVM (`kvm-arm.mode=protected`).
+   * Such a VM has no log of written pages. Default: false.
+   */
+  protected?: boolean
 }
 
 /**
@@ -137,20 +143,24 @@ export class Kvm implements Disposable {
   /**
    * `KVM_CREATE_VM`
    * @param options.ipaSize bits of guest physical address space: 0, or 32 to the host's `KVM_CAP_ARM_VM_IPA_SIZE`
-   * @throws KvmError `EINVAL` for an address space this host cannot provide, `ERR_KVM_CLOSED`
+   * @param options.protected whether the guest's memory is closed to the host
+   * @throws KvmError `EINVAL` for an address space this host cannot provide and for a protected VM it cannot make, `ERR_KVM_CLOSED`
+   * @throws SimulatorError `ERR_KVM_SIMULATOR_NOT_RECORDED` for a protected VM on a simulated host that may have them
    * @throws TypeError for another type or an unknown option; RangeError for an `ipaSize` of more than 8 bits
    *
    * @example
    * using vm = kvm.createVm({ ipaSize: 40 })
    */
   createVm(options: VmOptions = {}): Vm {
-    checkOptions(options, 'options', ['ipaSize'])
-    const { ipaSize = this.#defaultIpaSize() } = options
+    checkOptions(options, 'options', ['ipaSize', 'protected'])
+    const { ipaSize = this.#defaultIpaSize(), protected: isProtected = false } = options
+    checkBoolean(isProtected, 'protected')
     checkUint32(ipaSize, 'ipaSize')
     // Higher bits are flags in the VM type.
     if (ipaSize > 0xff) throw outOfRange('ipaSize', 'a number of bits, 0 or 32 to 52', ipaSize)
-    const type = BigInt(ipaSize)
-    const remedy = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE is the host's limit`
+    const type = BigInt(ipaSize) | (isProtected ? KVM_VM_TYPE_ARM_PROTECTED : 0n)
+    const limit = `Asked for ${ipaSize} bits of guest address space: KVM_CAP_ARM_VM_IPA_SIZE is the host's limit`
+    const remedy = isProtected ? `${limit}; a protected VM needs kvm-arm.mode=protected on the host` : limit
     const fd = check(this.fd.createVm(type), { syscall: 'KVM_CREATE_VM', remedy })
     return new Vm(fd, type, {
       system: this.fd,

@@ -60,6 +60,7 @@ const value: fc.Arbitrary<unknown> = fc.oneof(
 
 const someKey = fc.constantFrom(
   'ipaSize',
+  'protected',
   'ordering',
   'features',
   'target',

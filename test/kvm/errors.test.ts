@@ -128,3 +128,26 @@ it('tells that the id of a vCPU is used up, by an init that failed too', () => {
   assert.throws(() => vm.createVcpu(0), { code: 'EEXIST', message: /whose init failed: take another id/ })
   assert.equal(vm.createVcpu(1).id, 1)
 })
+
+it('asks for a protected VM by the flag of its type, and says what it needs', () => {
+  const types: bigint[] = []
+  const inner = simulator('linux-6.12-cortex-a57')
+  const system = inner.open() as SystemFd
+  const refusing = new Proxy(system, {
+    get: (_, key) =>
+      key === 'createVm'
+        ? (type: bigint) => {
+            types.push(type)
+            return -22
+          }
+        : (Reflect.get(system, key, system) as () => unknown).bind(system),
+  })
+  const kvm = openKvm(opening(refusing))
+  assert.throws(() => kvm.createVm({ ipaSize: 40, protected: true }), {
+    code: 'EINVAL',
+    message: /40 bits.*kvm-arm\.mode=protected/,
+  })
+  assert.throws(() => kvm.createVm({ ipaSize: 40 }), { code: 'EINVAL' })
+  assert.deepEqual(types, [0x8000_0028n, 40n])
+  assert.throws(() => kvm.createVm({ protected: 1 as never }), TypeError)
+})
