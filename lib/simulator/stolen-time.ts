@@ -5,7 +5,7 @@ import type { VcpuState } from './state.js'
 /** Offset of `stolen_time` in `struct pvclock_vcpu_stolen_time`, in bytes. */
 const STOLEN_TIME = 8n
 
-/** KVM adds the time stolen at each run; none is here, but the page counts as written. */
+/** KVM adds the time stolen at each run, also of a stopped vCPU; none is here, but the page counts as written. */
 export function recordStolenTime({ vm, stolenTimeBase }: VcpuState): void {
   if (stolenTimeBase === null) return
   const address = stolenTimeBase + STOLEN_TIME

@@ -350,6 +350,7 @@ export class SimulatedVcpu implements VcpuFd {
 
   /** Returns null if the vCPU waits now, 0 after an exit. */
   #execute(): number | null {
+    recordStolenTime(this.#state)
     if (this.#state.mpState === mpStates.suspended && hasWakingEvent(this.#state)) {
       recordExit(this.#runPage, systemEvent(this.#state, systemEvents.wakeup, []))
       return 0
@@ -357,7 +358,6 @@ export class SimulatedVcpu implements VcpuFd {
     if (this.#state.mpState !== mpStates.runnable) return null
     applyPendingReset(this.#state)
     loadRegisters(this.#state, 'guest')
-    recordStolenTime(this.#state)
     for (;;) {
       const exit = runGuest(this.#state)
       if (exit === 'wait') return null

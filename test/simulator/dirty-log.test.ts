@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import type { GuestMemoryFd, VcpuFd, VmFd } from '../../lib/backend.js'
-import { capabilities, KVM_MEM_LOG_DIRTY_PAGES } from '../../lib/uapi.js'
+import {
+  capabilities,
+  KVM_ARM_VCPU_PVTIME_CTRL,
+  KVM_ARM_VCPU_PVTIME_IPA,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  mpStates,
+} from '../../lib/uapi.js'
 import { made, newHost, set, systemOf, told, vcpuOf } from './fixture.js'
 
 const CODE = 0x1_0000n
@@ -79,6 +85,22 @@ test('pages that are protected on request stay in the log until they are cleared
 test('a log that begins full has the pages of the slot and no bit more', () => {
   const { vm } = logged(70, 3n)
   assert.deepEqual(logOf(vm), [(1n << 64n) - 1n, 0x3fn])
+})
+
+test('a run of a vCPU with stolen time marks the page it is in, also while the vCPU is stopped', () => {
+  const { vm, vcpu } = logged(2)
+  const address = new Uint8Array(BigUint64Array.of(LOGGED + BigInt(PAGE)).buffer)
+  assert.equal(told(vcpu.setDeviceAttr(KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, address)), 0)
+  assert.deepEqual(logOf(vm, 1), [0n])
+  write(vcpu, LOGGED)
+  assert.deepEqual(logOf(vm, 1), [3n])
+  new Uint8Array(vcpu.runPage)[1] = 1
+  assert.equal(told(vcpu.runSync(0)), 'EINTR')
+  assert.deepEqual(logOf(vm, 1), [0n])
+  new Uint8Array(vcpu.runPage)[1] = 0
+  vcpu.setMpState(mpStates.stopped)
+  assert.equal(told(vcpu.runSync(1)), 'EINTR')
+  assert.deepEqual(logOf(vm, 1), [2n])
 })
 
 const cleared: [first: number, pages: number, outcome: string | number][] = [
