@@ -107,9 +107,11 @@ function summary(found: Baseline): string {
       ['vCPU features', found.features.join(' ')],
       ...found.withoutFeatures.map(({ feature, reason, hosts: lacking }): [string, string] => [
         `without ${feature}`,
-        reason === 'lacking'
-          ? `some hosts lack it: ${names(lacking)}`
-          : 'more would stay unreconciled with it',
+        {
+          lacking: `some hosts lack it: ${names(lacking)}`,
+          unknown: `it is not known whether these have it: ${names(lacking)}`,
+          unreconciled: 'more would stay unreconciled with it',
+        }[reason],
       ]),
       ...optional('to enable', found.capabilities.join(' ')),
       ['PSCI', found.psciVersion === null ? 'none in common' : decodePsciVersion(BigInt(found.psciVersion))],

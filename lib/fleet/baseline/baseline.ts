@@ -1,7 +1,7 @@
 /** The baseline of hosts: the features of its vCPUs, and everything that follows from them. */
 import { encodeRegister, hex } from '../../registers/index.js'
 import { guestRead, guestReadIds } from '../../report/machine.js'
-import { psciVersionsOf, registerValue } from '../../report/registers.js'
+import { featureSupport, psciVersionsOf, registerValue, type Support } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { Candidate, grouped, type NamedReport, unreconciledIn } from './candidate.js'
 import type { Baseline, Unreconciled } from './format.js'
@@ -73,6 +73,10 @@ function settleBest(hosts: readonly Candidate[], asked: readonly VcpuFeature[] |
 function refuseLacking(hosts: readonly Candidate[], features: readonly VcpuFeature[]): void {
   const lacking = hosts.find((host) => !host.has(features))
   if (lacking === undefined) return
+  const unknown = features.filter((feature) => featureSupport(lacking.report, feature) === 'unknown')
+  if (unknown.length > 0) {
+    throw new RangeError(`it is not known whether ${lacking.name} has ${unknown.join(', ')}`)
+  }
   const noun = features.length === 1 ? 'feature' : 'features'
   throw new RangeError(`${lacking.name} has no vCPU with the ${noun} ${features.join(', ')}`)
 }
@@ -89,12 +93,14 @@ function offers(hosts: readonly Candidate[]): VcpuFeature[][] {
 }
 
 function leftOut(hosts: readonly Candidate[], features: readonly VcpuFeature[]): Settled['withoutFeatures'] {
-  return additions.flat().flatMap((feature) => {
+  return additions.flat().flatMap((feature): Settled['withoutFeatures'] => {
     if (features.includes(feature)) return []
-    const lacking = hosts.filter(({ report }) => !report.traits.init.supported.includes(feature))
-    if (lacking.length === hosts.length) return []
-    const reason = lacking.length > 0 ? 'lacking' : 'unreconciled'
-    return [{ feature, reason, hosts: lacking.map(({ name }) => name) }]
+    const those = (support: Support) =>
+      hosts.filter(({ report }) => featureSupport(report, feature) === support).map(({ name }) => name)
+    const [having, lacking, unknown] = [those('yes'), those('no'), those('unknown')]
+    if (having.length === 0) return []
+    if (lacking.length > 0) return [{ feature, reason: 'lacking', hosts: lacking }]
+    return [{ feature, reason: unknown.length > 0 ? 'unknown' : 'unreconciled', hosts: unknown }]
   })
 }
 

@@ -74,10 +74,12 @@ export const baselineSchema = v.strictObject({
       reason: v.picklist([
         /** `hosts` lack it. */
         'lacking',
+        /** No host is known to lack it, and it is not known whether `hosts` have it. */
+        'unknown',
         /** All hosts have it; with it more would stay unreconciled. */
         'unreconciled',
       ]),
-      /** Empty unless the reason is `lacking`. */
+      /** Empty if the reason is `unreconciled`. */
       hosts: names,
     }),
   ),

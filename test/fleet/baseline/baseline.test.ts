@@ -247,6 +247,27 @@ describe('a baseline', () => {
     )
   })
 
+  it('says of which hosts a feature is not known, rather than that they lack it', () => {
+    const known = builtInReport('linux-7.2-max')
+    const unsure = structuredClone(known)
+    const { init } = unsure.traits
+    init.supported = init.supported.filter((feature) => feature !== 'sve')
+    init.unknown = ['sve']
+    unsure.configurations = unsure.configurations.filter(({ features }) => !features.includes('sve'))
+    const members = [
+      { name: 'known', report: known },
+      { name: 'unsure', report: unsure },
+    ]
+    assert.deepEqual(
+      computeBaseline(members).withoutFeatures.find(({ feature }) => feature === 'sve'),
+      { feature: 'sve', reason: 'unknown', hosts: ['unsure'] },
+    )
+    assert.throws(
+      () => computeBaseline(members, { features: ['sve'] }),
+      /it is not known whether unsure has sve/,
+    )
+  })
+
   it('leaves the AArch32 registers alone where a host has no AArch32', () => {
     const without = changed(builtInReport('linux-7.2-max'), (copy) => {
       const row = rowOf(copy, 'ID_PFR0_EL1')
