@@ -50,7 +50,7 @@ describe('on real KVM', () => {
   for (const { name, promised } of examples.filter(({ bootsKernel }) => bootsKernel)) {
     test(`${name} prints what its comments say`, async () => {
       const image = `${basename(directory)}/Image`
-      const { stdout, stderr } = await lab.run(['node', `docs/examples/${name}`, image], { timeout: 300 })
+      const { stdout, stderr } = await lab.run(['node', `docs/examples/${name}`, image], { timeout: 600 })
       assert.deepEqual(String(stdout).trimEnd().split('\n'), promised, String(stderr))
     })
   }

@@ -40,7 +40,7 @@ describe('a machine in the lab', () => {
           String(vcpus),
           kind,
         ],
-        { timeout: 300 },
+        { timeout: 600 },
       )
       assert.equal(status, 0, String(stderr))
       const { release, cpus, interrupts, random, kept, end } = JSON.parse(String(stdout)) as Found
