@@ -90,6 +90,8 @@ export async function driveQemu(lab: Lab, directory: string, ...args: string[]):
 export interface PredictedMove {
   completes: boolean
   blames: string[]
+  /** Whether something other than a register ends the move: QEMU may then stop before it comes to the registers. */
+  mayStopEarly: boolean
 }
 
 /** Predicts a move of a VM with default options from the reports of both hosts. */
@@ -102,10 +104,9 @@ export function predictMove(from: Report, to: Report, qemu: JudgedQemu): Predict
   const state = captureHost(sourceKvm, { features: source.features })
   const { restores, findings } = verdict(state, kvm, rules, { source, sourceKvm, destination })
   const obstacles = findings.filter(({ stops }) => stops)
-  // The interrupt controller's section comes first, and QEMU stops there.
-  const isBeforeRegisters = obstacles.some(({ register }) => register === undefined)
-  const names = isBeforeRegisters ? [] : obstacles.flatMap(({ register }) => register?.name ?? [])
-  return { completes: restores, blames: sorted(names) }
+  const mayStopEarly = obstacles.some(({ register }) => register === undefined)
+  const names = obstacles.flatMap(({ register }) => register?.name ?? [])
+  return { completes: restores, blames: sorted(names), mayStopEarly }
 }
 
 function sorted(names: readonly string[]): string[] {
@@ -114,7 +115,7 @@ function sorted(names: readonly string[]): string[] {
 
 /** Returns in which way a real move differs from its prediction; undefined if it does not. QEMU before 11.1 names no register. */
 export function disagreement(
-  { completes, blames }: PredictedMove,
+  { completes, blames, mayStopEarly }: PredictedMove,
   { status, complaints }: DriveResult,
   qemu: JudgedQemu,
 ): string | undefined {
@@ -123,7 +124,7 @@ export function disagreement(
   if (qemu !== 'qemu@11.1') return undefined
   const real = blamed(complaints)
   const missed = real.filter((name) => !blames.includes(name))
-  const invented = blames.filter((name) => !real.includes(name))
+  const invented = mayStopEarly && real.length === 0 ? [] : blames.filter((name) => !real.includes(name))
   if (missed.length + invented.length === 0) return undefined
   return `QEMU blames also ${missed.join(', ') || 'nothing'}, and not ${invented.join(', ') || 'anything less'}`
 }
