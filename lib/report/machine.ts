@@ -76,7 +76,10 @@ export function guestRead({ guestReads }: Report, id: bigint): bigint | undefine
   return value === undefined ? undefined : BigInt(value)
 }
 
-export type InterruptController = 'gic-v2' | 'gic-v3' | 'gic-v3-its' | 'gic-v5'
+/** Those KVM can make on arm64. */
+export const interruptControllers = ['gic-v2', 'gic-v3', 'gic-v3-its', 'gic-v5'] as const
+
+export type InterruptController = (typeof interruptControllers)[number]
 
 const controllers: readonly (readonly [DeviceType, InterruptController])[] = [
   ['KVM_DEV_TYPE_ARM_VGIC_V2', 'gic-v2'],

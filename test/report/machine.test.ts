@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
+import type { Baseline } from '../../lib/fleet/baseline/format.js'
 import { nfdFeatures } from '../../lib/interchange/nfd.js'
 import { prometheusMetrics } from '../../lib/interchange/prometheus.js'
 import { reportDigest } from '../../lib/report/digest.js'
@@ -196,4 +197,31 @@ test('a baseline does not reconcile what guests read from the CPU', () => {
   )
   assert.deepEqual(found.guestReadsUnknown, ['c'])
   assert.equal(guestReadIds.length, 4)
+})
+
+function baselineOf(...reports: Report[]): Baseline {
+  return computeBaseline(reports.map((report, index) => ({ name: `host${index}`, report })))
+}
+
+test('a baseline names the interrupt controllers every host can make, and does not reconcile hosts without one in common', () => {
+  const withV2 = changed(
+    ({ traits }) => (traits.devices = ['KVM_DEV_TYPE_ARM_VGIC_V2', 'KVM_DEV_TYPE_ARM_VGIC_V3']),
+  )
+  const onlyV2 = changed(({ traits }) => (traits.devices = ['KVM_DEV_TYPE_ARM_VGIC_V2']))
+  const unknown = changed(({ traits }) => delete traits.devices)
+  assert.deepEqual(baselineOf(oldHost, withV2, unknown).interruptControllers, ['gic-v3'])
+  assert.deepEqual(baselineOf(oldHost, withV2, unknown).unreconciled, [])
+  assert.equal(baselineOf(unknown).interruptControllers, undefined)
+  const { interruptControllers, unreconciled, classes } = baselineOf(oldHost, onlyV2)
+  assert.deepEqual(interruptControllers, [])
+  assert.deepEqual(
+    unreconciled.map(({ kind, name, fields, found }) => [
+      kind,
+      name,
+      fields,
+      found.map(({ value }) => value),
+    ]),
+    [['interrupt-controller', 'ID_AA64PFR0_EL1', ['GIC'], ['gic-v3 gic-v3-its', 'gic-v2']]],
+  )
+  assert.deepEqual(classes, [['host0'], ['host1']])
 })

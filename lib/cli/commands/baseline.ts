@@ -117,6 +117,7 @@ function summary(found: Baseline): string {
       ['PSCI', found.psciVersion === null ? 'none in common' : decodePsciVersion(BigInt(found.psciVersion))],
       ...optional('vector lengths', found.vectorLengths ?? ''),
       ['address space', `${found.ipaSize} bits`],
+      ...optional('interrupt controllers', found.interruptControllers?.join(' ') ?? 'unknown'),
       ...optional('not known', unknownReads(found)),
       ['ID registers', `${found.idRegisters.length}; others: ${found.registers.length}`],
     ]),

@@ -1,6 +1,12 @@
 /** The baseline of hosts: the features of its vCPUs, and everything that follows from them. */
 import { encodeRegister, hex } from '../../registers/index.js'
-import { guestRead, guestReadIds } from '../../report/machine.js'
+import {
+  guestRead,
+  guestReadIds,
+  type InterruptController,
+  interruptControllers,
+  interruptControllersOf,
+} from '../../report/machine.js'
 import { featureSupport, psciVersionsOf, registerValue, type Support } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { Candidate, grouped, type NamedReport, unreconciledIn } from './candidate.js'
@@ -20,6 +26,7 @@ export interface BaselineOptions {
   features?: readonly VcpuFeature[]
 }
 
+const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
 
@@ -104,6 +111,28 @@ function leftOut(hosts: readonly Candidate[], features: readonly VcpuFeature[]):
   })
 }
 
+function controllersOf({ report }: Candidate): InterruptController[] {
+  return interruptControllersOf(report) ?? []
+}
+
+/** `common` is undefined if no report says which interrupt controllers its host can make. */
+function commonInterruptControllers(hosts: readonly Candidate[]): {
+  common: InterruptController[] | undefined
+  conflicts: Unreconciled[]
+} {
+  const known = hosts.filter(({ report }) => interruptControllersOf(report) !== undefined)
+  if (known.length === 0) return { common: undefined, conflicts: [] }
+  const common = interruptControllers.filter((name) =>
+    known.every((host) => controllersOf(host).includes(name)),
+  )
+  if (common.length > 0) return { common, conflicts: [] }
+  const found = grouped(known, (host) => controllersOf(host).join(' ') || 'none')
+  return {
+    common,
+    conflicts: [{ ...unreconciledIn('interrupt-controller', ID_AA64PFR0_EL1, ['GIC']), found }],
+  }
+}
+
 /** What guests read from the CPU itself, unless a register of KVM's shows it on every host. */
 function differentReads(hosts: readonly Candidate[]): Unreconciled[] {
   const recorded = hosts.filter(({ report }) => report.guestReads !== undefined)
@@ -138,7 +167,8 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     const found = grouped(hosts, (host) => lengths.get(host)!)
     unreconciled.push({ ...unreconciledIn('vector-lengths', SVE_VLS, []), found })
   }
-  unreconciled.push(...differentReads(hosts))
+  const { common, conflicts: withoutController } = commonInterruptControllers(hosts)
+  unreconciled.push(...differentReads(hosts), ...withoutController)
   const guestReadsUnknown = hosts
     .filter(({ report }) => report.guestReads === undefined)
     .map(({ name }) => name)
@@ -158,6 +188,7 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     idRegisters: registers.idRegisters,
     registers: registers.others,
     unreconciled,
+    ...(common && { interruptControllers: common }),
     ...(guestReadsUnknown.length > 0 && { guestReadsUnknown }),
   }
 }

@@ -7,6 +7,7 @@ import { checkDocument, type DocumentFormat, readDocument } from '../../document
 import { hex, hex64, registerId, text } from '../../documents/entries.js'
 import { checkRegisterRows, checkWidth } from '../../documents/registers.js'
 import { encodeRegister, hex as toHex } from '../../registers/index.js'
+import { interruptControllers } from '../../report/machine.js'
 import { feature } from '../../report/report.js'
 import { capabilities, type Capability } from '../../uapi.js'
 
@@ -50,6 +51,8 @@ const unreconciled = v.strictObject({
     'vector-lengths',
     /** Guests read different values from the CPU itself, and KVM cannot change what they read. */
     'guest-read',
+    /** KVM can make no interrupt controller for a VM on all hosts. */
+    'interrupt-controller',
   ]),
   id: registerId,
   name: text,
@@ -99,6 +102,8 @@ export const baselineSchema = v.strictObject({
   registers: v.array(pinned),
   /** Remaining differences between the hosts. If this is empty, a VM with this configuration can move between any two of them. */
   unreconciled: v.array(unreconciled),
+  /** The interrupt controllers KVM can make for a VM on every host whose report says which. */
+  interruptControllers: v.optional(v.array(v.picklist(interruptControllers))),
   /** Hosts whose reports do not record what guests read from the CPU itself; absent if there are none. */
   guestReadsUnknown: v.optional(names),
   /** The hosts in groups that can each be reconciled, the largest first. */
