@@ -35,6 +35,7 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   count: () => nothing,
   directory: () => files,
   file: () => files,
+  files: () => files,
   features: () => list(...Object.keys(vcpuFeatures)),
   format: () => nothing,
   hex: () => nothing,
