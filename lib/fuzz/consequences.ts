@@ -86,6 +86,7 @@ function setGoingAgain({ random, model }: Context, { vcpu, vm }: KnownVcpu, outc
 
 /** A vCPU made later shows whether a timer's interrupt belongs to the VM or to the vCPU. */
 function readTimerOfNewVcpu(context: Context, vm: KnownVm, attr: string): void {
+  if (context.model.isClosedToVcpus(vm)) return
   const created = createVcpu(context, vm)
   const { vcpu } = created
   context.model.plan(created, { op: 'get_device_attr', vcpu, group: KVM_ARM_VCPU_TIMER_CTRL, attr, size: 4 })

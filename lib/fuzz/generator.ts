@@ -8,6 +8,7 @@ import {
   counterOffset,
   createVcpu,
   createVm,
+  createVmOfAnySize,
   dirtyLog,
   enableCapability,
   filter,
@@ -84,15 +85,23 @@ export class CallGenerator {
     const { model } = this.#context
     for (;;) {
       const call = model.planned() ?? this.#choose()
-      const isRun = call.op === 'run' || call.op === 'hvc' || call.op === 'smc'
-      if (!isRun || !model.vcpu(call.vcpu).vm.isOnlyConfigured) return call
+      if (!this.#isAvoided(call)) return call
     }
+  }
+
+  #isAvoided(call: Call): boolean {
+    const { model } = this.#context
+    if (call.op === 'create_vcpu') return model.isClosedToVcpus(model.vm(call.vm))
+    const isRun = call.op === 'run' || call.op === 'hvc' || call.op === 'smc'
+    return isRun && model.vcpu(call.vcpu).vm.isOnlyConfigured
   }
 
   #choose(): Call {
     const { random, model } = this.#context
-    if (model.vms.length === 0) return createVm(this.#context)
-    if (model.vcpus.length === 0) return createVcpu(this.#context, random.pick(model.vms))
+    if (model.vcpus.length === 0) {
+      const open = model.vms.filter((vm) => !model.isClosedToVcpus(vm))
+      return open.length === 0 ? createVm(this.#context) : createVcpu(this.#context, random.pick(open))
+    }
     const vcpu = random.pick(model.vcpus)
     let left = random.below(this.#total)
     for (const [weight, choice] of this.#choices) {
@@ -106,6 +115,7 @@ export class CallGenerator {
   restart(): void {
     const { model } = this.#context
     model.restart()
+    if (model.isProtectedKvm === null) model.plan(createVmOfAnySize(this.#context))
     model.plan(createVm(this.#context))
   }
 

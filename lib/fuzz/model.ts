@@ -1,6 +1,7 @@
 import { timerCounters, withoutIstatus } from '../registers/index.js'
 import type { Call, CallOf, Outcome } from '../trace/index.js'
 import type { Random } from './random.js'
+import { NO_IPA_SIZE } from '../report/machine.js'
 import { FIRMWARE, isOddToWrite } from './vocabulary.js'
 
 /** A vCPU as the generator knows it. */
@@ -44,6 +45,8 @@ export interface Context {
 export class Model {
   vms: KnownVm[] = []
   vcpus: KnownVcpu[] = []
+  /** Whether KVM accepts VMs of any size, as pKVM does; null if not yet asked. */
+  isProtectedKvm: boolean | null = null
   /** Features for which an init was refused. */
   readonly refusedFeatures = new Set<number>()
   /** Values last seen on any VM. */
@@ -62,6 +65,14 @@ export class Model {
 
   vcpu(number: number): KnownVcpu {
     return this.vcpus.find(({ vcpu }) => vcpu === number)!
+  }
+
+  /**
+   * With pKVM, the end of a vCPU that came after its VM's first run makes the kernel warn (seen on Linux 6.18), and leaves memory that
+   * no later vCPU can use.
+   */
+  isClosedToVcpus({ hasRun }: KnownVm): boolean {
+    return this.isProtectedKvm === true && hasRun
   }
 
   addVm(vm: number, how: Pick<KnownVm, 'features' | 'isOnlyConfigured'>): KnownVm {
@@ -125,6 +136,9 @@ export class Model {
   /** Learns from a call's outcome, except for the VMs and vCPUs it makes. */
   learn(call: Call, outcome: Outcome): void {
     switch (call.op) {
+      case 'create_vm':
+        if (BigInt(call.type) === BigInt(NO_IPA_SIZE)) this.isProtectedKvm = outcome.ret === 0
+        break
       case 'vcpu_init':
         if (outcome.ret === 0) this.vcpu(call.vcpu).isOdd = false
         else this.#learnRefusal(Number(call.features[0] ?? 0))

@@ -1,5 +1,5 @@
 import { encodeRegister, featureIdIndex, hasAArch32 } from '../registers/index.js'
-import { capabilityAnswers, pageSizeOf } from '../report/machine.js'
+import { capabilityAnswers, isProtectedKvm, pageSizeOf } from '../report/machine.js'
 import { bitmapsOf, configurationOf, registerValue } from '../report/registers.js'
 import type { Report, Traits } from '../report/report.js'
 import { nibblePlaces, parseDigits } from '../report/write-rule.js'
@@ -27,6 +27,8 @@ export class Host {
   readonly writableMasks: ReadonlyMap<number, bigint> | null
   /** The fields of ID registers that hide a register, by its id. */
   readonly hiding: ReadonlyMap<bigint, readonly HidingField[]>
+  /** KVM runs at EL2 apart from its kernel, and userspace can see it. */
+  readonly isProtectedKvm: boolean
   /** Page size of the host, in bytes. */
   readonly pageSize: bigint
 
@@ -39,6 +41,7 @@ export class Host {
     const hasMasks = this.capability('KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES') > 0
     this.writableMasks = hasMasks ? writableMasks(report) : null
     this.hiding = hidingFields(report)
+    this.isProtectedKvm = isProtectedKvm(report) === true
     this.pageSize = BigInt(pageSizeOf(report) ?? 4096)
   }
 

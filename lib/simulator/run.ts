@@ -31,9 +31,18 @@ export function prepareRun(vcpu: VcpuState): number {
   narrowIdRegisters(vm)
   const refusal = enableTimers(vcpu) || enablePmu(vcpu)
   if (refusal < 0) return refusal
+  if (isTooLate(vcpu)) return -errnos.EINVAL
   vcpu.hasRun = true
   vm.hasRun = true
   return 0
+}
+
+/** pKVM takes over a VM, with the vCPUs there are, in the first run (`arch/arm64/kvm/pkvm.c:pkvm_create_hyp_vm`). */
+function isTooLate(vcpu: VcpuState): boolean {
+  const { vm } = vcpu
+  if (!vm.host.isProtectedKvm) return false
+  vm.protectedVcpus ??= new Set(vm.vcpus.values())
+  return !vm.protectedVcpus.has(vcpu)
 }
 
 function gicRefusal(vm: VmState, gic: Gic, withoutAddress: ErrnoName): number {

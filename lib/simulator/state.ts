@@ -78,6 +78,8 @@ export class VmState {
   readonly ipaBits: number
   /** Every vCPU ever created: closing a vCPU does not free its id. */
   readonly vcpus = new Map<number, VcpuState>()
+  /** The vCPUs there were when pKVM took the VM over; null before that, and on other hosts. */
+  protectedVcpus: ReadonlySet<VcpuState> | null = null
   /** Whether any vCPU has run; never reset. */
   hasRun = false
   /** Every ioctl on the VM and on its vCPUs and devices returns `EIO`. */

@@ -1,6 +1,7 @@
 /** Calls that make and set up VMs and vCPUs. */
 import { hex } from '../../registers/index.js'
 import type { Call, CallOf } from '../../trace/index.js'
+import { NO_IPA_SIZE } from '../../report/machine.js'
 import { capabilities, featureWord, KVM_ARM_VCPU_SVE, KVM_MEM_LOG_DIRTY_PAGES } from '../../uapi.js'
 import type { Context, KnownVcpu, KnownVm } from '../model.js'
 import { ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
@@ -9,6 +10,11 @@ export function createVm({ random, model }: Context): Call {
   if (model.vms.length >= MOST_VMS) return { op: 'close', vm: model.dropOldestVm().vm }
   const type = random.oneIn(12) ? random.pick([0x20n, 0x24n, 0x28n, 0x30n, 0x7fn, 0x100n]) : 0n
   return { op: 'create_vm', vm: model.next('vm'), type: hex(type) }
+}
+
+/** A VM of a size that only pKVM accepts. */
+export function createVmOfAnySize({ model }: Context): Call {
+  return { op: 'create_vm', vm: model.next('vm'), type: hex(BigInt(NO_IPA_SIZE)) }
 }
 
 export function createVcpu(context: Context, vm: KnownVm, id = vcpuId(context, vm)): CallOf<'create_vcpu'> {
