@@ -15,22 +15,32 @@ const names = [
   'linux-6.1-cortex-a57',
   'linux-6.1-max',
   'linux-6.1-neoverse-n1',
+  'linux-6.12-a64fx',
   'linux-6.12-cortex-a57',
+  'linux-6.12-cortex-a57-gicv2',
   'linux-6.12-max',
+  'linux-6.12-max-qemu-11',
   'linux-6.12-neoverse-n1',
+  'linux-6.12-neoverse-n2',
+  'linux-6.12-neoverse-v1',
   'linux-6.18-cortex-a57',
   'linux-6.18-max',
   'linux-6.18-neoverse-n1',
+  'linux-6.18-neoverse-n1-pkvm',
+  'linux-7.2-a64fx',
   'linux-7.2-cortex-a57',
   'linux-7.2-max',
+  'linux-7.2-max-qemu-11',
   'linux-7.2-neoverse-n1',
+  'linux-7.2-neoverse-n2',
+  'linux-7.2-neoverse-v1',
   'seed-v6',
 ] as const
 
 /** Name of a host whose report is part of this package. */
 export type BuiltInHost = (typeof names)[number]
 
-/** Names of the hosts whose reports are part of this package, in alphabetical order. */
+/** Names of the hosts whose reports are part of this package: by kernel, then in alphabetical order. */
 export function builtInHosts(): BuiltInHost[] {
   return [...names]
 }

@@ -127,7 +127,7 @@ describe('check', () => {
       assert.equal(status, 2, args.join(' '))
       assert.match(
         error,
-        /linux-6\.18 means several hosts: linux-6\.18-cortex-a57, linux-6\.18-max, linux-6\.18-neoverse-n1; name one/,
+        /linux-6\.18 means several hosts: linux-6\.18-cortex-a57, linux-6\.18-max, linux-6\.18-neoverse-n1, linux-6\.18-neoverse-n1-pkvm; name one/,
       )
     }
     // Not the beginning up to a hyphen.

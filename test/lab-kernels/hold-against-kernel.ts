@@ -16,22 +16,41 @@ import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { baselineWork, doBaselineWork } from './baselines.js'
 import { askGuestCalls } from './guest-calls.js'
-import { bootWithTests, fuzzCommand, recordedHost, runInside } from './lab-hosts.js'
+import {
+  bootWithTests,
+  fuzzCommand,
+  otherHosts,
+  recordedHost,
+  recordedHosts,
+  runInside,
+} from './lab-hosts.js'
 import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
 import { ask, type Answer } from './scenarios.js'
 
+/** Calls invented on each host, and on those beyond every kernel and CPU. */
 const FUZZED = 20_000
+const FUZZED_ON_OTHERS = 7_000
 
 /** The tests of one recorded host; a file in hosts/ for each lets hosts be tested side by side. */
 export function holdAgainstKernel(name: string): void {
-  const { kernel, cpu } = recordedHost(name)
+  const machine = recordedHost(name)
+  const { kernel } = machine
+  const isOther = otherHosts.includes(machine)
+  // What is done once for each kernel is done on one of the hosts of every kernel and CPU.
+  const cpu = isOther ? null : machine.cpu
+  // A vCPU made after its VM's first run makes a kernel with pKVM warn and lose memory: what makes some is left out there.
+  const isProtected = machine.append?.includes('kvm-arm.mode=protected') ?? false
+  const fuzzed = isOther ? FUZZED_ON_OTHERS : FUZZED
+  const sources = isOther
+    ? [machine, ...recordedHosts.filter((host) => host.kernel === kernel)]
+    : recordedHosts
   describe('real kernels', () => {
-    describe(`Linux ${kernel} on ${cpu}`, () => {
+    describe(`Linux ${kernel} on ${isOther ? name.replace(`linux-${kernel}-`, '') : cpu}`, () => {
       let lab: Lab
       let probed: Report
 
       beforeAll(async () => {
-        lab = await bootWithTests(kernel, cpu)
+        lab = await bootWithTests(machine)
       })
       afterAll(() => lab.close())
 
@@ -66,19 +85,20 @@ export function holdAgainstKernel(name: string): void {
         }
       })
 
-      it('answers every question as the simulator of its report does', async () => {
-        const { stdout } = await runInside(lab, 'node', 'dist/test/lab-kernels/ask.js')
-        const real = JSON.parse(stdout.toString()) as Answer[]
-        const simulated = ask(simulator(probed))
-        const writes = real.filter(
-          ({ question }) => question.includes(' = ') || question.includes('written back'),
-        )
-        assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
-        assert.deepEqual(divergences(real, simulated), [])
-      })
+      if (!isProtected)
+        it('answers every question as the simulator of its report does', async () => {
+          const { stdout } = await runInside(lab, 'node', 'dist/test/lab-kernels/ask.js')
+          const real = JSON.parse(stdout.toString()) as Answer[]
+          const simulated = ask(simulator(probed))
+          const writes = real.filter(
+            ({ question }) => question.includes(' = ') || question.includes('written back'),
+          )
+          assert.ok(writes.length >= 300, `only ${writes.length} writes were compared`)
+          assert.deepEqual(divergences(real, simulated), [])
+        })
 
-      it('restores the states of every host, register by register, as was predicted', async () => {
-        const states = sourceStates()
+      it('restores the states of other hosts, register by register, as was predicted', async () => {
+        const states = sourceStates(sources)
         const stdin = JSON.stringify(states.map(({ state }) => state))
         const { status, stdout, stderr } = await lab.run(['node', 'dist/test/lab-kernels/ask-restores.js'], {
           stdin,
@@ -90,7 +110,7 @@ export function holdAgainstKernel(name: string): void {
           states.map(({ state }) => state),
         )
         const compared = real.reduce((sum, { same, lines }) => sum + same + lines.length, 0)
-        assert.ok(compared >= 25_000, `only ${compared} registers were compared`)
+        assert.ok(compared >= (isOther ? 4000 : 25_000), `only ${compared} registers were compared`)
         const differences = states.flatMap(({ source, what }, index) =>
           mispredictions(real[index]!, predicted[index]!).map((line) => `${source}, ${what}: ${line}`),
         )
@@ -131,36 +151,41 @@ export function holdAgainstKernel(name: string): void {
           assert.deepEqual(divergences(real, askGuestCalls(simulator(probed))), [])
         })
 
-      it(`answers ${FUZZED} invented calls as the simulator of its report does`, async () => {
-        const { stdout } = await runInside(lab, ...fuzzCommand(name, FUZZED, 1))
+      it(`answers ${fuzzed} invented calls as the simulator of its report does`, async () => {
+        const { stdout } = await runInside(lab, ...fuzzCommand(name, fuzzed, 1))
         assert.match(stdout.toString(), / 0 kinds of difference\n$/)
       })
 
-      it('takes the baselines of the fleets it is part of, and what was configured by them elsewhere', async () => {
-        const work = baselineWork(name)
-        const command = ['node', 'dist/test/lab-kernels/apply-baselines.js']
-        const { status, stdout, stderr } = await lab.run(command, { stdin: JSON.stringify(work) })
-        assert.equal(status, 0, stderr.toString())
-        const real = JSON.parse(stdout.toString()) as Answer[]
-        assert.ok(real.length >= 1000, `only ${real.length} answers were compared`)
-        assert.deepEqual(divergences(real, doBaselineWork(simulator(probed), work)), [])
-        const amiss = real.filter(
-          ({ question, answer }) =>
-            (question.startsWith('baseline of') && !/refused 0x0 $|^absent, as declared$/.test(answer)) ||
-            (question.startsWith('from ') && !/^(same|\[\[\],\[\]\])$/.test(answer)),
-        )
-        assert.deepEqual(amiss, [])
-      })
+      // The fleets whose baselines are tried consist of the hosts of every kernel and CPU.
+      if (!isOther)
+        it('takes the baselines of the fleets it is part of, and what was configured by them elsewhere', async () => {
+          const work = baselineWork(name)
+          const command = ['node', 'dist/test/lab-kernels/apply-baselines.js']
+          const { status, stdout, stderr } = await lab.run(command, { stdin: JSON.stringify(work) })
+          assert.equal(status, 0, stderr.toString())
+          const real = JSON.parse(stdout.toString()) as Answer[]
+          assert.ok(real.length >= 1000, `only ${real.length} answers were compared`)
+          assert.deepEqual(divergences(real, doBaselineWork(simulator(probed), work)), [])
+          const amiss = real.filter(
+            ({ question, answer }) =>
+              (question.startsWith('baseline of') && !/refused 0x0 $|^absent, as declared$/.test(answer)) ||
+              (question.startsWith('from ') && !/^(same|\[\[\],\[\]\])$/.test(answer)),
+          )
+          assert.deepEqual(amiss, [])
+        })
 
-      it('keeps the contract of userspace, verdict for verdict as the simulator of its report', async () => {
-        const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--json')
-        const real = JSON.parse(stdout.toString()) as CheckResult[]
-        assert.deepEqual(
-          real.filter(({ verdict }) => verdict === 'fails').map((result) => `${result.name}: ${result.did}`),
-          [],
-        )
-        assert.deepEqual(untimed(real), untimed(conformance(simulator(probed))))
-      })
+      if (!isProtected)
+        it('keeps the contract of userspace, verdict for verdict as the simulator of its report', async () => {
+          const { stdout } = await runInside(lab, 'kvm-arm64', 'conformance', '--json')
+          const real = JSON.parse(stdout.toString()) as CheckResult[]
+          assert.deepEqual(
+            real
+              .filter(({ verdict }) => verdict === 'fails')
+              .map((result) => `${result.name}: ${result.did}`),
+            [],
+          )
+          assert.deepEqual(untimed(real), untimed(conformance(simulator(probed))))
+        })
 
       // The CPU with registers of every width.
       if (cpu === 'max')

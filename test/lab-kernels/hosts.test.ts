@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { it } from 'vitest'
-import { recordedHosts } from './lab-hosts.js'
+import { labHosts } from './lab-hosts.js'
 
 it('holds each recorded host against its kernel, in a file of its own', () => {
   const files = readdirSync(new URL('hosts/', import.meta.url))
-  assert.deepEqual(files.toSorted(), recordedHosts.map(({ name }) => `${name}.test.ts`).toSorted())
+  assert.deepEqual(files.toSorted(), labHosts.map(({ name }) => `${name}.test.ts`).toSorted())
 })

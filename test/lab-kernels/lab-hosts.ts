@@ -1,34 +1,60 @@
 import { availableParallelism } from 'node:os'
-import { bootLab, type Lab, type RunResult } from '../../lib/lab/index.js'
+import { bootLab, type BootOptions, type Lab, type RunResult } from '../../lib/lab/index.js'
 
 /** The real kernels everything is proven on. */
 export const kernels: readonly string[] = ['5.10', '6.1', '6.12', '6.18', '7.2']
 
-/** QEMU's CPUs they run on: with SSBS and without AArch32, an old one with AArch32, and every feature there is. */
+/** CPUs of QEMU 7.2 they run on: with SSBS and without AArch32, an old one with AArch32, and every feature there is. */
 export const cpus: readonly string[] = ['neoverse-n1', 'cortex-a57', 'max']
 
-export interface RecordedHost {
-  name: string
+/** What decides which host the lab boots. */
+export interface LabMachine extends Pick<BootOptions, 'gic' | 'append' | 'qemu'> {
   kernel: string
   cpu: string
 }
 
-/** The built-in hosts recorded from them. */
+export interface RecordedHost extends LabMachine {
+  name: string
+}
+
+/** The built-in hosts of every kernel and CPU; fleets and moves are tried with all of them. */
 export const recordedHosts: readonly RecordedHost[] = kernels.flatMap((kernel) =>
   cpus.map((cpu) => ({ name: `linux-${kernel}-${cpu}`, kernel, cpu })),
 )
 
+const qemu = '11.1'
+
+/** Machines of today's servers, and those on which KVM has less or does more than on the others. */
+const otherMachines: readonly (Omit<LabMachine, 'kernel'> & { name: string; kernels: readonly string[] })[] =
+  [
+    { name: 'a64fx', cpu: 'a64fx', kernels: ['6.12', '7.2'] },
+    { name: 'neoverse-v1', cpu: 'neoverse-v1', qemu, kernels: ['6.12', '7.2'] },
+    { name: 'neoverse-n2', cpu: 'neoverse-n2', qemu, kernels: ['6.12', '7.2'] },
+    { name: 'max-qemu-11', cpu: 'max', qemu, kernels: ['6.12', '7.2'] },
+    { name: 'max-nested', cpu: 'max', qemu, append: 'kvm-arm.mode=nested', kernels: ['6.12', '7.2'] },
+    { name: 'cortex-a57-gicv2', cpu: 'cortex-a57', gic: '2', kernels: ['6.12'] },
+    { name: 'neoverse-n1-pkvm', cpu: 'neoverse-n1', append: 'kvm-arm.mode=protected', kernels: ['6.18'] },
+  ]
+
+/** The built-in hosts recorded from them. */
+export const otherHosts: readonly RecordedHost[] = otherMachines.flatMap(
+  ({ name, kernels: recorded, ...machine }) =>
+    recorded.map((kernel) => Object.assign({ name: `linux-${kernel}-${name}`, kernel }, machine)),
+)
+
+export const labHosts: readonly RecordedHost[] = [...recordedHosts, ...otherHosts]
+
 export function recordedHost(name: string): RecordedHost {
-  const host = recordedHosts.find((one) => one.name === name)
+  const host = labHosts.find((one) => one.name === name)
   if (host === undefined) throw new Error(`${name} is none of the recorded hosts`)
   return host
 }
 
 /**
- * Boots a kernel with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
+ * Boots a host with what was compiled here in the working directory, tests included. Reports tell the number of CPUs, so it is always
  * the same.
  */
-export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
+export async function bootWithTests({ kernel, cpu, qemu: version, gic, append }: LabMachine): Promise<Lab> {
   const lab = await bootLab({
     kernel,
     cpu,
@@ -36,8 +62,12 @@ export async function bootWithTests(kernel: string, cpu: string): Promise<Lab> {
     memory: 1024,
     copy: ['dist', 'prebuilds', 'package.json', 'lib/hosts/recorded'],
     timeout: 600,
+    ...(version !== undefined && { qemu: version }),
+    ...(gic !== undefined && { gic }),
+    ...(append !== undefined && { append }),
   })
-  await makeNodeSafe(lab, cpu)
+  // V8's failures are those of QEMU 7.2; none was seen with QEMU 11.1.
+  if (version === undefined) await makeNodeSafe(lab, cpu)
   return lab
 }
 
@@ -58,10 +88,10 @@ export async function onRecordedHosts(
   names: readonly string[],
   work: (lab: Lab, host: RecordedHost) => Promise<void>,
 ): Promise<void> {
-  const waiting = names.length === 0 ? [...recordedHosts] : names.map(recordedHost)
+  const waiting = names.length === 0 ? [...labHosts] : names.map(recordedHost)
   const workOff = async (): Promise<void> => {
     for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) {
-      await using lab = await bootWithTests(host.kernel, host.cpu)
+      await using lab = await bootWithTests(host)
       await work(lab, host)
     }
   }

@@ -10,7 +10,7 @@ import { type Kvm, KvmError, openKvm, type Registers } from '../../lib/kvm/index
 import { decodeRegister, isFeatureIdRegister, registerWidth } from '../../lib/registers/index.js'
 import { simulator } from '../../lib/hosts/index.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
-import { recordedHosts } from './lab-hosts.js'
+import type { RecordedHost } from './lab-hosts.js'
 
 export interface SourceState {
   source: string
@@ -18,16 +18,13 @@ export interface SourceState {
   state: State
 }
 
-let made: SourceState[] | undefined
-
-/** Of every recorded host, the states its VMs are moved in. */
-export function sourceStates(): readonly SourceState[] {
-  made ??= recordedHosts.flatMap(({ name }) => {
+/** Of each of the hosts, the states its VMs are moved in. */
+export function sourceStates(hosts: readonly RecordedHost[]): readonly SourceState[] {
+  return hosts.flatMap(({ name, cpu }) => {
     using kvm = openKvm(simulator(name))
-    const states = { ...statesOf(kvm), ...(name.endsWith('-max') ? widestState(kvm) : {}) }
+    const states = { ...statesOf(kvm), ...(cpu === 'max' ? widestState(kvm) : {}) }
     return Object.entries(states).map(([what, state]) => ({ source: name, what, state }))
   })
-  return made
 }
 
 function statesOf(kvm: Kvm): Record<string, State> {

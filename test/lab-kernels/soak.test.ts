@@ -7,7 +7,7 @@ import type { Usage } from './soak.js'
 const NOISE = 4 * 1024 * 1024
 
 it('ten thousand VMs and a million reads leave no descriptor and no memory behind', async () => {
-  await using lab = await bootWithTests('6.12', 'neoverse-n1')
+  await using lab = await bootWithTests({ kernel: '6.12', cpu: 'neoverse-n1' })
   const { stdout } = await runInside(lab, 'node', '--expose-gc', 'dist/test/lab-kernels/soak.js')
   const result = JSON.parse(stdout.toString()) as Record<'cycles' | 'reads', { before: Usage; after: Usage }>
   for (const [what, { before, after }] of Object.entries(result)) {

@@ -79,7 +79,7 @@ async function bootAll(): Promise<{ on: Record<Kernel, Lab> } & AsyncDisposable>
     await Promise.all(labs.map((lab) => lab.close()))
   }
   try {
-    for (const kernel of kernels) labs.push(await bootWithTests(kernel, CPU))
+    for (const kernel of kernels) labs.push(await bootWithTests({ kernel, cpu: CPU }))
   } catch (error) {
     await close()
     throw error

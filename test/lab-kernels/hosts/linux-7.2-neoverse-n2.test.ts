@@ -1,0 +1,3 @@
+import { holdAgainstKernel } from '../hold-against-kernel.js'
+
+holdAgainstKernel('linux-7.2-neoverse-n2')
