@@ -17,7 +17,7 @@ export const unknownFacts = [
   'destination-interrupt-controller',
   'source-counter-frequency',
   'destination-counter-frequency',
-  /** Which values the destination accepts in some fields of ID registers. */
+  /** Whether the destination accepts the state's values in some fields of ID registers. */
   'destination-id-fields',
   /** A machine has CPUs of several kinds, and its report describes those of one. */
   'source-other-cpus',
@@ -104,7 +104,7 @@ export function verdict(
     interruptControllers: { source: gicOf(source), destination: gicOf(destination) },
     restores,
     possible: restores && findings.every(({ severity }) => severity !== 'guest-broken'),
-    unknown: unknownOf(rules, source, destination, counters),
+    unknown: unknownOf(state, rules, source, destination, counters),
     registers: {
       total: outcomes.length,
       same: outcomes.filter(({ outcome }) => outcome === 'same').length,
@@ -130,6 +130,7 @@ function gicOf(vm: VmmVm | undefined): Gic | null {
 }
 
 function unknownOf(
+  state: State,
   rules: VmmRules,
   source: VmmVm | undefined,
   destination: VmmVm,
@@ -138,7 +139,10 @@ function unknownOf(
   const unknown: UnknownFact[] = []
   if (source !== undefined && source.unknown.length > 0) unknown.push('source-features')
   if (rules.restoresInto === 'own' && destination.unknown.length > 0) unknown.push('destination-features')
-  if (destination.hasUntriedFields) unknown.push('destination-id-fields')
+  const { isUntried = () => false } = destination
+  if (state.vcpus.some((vcpu) => vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value))))) {
+    unknown.push('destination-id-fields')
+  }
   if (source?.hasOtherCpus) unknown.push('source-other-cpus')
   if (destination.hasOtherCpus) unknown.push('destination-other-cpus')
   if (rules.gics.length === 0) return unknown

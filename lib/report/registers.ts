@@ -50,6 +50,23 @@ export function untriedFields({ registers, configurations }: Report): string[] {
   return [...new Set(all)]
 }
 
+/**
+ * Returns a test for values of registers: whether one differs from the host's own in bits of which it is not known what the host
+ * accepts (`untried`).
+ */
+export function untriedValues({ registers, configurations }: Report): (id: string, value: bigint) => boolean {
+  const others = configurations.filter((configuration) => 'added' in configuration)
+  const changed = others.flatMap((configuration) => configuration.changed)
+  const added = others.flatMap((configuration) => configuration.added)
+  const known = new Map<string, { value: bigint; mask: bigint }[]>()
+  for (const { id, value, untried = [] } of [...registers, ...changed, ...added]) {
+    if (untried.length === 0 || value === null) continue
+    const mask = untried.reduce((bits, place) => bits | (0xfn << BigInt(place.split(':')[1]!)), 0n)
+    known.set(id, [...(known.get(id) ?? []), { value: BigInt(value), mask }])
+  }
+  return (id, value) => known.get(id)?.some((host) => ((host.value ^ value) & host.mask) !== 0n) === true
+}
+
 /** Returns a register's value in the base configuration; undefined if the report lacks it, or it counts time. */
 export function registerValue({ registers }: Report, id: bigint): bigint | undefined {
   const text = hex(id)

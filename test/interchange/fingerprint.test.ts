@@ -27,7 +27,9 @@ import {
   type GravitonKernel,
   gravitonKernels,
 } from './graviton.js'
-import { deviceSupport, featureSupport } from '../../lib/report/registers.js'
+import { factsOfReport } from '../../lib/migration/vmm/facts.js'
+import { vmOn } from '../../lib/migration/vmm/rules.js'
+import { deviceSupport, featureSupport, untriedFields } from '../../lib/report/registers.js'
 import { vcpuFeatures, type VcpuFeature } from '../../lib/uapi.js'
 import { ruleOf } from '../report/rows.js'
 
@@ -414,6 +416,26 @@ describe('moving between Graviton hosts of different models', () => {
   }
 })
 
+function unknown(from: Report, to: Report): readonly string[] {
+  using source = openKvm(simulator(from))
+  using destination = openKvm(simulator(to))
+  const rules = vmmRules('strict')
+  return verdict(captureHost(source), destination, rules, {
+    destination: vmOn(rules, factsOfReport(to), ['psci-0.2']),
+  }).unknown
+}
+
+describe('a move that depends on fields nobody tried', () => {
+  test('says that it is not known, and only such a move does', () => {
+    const graviton2 = imported('N1', '6.18')
+    assert.deepEqual(untriedFields(graviton2).includes('ID_AA64PFR0_EL1.EL3'), true)
+    // QEMU’s Neoverse N1 has no EL3.
+    assert.ok(unknown(builtInReport('linux-6.18-neoverse-n1'), graviton2).includes('destination-id-fields'))
+    assert.ok(!unknown(graviton2, graviton2).includes('destination-id-fields'))
+    assert.ok(!unknown(graviton2, builtInReport('linux-6.18-neoverse-n1')).includes('destination-id-fields'))
+  })
+})
+
 describe('reading a fingerprint', () => {
   test('keeps what it says of the host', () => {
     const { firecrackerVersion, kernelVersion, microcodeVersion, biosVersion, biosRevision } = graviton(
@@ -435,7 +457,8 @@ describe('reading a fingerprint', () => {
   const good = JSON.parse(readFileSync(gravitonFile('N1', '6.1'), 'utf8')) as Record<string, unknown>
   const config = good['guest_cpu_config'] as { reg_modifiers: unknown[] }
   const wrong: [what: string, data: unknown, path: string, problem: RegExp][] = [
-    ['a template', config, '$', /no guest_cpu_config/],
+    ['a template', config, '$', /is not a fingerprint but a CPU template of Firecracker/],
+    ['something else', { id: 1 }, '$', /no guest_cpu_config/],
     ['one that lacks a key', { ...good, bios_version: undefined }, '$.bios_version', /string|undefined/i],
     [
       'one whose kernel has a name with terminal commands',

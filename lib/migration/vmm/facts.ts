@@ -1,7 +1,7 @@
 /** What a VMM finds out about a host, from its KVM or from its report. */
 import type { Kvm } from '../../kvm/index.js'
 import { CNTFRQ_EL0, guestRead } from '../../report/machine.js'
-import { deviceSupport, featureSupport, untriedFields } from '../../report/registers.js'
+import { deviceSupport, featureSupport, untriedFields, untriedValues } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import {
   type Capability,
@@ -24,7 +24,7 @@ export function factsOfReport(report: Report): HostFacts {
     feature: (name) => featureSupport(report, name),
     gic: (version) => deviceSupport(report, devices[version]),
     counterFrequency: guestRead(report, CNTFRQ_EL0),
-    hasUntriedFields: untriedFields(report).length > 0,
+    ...(untriedFields(report).length > 0 && { isUntried: untriedValues(report) }),
     hasOtherCpus: (report.cpus?.kinds.length ?? 1) > 1,
   }
 }

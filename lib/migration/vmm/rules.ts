@@ -40,8 +40,8 @@ export interface HostFacts {
   gic(version: Gic): Support
   /** CNTFRQ_EL0 as a guest reads it, in Hz; undefined if it is not known. */
   readonly counterFrequency?: bigint | undefined
-  /** Whether there are fields of ID registers of which it is not known which values KVM accepts. */
-  readonly hasUntriedFields?: boolean
+  /** Whether it is not known if KVM accepts a register's value, because nobody tried the bits in which it differs from the host's. */
+  readonly isUntried?: ((id: string, value: bigint) => boolean) | undefined
   /** Whether the machine has CPUs of several kinds, and these facts are those of one. */
   readonly hasOtherCpus?: boolean
 }
@@ -131,7 +131,7 @@ export interface VmmVm extends VmFeatures {
   /** In Hz; undefined if it is not known. */
   counterFrequency?: bigint | undefined
   /** Of its host, as in {@link HostFacts}. */
-  hasUntriedFields?: boolean
+  isUntried?: HostFacts['isUntried']
   hasOtherCpus?: boolean
 }
 
@@ -141,8 +141,9 @@ export interface VmmVm extends VmFeatures {
  */
 export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
   const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }
-  const { counterFrequency, hasUntriedFields = false, hasOtherCpus = false } = facts
-  return { ...found, gic: vmGic(rules, facts), counterFrequency, hasUntriedFields, hasOtherCpus }
+  const { counterFrequency, isUntried, hasOtherCpus = false } = facts
+  const untried = isUntried && { isUntried }
+  return { ...found, gic: vmGic(rules, facts), counterFrequency, hasOtherCpus, ...untried }
 }
 
 /** The reaction of a VMM that stops at KVM's first error and reads nothing back. */
