@@ -174,6 +174,7 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['a register comes back whole from a run', host, keepsWhole(/^AMAIR_EL1$/)],
   ['a register comes back whole from the guest', hostAtEl1, keepsWhole(/^AMAIR_EL1$/)],
   ['a timer’s control comes back whole from a run', newHost, keepsWhole(/_CTL$/)],
+  ['flags count as a mode', oldHost, ({ traits }) => (traits.narrowedRegisters = 'by-flags')],
   ['a device is missing', host, ({ traits }) => void traits.devices!.pop()],
   ['a timer has another interrupt', host, ({ traits }) => (traits.timers.interrupts[2] = 27)],
   ['a timer less has an interrupt', host, ({ traits }) => void traits.timers.interrupts.pop()],
