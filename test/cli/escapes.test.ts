@@ -46,6 +46,7 @@ const commands: readonly (readonly string[])[] = [
   ['apply', noReport],
   ['baseline', host, HOST],
   ['baseline', host, noJson],
+  ['boot', '--kernel', noJson],
   ['capture', '--simulate', HOST, '--features', EVIL],
   ['census', '--simulate', host],
   ['check', '--from', host, '--to', HOST],
