@@ -52,6 +52,7 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   path: () => files,
   profile: () => nothing,
   register: () => nothing,
+  registers: () => nothing,
   report: () => hosts(THIS),
   reports: () => files,
   script: () => files,
