@@ -15,8 +15,6 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::Init>("init"),
                          InstanceMethod<&VcpuFd::Finalize>("finalize"),
                          Request<GetRegList>("getRegList"),
-                         FastMethod<1, GetOneReg>("getOneReg"),
-                         FastMethod<2, SetOneReg>("setOneReg"),
                          Request<GetOneRegAtNull>("getOneRegAtNull"),
                          Request<SetOneRegAtNull>("setOneRegAtNull"),
                          Request<GetRegs>("getRegs"),
@@ -25,16 +23,20 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::SetMpState>("setMpState"),
                          InstanceMethod<&VcpuFd::GetVcpuEvents>("getVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetVcpuEvents>("setVcpuEvents"),
-                         FastMethod<1, &VcpuFd::RunSync>("runSync"),
                          InstanceMethod<&VcpuFd::Run>("run"),
                          InstanceMethod<&VcpuFd::Kick>("kick"),
                          InstanceMethod<&VcpuFd::Close>("close"),
                      }));
 }
 
-VcpuFd::VcpuFd(const Napi::CallbackInfo& info) : AttributeHandle(info), parts_(TakeParts<Parts>(info)) {
+VcpuFd::VcpuFd(const Napi::CallbackInfo& info)
+    : AttributeHandle(info), parts_(TakeParts<Parts>(info)), fast_methods_(this) {
   PrepareInterrupts();
-  run_page_.Publish(info.This().As<Napi::Object>(), "runPage", parts_.run);
+  const Napi::Object self = info.This().As<Napi::Object>();
+  fast_methods_.Define<1, GetOneReg>(self, "getOneReg");
+  fast_methods_.Define<2, SetOneReg>(self, "setOneReg");
+  fast_methods_.Define<1, &VcpuFd::RunSync>(self, "runSync");
+  run_page_.Publish(self, "runPage", parts_.run);
   if (!run_page_.published()) {
     Napi::Error error = Napi::Error::New(info.Env(), "kvm_run cannot be mapped: this runtime forbids external buffers");
     error.Set("code", "ERR_KVM_NO_EXTERNAL_BUFFERS");

@@ -44,6 +44,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
 
   Parts parts_;
   MappedBuffer run_page_;
-  // Made by the first run(). Declared last, destroyed first: it uses the descriptor and the mapping.
+  // Made by the first run(). Destroyed before the descriptor and the mapping, which it uses.
   std::unique_ptr<VcpuThread> thread_;
+  FastMethods fast_methods_;
 };

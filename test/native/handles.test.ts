@@ -50,6 +50,27 @@ if (hasKvm) {
         })
       }
     }
+
+    it('of a vCPU has functions of its own for what is called most, whatever receives them', () => {
+      const other = endlessHandles()
+      other.vcpu.close()
+      const id = 0x6030000000100000n
+      for (const [method, ...args] of [
+        ['getOneReg', id],
+        ['setOneReg', id, 0n],
+        ['runSync', 1],
+      ] as const) {
+        const call = (of: object, receiver: unknown): unknown =>
+          (of as Record<string, (...all: unknown[]) => unknown>)[method]!.apply(receiver, [...args])
+        for (const receiver of [vcpu, other.vcpu, undefined, {}]) {
+          assert.equal(call(vcpu, receiver), call(vcpu, vcpu))
+          assert.notEqual(call(vcpu, receiver), closed)
+          assert.equal(call(other.vcpu, receiver), closed)
+        }
+        assert.throws(() => Object.assign(vcpu, { [method]: () => 0 }), TypeError)
+      }
+      other.close()
+    })
   })
 
   describe('After close()', () => {

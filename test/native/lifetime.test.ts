@@ -95,6 +95,22 @@ if (hasKvm) {
       assert.ok(await collectUntil(() => reference.deref() === undefined))
     })
 
+    it('is collected although somebody has its functions, which then throw', async () => {
+      const { reference, functions } = (() => {
+        const { vcpu } = endlessHandles()
+        const own = vcpu as object as Record<string, (...all: unknown[]) => unknown>
+        const { getOneReg, setOneReg, runSync } = own
+        return {
+          reference: new WeakRef(vcpu),
+          functions: [() => getOneReg!(0n), () => setOneReg!(0n, 0n), () => runSync!(1)],
+        }
+      })()
+      for (const call of functions) assert.equal(typeof call(), 'number')
+      assert.ok(await collectUntil(() => reference.deref() === undefined))
+      await collectUntil(() => false)
+      for (const call of functions) assert.throws(call, { name: 'TypeError', message: 'Illegal invocation' })
+    })
+
     it('gives its addresses back, which close() left to what Node.js may still do there', async () => {
       const gibibyte = 2 ** 30
       const { system, close } = endlessHandles()
