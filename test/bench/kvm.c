@@ -12,7 +12,7 @@
 #include <time.h>
 
 // Many short rounds, so that one of them is undisturbed.
-enum { ROUNDS = 140, GETS = 500, LISTS = 1, EXITS = 50 };
+enum { ROUNDS = 300, GETS = 100, LISTS = 1, EXITS = 50 };
 
 static const uint64_t CODE = 0x10000, DEVICE = 0x9000000;
 static const uint64_t X1 = 0x6030000000100002, PC = 0x6030000000100040, STD_BMAP = 0x6030000000160000;

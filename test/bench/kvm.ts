@@ -1,7 +1,7 @@
 /**
  * The work of `kvm.c` through the backend: one register again and again, the whole register list in one call, and runs of
- * a guest that does nothing but write to a device. And what a single get consists of besides the ioctl, through the addon that
- * `parts.c` is and whose file is the argument. Prints nanoseconds per operation, the best of several rounds, as JSON.
+ * a guest that does nothing but write to a device. And what a single get consists of, through the addon that `parts.c` is and whose
+ * file is the argument. Prints nanoseconds per operation, the best of several rounds, as JSON.
  */
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
@@ -10,8 +10,8 @@ import { kernelBackend } from '../../lib/kernel/backend.js'
 import { exitReasons, vcpuFeatures } from '../../lib/uapi.js'
 
 /** Many and short, so that one of them is undisturbed. */
-const rounds = 140
-const gets = 500
+const rounds = 300
+const gets = 100
 const lists = 1
 const exits = 50
 
@@ -55,6 +55,7 @@ function single(): void {
 const parts = createRequire(import.meta.url)(resolve(process.argv[2]!)) as {
   empty(): undefined
   echo(number: bigint): bigint
+  get(id: bigint): bigint
 }
 
 function empty(): void {
@@ -63,6 +64,10 @@ function empty(): void {
 
 function echo(): void {
   for (let i = 0; i < gets; i++) parts.echo(stdBmap)
+}
+
+function together(): void {
+  for (let i = 0; i < gets; i++) parts.get(stdBmap)
 }
 
 function batch(): void {
@@ -128,10 +133,12 @@ function best(work: () => void, operations: number): number {
 
 assert.equal(typeof vcpu.getOneReg(stdBmap), 'bigint')
 assert.equal(parts.echo(stdBmap), stdBmap)
+assert.equal(parts.get(stdBmap), vcpu.getOneReg(stdBmap))
 const result = {
   get: best(single, gets),
   empty: best(empty, gets),
   echo: best(echo, gets),
+  together: best(together, gets),
   batch: best(batch, lists * ids.length),
   exit: best(mmio, exits),
   handedOver: await handedOver(),
