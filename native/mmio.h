@@ -1,5 +1,5 @@
-// Exits of KVM_RUN that need no JavaScript: reads of a register that holds a constant, and writes that the guest need not
-// wait for (posted writes, as on a bus). The thread that runs the vCPU answers them and goes on.
+// Exits of KVM_RUN that need no JavaScript: reads of a register that holds a constant, and writes that the guest need
+// not wait for (posted writes, as on a bus). The thread that runs the vCPU answers them and goes on.
 //
 // A VM's vCPUs share the table and the log, so that the log has the order of all their writes. A thread of a vCPU holds
 // the lock for one exit, JavaScript's for one change or for taking the log.
@@ -32,8 +32,8 @@ class MmioAnswers {
   // A write within these bytes goes to the log, with the number given here.
   int AddPosted(std::uint64_t address, std::uint64_t size, std::uint32_t number);
   int RemovePosted(std::uint64_t address);
-  // Moves writes from the log to `entries`, three words each: number and, above bit 31, size; address; data. Returns how
-  // many.
+  // Moves writes from the log to `entries`, three words each: number and, above bit 31, size; address; data. Returns
+  // how many.
   std::size_t Take(std::span<std::uint64_t> entries);
   // The last wake-up may have been lost: the next write wakes again.
   void ForgetWake();
