@@ -163,7 +163,9 @@ class Inference {
     if (id === CLIDR_EL1)
       return write?.rule === 'nibbles' ? { ...ordinary, write: this.#caches(like, value) } : ordinary
     const mask = witnesses.find(({ row }) => row.mask !== undefined)?.row.mask
-    const { write: inferred, untried } = inferRule(id, value, this.#midr, witnesses, this.#hasMasks)
+    const { write: inferred, untried: open } = inferRule(id, value, this.#midr, witnesses, this.#hasMasks)
+    // KVM has rules of its own for some, which only a host that has the registers shows.
+    const untried = witnesses.length === 0 && this.#hasMasks ? everyNibble(id) : open
     return {
       ...plain,
       ...(mask !== undefined && { mask }),

@@ -82,7 +82,8 @@ export function inferRule(
     }
     if (isHidden) {
       const written = hiddenFields.get(nameOf(id, inside[0]!))!.get(partOf(midr))
-      if (written === undefined) untried.push(place)
+      // An emulated CPU of the same name may lack the field, so the table alone is no proof.
+      if (written !== 0) untried.push(place)
       if (written === undefined || written === 0) return own
       replaced.push({ nibble, written, stored: 0 })
       return own | (1 << written)
