@@ -120,6 +120,8 @@ const MIDR_EL1 = encodeRegister('MIDR_EL1')
 const ID_AA64PFR0_EL1 = encodeRegister('ID_AA64PFR0_EL1')
 const CTR_EL0 = encodeRegister('CTR_EL0')
 const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
+/** CTR_EL0.DminLine and IminLine. */
+const LINES = 0xf_000fn
 
 /** Derives the rows of a host's registers from their values and from hosts of the same kernel. */
 class Inference {
@@ -128,6 +130,8 @@ class Inference {
   readonly #aarch32: boolean
   readonly #hasMasks: boolean
   readonly #hasBitmaps: boolean
+  /** Whether the shortest cache lines are those of the host whose rows are taken: KVM accepts no shorter ones in CCSIDR_EL1. */
+  readonly #hasLinesOfLike: boolean
   readonly #witnesses = new Map<bigint, (Witness & { ssbs: boolean })[]>()
 
   constructor(values: Values, hosts: readonly Report[]) {
@@ -135,6 +139,8 @@ class Inference {
     this.#midr = values.get(MIDR_EL1)!
     this.#aarch32 = hasAArch32(values.get(ID_AA64PFR0_EL1)!)
     this.#hasMasks = hosts.some(({ registers }) => registers.some(({ mask }) => mask !== undefined))
+    const like = registerValue(hosts[0]!, CTR_EL0) ?? 0n
+    this.#hasLinesOfLike = ((like ^ (values.get(CTR_EL0) ?? 0n)) & LINES) === 0n
     this.#hasBitmaps = hosts.some((host) => bitmapsOf(host).length > 0)
     for (const host of hosts) {
       const midr = registerValue(host, MIDR_EL1) ?? 0n
@@ -155,6 +161,9 @@ class Inference {
     const id = BigInt(like.id)
     const { mask: _of, write, ...plain } = { ...like, value: hex(value) }
     const ordinary = { ...like, value: hex(value) }
+    if (decodeRegister(id).space === 'demux' && !this.#hasLinesOfLike) {
+      return { ...ordinary, untried: everyNibble(id) }
+    }
     if (!isFeatureIdRegister(id)) {
       return write?.rule === 'checked' ? { ...ordinary, ...this.#mitigation(like, value) } : ordinary
     }
