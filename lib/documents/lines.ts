@@ -30,10 +30,11 @@ export function* readLines(input: Input, limit: number): Generator<Line> {
     if (count === 0) break
     let from = end
     end += count
+    // Without what was read before and stands behind the end: a search through that after each read would take most of the time.
+    const filled = buffer.subarray(0, end)
     for (;;) {
-      const newline = buffer.indexOf(10, from)
-      // Behind the end stands what was read before.
-      if (newline < 0 || newline >= end) break
+      const newline = filled.indexOf(10, from)
+      if (newline < 0) break
       const isTooLong = newline - start > limit
       if (!skipping) yield { number, bytes: isTooLong ? null : buffer.subarray(start, newline) }
       skipping = false
