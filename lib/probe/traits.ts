@@ -193,6 +193,7 @@ export function probeTraits(
       : null,
     vgicAddressCheckedFirst: vgicAddressCheckedFirst(kvm, type),
     irqLineByIndex: irqLineByIndex(kvm, type),
+    irqLineChecksInitFirst: irqLineChecksInitFirst(kvm, type),
     runWithoutVgicInit: runWithoutVgicInit(kvm, type),
   }
 }
@@ -489,6 +490,20 @@ function irqLineByIndex(kvm: SystemFd, type: bigint): Traits['irqLineByIndex'] {
       vm.irqLine(packIrq({ type: irqTypes.cpu, vcpu: 0, number: cpuInputs.irq }), 0) === 0 ? true : undefined,
     ),
   )
+}
+
+/** Raises a shared interrupt that cannot be, of a GIC that is not initialised. */
+function irqLineChecksInitFirst(kvm: SystemFd, type: bigint): Traits['irqLineChecksInitFirst'] {
+  return onVm(kvm, type, (vm) => {
+    const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+    if (typeof gic === 'number') return undefined
+    try {
+      const outcome = vm.irqLine(packIrq({ type: irqTypes.spi, vcpu: 0, number: 0 }), 0)
+      return outcome === -errnos.EBUSY ? true : undefined
+    } finally {
+      gic.close()
+    }
+  })
 }
 
 /** Sets the distributor's address twice, the second time to an unaligned one. */

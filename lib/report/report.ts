@@ -219,6 +219,11 @@ const traits = v.strictObject({
   /** Whether `KVM_IRQ_LINE` finds a vCPU by its place in the order of creation. Absent if it finds it by its id. */
   irqLineByIndex: v.optional(v.literal(true)),
   /**
+   * Whether `KVM_IRQ_LINE` refuses any interrupt of a GICv3 that is not initialised with `EBUSY`, also one that cannot be. Absent if
+   * it checks number and vCPU first, or if there is no GICv3.
+   */
+  irqLineChecksInitFirst: v.optional(v.literal(true)),
+  /**
    * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`. null if
    * the host has no GICv3.
    */

@@ -42,6 +42,7 @@ export function setLine(vm: VmState, irq: number, level: boolean): number {
   const { type, vcpu: which, number } = unpackIrq(irq)
   if (!Object.values<number>(irqTypes).includes(type)) return -errnos.EINVAL
   if ((type === irqTypes.cpu) !== (vm.gic === null)) return -errnos.ENXIO
+  if (vm.gic !== null && !vm.gic.initialised && vm.host.traits.irqLineChecksInitFirst) return -errnos.EBUSY
   if (type === irqTypes.spi) {
     if (number < FIRST_SHARED) return -errnos.EINVAL
   } else {

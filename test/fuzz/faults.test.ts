@@ -111,6 +111,11 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ],
   ['KVM_IRQ_LINE finds a vCPU by its index', host, ({ traits }) => (traits.irqLineByIndex = true)],
   ['KVM_IRQ_LINE finds a vCPU by its id', oldHost, ({ traits }) => delete traits.irqLineByIndex],
+  [
+    'an interrupt that cannot be is EINVAL before the GIC is initialised',
+    newHost,
+    ({ traits }) => delete traits.irqLineChecksInitFirst,
+  ],
   ['there is no SMCCC filter', host, ({ traits }) => (traits.smcccFilter = null)],
   ['features are each vCPU’s own', host, ({ traits }) => (traits.init.scope = 'vcpu')],
   ['features are the whole VM’s', oldHost, ({ traits }) => (traits.init.scope = 'vm')],

@@ -37,7 +37,11 @@ for (const { name, report } of recordings) {
     const converted = parseReport(JSON.stringify(report), name)
     assert.deepEqual(converted.origin, { kind: 'unknown' })
     const { origin, traits, ...rest } = withoutMachine(builtInReport(name))
-    const { irqLineByIndex: _later, ...older } = name === 'seed-v6' ? asFirstDerived(traits) : traits
+    const {
+      irqLineByIndex: _byIndex,
+      irqLineChecksInitFirst: _initFirst,
+      ...older
+    } = name === 'seed-v6' ? asFirstDerived(traits) : traits
     // It was recorded anew since, in some cases on an update of its kernel.
     const { probedAt, host } = converted
     assert.deepEqual({ ...converted, origin }, { ...rest, probedAt, host, origin, traits: older })
