@@ -31,7 +31,6 @@ const otherMachines: readonly (Omit<LabMachine, 'kernel'> & { name: string; kern
     { name: 'neoverse-v1', cpu: 'neoverse-v1', qemu, kernels: ['6.12', '7.2'] },
     { name: 'neoverse-n2', cpu: 'neoverse-n2', qemu, kernels: ['6.12', '7.2'] },
     { name: 'max-qemu-11', cpu: 'max', qemu, kernels: ['6.12', '7.2'] },
-    { name: 'max-nested', cpu: 'max', qemu, append: 'kvm-arm.mode=nested', kernels: ['6.12', '7.2'] },
     { name: 'cortex-a57-gicv2', cpu: 'cortex-a57', gic: '2', kernels: ['6.12'] },
     { name: 'neoverse-n1-pkvm', cpu: 'neoverse-n1', append: 'kvm-arm.mode=protected', kernels: ['6.18'] },
   ]
