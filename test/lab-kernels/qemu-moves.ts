@@ -1,6 +1,6 @@
 /**
  * Real QEMU as judge: saves a VM on one real host and restores it on another, with QEMU's default options, and compares the outcome
- * with the prediction made from the reports of both hosts. `qemu.test.ts` does it for six hosts, `npm run tool qemu-moves` for all.
+ * with the prediction made from the reports of both hosts. `qemu.test.ts` does it for four hosts, `npm run tool qemu-moves` for all.
  */
 import assert from 'node:assert/strict'
 import { basename } from 'node:path'

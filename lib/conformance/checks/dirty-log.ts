@@ -2,7 +2,7 @@
 import type { Kvm, Vm } from '../../kvm/index.js'
 import { KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE } from '../../uapi.js'
 import { type CheckGroup, notApplicable, violated } from '../check.js'
-import { answerOf, expect, expectValue, SUCCESS } from '../experiments.js'
+import { answerOf, expect, expectValue, SUCCESS, takesLateVcpus } from '../experiments.js'
 
 const CODE = 0x8000_0000n
 const LOGGED = 0x9000_0000n
@@ -25,6 +25,8 @@ interface Logged {
 
 /** A new VM with a guest that writes where it is told, and a slot without a log. */
 function onLogged(kvm: Kvm, experiment: (logged: Logged) => string, manual?: bigint): string {
+  // Switching a log on makes Linux 6.18 report a fault of its own in its log (kvm_nested_s2_wp).
+  if (!takesLateVcpus(kvm)) notApplicable('left out with pKVM, where the kernel warns')
   using vm = kvm.createVm()
   if (manual !== undefined) {
     const enabled = answerOf(() => vm.enableCapability('KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2', manual))
