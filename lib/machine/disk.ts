@@ -5,7 +5,7 @@ import { MachineError } from './errors.js'
 /** Bytes of a sector, in which virtio counts. */
 export const SECTOR = 512
 
-/** A disk's content. Every range it is asked for lies within its size. */
+/** A disk's content. The caller keeps every range within its size. */
 export interface Disk {
   /** The guest sees the first 20 bytes of it as the disk's serial number. */
   readonly name: string

@@ -15,7 +15,7 @@ const announcements: readonly [register: RegExp, idRegister: string, field: stri
   [/^ZCR_EL1$/, 'ID_AA64PFR0_EL1', 'SVE'],
 ]
 
-/** Returns the field that would have told a guest with these registers of a register and is 0; undefined if there is none. */
+/** Returns the field that announces a register to guests and is 0 in these registers; undefined if there is none. */
 export function missingAnnouncement(id: bigint, registers: readonly CapturedRegister[]): string | undefined {
   const { name } = decodeRegister(id)
   const row = announcements.find(([register]) => register.test(name))

@@ -328,8 +328,8 @@ class VcpuRestore {
   }
 
   #unsetIds(): bigint[] {
-    const told = new Set(this.#writes.map(({ id }) => id))
-    return [...this.to.registers.list()].filter((id) => !told.has(id))
+    const written = new Set(this.#writes.map(({ id }) => id))
+    return [...this.to.registers.list()].filter((id) => !written.has(id))
   }
 
   /** Values by register id, without those that cannot be read. */

@@ -495,7 +495,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'unannounced-register-absent': {
     general: {
       meaning:
-        'The destination has no such register. The guest was never told of it: the field of the ID register that announces it is 0. Only the VMM stumbles over it.',
+        'The destination has no such register. The field of the ID register that announces it to guests is 0, so only the VMM notices.',
       remedy:
         'Use a VMM that leaves the register out, or remove it from the state (`check --drop-registers`, `snapshot-editor edit-vmstate remove-regs`).',
     },

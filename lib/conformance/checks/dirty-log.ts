@@ -23,7 +23,7 @@ interface Logged {
   expectLog: (first: bigint, second: bigint, when: string) => void
 }
 
-/** A new VM with a guest that writes where it is told, and a slot without a log. */
+/** A new VM with a slot without a log, and a guest that writes to the page given. */
 function onLogged(kvm: Kvm, experiment: (logged: Logged) => string, manual?: bigint): string {
   // Switching a log on makes Linux 6.18 report a fault of its own in its log (kvm_nested_s2_wp).
   if (!takesLateVcpus(kvm)) notApplicable('left out with pKVM, where the kernel warns')
