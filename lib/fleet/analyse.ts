@@ -6,8 +6,11 @@ import { reportDigest } from '../report/digest.js'
 import { registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import { simulator } from '../hosts/index.js'
+import { apply } from './baseline/apply.js'
+import type { CommonBaseline } from './baseline/baseline.js'
 import type { NamedReport } from './baseline/candidate.js'
-import { captureHost } from '../migration/capture.js'
+import { electedFeatures } from './baseline/elect.js'
+import { capture, captureHost } from '../migration/capture.js'
 import type { State } from '../migration/state.js'
 import type { Finding, FindingCode, RegisterFinding } from '../migration/finding.js'
 import { type UnknownFact, verdict } from '../migration/verdict.js'
@@ -76,6 +79,8 @@ export interface AnalyseOptions {
   rules?: VmmRules
   /** vCPU features of the VMs on both sides. Default: those of the VMM's VM on each host. */
   features?: readonly VcpuFeature[]
+  /** Predicts the moves of VMs that are configured by this baseline, as `electBaseline` returns it for these rules. */
+  elect?: CommonBaseline
   /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
   whatIf?: readonly NamedReport[]
   /** Called after each class with the number of classes judged as a destination so far. */
@@ -90,9 +95,9 @@ const MIDR_EL1 = encodeRegister('MIDR_EL1')
 /** @throws FormatError for a host of `whatIf` that cannot be simulated */
 export function analyseFleet(
   { classes: all }: Fleet,
-  { rules = strict, features, whatIf = [], progress }: AnalyseOptions = {},
+  { rules = strict, features, elect, whatIf = [], progress }: AnalyseOptions = {},
 ): FleetAnalysis {
-  const maker: Maker = { rules, features }
+  const maker: Maker = { rules, features, elect }
   const { classes, made, rest, errors } = simulated(all, maker)
   const ledger = new Ledger()
   const moves: (Move | null)[][] = classes.map(() => [])
@@ -123,6 +128,14 @@ interface Maker {
   rules: VmmRules
   /** Instead of the features the rules give. */
   features: readonly VcpuFeature[] | undefined
+  elect: CommonBaseline | undefined
+}
+
+/** Returns the VM that is made on a host. */
+function vmBy({ rules, features, elect }: Maker, report: Report): VmmVm {
+  const facts = factsOfReport(report)
+  const own = vmOn(rules, facts, features)
+  return elect === undefined ? own : vmOn(rules, facts, electedFeatures(rules, elect, own.features))
 }
 
 /** A VM as the VMM makes it on a host, and its state before anything ran in it. */
@@ -158,11 +171,13 @@ function simulated(
 }
 
 /** @throws FormatError if the host has no such VM: it lacks a feature, or cannot exist although its report is complete */
-function makeVm(report: Report, source: string, { rules, features }: Maker): MadeVm {
+function makeVm(report: Report, source: string, maker: Maker): MadeVm {
   using kvm = openKvm(simulator(report))
-  const vm = vmOn(rules, factsOfReport(report), features)
+  const vm = vmBy(maker, report)
   try {
-    return { vm, state: captureHost(kvm, { features: vm.features }) }
+    if (maker.elect === undefined) return { vm, state: captureHost(kvm, { features: vm.features }) }
+    using made = apply(kvm, { ...maker.elect, features: vm.features }).vm
+    return { vm, state: capture(kvm, made) }
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw new FormatError(
@@ -174,9 +189,10 @@ function makeVm(report: Report, source: string, { rules, features }: Maker): Mad
 }
 
 /** Judges every move to one host. */
-function arrivalsAt(report: Report, { rules, features }: Maker, ledger: Ledger): (vm: MadeVm) => Move {
+function arrivalsAt(report: Report, maker: Maker, ledger: Ledger): (vm: MadeVm) => Move {
+  const { rules } = maker
   const kvm = openKvm(simulator(report))
-  const destination = vmOn(rules, factsOfReport(report), features)
+  const destination = vmBy(maker, report)
   return ({ vm: source, state }) => {
     const { possible, findings, unknown } = verdict(state, kvm, rules, { source, destination })
     return {

@@ -1,7 +1,7 @@
 import { errnoOf } from '../../kvm/errors.js'
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
 import { decodeRegister, encodeRegister, fieldMask, registerFields, allBits } from '../../registers/index.js'
-import type { Baseline } from './format.js'
+import type { CommonBaseline } from './baseline.js'
 
 /** The outcome for a register of the baseline on a VM. */
 export interface AppliedRegister {
@@ -38,7 +38,7 @@ const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
  */
 export function apply(
   kvm: Kvm,
-  baseline: Baseline,
+  baseline: CommonBaseline,
   { vcpus: count = 1 }: { vcpus?: number } = {},
 ): Applied & { vm: Vm } {
   const vm = kvm.createVm({ ipaSize: baseline.ipaSize })
@@ -60,7 +60,7 @@ export function apply(
   }
 }
 
-function finalize(vcpu: Vcpu, { features, vectorLengths }: Baseline): AppliedRegister[] {
+function finalize(vcpu: Vcpu, { features, vectorLengths }: CommonBaseline): AppliedRegister[] {
   if (!features.includes('sve')) return []
   const wanted = vectorLengths === null ? null : BigInt(vectorLengths)
   const found =
@@ -72,7 +72,7 @@ function finalize(vcpu: Vcpu, { features, vectorLengths }: Baseline): AppliedReg
 }
 
 /** ID registers first: states of mitigations depend on them. */
-function configure(vcpu: Vcpu, baseline: Baseline): AppliedRegister[] {
+function configure(vcpu: Vcpu, baseline: CommonBaseline): AppliedRegister[] {
   const absent = new Set(
     baseline.unreconciled.filter(({ kind }) => kind === 'absent').map(({ id }) => BigInt(id)),
   )

@@ -37,7 +37,9 @@ const additions: readonly (readonly VcpuFeature[])[] = [
   ['ptrauth-address', 'ptrauth-generic'],
 ]
 
-type Settled = Omit<Baseline, 'classes'>
+/** A baseline without the groups of hosts that can be reconciled, which take long to find. */
+export type CommonBaseline = Omit<Baseline, 'classes'>
+type Settled = CommonBaseline
 
 /**
  * Finds the greatest guest-visible configuration every host can provide, what cannot be reconciled, and which hosts can be
@@ -47,17 +49,32 @@ type Settled = Omit<Baseline, 'classes'>
  * @throws RangeError where no host is given, two have one name, or one has no vCPU with `features`, or none with psci-0.2
  */
 export function computeBaseline(hosts: readonly NamedReport[], { features }: BaselineOptions = {}): Baseline {
-  const candidates = hosts.map((host) => new Candidate(host))
-  if (candidates.length === 0) throw new RangeError('a baseline is of at least one host')
+  const candidates = candidatesOf(hosts)
+  return {
+    ...settleBest(candidates, features),
+    classes: classesOf(candidates, (group) => settleBest(group, features).unreconciled.length === 0),
+  }
+}
+
+/**
+ * As {@link computeBaseline}, without the groups of hosts that can be reconciled.
+ * @throws RangeError as `computeBaseline`
+ */
+export function computeCommon(
+  hosts: readonly NamedReport[],
+  { features }: BaselineOptions = {},
+): CommonBaseline {
+  return settleBest(candidatesOf(hosts), features)
+}
+
+function candidatesOf(hosts: readonly NamedReport[]): Candidate[] {
+  if (hosts.length === 0) throw new RangeError('a baseline is of at least one host')
   const names = new Set<string>()
   for (const { name } of hosts) {
     if (names.has(name)) throw new RangeError(`two hosts are called ${name}`)
     names.add(name)
   }
-  return {
-    ...settleBest(candidates, features),
-    classes: classesOf(candidates, (group) => settleBest(group, features).unreconciled.length === 0),
-  }
+  return hosts.map((host) => new Candidate(host))
 }
 
 /** Uses the features requested, or else those that leave the fewest differences; among these, the most features. */
