@@ -75,7 +75,7 @@ export function reportFromFingerprint(
       registers.push({ id: hex(id), name: registerName(id), value: null })
     }
   }
-  const { devices: _unknown, ...traits } = like.traits
+  const { devices: _unknown, ...traits } = traitsOf(values, [like, ...sameKernel])
   const targets = targetsOf(values, like)
   const { otherCapabilities: _answers, vmTypes: _types, guestReads: _reads, cpus: _cpus, ...known } = like
   const imported: Report = {
@@ -123,6 +123,89 @@ const CLIDR_EL1 = encodeRegister('CLIDR_EL1')
 /** CTR_EL0.DminLine and IminLine. */
 const LINES = 0xf_000fn
 
+const GIC = registerField(ID_AA64PFR0_EL1, 'GIC')
+
+/** The fields EL1 and EL0: whether AArch32 code can run there. */
+function aarch32Levels(pfr0: bigint | undefined): bigint {
+  return (pfr0 ?? 0n) & 0xffn
+}
+
+function hasGicv3(pfr0: bigint | undefined): boolean {
+  return fieldValue(GIC, pfr0 ?? 0n) > 0n
+}
+
+/** The traits of the first host, without what concerns registers or an interrupt controller that the fingerprint's host lacks. */
+function traitsOf(values: Values, hosts: readonly Report[]): Report['traits'] {
+  const {
+    narrowedRegisters: _byItsLevels,
+    hiddenRegisters,
+    changedByFirstRun: _withItsGic,
+    changedByVgic: _too,
+    ...traits
+  } = hosts[0]!.traits
+  const aarch32 = hasAArch32(values.get(ID_AA64PFR0_EL1)!)
+  const isListed = ({ id }: { id: string }) => values.has(BigInt(id)) || leftOut.has(BigInt(id))
+  const hidden = hiddenRegisters?.flatMap(({ hides, ...by }) => {
+    const listed = hides.filter(isListed)
+    return listed.length > 0 && isListed(by) ? [{ ...by, hides: listed }] : []
+  })
+  const narrowed = narrowedRegisters(values, hosts)
+  const ofGic = gicTraits(values, hosts)
+  const changes = (bits: Report['traits']['changedByVgic']) =>
+    bits?.filter(({ id }) => values.has(BigInt(id)) && (aarch32 || !isAArch32IdRegister(BigInt(id))))
+  const [changedByFirstRun, changedByVgic] = [ofGic.changedByFirstRun, ofGic.changedByVgic].map(changes)
+  const kept = traits.init.kept?.filter((id) => isListed({ id }))
+  return {
+    ...traits,
+    init: { ...traits.init, ...(kept && { kept }) },
+    ...(changedByFirstRun && { changedByFirstRun }),
+    ...(changedByVgic && { changedByVgic }),
+    ...(narrowed && { narrowedRegisters: narrowed }),
+    ...(hidden && hidden.length > 0 && { hiddenRegisters: hidden }),
+    lossyRegisters: traits.lossyRegisters.filter(isListed),
+    runWithoutVgicInit: ofGic.runWithoutVgicInit,
+  }
+}
+
+type GicTraits = Pick<Report['traits'], 'changedByFirstRun' | 'changedByVgic' | 'runWithoutVgicInit'>
+
+/** What follows from the interrupt controller: as on the first host that has the same. */
+function gicTraits(values: Values, hosts: readonly Report[]): GicTraits {
+  const same = gicWitness(values, hosts)
+  if (same !== undefined) return same.traits
+  const { changedByFirstRun, changedByVgic } = hosts[0]!.traits
+  return {
+    ...(changedByFirstRun && { changedByFirstRun: [] }),
+    ...(changedByVgic && { changedByVgic: [] }),
+    runWithoutVgicInit: null,
+  }
+}
+
+/**
+ * The first host that has a GICv3 if the fingerprint's host has one, and none if it has none; preferably one that shows as much AArch32.
+ * undefined if there is none.
+ */
+function gicWitness(values: Values, hosts: readonly Report[]): Report | undefined {
+  const mine = values.get(ID_AA64PFR0_EL1)!
+  const same = hosts.filter((host) => hasGicv3(registerValue(host, ID_AA64PFR0_EL1)) === hasGicv3(mine))
+  const alike = same.find(
+    (host) => hasAArch32(registerValue(host, ID_AA64PFR0_EL1) ?? 0n) === hasAArch32(mine),
+  )
+  return alike ?? same[0]
+}
+
+/**
+ * Which core registers writes truncate: as on the first host whose AArch32 reaches the same exception levels. `visible` is only seen
+ * where it reaches EL1.
+ */
+function narrowedRegisters(values: Values, hosts: readonly Report[]): Report['traits']['narrowedRegisters'] {
+  const mine = aarch32Levels(values.get(ID_AA64PFR0_EL1))
+  const same = hosts.find((host) => aarch32Levels(registerValue(host, ID_AA64PFR0_EL1)) === mine)
+  if (same !== undefined) return same.traits.narrowedRegisters
+  const { narrowedRegisters: ofLike } = hosts[0]!.traits
+  return ofLike === 'visible' || !hasAArch32(mine) ? undefined : ofLike
+}
+
 /** Derives the rows of a host's registers from their values and from hosts of the same kernel. */
 class Inference {
   readonly #values: Values
@@ -132,6 +215,8 @@ class Inference {
   readonly #hasBitmaps: boolean
   /** Whether the shortest cache lines are those of the host whose rows are taken: KVM accepts no shorter ones in CCSIDR_EL1. */
   readonly #hasLinesOfLike: boolean
+  /** Whether a host shows what becomes of the fields about the interrupt controller. */
+  readonly #hasGicWitness: boolean
   readonly #witnesses = new Map<bigint, (Witness & { ssbs: boolean })[]>()
 
   constructor(values: Values, hosts: readonly Report[]) {
@@ -142,6 +227,7 @@ class Inference {
     const like = registerValue(hosts[0]!, CTR_EL0) ?? 0n
     this.#hasLinesOfLike = ((like ^ (values.get(CTR_EL0) ?? 0n)) & LINES) === 0n
     this.#hasBitmaps = hosts.some((host) => bitmapsOf(host).length > 0)
+    this.#hasGicWitness = gicWitness(values, hosts) !== undefined
     for (const host of hosts) {
       const midr = registerValue(host, MIDR_EL1) ?? 0n
       const aarch32 = hasAArch32(registerValue(host, ID_AA64PFR0_EL1) ?? 0n)
@@ -174,13 +260,20 @@ class Inference {
     const mask = witnesses.find(({ row }) => row.mask !== undefined)?.row.mask
     const { write: inferred, untried: open } = inferRule(id, value, this.#midr, witnesses, this.#hasMasks)
     // KVM has rules of its own for some, which only a host that has the registers shows.
-    const untried = witnesses.length === 0 && this.#hasMasks ? everyNibble(id) : open
+    const untried = witnesses.length === 0 && this.#hasMasks ? everyNibble(id) : this.#withGic(id, open)
     return {
       ...plain,
       ...(mask !== undefined && { mask }),
       write: inferred,
       ...(untried.length > 0 && { untried }),
     }
+  }
+
+  /** The first run, or the creation of a GICv3, may change these fields, which only a host with such a controller shows. */
+  #withGic(id: bigint, untried: readonly string[]): string[] {
+    const place = gicPlaces.get(id)
+    if (this.#hasGicWitness || place === undefined) return [...untried]
+    return nibblePlaces.filter((nibble) => nibble === place || untried.includes(nibble))
   }
 
   /**
@@ -224,6 +317,12 @@ class Inference {
     return { write: withoutSsbs === undefined ? write : { ...write, withoutSsbs } }
   }
 }
+
+/** The nibble of a feature ID register that describes the interrupt controller. */
+const gicPlaces: ReadonlyMap<bigint, string> = new Map([
+  [ID_AA64PFR0_EL1, '27:24'],
+  [encodeRegister('ID_PFR1_EL1'), '31:28'],
+])
 
 const WORKAROUND_2 = encodeRegister('KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2')
 const ID_AA64PFR1_EL1 = encodeRegister('ID_AA64PFR1_EL1')
@@ -279,8 +378,12 @@ const ofHardware: ReadonlySet<Capability> = new Set([
   'KVM_CAP_NR_VCPUS',
 ])
 
+/** Capabilities that the interrupt controller decides (`arch/arm64/kvm/arm.c:kvm_arm_default_max_vcpus`). */
+const ofGic: ReadonlySet<Capability> = new Set(['KVM_CAP_MAX_VCPUS', 'KVM_CAP_MAX_VCPU_ID'])
+
 /** The capabilities of `like`, with those that registers decide, and without those that other hardware decides. */
 function capabilitiesOf(values: Values, like: Report): Report['capabilities'] {
+  const hasOtherGic = hasGicv3(values.get(ID_AA64PFR0_EL1)) !== hasGicv3(registerValue(like, ID_AA64PFR0_EL1))
   const derived = new Map(
     registerCapabilities.map(({ capability, register, field, answer }) => {
       const id = encodeRegister(register)
@@ -294,7 +397,7 @@ function capabilitiesOf(values: Values, like: Report): Report['capabilities'] {
   return Object.fromEntries(
     Object.entries(like.capabilities).flatMap(([name, answers]) => {
       const capability = name as Capability
-      if (ofHardware.has(capability)) return []
+      if (ofHardware.has(capability) || (hasOtherGic && ofGic.has(capability))) return []
       if (!derived.has(capability)) return [[name, answers]]
       const answer = derived.get(capability)
       return answer === undefined ? [] : [[name, [answer, answer]]]

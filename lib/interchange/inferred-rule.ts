@@ -69,10 +69,11 @@ export function inferRule(
     const mask = 0xfn << BigInt(4 * nibble)
     const inside = fields.filter((field) => (fieldMask(field) & mask) !== 0n)
     const isHidden = own === 1 && hasMasks && inside.some((field) => hiddenFields.has(nameOf(id, field)))
+    const written = isHidden ? hiddenFields.get(nameOf(id, inside[0]!))!.get(partOf(midr)) : undefined
     const alike = seen.filter(
       (other) =>
         nibbleOf(other.value, nibble) === nibbleOf(value, nibble) &&
-        (!isHidden || isSameCpu(other.midr, midr)),
+        (!isHidden || (isSameCpu(other.midr, midr) && showsHidden(other, nibble, written))),
     )
     if (inside.every((field) => (fieldMask(field) & ~mask) === 0n) && alike.length > 0) {
       replaced.push(...alike[0]!.replaced.filter((entry) => entry.nibble === nibble))
@@ -81,7 +82,6 @@ export function inferRule(
       return common
     }
     if (isHidden) {
-      const written = hiddenFields.get(nameOf(id, inside[0]!))!.get(partOf(midr))
       // An emulated CPU of the same name may lack the field, so the table alone is no proof.
       if (written !== 0) untried.push(place)
       if (written === undefined || written === 0) return own
@@ -147,8 +147,14 @@ export function partOf(midr: bigint): string {
   return [midr >> 24n, (midr >> 4n) & 0xfffn].map((number) => number.toString(16)).join(':')
 }
 
+/** CPUs of implementer 0, such as QEMU's `max`, have no part number of their own: what they have depends on the QEMU. */
 function isSameCpu(one: bigint, other: bigint): boolean {
-  return partOf(one) === partOf(other)
+  return one >> 24n !== 0n && partOf(one) === partOf(other)
+}
+
+/** Whether a host accepts, in a nibble that KVM hides, the value that CPUs of its name have. An emulated one may lack the field. */
+function showsHidden({ sets }: Observed, nibble: number, written: number | undefined): boolean {
+  return written === undefined || (sets[nibble]! & (1 << written)) !== 0
 }
 
 /**

@@ -39,8 +39,8 @@ const register = v.strictObject({
   /** What a write does before the first run; absent if the register keeps any value. */
   write: v.optional(writeRuleSchema),
   /**
-   * Bits, by nibble, of which this host was not asked: there `write`, and in a configuration `value` too, say what other hosts of the
-   * kernel and its rules suggest. Absent if there are none.
+   * Bits, by nibble, of which this host was not asked: there `write` and `mask`, and in a configuration `value` too, say what other
+   * hosts of the kernel and its rules suggest; the first run may change them. Absent if there are none.
    */
   untried: v.optional(v.array(nibblePlace)),
 })

@@ -13,6 +13,9 @@ export interface HidingField {
   values: number
 }
 
+/** The most vCPUs of a VM of any arm64 host (`VGIC_V3_MAX_CPUS`). */
+const KVM_MAX_VCPUS = 512
+
 /** A report, prepared for the simulation. */
 export class Host {
   readonly report: Report
@@ -62,6 +65,11 @@ export class Host {
   /** `KVM_CHECK_EXTENSION` on a VM, by name; 0 for a capability that the report does not record. */
   capability(name: Capability): number {
     return this.report.capabilities[name]?.[1] ?? 0
+  }
+
+  /** `KVM_CAP_MAX_VCPUS`; where it is not known, the most that KVM allows with any interrupt controller. */
+  get maxVcpus(): number {
+    return this.report.capabilities.KVM_CAP_MAX_VCPUS?.[1] ?? KVM_MAX_VCPUS
   }
 
   /** Checks a combination of features that the host supports individually: returns 0 or `-errno`. */

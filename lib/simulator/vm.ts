@@ -50,7 +50,7 @@ export class SimulatedVm implements VmFd {
     const barrier = this.#barrier()
     if (barrier < 0) return barrier
     const { vcpus, host, gic } = this.#state
-    const most = host.capability('KVM_CAP_MAX_VCPUS')
+    const most = host.maxVcpus
     if (id >= most || vcpus.size >= most) return -errnos.EINVAL
     if (gic?.initialised) return -errnos.EBUSY
     // KVM has made a vCPU before it finds that the id is in use.

@@ -247,6 +247,20 @@ describe('a report made of a fingerprint', () => {
     assert.equal(report.capabilities.KVM_CAP_ARM_SVE, undefined)
   })
 
+  test('claims nothing that another interrupt controller decides', () => {
+    const v2 = structuredClone(builtInReport('linux-6.18-max'))
+    const row = v2.registers.find(({ name }) => name === 'ID_AA64PFR0_EL1')!
+    row.value = hex(BigInt(row.value!) & ~(0xfn << 24n))
+    v2.capabilities.KVM_CAP_MAX_VCPUS = [8, 8]
+    const report = reportFromFingerprint(graviton('N1', '6.18'), v2)
+    assert.equal(report.capabilities.KVM_CAP_MAX_VCPUS, undefined)
+    assert.ok(untriedFields(report).includes('ID_AA64PFR0_EL1.GIC'))
+    using kvm = openKvm(simulator(report))
+    using vm = kvm.createVm()
+    for (const id of [0, 8, 511]) vm.createVcpu(id, { features: ['psci-0.2'] })
+    assert.throws(() => vm.createVcpu(512, { features: ['psci-0.2'] }), { code: 'EINVAL' })
+  })
+
   test('accepts what is lower than the hardware’s, and nothing higher', () => {
     using kvm = openKvm(simulator(imported('V1', '6.18')))
     using vm = kvm.createVm()
@@ -342,6 +356,16 @@ describe('the rules of real CPUs that no recorded host has', () => {
       assert.deepEqual(masked.filter(isAArch32IdRegister), [])
     })
   }
+
+  test('do not follow an emulated CPU of the same name that lacks what the real one has', () => {
+    const emulated = structuredClone(builtInReport('linux-6.18-neoverse-n1'))
+    const midr = emulated.registers.find(({ name }) => name === 'MIDR_EL1')!
+    midr.value = hex(values('V1', '6.18').get('MIDR_EL1')!)
+    const found = reportFromFingerprint(graviton('V1', '6.18'), emulated)
+    const row = found.registers.find(({ name }) => name === 'ID_AA64PFR0_EL1')!
+    assert.ok(row.untried?.includes('43:40'))
+    assert.deepEqual(accepted(found, 'ID_AA64PFR0_EL1', 40n), [0, 1])
+  })
 
   test('of Neoverse N1 are those recorded on its kernel', () => {
     const recorded = new Map(builtInReport('linux-6.18-neoverse-n1').registers.map((row) => [row.id, row]))
