@@ -114,6 +114,9 @@ export async function packageEntries(): Promise<ArchiveEntry[]> {
   return entries
 }
 
+/** The remedy where the package has no addon for the machine: that of npm always has one. */
+export const howToBuildArm64Addon = 'in a clone, run: npm run build:addon -- --arm64'
+
 /** Returns whether the addon has been built for the machine, so that the package inside reaches real KVM. */
 export function hasArm64Addon(): boolean {
   return existsSync(new URL('prebuilds/linux-arm64/', packageRoot))

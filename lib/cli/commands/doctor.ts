@@ -7,6 +7,7 @@ import {
   cachedKernels,
   cacheDirectory,
   hasArm64Addon,
+  howToBuildArm64Addon,
   inspectSetup,
   LabError,
   mirrors,
@@ -171,7 +172,7 @@ async function labFindings(): Promise<Finding[]> {
         ),
     hasArm64Addon()
       ? findingOf('lab', 'arm64 addon', true, 'prebuilt')
-      : findingOf('lab', 'arm64 addon', false, 'not in this package; in a clone: npm run build:addon:arm64'),
+      : findingOf('lab', 'arm64 addon', false, `not in this package; ${howToBuildArm64Addon}`),
     cacheFinding(),
     // A cache makes the mirror unnecessary, and the other way round.
     findingOf(

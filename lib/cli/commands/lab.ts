@@ -6,6 +6,7 @@ import {
   bootLab,
   fetchKernels,
   hasArm64Addon,
+  howToBuildArm64Addon,
   inspectSetup,
   installPackages,
   type LabGic,
@@ -115,7 +116,7 @@ Examples:
 async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
   if (!hasArm64Addon()) {
     note(
-      'this package has no addon for arm64 Linux, so it cannot reach KVM inside; in a clone run: npm run build:addon -- --arm64',
+      `this package has no addon for arm64 Linux, so it cannot reach KVM inside; ${howToBuildArm64Addon}`,
     )
   }
   const deadline = performance.now() + timeout * 1000
