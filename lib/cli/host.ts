@@ -23,7 +23,7 @@ export interface Host {
 }
 
 /**
- * Refuses features of which nobody knows whether the host has them: the simulation of its report refuses them, and that says nothing.
+ * Refuses features that the host's report leaves unknown: the simulation would refuse them, and that would prove nothing.
  * @throws CommandError with the status of a negative answer
  */
 export function refuseUnknown(

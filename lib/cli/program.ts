@@ -9,7 +9,7 @@ import { paint } from './output.js'
 const help = `
 Examples:
   kvm-arm64 probe                 show what this host's KVM offers its guests
-                                  (without arm64 KVM, of a simulated host)
+                                  (those of a simulated host if there is no KVM)
   kvm-arm64 probe -o host.json    write a report of it
   kvm-arm64 show host.json --register ID_AA64PFR0_EL1
   kvm-arm64 decode 0x6030000000160000
@@ -25,7 +25,7 @@ Exit status:
   ${exitStatus.machine}   this machine cannot do it: no arm64 KVM, no permission, a program
       is not installed
   ${exitStatus.fault}  a fault in kvm-arm64
-  130 and 143 after Ctrl-C and SIGTERM; "lab run" exits as the command it ran.
+  130 and 143 after Ctrl-C and SIGTERM; "lab run" exits with the status of its command.
 
 Environment:
   NO_COLOR               print no colours on a terminal

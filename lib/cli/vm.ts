@@ -47,7 +47,7 @@ export function vmOptions(): Option[] {
     ).argParser(parseElection),
     new Option(
       '--psci <version>',
-      'version of PSCI of its guest; without it, the newest that the host has',
+      'PSCI version of its guest; without it, the newest that the host has',
     ).choices(electablePsciVersions),
   ]
 }

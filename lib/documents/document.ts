@@ -266,7 +266,7 @@ function refuseReservedKeys(data: unknown, source: string, path: string): void {
     if (reserved !== undefined) {
       const keys: (string | number)[] = [reserved]
       for (let at: Place | null = place; at?.inside; at = at.inside) keys.unshift(at.key)
-      throw new FormatError(source, path + jsonPath(keys), 'is the name of no entry')
+      throw new FormatError(source, path + jsonPath(keys), 'is not a known entry')
     }
     const isList = Array.isArray(value)
     for (const key of Object.keys(value)) {
@@ -304,7 +304,7 @@ export function refuseDuplicateIds(
   for (const [index, { id }] of entries.entries()) {
     const first = seen.get(id)
     if (first !== undefined) {
-      throw new FormatError(source, `${path}[${index}].id`, `${id} stands already at ${path}[${first}]`)
+      throw new FormatError(source, `${path}[${index}].id`, `${id} is already at ${path}[${first}]`)
     }
     seen.set(id, index)
   }

@@ -82,7 +82,7 @@ function refuseDuplicateKeys(json: string): void {
           const raw = json.slice(at + 1, end)
           level.key = raw.includes('\\') ? (JSON.parse(`"${raw}"`) as string) : raw
           if (level.keys!.has(level.key)) {
-            throw new JsonError(`$${jsonPath(levels.map(({ key }) => key))}`, 'stands there twice')
+            throw new JsonError(`$${jsonPath(levels.map(({ key }) => key))}`, 'appears twice')
           }
           level.keys!.add(level.key)
         }

@@ -65,5 +65,5 @@ export function requireListed(
   source: string,
 ): void {
   const index = rows.findIndex(({ id }) => !listed.has(id))
-  if (index >= 0) throw new FormatError(source, `${path}[${index}].id`, 'is not the id of a register listed')
+  if (index >= 0) throw new FormatError(source, `${path}[${index}].id`, 'is not in the list of registers')
 }

@@ -235,7 +235,7 @@ class FleetReader {
       throw new FormatError(
         where,
         '$',
-        `is yet another class, after ${MAX_CLASSES}: so many cannot be compared with each other`,
+        `is one class too many: at most ${MAX_CLASSES} can be compared with each other`,
       )
     }
     const json = Buffer.from(JSON.stringify(report))

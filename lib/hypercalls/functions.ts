@@ -108,7 +108,7 @@ export function functionNamed(name: string): HypercallFunction | undefined {
  */
 export function functionIdOf(name: string): number {
   const known = functionNamed(name)
-  if (known === undefined) throw new RangeError(`${name} is no function known here`)
+  if (known === undefined) throw new RangeError(`unknown function ${name}`)
   return known.id
 }
 

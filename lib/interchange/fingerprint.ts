@@ -80,7 +80,7 @@ export function checkFingerprint(data: unknown, source: string): Fingerprint {
       throw new FormatError(
         source,
         `${path}.reg_modifiers[${index}].bitmap`,
-        `leaves bits of ${registerName(id)} open, so this is a template and no dump of a host`,
+        `leaves bits of ${registerName(id)} open, so this is a template, not the dump of a host`,
       )
     }
     return { id, value }
@@ -89,7 +89,7 @@ export function checkFingerprint(data: unknown, source: string): Fingerprint {
   for (const [index, { id }] of registers.entries()) {
     if (seen.has(id)) {
       const at = `${path}.reg_modifiers[${index}].addr`
-      throw new FormatError(source, at, `${registerName(id)} stands there already`)
+      throw new FormatError(source, at, `${registerName(id)} appears twice`)
     }
     seen.add(id)
   }

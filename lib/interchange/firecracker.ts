@@ -172,7 +172,9 @@ export function formatCpuTemplate(template: CpuTemplate): string {
     const width = registerWidth(id)
     const name = registerName(id)
     if (width !== 32 && width !== 64 && width !== 128) {
-      throw new RangeError(`A template cannot change ${name}, which has ${width} bits: 32, 64 and 128 it can`)
+      throw new RangeError(
+        `A template cannot change ${name}, which has ${width} bits; it can change 32, 64 and 128`,
+      )
     }
     if ((filter | value) >> BigInt(width) !== 0n) {
       throw new RangeError(`A modifier of ${name} goes beyond its ${width} bits`)

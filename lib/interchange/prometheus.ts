@@ -71,7 +71,7 @@ export function prometheusMetrics(report: Report): Emitted {
     },
     {
       name: 'kvm_arm64_workaround_level',
-      help: 'State of a mitigation the guest is told of.',
+      help: 'State of a mitigation that the guest sees.',
       samples: facts.workarounds.map(
         ({ name, value }) => [{ register: name }, Number(BigInt(value))] as const,
       ),

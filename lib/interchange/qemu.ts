@@ -74,7 +74,7 @@ export function qemuCpuOption(configuration: GuestConfiguration, version: QemuVe
   }
   if (idRegisters.length > 0) {
     inexpressible.push(
-      `${idRegisters.length} ID registers (${registerName(idRegisters[0]!.id)} …): QEMU shows the host's, but for what pmu, sve and pauth change`,
+      `${idRegisters.length} ID registers (${registerName(idRegisters[0]!.id)} …): QEMU shows the host's, except for what pmu, sve and pauth change`,
     )
   }
   return { text: `-cpu ${options.join(',')}\n`, inexpressible }

@@ -67,7 +67,7 @@ export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = 
   const version = fd.getApiVersion()
   if (version !== KVM_API_VERSION) {
     fd.close()
-    throw new KvmError('ERR_KVM_API_VERSION', undefined, `/dev/kvm speaks version ${version} of the API`, {
+    throw new KvmError('ERR_KVM_API_VERSION', undefined, `/dev/kvm has API version ${version}`, {
       syscall: 'KVM_GET_API_VERSION',
       remedy: `Version ${KVM_API_VERSION} is needed: a kernel of 2007 or later`,
     })

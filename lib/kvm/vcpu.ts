@@ -358,7 +358,7 @@ export class Vcpu implements Disposable {
     const page = this.#openPage('KVM_RUN')
     this.#refuseInFlight()
     if (this.#accessPending !== 'read') {
-      throw new KvmError('ERR_KVM_NO_READ_PENDING', undefined, 'the guest waits for no MMIO read', {
+      throw new KvmError('ERR_KVM_NO_READ_PENDING', undefined, 'no MMIO read is pending', {
         syscall: 'KVM_RUN',
         vcpu: this.id,
         remedy: "respond() answers an exit { reason: 'mmio', write: false }, before the next run",

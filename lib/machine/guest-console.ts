@@ -66,7 +66,8 @@ export class GuestConsole {
     checkOptions(options, 'options', ['timeout'])
     const { timeout = 60_000 } = options
     checkMilliseconds(timeout, 'timeout')
-    if (this.#waiter !== undefined) throw new TypeError('expect() is called while another call of it waits')
+    if (this.#waiter !== undefined)
+      throw new TypeError('expect() is already waiting: await it before the next call')
     return await new Promise((resolve, reject) => {
       const expired = () => {
         const message = `the guest did not print ${String(pattern)} within ${timeout} ms`

@@ -1,4 +1,4 @@
-/** Which ID register tells a guest of a register, and which vCPU feature is behind it. */
+/** Which ID register announces a register to a guest, and which vCPU feature is behind it. */
 import { decodeRegister, encodeRegister, registerField, fieldValue } from '../registers/index.js'
 import type { CapturedRegister } from './state.js'
 import type { OptionalFeature } from './vmm/rules.js'

@@ -122,13 +122,13 @@ export const gic: v.GenericSchema<unknown, Gic> = v.picklist(['gic-v2', 'gic-v3'
 
 const about = {
   severity: v.picklist(severities),
-  /** Returns whether a finding with this severity makes the move fail. */
+  /** Whether the move fails because of it. */
   stops: v.boolean(),
   /** KVM's ids of the vCPUs concerned; empty if the finding is about the VM. */
   vcpus: v.array(v.pipe(int32, v.minValue(0))),
 }
 
-/** The arguments of `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and similar calls, and the errno they failed with. */
+/** A step that the destination refuses: the errno of the ioctl. The arguments are entries of each code. */
 const step = { ...about, errno: text }
 
 /** CNTFRQ_EL0, ticks per second. */
@@ -245,13 +245,13 @@ const remedy = v.variant('by', [
   v.strictObject({ by: v.literal('option'), on: side, option: text }),
   /** The VM on that side is created without these features. */
   v.strictObject({ by: v.literal('features'), on: side, features: v.array(feature) }),
-  /** The register is removed from the saved state: the guest was not told of it. */
+  /** The register is removed from the saved state: the guest does not know of it. */
   v.strictObject({ by: v.literal('drop') }),
   /** The write of `pin`, which the source’s KVM accepts. */
   v.strictObject({ by: v.literal('write') }),
   /** As `write`, by an entry of the VM’s CPU template. */
   v.strictObject({ by: v.literal('template') }),
-  /** No one: the source’s KVM refuses the write of `pin`, or the VMM has no option for it. */
+  /** Nothing prevents it: the source’s KVM refuses the write of `pin`, or the VMM has no option for it. */
   v.strictObject({ by: v.literal('none'), reason: v.picklist(['source-refuses', 'vmm-cannot']) }),
 ])
 
@@ -265,7 +265,7 @@ const registerFinding = v.strictObject({
   source: content,
   /** The destination's value, likewise. */
   destination: content,
-  /** The field of an ID register that is 0 and would have told the guest of the register. */
+  /** The field of an ID register that would announce the register to the guest, and is 0. */
   announcedBy: v.exactOptional(text),
   /** The values the destination accepts there, lowest first, if each was tried. */
   accepted: v.exactOptional(v.array(hex)),

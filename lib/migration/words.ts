@@ -73,7 +73,7 @@ function remedyText({ remedy, pin, code }: RegisterFinding, vmm: string): string
         remedy.by === 'template'
           ? `put ${pinText(pin!)} into the VM’s CPU template`
           : `write ${pinText(pin!)} ${how}; the source accepts it`
-      return code === 'service-lost' ? `${write}; and a VMM that leaves out the register` : write
+      return code === 'service-lost' ? `${write}, and use a VMM that leaves out the register` : write
     }
   }
 }
@@ -188,13 +188,13 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   },
   'mp-state-refused': {
     general: {
-      meaning: 'The destination does not know the state (`KVM_SET_MP_STATE`) in which the vCPU sleeps.',
+      meaning: 'The destination does not support the state (`KVM_SET_MP_STATE`) in which the vCPU sleeps.',
       remedy: 'Wake the guest before it is moved.',
     },
     of: ({ mpState, errno }) => ({
       source: mpState,
       destination: errno,
-      meaning: 'the destination does not know the state in which the vCPU sleeps',
+      meaning: 'the destination does not support the state in which the vCPU sleeps',
       remedy: 'wake the guest before it is moved',
     }),
   },
@@ -232,7 +232,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: ({ on, controllers }, vmm) => ({
       source: `${vmm} uses ${controllers.map((one) => gicText[one]).join(' or ')}`,
-      destination: `the ${on} has neither`.replace('neither', controllers.length > 1 ? 'neither' : 'none'),
+      destination: `the ${on} has ${controllers.length > 1 ? 'neither' : 'none'}`,
       meaning: `the VM cannot be created on the ${on}`,
       remedy: `choose a ${on} on which KVM emulates ${controllers.map((one) => gicText[one]).join(' or ')}`,
     }),
@@ -253,7 +253,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'page-size-larger': {
     general: {
       meaning:
-        'The destination’s kernel has larger pages. KVM takes guest memory in whole pages of the host only, so a VMM that laid it out by smaller pages may have its memory slots refused (`EINVAL`).',
+        'The destination’s kernel has larger pages. KVM maps guest memory in whole pages of the host, so it may refuse (`EINVAL`) the memory slots of a VMM that laid them out for smaller pages.',
       remedy:
         'Align the VM’s memory to the larger pages, or choose a destination with pages of the same size.',
     },
@@ -267,14 +267,15 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'address-space-smaller': {
     general: {
       meaning:
-        'VMs on the destination can have fewer bits of guest physical address space than on the source. This VM’s own size is accepted there, but a VMM that gives each VM the most a host has cannot make the same VM.',
+        'VMs on the destination can have fewer bits of guest physical address space than on the source. This VM’s own size is accepted there, but a VMM that gives a VM the largest address space of its host cannot make the same VM.',
       remedy:
         'Create VMs with an address space that every host has; `KVM_CAP_ARM_VM_IPA_SIZE` reports the largest.',
     },
     of: ({ source, destination }) => ({
       source: `up to ${source} bits of guest physical address`,
       destination: `up to ${destination}`,
-      meaning: 'a VMM that gives a VM the most the source has cannot make the same VM there',
+      meaning:
+        'a VMM that gives a VM the largest address space of its host cannot make this VM on the destination',
       remedy: `create VMs with at most ${destination} bits`,
     }),
   },
@@ -386,8 +387,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: ({ source, destination, pin }) => ({
       source: `${source} (up to ${longestVector(source)} bits)`,
       destination: `${destination} (up to ${longestVector(destination)} bits)`,
-      meaning:
-        'the guest runs on, and its vector length may have changed; longer vectors lose their upper part',
+      meaning: 'the guest goes on, perhaps with another vector length; longer vectors lose their upper part',
       remedy:
         pin === undefined
           ? 'create the VM without sve'
@@ -403,7 +403,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: ({ register, source, destination }) => ({
       source: source ?? NO_REGISTER,
       destination: destination ?? NO_REGISTER,
-      meaning: `the guest reads ${register.name} from the CPU, and code that has looked at it once works with the old value`,
+      meaning: `the guest reads ${register.name} from the CPU, and code that has read it keeps the old value`,
       remedy: 'choose a destination of the same CPU, or restart the guest there',
     }),
   },
@@ -482,9 +482,9 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'write-back-refused': {
     general: {
       meaning:
-        'Only the destination has the register. The VMM writes the value of its new VM to it after the state’s registers, whose ID registers have hidden it: KVM refuses the write and the restore fails.',
+        'Only the destination has the register. The state’s ID registers hide it, and then the VMM writes the value of its new VM to it: KVM refuses the write and the restore fails.',
       remedy:
-        'None with this VMM: its option to hide the register’s feature on the destination, where there is one, or another VMM that leaves such registers alone.',
+        'Use the VMM’s option that hides the register’s feature on the destination, if it has one, or another VMM that leaves such registers alone.',
     },
     of: (finding, vmm) => ({
       ...unsetValues(finding),
@@ -501,7 +501,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding) => ({
       ...wholeValues(finding),
-      meaning: `the guest was not told of the register: ${finding.announcedBy} is 0`,
+      meaning: `${finding.announcedBy} is 0, so the guest does not know of the register`,
       remedy: 'use a VMM that leaves the register out where the destination lacks it',
     }),
   },
@@ -515,7 +515,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       ...wholeValues(finding),
       meaning: 'the guest may use the register; the destination has none',
       remedy:
-        'if the guest’s ID registers do not announce its feature: a VMM that leaves the register out where the destination lacks it',
+        'if the guest’s ID registers do not announce its feature, use a VMM that leaves the register out where the destination lacks it',
     }),
   },
   'pmu-register-absent': {
@@ -527,7 +527,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: (finding) => ({
       ...wholeValues(finding),
       meaning: 'the source lists the PMU’s registers; the destination lists them only for a VM with a PMU',
-      remedy: 'a VMM that leaves the PMU’s registers out of the state of a VM without a PMU',
+      remedy: 'use a VMM that leaves the PMU’s registers out of the state of a VM without a PMU',
     }),
   },
   'cache-register-absent': {
@@ -539,19 +539,19 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: (finding) => ({
       ...wholeValues(finding),
       meaning: 'the destination does not describe this cache; a guest uses it only if CLIDR_EL1 announces it',
-      remedy: 'a VMM that leaves the register out where CLIDR_EL1 does not announce the cache',
+      remedy: 'use a VMM that leaves the register out where CLIDR_EL1 does not announce the cache',
     }),
   },
   'timer-register-absent': {
     general: {
       meaning:
         'The destination has the timer and lists no register for it: the guest’s timer starts again from zero.',
-      remedy: 'For a guest that uses its virtual timer, use a VMM that leaves the register out.',
+      remedy: 'If the guest uses its virtual timer, use a VMM that leaves the register out.',
     },
     of: (finding) => ({
       ...wholeValues(finding),
       meaning: 'the destination has the timer but no register for it; the guest’s timer starts again',
-      remedy: 'for a guest that uses its virtual timer: a VMM that leaves the register out',
+      remedy: 'if the guest uses its virtual timer, use a VMM that leaves the register out',
     }),
   },
   'bitmap-absent': {
@@ -563,7 +563,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     of: (finding) => ({
       ...wholeValues(finding),
       meaning: 'the VM shows no service of this bitmap, and the destination offers none',
-      remedy: `a VMM that leaves out ${shortName(finding)} while it is 0`,
+      remedy: `use a VMM that leaves out ${shortName(finding)} while it is 0`,
     }),
   },
   'service-unregistered': {
@@ -576,7 +576,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       source: 'shown',
       destination: NO_REGISTER,
       meaning: `the guest may have discovered ${serviceName(finding)}; the destination provides it, but has no register for it`,
-      remedy: `a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
+      remedy: `use a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
     }),
   },
   'service-lost': {
@@ -590,7 +590,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       source: 'shown',
       destination: NO_REGISTER,
       meaning: `the guest may have discovered ${serviceName(finding)}; the destination does not provide it`,
-      remedy: `${hidingText(finding)}; and a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
+      remedy: `${hidingText(finding)}, and use a VMM that leaves out ${shortName(finding)} where the destination lacks it`,
     }),
   },
   'service-refused': {
@@ -672,7 +672,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       meaning:
         finding.announcedBy === undefined
           ? `${whyUnset(finding, vmm)}; the guest sees the destination’s initial value`
-          : `${whyUnset(finding, vmm)}; the guest was not told of the register: ${finding.announcedBy} is 0`,
+          : `${whyUnset(finding, vmm)}; ${finding.announcedBy} is 0, so the guest does not know of the register`,
       remedy:
         finding.announcedBy !== undefined
           ? NOTHING
@@ -689,7 +689,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding, vmm) => ({
       ...unsetValues(finding),
-      meaning: `${whyUnset(finding, vmm)}; it is 0 on the destination, where nothing changes for the guest`,
+      meaning: `${whyUnset(finding, vmm)}; it is 0 on the destination, so nothing changes for the guest`,
       remedy: NOTHING,
     }),
   },
@@ -701,14 +701,14 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     },
     of: (finding) => ({
       ...levels(finding),
-      meaning: 'the destination protects the guest better than it was promised, and the guest need not know',
+      meaning: 'the destination has a better mitigation than the guest was promised; the guest loses nothing',
       remedy: NOTHING,
     }),
   },
   'aarch32-id-differs': {
     general: {
       meaning:
-        'An AArch32 ID register differs, and the guest has no AArch32 at EL0: the architecture makes the register UNKNOWN there.',
+        'An AArch32 ID register differs. The guest has no AArch32 at EL0, where the architecture makes the register UNKNOWN.',
       remedy: 'Nothing needs to be done.',
     },
     of: (finding) => ({
@@ -720,13 +720,13 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'aarch32-id-refused': {
     general: {
       meaning:
-        'The guest has no AArch32 at EL0, so its AArch32 ID registers mean nothing to it, and yet the destination, which has AArch32, refuses their values.',
+        'The guest has no AArch32 at EL0 and does not use its AArch32 ID registers. The destination has AArch32 and refuses their values all the same.',
       remedy:
-        'None on this destination: it accepts other values only. Restart the guest there, or move it to a host without AArch32.',
+        'None on this destination: it accepts only other values. Restart the guest there, or move it to a host without AArch32.',
     },
     of: (finding) => ({
       ...wholeValues(finding),
-      meaning: 'the guest has no AArch32, and the destination, which has it, refuses the values',
+      meaning: 'the guest does not use AArch32; the destination has AArch32 and refuses the values',
       remedy: 'none: restart the guest there, or move it to a host without AArch32',
     }),
   },

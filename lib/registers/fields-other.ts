@@ -24,7 +24,7 @@ export const identityFields: Readonly<Record<string, readonly string[]>> = {
     'Implementer 31:24 | 65 Arm; 66 Broadcom; 67 Cavium; 70 Fujitsu; 72 HiSilicon; 78 NVIDIA; 80 Applied Micro; ' +
       '81 Qualcomm; 83 Samsung; 86 Marvell; 97 Apple; 109 Microsoft; 112 Phytium; 192 Ampere',
     'Variant 23:20',
-    'Architecture 19:16 | 15 told by the ID registers',
+    'Architecture 19:16 | 15 described by the ID registers',
     'PartNum 15:4',
     'Revision 3:0',
   ],

@@ -24,7 +24,7 @@ function entries<const Name extends string>(
 }
 
 export const firmwareRegisters = entries(coprocessors.FW, [
-  ['KVM_REG_ARM_PSCI_VERSION', 'version of PSCI the guest is told, of the whole VM'],
+  ['KVM_REG_ARM_PSCI_VERSION', 'version of PSCI that the guest reads; one for the whole VM'],
   [
     'KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1',
     'state of the mitigation of Spectre variant 2 (CVE-2017-5715) on the host',

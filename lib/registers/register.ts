@@ -337,7 +337,7 @@ export function encodeRegister<Given extends string>(nameOrHex: RegisterName | R
     if (/^0x0*[0-9a-f]{1,16}$/.test(text)) return BigInt(text)
     throw new UnknownRegisterError(
       nameOrHex,
-      `"${nameOrHex}" is no register id: 0x and 1 to 16 hexadecimal digits`,
+      `"${nameOrHex}" is no register id: expected 0x and 1 to 16 hexadecimal digits`,
       [],
     )
   }

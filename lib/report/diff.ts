@@ -81,11 +81,11 @@ function diffGuestReads(a: Report, b: Report): Difference[] {
     const isShown = [a, b].every((report) => registerValue(report, id) !== undefined)
     const [left, right] = [a, b].map((report) => guestRead(report, id))
     if (isShown || left === right) return []
-    return [{ kind: 'guest-read', name: registerName(id), a: told(left), b: told(right) }]
+    return [{ kind: 'guest-read', name: registerName(id), a: valueText(left), b: valueText(right) }]
   })
 }
 
-function told(value: bigint | undefined): string {
+function valueText(value: bigint | undefined): string {
   return value === undefined ? 'unknown' : hex(value)
 }
 

@@ -64,10 +64,10 @@ function checkRegisters(report: Report, source: string): void {
     const there = new Set(left.map(({ id }) => id))
     for (const [place, { id, index: at }] of added.entries()) {
       if (there.has(id)) {
-        throw new FormatError(source, `${path}.added[${place}].id`, `${id} stands already in $.registers`)
+        throw new FormatError(source, `${path}.added[${place}].id`, `${id} is already in $.registers`)
       }
       if (at < 0 || at >= left.length + added.length) {
-        throw new FormatError(source, `${path}.added[${place}].index`, `${at} is no place in the list`)
+        throw new FormatError(source, `${path}.added[${place}].index`, `${at} is beyond the end of the list`)
       }
     }
   }

@@ -39,8 +39,8 @@ const register = v.strictObject({
   /** What a write does before the first run; absent if the register keeps any value. */
   write: v.optional(writeRuleSchema),
   /**
-   * Bits, by nibble, of which this host was not asked: there `write` and `mask`, and in a configuration `value` too, say what other
-   * hosts of the kernel and its rules suggest; the first run may change them. Absent if there are none.
+   * Bits, by nibble, that were not tried on this host: there `write` and `mask`, and in a configuration `value` too, are inferred from
+   * other hosts of the kernel and from its rules; the first run may change them. Absent if there are none.
    */
   untried: v.optional(v.array(nibblePlace)),
 })
@@ -128,7 +128,7 @@ const traits = v.strictObject({
   changedByVgic: v.optional(v.array(changedBits)),
   /**
    * Registers that leave the list, and then answer `ENOENT`, while a nibble of a feature ID register has one of these values: the
-   * VM's guest is not told of them. Absent if there are none.
+   * VM's guest does not know of them. Absent if there are none.
    */
   hiddenRegisters: v.optional(
     v.array(

@@ -13,7 +13,7 @@ import type { MemorySlot, VmState } from './state.js'
  */
 export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
   if (vm.mte) {
-    // Kernels differ in whether such a VM may have shared memory, and no report tells which do.
+    // Kernels differ in whether such a VM may have shared memory, and no report says which do.
     throw new SimulatorError(
       'ERR_KVM_SIMULATOR_NOT_RECORDED',
       'The simulator gives no memory to a VM with memory tagging (KVM_CAP_ARM_MTE).',

@@ -18,11 +18,11 @@ describe('JSON of a file', () => {
   })
 
   for (const [json, problem] of [
-    ['{"a":1,"b":{},"a":2}', 'f: $.a: stands there twice'],
-    ['{"a":[{"x":"}"},{"b":"\\"{,","c d":[1,"b"],"c d":0}]}', 'f: $.a[1]["c d"]: stands there twice'],
-    [String.raw`{"a":1,"\u0061":2}`, 'f: $.a: stands there twice'],
-    ['{"__proto__":1,"__proto__":2}', 'f: $.__proto__: stands there twice'],
-    ['{"a":{"b":":","c":{}},"a":[]}', 'f: $.a: stands there twice'],
+    ['{"a":1,"b":{},"a":2}', 'f: $.a: appears twice'],
+    ['{"a":[{"x":"}"},{"b":"\\"{,","c d":[1,"b"],"c d":0}]}', 'f: $.a[1]["c d"]: appears twice'],
+    [String.raw`{"a":1,"\u0061":2}`, 'f: $.a: appears twice'],
+    ['{"__proto__":1,"__proto__":2}', 'f: $.__proto__: appears twice'],
+    ['{"a":{"b":":","c":{}},"a":[]}', 'f: $.a: appears twice'],
     ['', 'f: is empty'],
     ['\ufeff \n', 'f: is empty'],
     ['\ufeff\ufeff{}', /^f: is not JSON: /],

@@ -512,7 +512,7 @@ describe('reading a fingerprint', () => {
       'one with a register twice',
       { ...good, guest_cpu_config: { reg_modifiers: [...config.reg_modifiers, config.reg_modifiers[0]] } },
       '$.guest_cpu_config.reg_modifiers[242].addr',
-      /stands there already/,
+      /appears twice/,
     ],
   ]
   for (const [what, data, path, problem] of wrong) {

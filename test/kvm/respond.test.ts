@@ -9,7 +9,7 @@ import { changingVms, handles, MEMORY_ADDRESS } from './handles.js'
 const nothingPending = {
   code: 'ERR_KVM_NO_READ_PENDING',
   vcpu: 0,
-  message: /waits for no MMIO read.*\{ reason: 'mmio', write: false \}/,
+  message: /no MMIO read is pending.*\{ reason: 'mmio', write: false \}/,
 }
 
 describe('respond()', () => {

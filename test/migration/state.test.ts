@@ -30,7 +30,7 @@ const bad: Record<string, [(state: Broken) => unknown, string, RegExp]> = {
     /"realm" is unknown: written by a newer kvm-arm64\?/,
   ],
   'no vCPU': [(state) => (state.vcpus = []), '$.vcpus', />=1/],
-  'two vCPUs of one id': [(state) => (state.vcpus[1].id = 0), '$.vcpus[1].id', /stands already/],
+  'two vCPUs of one id': [(state) => (state.vcpus[1].id = 0), '$.vcpus[1].id', /is already/],
   'a vCPU without registers': [
     (state) => (state.vcpus[1].registers = []),
     '$.vcpus[1].registers',
@@ -47,7 +47,7 @@ const bad: Record<string, [(state: Broken) => unknown, string, RegExp]> = {
   'a register twice': [
     (state) => state.vcpus[0].registers.push(state.vcpus[0].registers[0]),
     '$.vcpus[0].registers[259].id',
-    /stands already at \$\.vcpus\[0\]\.registers\[0\]/,
+    /is already at \$\.vcpus\[0\]\.registers\[0\]/,
   ],
   'a value wider than its register': [
     (state) => (state.vcpus[1].registers[0].value = `0x1${'0'.repeat(16)}`),
@@ -127,7 +127,7 @@ describe('reading a state', () => {
   test('refuses a key that stands twice', () => {
     const error = refusal(JSON.stringify(sample()).replace('"mpState":', '"mpState":"stopped","mpState":'))
     assert.equal(error.path, '$.vcpus[0].mpState')
-    assert.match(error.message, /stands there twice/)
+    assert.match(error.message, /appears twice/)
   })
 
   test('refuses a truncated state', () => {

@@ -128,7 +128,7 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a register listed twice': changed(
     (report) => report.registers.push(report.registers[0]),
     '$.registers[40].id',
-    /stands already at \$\.registers\[0\]/,
+    /is already at \$\.registers\[0\]/,
   ),
   'a register id of no register': changed(
     (report) => (report.registers[1].id = '0x13c020'),
@@ -194,29 +194,29 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a change to a register not listed': changed(
     (report) => (report.configurations[0].changed[0].id = '0x6030000000100046'),
     '$.configurations[0].changed[0].id',
-    /not the id of a register listed/,
+    /is not in the list of registers/,
   ),
   'a register added behind the end': changed(
     (report) => (report.configurations[0].added[0].index = 1000),
     '$.configurations[0].added[0].index',
-    /1000 is no place in the list/,
+    /1000 is beyond the end of the list/,
   ),
   'a capability called constructor': changed(
     () => undefined,
     '$.capabilities.constructor',
-    /is the name of no entry/,
+    /is not a known entry/,
     (text) => text.replace('"KVM_CAP_ARM_SVE"', '"constructor"'),
   ),
   'a capability called __proto__': changed(
     () => undefined,
     '$.capabilities.__proto__',
-    /is the name of no entry/,
+    /is not a known entry/,
     (text) => text.replace('"KVM_CAP_ARM_SVE"', '"__proto__"'),
   ),
   'a key that stands twice': changed(
     () => undefined,
     '$.preferredTarget',
-    /stands there twice/,
+    /appears twice/,
     (text) => text.replace('"preferredTarget":5', '"preferredTarget":5,"preferredTarget":6'),
   ),
   'a host name with bidirectional text': changed(
@@ -280,7 +280,7 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a register added twice': changed(
     (report) => report.configurations[0].added.push(report.configurations[0].added[0]),
     '$.configurations[0].added[1].id',
-    /stands already/,
+    /is already/,
   ),
 }
 

@@ -187,7 +187,7 @@ describe('kvm-arm64 trace', () => {
     assert.equal(once.status, 1)
     assert.match(once.out, / here, .* simulated, after:\n {2}create_vm vm /)
     assert.match(once.out, /500 calls on 6\.12\.\S+ with seed 1: \d+ kinds of difference\n$/)
-    // What a guest is told may hang on chance.
+    // What a guest reads may depend on chance.
     const [found, foundAgain] = [once, kvmArm64(args)].map(({ out }) => out.replaceAll(/ x \[.*?\]/g, ' x'))
     assert.equal(foundAgain, found)
     assert.equal(kvmArm64(['trace', 'replay', join(save, 'seed-1-1.ndjson'), '--simulate', HOST]).status, 0)

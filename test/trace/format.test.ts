@@ -23,7 +23,7 @@ describe('a trace’s head', () => {
       /is 2, but this kvm-arm64 reads version 1: written by a newer kvm-arm64\?/,
     ],
     ['{"trace":"kvm-arm64","version":"1","host":"x"}', '$.version', /is not a number/],
-    ['{"trace":"kvm-arm64","version":1,"host":"x","host":"y"}', '$.host', /stands there twice/],
+    ['{"trace":"kvm-arm64","version":1,"host":"x","host":"y"}', '$.host', /appears twice/],
     ['{"trace":"kvm-arm64","version":1}', '$.host', /Expected "host"|Invalid/],
     ['{"trace":"kvm-arm64","version":1,"host":"x","more":1}', '$.more', /more/],
   ] as const) {
@@ -95,7 +95,7 @@ describe('a trace’s line', () => {
     ],
     ['{"op":"create_vm","vm":1e400,"type":"0x0","ret":0}', '$.vm', /Received a number beyond 2\^53/],
     ['{"op":"create_vm","vm":12345678901234567890,"type":"0x0","ret":0}', '$.vm', /<=4294967295/],
-    ['{"op":"create_vm","vm":0,"vm":1,"type":"0x0","ret":0}', '$.vm', /stands there twice/],
+    ['{"op":"create_vm","vm":0,"vm":1,"type":"0x0","ret":0}', '$.vm', /appears twice/],
     [
       '{"op":"vcpu_init","vcpu":0,"target":"any","features":[],"ret":0}',
       '$.target',

@@ -123,7 +123,7 @@ function parseRegisters(list: string): bigint[] {
 function run(flags: Flags): void {
   const { from, to, state: files = [], vmm, both, live, json, featuresTo, dropRegisters = [], ...vm } = flags
   if (from === undefined && files.length === 0) {
-    throw new CommandError('--from or --state must say which VM is to move', exitStatus.usage)
+    throw new CommandError('name the VM to move with --from or --state', exitStatus.usage)
   }
   if (live && to !== THIS) throw new CommandError('--live needs --to this', exitStatus.usage)
   const fixed = featuresTo && vmm.find(({ restoresInto }) => restoresInto === 'saved')

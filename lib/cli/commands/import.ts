@@ -110,7 +110,7 @@ function importFingerprint(
         `${like} may have another kernel than the fingerprint's host: ${unlike.slice(0, 3).join(', ')}${more}; nearest are: ${offered.join(', ')}`,
       )
     }
-    note(`values are of ${file}; what may be written, and all else, is inferred from ${like}`)
+    note(`values come from ${file}; write rules and everything else are inferred from ${like}`)
     const unknown = untriedFields(report)
     if (unknown.length > 0) {
       note(`no host of that kernel shows which values these accept or hold: ${listed(unknown, 16)}`)

@@ -115,9 +115,7 @@ Examples:
 
 async function run(command: string[], { kernel, image, timeout, copy, ...machine }: RunFlags): Promise<void> {
   if (!hasArm64Addon()) {
-    note(
-      `this package has no addon for arm64 Linux, so it cannot reach KVM inside; ${howToBuildArm64Addon}`,
-    )
+    note(`this package has no addon for arm64 Linux, so it cannot reach KVM inside; ${howToBuildArm64Addon}`)
   }
   const deadline = performance.now() + timeout * 1000
   const left = () => Math.max(1, (deadline - performance.now()) / 1000)

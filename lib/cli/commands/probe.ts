@@ -47,9 +47,10 @@ export function probeCommand(): Command {
     .addHelpText(
       'after',
       `
-\`probe\` changes nothing on the host. What cannot be read it finds out on VMs of
-its own, whose guests only make hypercalls. Two probes of one host differ only
-in "probedAt". A report holds every set of vCPU features the host supports.
+\`probe\` changes nothing on the host. What cannot be read, it finds out on VMs of
+its own, whose guests make hypercalls and read four registers. Two probes of one
+host differ only in "probedAt". A report holds every set of vCPU features that
+the host supports.
 
 Without arm64 KVM the summary is that of a simulated host
 (${DEFAULT_HOST}), and stderr says so; a report needs --simulate.
@@ -121,7 +122,9 @@ function open(
       )
     }
     note(`no arm64 KVM here (${reason}): probing the simulated host ${DEFAULT_HOST} instead`)
-    note('--backend kernel fails instead; kvm-arm64 lab run boots a real arm64 kernel with KVM')
+    note(
+      'to probe a real arm64 kernel: kvm-arm64 lab run -- kvm-arm64 probe; to fail here instead: --backend kernel',
+    )
     return opened(hostOf(DEFAULT_HOST))
   }
 }

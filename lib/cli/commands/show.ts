@@ -134,7 +134,7 @@ function run(
 function censusOf(host: string, { census }: Report): NonNullable<Report['census']> {
   if (census !== undefined) return census
   throw new CommandError(
-    `${host} holds no census: kvm-arm64 probe --census -o FILE puts one into a report, and kvm-arm64 census --simulate ${host} predicts it`,
+    `${host} holds no census: add one with kvm-arm64 probe --census -o FILE, or predict it with kvm-arm64 census --simulate ${host}`,
     exitStatus.negative,
   )
 }

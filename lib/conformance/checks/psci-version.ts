@@ -105,7 +105,7 @@ export const psciVersion: CheckGroup = {
         }),
     },
     {
-      name: 'A guest is told the version that was chosen',
+      name: 'A guest reads the version that was chosen',
       promise: 'PSCI_VERSION returns it',
       source: `${DOCUMENT}; Arm DEN0022, PSCI_VERSION`,
       mark: 'promised',
@@ -121,7 +121,7 @@ export const psciVersion: CheckGroup = {
       },
     },
     {
-      name: 'The version may be changed after the run, and the guest is told at once',
+      name: 'The version may be changed after the run, and the guest sees it at once',
       promise: 'no EBUSY: this register is not one of the bitmaps',
       source: 'every release',
       mark: 'observed',

@@ -250,7 +250,7 @@ const ranges: Check[] = [
 const calls: Check[] = [
   {
     name: 'A denied call is NOT_SUPPORTED, by hvc and by smc',
-    promise: 'KVM_SMCCC_FILTER_DENY: the guest is told that there is no such function',
+    promise: 'KVM_SMCCC_FILTER_DENY: the guest finds no such function',
     source: `${DOCUMENT}; ${SELFTEST}`,
     mark: 'promised',
     experiment: filtering((vcpu, vm) => {

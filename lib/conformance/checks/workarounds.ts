@@ -106,7 +106,7 @@ function checksOf(workaround: Workaround): Check[] {
       experiment: (kvm) => onVcpu(kvm, (vcpu) => expectTold(vcpu, workaround, vcpu.registers.get(register))),
     },
     {
-      name: `${name} written lower does not change what the guest is told`,
+      name: `${name} written lower does not change what the guest sees`,
       promise: 'a write is checked against the host and forgotten',
       source: 'every release',
       mark: 'observed',
@@ -135,7 +135,7 @@ function expectTold(vcpu: Vcpu, { functionId, levels }: Workaround, value: bigin
   const expected = levels.find((level) => level.value === value)
   if (expected === undefined) violated(`reads ${hex(value)}, which is no level`)
   const told = ask(vcpu, functionIds.SMCCC_ARCH_FEATURES, BigInt(functionId))
-  const did = `reads ${hex(value)}, ${expected.name}, and the guest is told ${resultText(told)}`
+  const did = `reads ${hex(value)}, ${expected.name}, and the guest sees ${resultText(told)}`
   return told === resultWord(expected.archFeatures) ? did : violated(did)
 }
 

@@ -68,7 +68,7 @@ export function computeCommon(
 }
 
 function candidatesOf(hosts: readonly NamedReport[]): Candidate[] {
-  if (hosts.length === 0) throw new RangeError('a baseline is of at least one host')
+  if (hosts.length === 0) throw new RangeError('a baseline needs at least one host')
   const names = new Set<string>()
   for (const { name } of hosts) {
     if (names.has(name)) throw new RangeError(`two hosts are called ${name}`)

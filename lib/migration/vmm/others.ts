@@ -155,7 +155,7 @@ export const crosvm: VmmRules = {
   name: 'crosvm',
   rows: [
     {
-      rule: 'the VM has a PMU and pointer authentication where the host has them, and SVE only if it is asked for',
+      rule: 'the VM has a PMU and pointer authentication where the host has them, and SVE only on request',
       source: 'aarch64/src/lib.rs:vcpu_features; hypervisor/src/kvm/aarch64.rs:init',
       known,
     },

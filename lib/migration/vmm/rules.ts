@@ -137,7 +137,7 @@ export interface VmmVm extends VmFeatures {
 
 /**
  * Returns the VM that a VMM makes on a host.
- * @param features those it is told to use, instead of its defaults
+ * @param features features to use instead of its defaults
  */
 export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
   const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }

@@ -375,7 +375,7 @@ for (const [what, change, path, problem] of [
     'a register twice',
     ({ idRegisters }) => idRegisters.push(idRegisters[0]),
     '$.idRegisters[1].id',
-    /stands already at \$\.idRegisters\[0\]/,
+    /is already at \$\.idRegisters\[0\]/,
   ],
   [
     'a wide firmware register',
@@ -400,6 +400,6 @@ test('a baseline with a key twice is refused', () => {
   )
   assert.throws(() => parseDocument(json, 'b.json', baselineFormat), {
     path: '$.ipaSize',
-    message: /stands there twice/,
+    message: /appears twice/,
   })
 })

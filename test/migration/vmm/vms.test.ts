@@ -307,12 +307,12 @@ describe('a move by other VMMs', () => {
       assert.ok(names.includes(name), name)
   })
 
-  test('says of TCR2_EL1 that the guest was not told of it', () => {
+  test('says of TCR2_EL1 that the guest does not know of it', () => {
     const found = move(N1, 'linux-6.18-neoverse-n1', { vmm: 'strict' })
     const finding = found.findings.find(({ register }) => register?.name === 'TCR2_EL1')!
     assert.match(
       findingWords(finding, 'strict').meaning,
-      /not told of the register: ID_AA64MMFR3_EL1\.TCRX is 0/,
+      /ID_AA64MMFR3_EL1\.TCRX is 0, so the guest does not know of the register/,
     )
   })
 
