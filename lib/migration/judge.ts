@@ -177,10 +177,20 @@ export class Judge {
 
   outcome(found: RegisterOutcome): RegisterFinding[] {
     if (found.outcome === 'same') return []
-    const reaction = reactionTo(found, this.#rules)
+    const reaction = this.#reaction(found)
     return this.#causes(BigInt(found.id), found).map((cause) =>
       finding(found, found.outcome, reaction, { ...cause, ...this.#remedy(BigInt(found.id), cause) }),
     )
+  }
+
+  #reaction(found: Failure): Reaction | undefined {
+    const reaction = reactionTo(found, this.#rules)
+    if (reaction !== 'fails' || found.outcome !== 'absent' || !this.#rules.lastAbsentDecides) return reaction
+    const absent = this.#attempt.outcomes.filter(
+      ({ outcome, vcpu }) => outcome === 'absent' && vcpu === found.vcpu,
+    )
+    const last = absent.reduce((one, other) => (BigInt(other.id) > BigInt(one.id) ? other : one))
+    return reactionTo(last, this.#rules) === 'tolerated' ? 'silent' : reaction
   }
 
   /** The VMM could not write the value of its new VM to a register that the state lacks. */

@@ -56,6 +56,23 @@ describe('a verdict', () => {
     })
   })
 
+  test('of QEMU 11.1 follows the last register that the destination lacks, and names those before it', () => {
+    const rules = vmmRules('qemu@11.1')
+    const bitmap = 'KVM_REG_ARM_VENDOR_HYP_BMAP_2'
+    const stopping = (elected: bigint): Record<string, boolean> => {
+      const state = withRegister(stateOf('linux-6.18-neoverse-n1'), bitmap, () => elected)
+      const { findings } = verdictOn('linux-6.1-neoverse-n1', state, rules)
+      return Object.fromEntries(
+        findings.flatMap(({ register, stops }) => (register ? [[register.name, stops]] : [])),
+      )
+    }
+    // Seen of QEMU 11.1.3: it names CNTPCT_EL0, the counter, as a failure of the migration, and then writes the other registers.
+    const last = stopping(0n)
+    assert.deepEqual([last.KVM_REG_ARM_PTIMER_CNT, last[bitmap], last.ID_AA64DFR0_EL1], [false, false, true])
+    const any = stopping(1n)
+    assert.deepEqual([any.KVM_REG_ARM_PTIMER_CNT, any[bitmap], any.ID_AA64DFR0_EL1], [true, true, true])
+  })
+
   test('hangs on the direction: a newer kernel takes what an older one made, and not the other way', () => {
     const [older, newer] = ['linux-6.1-neoverse-n1', 'linux-6.18-neoverse-n1']
     assert.equal(verdictOn(newer, stateOf(older)).possible, true)

@@ -120,6 +120,7 @@ export const qemu10: VmmRules = {
 export const qemu11: VmmRules = {
   ...common,
   name: 'qemu@11.1',
+  lastAbsentDecides: true,
   rows: [
     ...all,
     ...tolerances.map(({ register, value, bothWays }): VmmRow => {
@@ -130,6 +131,11 @@ export const qemu11: VmmRules = {
         known: 'run',
       }
     }),
+    {
+      rule: 'of the registers of the stream that the destination lacks, only the last in the order of ids decides: if it may be missing, those before it are named as failures and do not end the migration',
+      source: 'target/arm/machine.c:cpu_post_load (handle_cpreg_only_in_incoming_stream)',
+      known: 'run',
+    },
     {
       rule: 'kvm-psci-version chooses the version of PSCI',
       source: 'target/arm/kvm.c:kvm_arm_add_vcpu_properties',

@@ -82,6 +82,11 @@ export interface VmmRules {
   readonly vectors: 'moved' | 'converted' | 'lost'
   /** Whether it writes a register that only the destination has back, with the value of its new VM, after the state's registers. */
   readonly writesBack: boolean
+  /**
+   * Whether, of the registers that the destination lacks, only the last in the order of ids decides: if the VMM tolerates its absence,
+   * it continues without those before it.
+   */
+  readonly lastAbsentDecides?: boolean
   /** Whether it refuses a restore where the counter has another frequency. */
   readonly comparesCounters: boolean
   /** How a value can be given to a register before the first run. */
