@@ -13,6 +13,7 @@ import { kvmArm64, main } from '../cli/run.js'
 import { asksKvm, commands, makeFiles, usesLab } from '../docs/commands.js'
 import { examples } from '../docs/examples.js'
 import { initProgram } from '../machine/init-program.js'
+import { interpretOnly } from './lab-hosts.js'
 
 const answers: ReadonlySet<unknown> = new Set([exitStatus.done, exitStatus.negative])
 let directory: string
@@ -37,6 +38,7 @@ describe('on real KVM', () => {
       .filter(({ takesReal, bootsKernel }) => takesReal || bootsKernel)
       .map(({ path }) => path)
     lab = await bootLab({ kernel: '6.12', copy: [directory, ...scripts] })
+    await interpretOnly(lab)
   })
   afterAll(() => lab.close())
 

@@ -13,7 +13,7 @@ import { factsOfReport } from '../../lib/migration/vmm/facts.js'
 import { vmmRules } from '../../lib/migration/vmm/names.js'
 import { vmOn } from '../../lib/migration/vmm/rules.js'
 import { idFromParts, registerName, systemRegisterId } from '../../lib/registers/index.js'
-import { makeNodeSafe } from './lab-hosts.js'
+import { interpretOnly } from './lab-hosts.js'
 import type { Report } from '../../lib/report/report.js'
 import type { DriveResult } from './qemu-drive.js'
 import type { JudgedQemu } from './qemu-packages.js'
@@ -74,7 +74,7 @@ export async function bootWithQemu(
     copy: ['dist', 'prebuilds', 'package.json', 'lib/hosts/recorded', ...directories],
     timeout: 600,
   })
-  await makeNodeSafe(lab, place.cpu)
+  await interpretOnly(lab)
   return lab
 }
 
