@@ -1,6 +1,7 @@
 import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
 import type * as v from 'valibot'
 import { baselineSchema } from '../lib/fleet/baseline/format.js'
+import { fleetDiffSchema } from '../lib/fleet/diff.js'
 import { fleetSchema } from '../lib/fleet/document.js'
 import { stateSchema } from '../lib/migration/state.js'
 import { verdictSchema } from '../lib/migration/verdict-document.js'
@@ -20,6 +21,7 @@ export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/migration/state.schema.json', text: jsonSchema('state', stateSchema) },
   { file: 'lib/migration/verdict.schema.json', text: jsonSchema('verdict', verdictSchema) },
   { file: 'lib/fleet/fleet.schema.json', text: jsonSchema('fleet', fleetSchema) },
+  { file: 'lib/fleet/fleet-diff.schema.json', text: jsonSchema('fleet-diff', fleetDiffSchema) },
   { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 

@@ -47,6 +47,8 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   model: () =>
     words('cortex-a57', 'neoverse-n1', 'max', 'a64fx', 'neoverse-v1', 'neoverse-n2', 'cortex-a710'),
   n: () => nothing,
+  new: () => files,
+  old: () => files,
   name: () => nothing,
   number: () => nothing,
   path: () => files,
@@ -143,7 +145,10 @@ function bash(root: Node): string {
   const commands = nodes.map(({ path, children, flags, argument }) => {
     const options = flags.flatMap(({ names }) => names).join(' ')
     const names = children.map(({ path: inner }) => inner.at(-1)).join(' ')
-    const plain = children.length > 0 ? `_kvm_arm64_words '${names}'` : bashValues(argument)
+    const plain = [
+      ...(children.length > 0 ? [`_kvm_arm64_words '${names}'`] : []),
+      ...(children.length > 0 && argument === nothing ? [] : [bashValues(argument)]),
+    ].join('; ')
     return `    '${path.join(' ')}') if [[ $cur == -* ]]; then _kvm_arm64_words '${options}'; else ${plain}; fi;;`
   })
   return `# kvm-arm64 completion for bash: source <(kvm-arm64 completion bash)
@@ -197,7 +202,9 @@ function zsh(root: Node): string {
     const rest =
       children.length > 0
         ? [
-            `'1:command:((${children.map((child) => `${child.path.at(-1)}\\:"${zshText(child.description).replaceAll('"', '')}"`).join(' ')}))'`,
+            argument !== nothing
+              ? `'1:command:{compadd -- ${children.map((child) => child.path.at(-1)).join(' ')}; ${zshAction(argument)}}'`
+              : `'1:command:((${children.map((child) => `${child.path.at(-1)}\\:"${zshText(child.description).replaceAll('"', '')}"`).join(' ')}))'`,
             "'*::argument:->rest'",
           ]
         : argument === nothing
@@ -242,7 +249,8 @@ function zshAction({ words: all, files: withFiles, isList }: Values): string {
 function fishLines({ path, children, flags, argument }: Node): string[] {
   const start = `complete -c kvm-arm64 -n '__kvm_arm64_at "${path.join(' ')}"'`
   const ofChildren = children.map(
-    (child) => `${start} -f -a ${child.path.at(-1)} -d ${fishText(child.description)}`,
+    (child) =>
+      `${start}${argument === nothing ? ' -f' : ''} -a ${child.path.at(-1)} -d ${fishText(child.description)}`,
   )
   const ofFlags = flags.map(({ names, description, values }) => {
     const flagNames = names.map((name) =>
@@ -251,7 +259,8 @@ function fishLines({ path, children, flags, argument }: Node): string[] {
     const value = values === null ? '' : fishValues(values, '-x', '-r')
     return `${start} ${flagNames.join(' ')}${value} -d ${fishText(description)}`
   })
-  const ofArgument = children.length > 0 ? [] : [`${start}${fishValues(argument, '-f', '-F')}`]
+  const ofArgument =
+    children.length > 0 && argument === nothing ? [] : [`${start}${fishValues(argument, '-f', '-F')}`]
   return [ofChildren, ofFlags, ofArgument].flat()
 }
 

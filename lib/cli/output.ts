@@ -2,7 +2,8 @@ import { accessSync, constants, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
-import { writeFileAtomically } from '../documents/write.js'
+import { FormatError } from '../documents/document.js'
+import { openDraft, writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
@@ -132,6 +133,43 @@ export function writeOutput(file: string | undefined, text: string): void {
     throw cannotWrite(file, error)
   }
   note(`wrote ${file}`)
+}
+
+/**
+ * Writes lines as they come, to a file whole or not at all; to standard output if the name is absent or `-`.
+ * @throws CommandError if it cannot be written
+ */
+export function writeLines(file: string | undefined, lines: Iterable<string>): void {
+  if (file === undefined || isStandardOutput(file)) {
+    for (const text of chunks(lines)) process.stdout.write(text)
+    return
+  }
+  try {
+    const draft = openDraft(file)
+    try {
+      for (const text of chunks(lines)) draft.write(text)
+      draft.publish()
+    } catch (error) {
+      draft.discard()
+      throw error
+    }
+  } catch (error) {
+    if (error instanceof FormatError) throw error
+    throw cannotWrite(file, error)
+  }
+  note(`wrote ${file}`)
+}
+
+/** A write of each short line would take most of the time. */
+function* chunks(lines: Iterable<string>): Generator<string> {
+  let text = ''
+  for (const line of lines) {
+    text += line
+    if (text.length < 1024 * 1024) continue
+    yield text
+    text = ''
+  }
+  if (text !== '') yield text
 }
 
 export function cannotWrite(file: string, error: unknown): CommandError {

@@ -20,10 +20,18 @@ export {
   readBaseline,
   type Unreconciled,
 } from '../fleet/baseline/format.js'
-export { type Fleet, type HostClass, readFleet } from '../fleet/classes.js'
+export {
+  type Fleet,
+  fleetSummary,
+  type HostClass,
+  readFleet,
+  type ReadFleetOptions,
+} from '../fleet/classes.js'
+export { diffFleets, type FleetDiff } from '../fleet/diff.js'
 export {
   checkFleetDocument,
   type FleetDocument,
   fleetDocument,
   readFleetDocument,
 } from '../fleet/document.js'
+export { type HostRow, hostRow, type Summary, summaryLines } from '../fleet/summary.js'

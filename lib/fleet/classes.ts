@@ -2,53 +2,93 @@
 import { isUtf8 } from 'node:buffer'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
-import { crc32 } from 'node:zlib'
+import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib'
 import * as v from 'valibot'
-import { checkShape, FormatError, MAX_BYTES, parseJson, unreadable } from '../documents/document.js'
-import { reportDigest } from '../report/digest.js'
+import {
+  checkDocument,
+  checkShape,
+  FormatError,
+  MAX_BYTES,
+  parseJson,
+  unreadable,
+} from '../documents/document.js'
+import { canonicalJson, CLASS_DIGITS, classOfText, commonText, sha256 } from '../report/digest.js'
 import { type Input, openInput, standardInput } from '../documents/input.js'
 import { readLines } from '../documents/lines.js'
 import { checkReport } from '../report/read.js'
-import { text } from '../documents/entries.js'
+import { asText, text } from '../documents/entries.js'
 import type { Origin } from '../report/origin.js'
 import { reportSchema, type Report } from '../report/report.js'
+import {
+  classBodySchema,
+  faultSchema,
+  type HostRow,
+  hostRow,
+  hostRowSchema,
+  replaces,
+  reportOfBody,
+  reportOfCommon,
+  type Summary,
+  summaryHeadSchema,
+} from './summary.js'
 
 /** Hosts whose reports are equal except for the date and the kernel build. */
 export interface HostClass {
-  /** The first twelve digits of the SHA-256 of what their reports have in common. */
+  /** The identity of the class: the first 16 digits of the SHA-256 of what the reports of its hosts have in common. */
   readonly digest: string
   /** The number of hosts. */
-  hostCount: number
-  /** Where the first report was read: a file, or a line of one. */
+  readonly hostCount: number
+  /** Where its first report was read: a file, or a line of one. */
   readonly first: string
-  /** Names of the hosts that have one, in the order read. */
-  readonly names: string[]
-  /** Their `uname -r`, the first few. */
-  readonly releases: Set<string>
-  /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
-  readonly origins: { readonly origin: Origin; hostCount: number }[]
-  /** The report of the first host. */
+  /** Names of the hosts that have one, in alphabetical order. */
+  readonly names: readonly string[]
+  /** Their `uname -r`: those of most hosts, at most eight. */
+  readonly releases: readonly string[]
+  /** What answered KVM's calls when their reports were made, with the number of reports for each; those of most hosts, at most eight. */
+  readonly origins: readonly { readonly origin: Origin; readonly hostCount: number }[]
+  /** Whether a report of the class was read; if not, only rows were. */
+  readonly hasReport: boolean
+  /**
+   * Returns what the reports of its hosts have in common, as a report: the date, the kernel's build and the numbers of CPUs are of no
+   * host.
+   * @throws FormatError if only rows of the class were read, and no report
+   */
   report(): Report
 }
 
 export interface Fleet {
-  /** Those with most hosts first. */
+  /** Those with most hosts first; those with as many in the order of their digests. */
   classes: HostClass[]
-  /** The number of reports read. */
+  /** Classes that have a report and no host: each of theirs has a newer report or row of another class, or no row was read. */
+  vacant: HostClass[]
+  /** The number of hosts: a name counts once, a report without a name each time it was read. */
   hostCount: number
-  /** What could not be read as a report, or is of a new class beyond the 1000th: the first 100. The classes include none of it. */
+  /** The hosts that have a name, ordered by it, each as its newest report or row shows it. */
+  hosts: HostRow[]
+  /** What could not be read: the first 100. The classes include none of it. */
   errors: FormatError[]
   /** The total number of such errors. */
   faulty: number
+  /**
+   * What could not be read now or when a summary was made, each once: the name of a host, or the digest of a line. A host that
+   * could be read as well is not among them.
+   */
+  faults: string[]
+}
+
+export interface ReadFleetOptions {
+  /** Refuse reports that name no host. Default: false. */
+  named?: boolean
 }
 
 const MAX_ERRORS = 100
 const MAX_RELEASES = 8
-/** The number of classes kept apart. Every class is kept in memory, and more than this is not a plausible fleet. */
-const MAX_CLASSES = 1000
+/** More than this is no fleet, but hosts whose reports contain something that differs each time. */
+const MAX_CLASSES = 10_000
 /** Bytes of text kept to recognise equal reports. */
 const MAX_KNOWN = 512 * 1024 * 1024
+/** Strings kept to share between rows. */
+const MAX_SHARED = 10_000
 /** Bytes at the beginning that are searched for the entries in which equal hosts differ. */
 const HEAD = 8 * 1024
 
@@ -57,6 +97,10 @@ const LAID_OUT = /^\s*\{\s*$/
 
 /** Starts the common part of equal hosts. A quote inside a string has a backslash before it, so only a key matches. */
 const COMMON = Buffer.from('"capabilities":')
+
+/** The beginning of a class's body in a summary, and of the summary. */
+const BODY = Buffer.from('{"class":"')
+const SUMMARY = Buffer.from('{"format":"kvm-arm64/summary"')
 
 const { format, version, probedAt, host, origin } = reportSchema.entries
 const headSchema = v.variant('version', [
@@ -68,17 +112,29 @@ const named = v.strictObject({ name: text, report: v.unknown() })
 /**
  * Reads a fleet from a file or, for `-`, from standard input, with one report on each line; from a file that is one report; or from
  * a directory of report files (`*.json`), in which it skips anything but regular files. A line may be `{"name": …, "report": …}` to
- * name its host; a host with a file of its own has the file's name.
+ * name its host, a row as `probe --digest` prints it, or a line of a summary; a host with a file of its own has the file's name.
+ * Several sources are one fleet. Of a host that is there several times, the newest report or row counts.
  *
  * Reports anything that is not a report in `errors` and leaves it out.
  *
- * @throws FormatError if there is nothing to read, and for a file that cannot be read
+ * @throws FormatError if there is nothing to read, for a file that cannot be read, and for more than 10,000 classes
  */
-export function readFleet(source: string): Fleet {
-  const reader = new FleetReader()
+export function readFleet(
+  source: string | readonly string[],
+  { named: needsNames = false }: ReadFleetOptions = {},
+): Fleet {
+  const sources = typeof source === 'string' ? [source] : source
+  const reader = new FleetReader(needsNames)
+  for (const one of sources) readSource(one, reader)
+  return reader.finish(sources.map((one) => (one === '-' ? STANDARD_INPUT : one)).join(', '))
+}
+
+const STANDARD_INPUT = 'standard input'
+
+function readSource(source: string, reader: FleetReader): void {
   if (source === '-') {
-    readStream(standardInput, 'standard input', reader)
-    return reader.finish('standard input')
+    readStream(standardInput, STANDARD_INPUT, reader)
+    return
   }
   try {
     const stats = statSync(source)
@@ -87,19 +143,20 @@ export function readFleet(source: string): Fleet {
       for (const file of files.toSorted()) readFile(join(source, file), reader)
     } else if (stats.isFile() && stats.size <= MAX_BYTES && isOneDocument(source)) {
       readFile(source, reader)
-    } else {
-      const input = openInput(source)
-      try {
-        readStream(input, source, reader)
-      } finally {
-        input.close()
-      }
-    }
+    } else readLinesOf(source, reader)
   } catch (error) {
     if (error instanceof FormatError || (error as NodeJS.ErrnoException).code === undefined) throw error
     throw unreadable(source, error)
   }
-  return reader.finish(source)
+}
+
+function readLinesOf(file: string, reader: FleetReader): void {
+  const input = openInput(file)
+  try {
+    readStream(input, file, reader)
+  } finally {
+    input.close()
+  }
 }
 
 function readStream(input: Input, source: string, reader: FleetReader): void {
@@ -108,7 +165,8 @@ function readStream(input: Input, source: string, reader: FleetReader): void {
     isEmpty = false
     const where = `${source}, line ${number}`
     if (bytes === null) {
-      reader.refuse(new FormatError(where, '$', `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+      const problem = `is longer than any report (${MAX_BYTES / 1024 / 1024} MiB)`
+      reader.refuse(new FormatError(where, '$', problem), where)
     } else if (number === 1 && bytes.length < HEAD && LAID_OUT.test(bytes.toString('latin1'))) {
       // Otherwise every line of it would be reported as an error.
       throw new FormatError(source, '$', 'expected one report per line; convert with `jq -c .`')
@@ -118,29 +176,47 @@ function readStream(input: Input, source: string, reader: FleetReader): void {
 }
 
 function readFile(file: string, reader: FleetReader): void {
+  const name = asText(basename(file, '.json'))
   let bytes: Buffer
   try {
     const stats = statSync(file)
     // Reading a pipe here would wait without end.
     if (!stats.isFile()) return
+    if (startOf(file).subarray(0, SUMMARY.length).equals(SUMMARY)) {
+      readLinesOf(file, reader)
+      return
+    }
     if (stats.size > MAX_BYTES) {
-      reader.refuse(new FormatError(file, '$', `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`))
+      const problem = `is larger than any report (${MAX_BYTES / 1024 / 1024} MiB)`
+      reader.refuse(new FormatError(file, '$', problem), name)
       return
     }
     bytes = readFileSync(file)
   } catch (error) {
-    reader.refuse(unreadable(file, error))
+    if (error instanceof FormatError) throw error
+    reader.refuse(unreadable(file, error), name)
     return
   }
-  reader.add(bytes, file, basename(file, '.json'))
+  reader.add(bytes, file, name)
+}
+
+/** The first bytes of a file. */
+function startOf(file: string): Buffer {
+  const input = openInput(file)
+  try {
+    const start = Buffer.alloc(HEAD)
+    return start.subarray(0, input.read(start, 0))
+  } finally {
+    input.close()
+  }
 }
 
 /** Returns whether a file is one JSON document over several lines. */
 function isOneDocument(file: string): boolean {
-  const json = readFileSync(file, 'utf8')
-  if (!LAID_OUT.test(json.slice(0, json.indexOf('\n')))) return false
+  const start = startOf(file).toString('latin1')
+  if (!LAID_OUT.test(start.slice(0, start.indexOf('\n')))) return false
   try {
-    parseJson(json, file)
+    parseJson(readFileSync(file, 'utf8'), file)
     return true
   } catch {
     return false
@@ -156,101 +232,221 @@ interface KnownText {
   bytes: Buffer
   isNamed: boolean
   version: number
-  of: HostClass
+  of: string
 }
 
-interface Head {
+/** What differs between equal hosts. */
+interface Head extends Pick<HostRow, 'release' | 'build' | 'origin' | 'probedAt'> {
   name: string | undefined
   version: number
-  release: string
-  origin: Origin
+}
+
+/** What a line holds. */
+type Line =
+  | { kind: 'report'; report: Report; name: string | undefined; isNamed: boolean }
+  | { kind: 'row'; row: HostRow }
+  | { kind: 'body'; class: string; common: string }
+  | { kind: 'fault'; fault: string }
+  | { kind: 'head' }
+
+/** What a class's reports have in common, compressed: a thousand of them as text would take hundreds of megabytes. */
+interface Body {
+  first: string
+  common: Buffer
+}
+
+/** The hosts of a class, counted. */
+class Members {
+  readonly names: string[] = []
+  hostCount = 0
+  readonly #releases = new Map<string, number>()
+  readonly #origins = new Map<string, { origin: Origin; hostCount: number }>()
+
+  add({ release, origin }: Pick<HostRow, 'release' | 'origin'>, count = 1): void {
+    this.hostCount += count
+    this.#releases.set(release, (this.#releases.get(release) ?? 0) + count)
+    const key = canonicalJson(origin)
+    const known = this.#origins.get(key)
+    if (known === undefined) this.#origins.set(key, { origin, hostCount: count })
+    else known.hostCount += count
+  }
+
+  get releases(): string[] {
+    return [...this.#releases]
+      .toSorted(([a, many], [b, others]) => others - many || (a < b ? -1 : 1))
+      .slice(0, MAX_RELEASES)
+      .map(([release]) => release)
+  }
+
+  get origins(): HostClass['origins'] {
+    return [...this.#origins]
+      .toSorted(([a, one], [b, other]) => other.hostCount - one.hostCount || (a < b ? -1 : 1))
+      .slice(0, MAX_RELEASES)
+      .map(([, entry]) => entry)
+  }
 }
 
 class FleetReader {
-  readonly #classes = new Map<string, HostClass>()
+  readonly #needsNames: boolean
+  readonly #bodies = new Map<string, Body>()
+  /** By name. */
+  readonly #hosts = new Map<string, HostRow>()
+  /** Of hosts without a name, by class. */
+  readonly #unnamed = new Map<string, Members>()
   /** By length and checksum. */
   readonly #known = new Map<string, KnownText[]>()
+  /** Digests of the lines with bodies read so far: every part of a fleet holds the same. */
+  readonly #knownBodies = new Set<string>()
+  readonly #shared = new Map<string, string>()
   readonly #errors: FormatError[] = []
+  readonly #faults = new Set<string>()
   #knownBytes = 0
-  #hostCount = 0
   #faulty = 0
+
+  constructor(needsNames: boolean) {
+    this.#needsNames = needsNames
+  }
 
   /** `name`, if the text itself has none. */
   add(bytes: Buffer, where: string, name?: string): void {
-    const at = bytes.subarray(0, HEAD).indexOf(COMMON)
+    const isBody = bytes.subarray(0, BODY.length).equals(BODY)
+    const digest = isBody ? sha256(bytes) : ''
+    if (isBody && this.#knownBodies.has(digest)) return
+    const at = isBody ? -1 : bytes.subarray(0, HEAD).indexOf(COMMON)
     const common = at < 0 ? undefined : bytes.subarray(at)
     const key = common && `${common.length} ${crc32(common)}`
     const known = key && this.#known.get(key)?.find((entry) => entry.bytes.equals(common))
-    if (known) {
-      const head = readHead(bytes.subarray(0, at), known.isNamed)
-      if (head?.version === known.version) {
-        this.#count(known.of, head, head.name ?? name)
-        return
-      }
-    }
     try {
-      const { report, name: own, isNamed } = parseLine(bytes, where)
-      const found = this.#classOf(report, where)
-      this.#count(found, { release: report.host.release, origin: report.origin }, own ?? name)
-      const head = at < 0 || known ? undefined : readHead(bytes.subarray(0, at), isNamed)
-      if (head) {
-        this.#remember(key!, { bytes: Buffer.from(common!), isNamed, version: head.version, of: found })
+      if (known) {
+        const head = readHead(bytes.subarray(0, at), known.isNamed)
+        if (head?.version === known.version) {
+          this.#count({ ...head, class: known.of }, head.name ?? name, where)
+          return
+        }
+      }
+      const line = parseLine(bytes, where)
+      if (line.kind === 'row') this.#count(line.row, line.row.name, where)
+      else if (line.kind === 'fault') this.#faults.add(line.fault)
+      else if (line.kind === 'body') {
+        this.#keep(line.class, line.common, where)
+        this.#knownBodies.add(digest)
+      } else if (line.kind === 'report') {
+        const { report, name: own, isNamed } = line
+        const text = commonText(report)
+        const of = this.#keep(classOfText(text), text, where)
+        this.#count(hostRow('', of, report), own ?? name, where)
+        const head = at < 0 || known ? undefined : readHead(bytes.subarray(0, at), isNamed)
+        if (head) this.#remember(key!, { bytes: Buffer.from(common!), isNamed, version: head.version, of })
       }
     } catch (error) {
-      if (!(error instanceof FormatError)) throw error
-      this.refuse(error)
+      if (!(error instanceof FormatError) || error instanceof TooManyClasses) throw error
+      this.refuse(error, name ?? `sha256:${sha256(bytes).slice(0, CLASS_DIGITS)}`)
     }
   }
 
-  refuse(error: FormatError): void {
+  /** @param fault what identifies the text however often it is read */
+  refuse(error: FormatError, fault: string): void {
     this.#faulty++
+    this.#faults.add(asText(fault))
     if (this.#errors.length < MAX_ERRORS) this.#errors.push(error)
   }
 
   finish(source: string): Fleet {
-    if (this.#hostCount === 0 && this.#faulty === 0) throw new FormatError(source, '$', 'holds no report')
+    const unnamed = [...this.#unnamed.values()].reduce((sum, { hostCount }) => sum + hostCount, 0)
+    const hostCount = this.#hosts.size + unnamed
+    if (hostCount + this.#bodies.size + this.#faults.size === 0) {
+      throw new FormatError(source, '$', 'holds no report')
+    }
+    const hosts = [...this.#hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+    const members = new Map<string, Members>(this.#unnamed)
+    for (const digest of this.#bodies.keys()) if (!members.has(digest)) members.set(digest, new Members())
+    for (const host of hosts) {
+      const of = members.get(host.class) ?? new Members()
+      members.set(host.class, of)
+      of.names.push(host.name)
+      of.add(host)
+    }
+    const all = [...members]
+      .map(([digest, of]) => this.#classOf(digest, of, source))
+      .toSorted((a, b) => b.hostCount - a.hostCount || (a.digest < b.digest ? -1 : 1))
     return {
-      classes: [...this.#classes.values()].toSorted((a, b) => b.hostCount - a.hostCount),
-      hostCount: this.#hostCount,
+      classes: all.filter((one) => one.hostCount > 0),
+      vacant: all.filter((one) => one.hostCount === 0),
+      hostCount,
+      hosts,
       errors: this.#errors,
       faulty: this.#faulty,
+      faults: [...this.#faults].filter((fault) => !this.#hosts.has(fault)).toSorted(),
     }
   }
 
-  #count(found: HostClass, { release, origin: who }: Pick<Head, 'release' | 'origin'>, name?: string): void {
-    this.#hostCount++
-    found.hostCount++
-    if (name !== undefined) found.names.push(name)
-    if (found.releases.size < MAX_RELEASES) found.releases.add(release)
-    const known = found.origins.find((entry) => isDeepStrictEqual(entry.origin, who))
-    if (known !== undefined) known.hostCount++
-    else if (found.origins.length < MAX_RELEASES) found.origins.push({ origin: who, hostCount: 1 })
+  #classOf(digest: string, { hostCount, names, releases, origins }: Members, source: string): HostClass {
+    const body = this.#bodies.get(digest)
+    return {
+      digest,
+      hostCount,
+      first: body?.first ?? source,
+      names,
+      releases,
+      origins,
+      hasReport: body !== undefined,
+      report() {
+        if (body !== undefined) {
+          return reportOfCommon(JSON.parse(inflateRawSync(body.common).toString()) as object) as Report
+        }
+        const [name] = names
+        throw new FormatError(
+          source,
+          '$',
+          `holds no report of class ${digest}: add one, as \`kvm-arm64 probe --json\` prints it on ${name}`,
+        )
+      },
+    }
   }
 
-  #classOf(report: Report, where: string): HostClass {
-    const digest = reportDigest(report)
-    const found = this.#classes.get(digest)
-    if (found !== undefined) return found
-    if (this.#classes.size === MAX_CLASSES) {
-      throw new FormatError(
-        where,
-        '$',
-        `is one class too many: at most ${MAX_CLASSES} can be compared with each other`,
-      )
+  #count(
+    { release, build, origin, probedAt: when, class: of }: Omit<HostRow, 'name'>,
+    name: string | undefined,
+    where: string,
+  ): void {
+    if (name === undefined) {
+      if (this.#needsNames) {
+        throw new FormatError(
+          where,
+          '$',
+          'names no host: write {"name": …, "report": …}, or give the report a file of its own in a directory',
+        )
+      }
+      const members = this.#unnamed.get(of) ?? new Members()
+      this.#unnamed.set(of, members)
+      members.add({ release: this.#share(release), origin })
+      return
     }
-    const json = Buffer.from(JSON.stringify(report))
-    const made: HostClass = {
-      digest: digest.slice(0, 12),
-      hostCount: 0,
-      first: where,
-      names: [],
-      releases: new Set(),
-      origins: [],
-      // Kept as text: a thousand of them as objects would not fit into memory.
-      report: () => JSON.parse(json.toString()) as Report,
+    const row: HostRow = {
+      name,
+      class: this.#share(of),
+      release: this.#share(release),
+      build: this.#share(build),
+      origin: JSON.parse(this.#share(canonicalJson(origin))) as Origin,
+      probedAt: when,
     }
-    this.#classes.set(digest, made)
-    return made
+    const known = this.#hosts.get(name)
+    if (known === undefined || replaces(row, known)) this.#hosts.set(name, row)
+  }
+
+  #keep(digest: string, common: string, where: string): string {
+    if (this.#bodies.has(digest)) return digest
+    if (this.#bodies.size === MAX_CLASSES) throw new TooManyClasses(where)
+    this.#bodies.set(digest, { first: where, common: deflateRawSync(common, { level: 1 }) })
+    return digest
+  }
+
+  /** Returns one string for equal ones: the rows of a million hosts repeat a few. */
+  #share(text: string): string {
+    const known = this.#shared.get(text)
+    if (known !== undefined) return known
+    if (this.#shared.size < MAX_SHARED) this.#shared.set(text, text)
+    return text
   }
 
   #remember(key: string, entry: KnownText): void {
@@ -259,6 +455,17 @@ class FleetReader {
     const others = this.#known.get(key)
     if (others === undefined) this.#known.set(key, [entry])
     else others.push(entry)
+  }
+}
+
+/** To leave out some classes, by the order of reading, would make a result that merges differently each time. */
+class TooManyClasses extends FormatError {
+  constructor(where: string) {
+    super(
+      where,
+      '$',
+      `is one class too many: at most ${MAX_CLASSES} are kept apart; do the reports of one host differ each time?`,
+    )
   }
 }
 
@@ -276,20 +483,41 @@ function readHead(bytes: Buffer, isNamed: boolean): Head | undefined {
   if (!v.is(headSchema, report)) return undefined
   const {
     version: of,
-    host: { release },
+    probedAt: when,
+    host: { release, build },
   } = report
-  return { name, version: of, release, origin: report.version === 1 ? { kind: 'unknown' } : report.origin }
+  const who: Origin = report.version === 1 ? { kind: 'unknown' } : report.origin
+  return { name, version: of, release, build, origin: who, probedAt: when }
 }
 
-function parseLine(
-  bytes: Buffer,
-  where: string,
-): { report: Report; name: string | undefined; isNamed: boolean } {
+function parseLine(bytes: Buffer, where: string): Line {
   if (!isUtf8(bytes)) throw new FormatError(where, '$', 'is not UTF-8 text')
   const data = parseJson(bytes.toString('utf8'), where)
-  if (data === null || typeof data !== 'object' || !('report' in data)) {
-    return { report: checkReport(data, where), name: undefined, isNamed: false }
+  const has = (key: string): boolean => data !== null && typeof data === 'object' && key in data
+  if (has('report')) {
+    const { report, name } = checkShape(named, data, where)
+    return { kind: 'report', report: checkReport(report, `${where}, in "report"`), name, isNamed: true }
   }
-  const { report, name } = checkShape(named, data, where)
-  return { report: checkReport(report, `${where}, in "report"`), name, isNamed: true }
+  if (has('common')) {
+    const body = checkShape(classBodySchema, data, where)
+    return { kind: 'body', class: body.class, common: commonText(reportOfBody(body, where)) }
+  }
+  if (has('class')) return { kind: 'row', row: checkShape(hostRowSchema, data, where) }
+  if (has('fault')) return { kind: 'fault', ...checkShape(faultSchema, data, where) }
+  if (has('format') && (data as { format: unknown }).format === summaryHeadSchema.entries.format.literal) {
+    checkDocument(data, where, { noun: 'summary', schema: summaryHeadSchema })
+    return { kind: 'head' }
+  }
+  return { kind: 'report', report: checkReport(data, where), name: undefined, isNamed: false }
+}
+
+/** Returns what {@link summaryLines} writes of a fleet. */
+export function fleetSummary({ hosts, classes, vacant, faults }: Fleet): Summary {
+  return { hosts, bodies: bodiesOf([...classes, ...vacant]), faults }
+}
+
+function* bodiesOf(classes: readonly HostClass[]): Generator<readonly [string, string]> {
+  for (const one of classes.toSorted((a, b) => (a.digest < b.digest ? -1 : 1))) {
+    if (one.hasReport) yield [one.digest, commonText(one.report())]
+  }
 }

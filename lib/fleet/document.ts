@@ -13,22 +13,23 @@ import { originSchema } from '../report/origin.js'
 import { registerValue } from '../report/registers.js'
 import type { FleetAnalysis } from './analyse.js'
 import type { Fleet, HostClass } from './classes.js'
+import { classDigest } from './summary.js'
 
 const hostClass = v.strictObject({
-  /** The first twelve digits of the SHA-256 of what the reports of its hosts have in common. */
-  digest: text,
+  /** Its identity: the first 16 digits of the SHA-256 of what the reports of its hosts have in common. Labels and metrics have it too. */
+  digest: classDigest,
   hostCount: uint32,
   /** For readers. */
   cpu: text,
   /** `KVM_REG_ARM_PSCI_VERSION` of a fresh VM; null if there is no such register. */
   psciVersion: v.nullable(hex64),
-  /** Their `uname -r`, the first few. */
+  /** Their `uname -r`: those of most hosts, at most eight. */
   releases: v.array(text),
-  /** What answered KVM's calls when their reports were made, with the number of reports for each; the first few. */
+  /** What answered KVM's calls when their reports were made, with the number of reports for each; those of most hosts. */
   origins: v.array(v.strictObject({ origin: originSchema, hostCount: uint32 })),
-  /** Where the first report was read: a file, or a line of one. */
+  /** One of its hosts: the first of `names`, or else where its report was read: a file, or a line of one. */
   first: text,
-  /** Names of the hosts that have one, in the order read. */
+  /** Names of the hosts that have one, in alphabetical order. */
   names: v.array(text),
 })
 
@@ -58,9 +59,9 @@ const upgradedMove = v.strictObject({
 export const fleetSchema = v.strictObject({
   format: v.literal('kvm-arm64/fleet'),
   version: v.literal(1),
-  /** Reports that could be read and simulated. */
+  /** Hosts whose report could be read and simulated. */
   hostCount: uint32,
-  /** Reports that could not. */
+  /** Reports that could not, each once however often it was read. */
   faulty: uint32,
   /** The rules that judged the moves. */
   vmm: text,
@@ -144,14 +145,14 @@ export function checkFleetDocument(data: unknown, source: string): FleetDocument
 }
 
 /** Returns the document of a fleet that was read and analysed. */
-export function fleetDocument({ hostCount, faulty }: Fleet, analysis: FleetAnalysis): FleetDocument {
+export function fleetDocument({ hostCount, faults }: Fleet, analysis: FleetAnalysis): FleetDocument {
   const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
   const refused = errors.reduce((sum, { class: one }) => sum + one.hostCount, 0)
   return {
     format: 'kvm-arm64/fleet',
     version: 1,
     hostCount: hostCount - refused,
-    faulty: faulty + refused,
+    faulty: faults.length + refused,
     vmm: asText(vmm),
     classes: classes.map(describe),
     left,
@@ -181,8 +182,8 @@ function describe(one: HostClass): FleetDocument['classes'][number] {
     cpu: cpuName(report),
     psciVersion: psciVersion === undefined ? null : hex(psciVersion),
     releases: [...one.releases],
-    origins: one.origins,
-    first: asText(one.first),
-    names: one.names.map(asText),
+    origins: [...one.origins],
+    first: one.names[0] ?? asText(one.first),
+    names: [...one.names],
   }
 }

@@ -23,7 +23,7 @@ export function kubevirtSelectors(
   { namespace = labelNamespace }: KubevirtOptions = {},
 ): Emitted {
   refuseNamespace(namespace)
-  const classes = [...new Set(reports.map((report) => nodeFacts(report).compatibilityClass))].toSorted()
+  const classes = [...new Set(reports.map((report) => nodeFacts(report).hostClass))].toSorted()
   const lines = [
     '# For spec.template.spec of a VirtualMachine: nodes labelled by kvm-arm64 export --to nfd.',
     'affinity:',

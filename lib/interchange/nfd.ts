@@ -28,7 +28,7 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
   refuseNamespace(namespace)
   const facts = nodeFacts(report)
   const labels: [name: string, value: string][] = [
-    ['class', facts.compatibilityClass],
+    ['class', facts.hostClass],
     ['psci', facts.psci],
     ['midr', facts.midr],
     ...facts.bitmaps.map(({ name, mask }): [string, string] => [name, mask]),

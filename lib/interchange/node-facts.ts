@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto'
 import { decodePsciVersion } from '../hypercalls/index.js'
 import { encodeRegister, hasAArch32, hex, isAArch32IdRegister, isIdRegister } from '../registers/index.js'
-import { cpuKinds } from '../report/digest.js'
+import { classOf } from '../report/digest.js'
 import {
   CNTFRQ_EL0,
   guestRead,
@@ -18,11 +17,8 @@ import type { VcpuFeature } from '../uapi.js'
 
 /** The facts about a cluster node that matter for placing VMs on it. */
 interface NodeFacts {
-  /**
-   * 16 hexadecimal digits, equal for hosts between which every VM can move: everything their guests can see, and everything KVM
-   * accepts from userspace, is the same.
-   */
-  compatibilityClass: string
+  /** The class as `kvm-arm64 fleet` shows it; hosts of one class show the same. */
+  hostClass: string
   release: string
   /** A version like `1.1`, the newest. */
   psci: string
@@ -55,7 +51,7 @@ export function nodeFacts(report: Report): NodeFacts {
   const valueOf = (name: string) => registerValue(report, encodeRegister(name)) ?? 0n
   const aarch32 = hasAArch32(valueOf('ID_AA64PFR0_EL1'))
   return {
-    compatibilityClass: compatibilityClass(report),
+    hostClass: classOf(report),
     release: report.host.release,
     psci: decodePsciVersion(valueOf('KVM_REG_ARM_PSCI_VERSION')),
     midr: hex(valueOf('MIDR_EL1')),
@@ -78,22 +74,4 @@ export function nodeFacts(report: Report): NodeFacts {
     protectedKvm: isProtectedKvm(report),
     cpuKinds: report.cpus?.kinds.length,
   }
-}
-
-/**
- * Computed from everything in a report that decides a restore, or what its guest then reads; not from its date, the kernel's name,
- * or limits like the number of vCPUs.
- */
-function compatibilityClass(report: Report): string {
-  const { registers, configurations, traits, vmTypes, guestReads } = report
-  const machine = {
-    vmTypes,
-    guestReads,
-    cpus: cpuKinds(report),
-    ipaLimit: ipaLimitOf(report),
-    pageSize: pageSizeOf(report),
-    mte: hasMte(report),
-  }
-  const decisive = { registers, configurations, traits, machine }
-  return createHash('sha256').update(JSON.stringify(decisive)).digest('hex').slice(0, 16)
 }

@@ -18,10 +18,8 @@ export function prometheusMetrics(report: Report): Emitted {
   const metrics: Metric[] = [
     {
       name: 'kvm_arm64_info',
-      help: 'What guests of this host are shown, and its compatibility class.',
-      samples: [
-        [{ release: facts.release, class: facts.compatibilityClass, midr: facts.midr, psci: facts.psci }, 1],
-      ],
+      help: 'What guests of this host are shown, and its class.',
+      samples: [[{ release: facts.release, class: facts.hostClass, midr: facts.midr, psci: facts.psci }, 1]],
     },
     {
       name: 'kvm_arm64_probe_timestamp_seconds',

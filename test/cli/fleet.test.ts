@@ -23,7 +23,7 @@ const recorded = fileURLToPath(new URL('lib/hosts/recorded', packageRoot))
 interface Found {
   hostCount: number
   faulty: number
-  classes: { hostCount: number; names: string[]; cpu: string; psci: string }[]
+  classes: { hostCount: number; names: string[]; releases: string[]; cpu: string; psci: string }[]
   moves: { from: number; to: number; possible: boolean; obstacles: number[] }[]
   groups: { classes: number[]; hostCount: number }[]
 }
@@ -34,7 +34,7 @@ describe('kvm-arm64 fleet', () => {
     assert.equal(status, 0)
     assert.equal(error, '')
     assert.match(out, /^4 hosts in 3 classes\n/)
-    assert.match(out, /^ +1 +2 +QEMU max r0p0 +7\.2\.\S+ +1\.3 +.*reports\.ndjson, line 1$/m)
+    assert.match(out, /^ +1 +[0-9a-f]{16} +2 +QEMU max r0p0 +7\.2\.\S+ +1\.3 +node-0$/m)
     assert.match(out, /^ +1 +· +✓ +✗\d+$/m)
     assert.match(out, /^ +3 hosts: 1 2$/m)
     assert.match(out, /class 3 as linux-6\.18-max: opens to 1, from 1, to 2, from 2; closes nothing/)
@@ -195,8 +195,59 @@ describe('kvm-arm64 fleet', () => {
       ['qemu@11.1', true],
     ] as const) {
       const { out } = kvmArm64(['fleet', file, '--vmm', vmm, '--json'])
-      const { moves } = JSON.parse(out) as Found
-      assert.equal(moves.find(({ from }) => from === 0)?.possible, possible, vmm)
+      const { moves, classes } = JSON.parse(out) as Found
+      const older = classes.findIndex(({ releases: [release] }) => release!.startsWith('6.12.'))
+      assert.equal(moves.find(({ from }) => from === older)?.possible, possible, vmm)
+    }
+  })
+
+  it('merges the parts of a fleet, and compares it with itself later', () => {
+    const at = (file: string) => join(folder, file)
+    const row = (host: string, name: string) => {
+      const { status, out, error } = kvmArm64(['probe', '--simulate', host, '--digest', '--name', name])
+      assert.equal(status, 0, error)
+      return out
+    }
+    const rows = [row('linux-7.2-max', 'node-0'), row('linux-6.18-max', 'node-9')]
+    assert.match(rows[0]!, /^\{"name":"node-0","class":"[0-9a-f]{16}","release":.*\}\n$/)
+    writeFileSync(at('rows.ndjson'), rows.join(''))
+    const alone = kvmArm64(['fleet', 'summarise', at('rows.ndjson'), '-o', at('rows.json')])
+    assert.equal(alone.status, 0, alone.error)
+    assert.match(
+      alone.error,
+      /no report of class [0-9a-f]{16}: get one with `kvm-arm64 probe --json` on node-[09]/,
+    )
+    for (const [index, line] of lines.entries()) {
+      writeFileSync(at(`shard-${index}.ndjson`), line)
+      kvmArm64(['fleet', 'summarise', at(`shard-${index}.ndjson`), '-o', at(`part-${index}.json`)])
+    }
+    const parts = [3, 0, 2, 1, 0].map((index) => at(`part-${index}.json`))
+    const merge = kvmArm64(['fleet', 'merge', ...parts, '-o', at('all.json')])
+    assert.equal(merge.status, 0, merge.error)
+    const single = kvmArm64(['fleet', reports, '--json']).out
+    assert.equal(kvmArm64(['fleet', at('all.json'), '--json']).out, single)
+    writeFileSync(at('then.json'), single)
+    writeFileSync(at('now.json'), kvmArm64(['fleet', at('all.json'), at('rows.json'), '--json']).out)
+    const { status, out, error } = kvmArm64(['fleet', 'diff', at('then.json'), at('now.json')])
+    assert.equal(status, 0, error)
+    assert.match(out, /^New hosts: 1\n {2}node-9\n$/)
+    assert.equal(kvmArm64(['fleet', 'diff', at('now.json'), at('now.json')]).out, 'nothing changed\n')
+    const { digest } = readFleetDocument(at('then.json')).classes[0]!
+    assert.match(kvmArm64(['fleet', reports]).out, new RegExp(`^ +1 +${digest} +2 `, 'm'))
+  })
+
+  it('prints a row of a simulated host only as such, and no row beside a report', () => {
+    const simulated = kvmArm64(['probe', '--simulate', 'linux-6.1-max', '--digest'])
+    assert.match(
+      simulated.out,
+      /"name":"linux-6\.1-max",.*"origin":\{"kind":"simulation","of":"linux-6\.1-max"\}/,
+    )
+    for (const args of [
+      ['--digest', '-o', '-'],
+      ['--name', 'a'],
+      ['--digest', '--json'],
+    ]) {
+      assert.equal(kvmArm64(['probe', '--simulate', 'linux-6.1-max', ...args]).status, 2)
     }
   })
 })

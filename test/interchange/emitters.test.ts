@@ -164,7 +164,7 @@ function classOf(report: Report): string {
   return /class=(\w+)/.exec(nfdFeatures(report, { expires: new Date() }).text)![1]!
 }
 
-describe('the compatibility class', () => {
+describe('the class', () => {
   const report = builtInReport('linux-6.12-neoverse-n1')
 
   test('is the same for two probes of one host, and for equal hosts of other names', () => {

@@ -172,7 +172,7 @@ function classOf(report: Report): string | undefined {
   return /\/class=(\w+)/.exec(nfdFeatures(report, { expires: new Date() }).text)![1]
 }
 
-test('hosts with the same registers and another counter frequency are of two compatibility classes', () => {
+test('hosts with the same registers and another counter frequency are of two classes', () => {
   const other = changed(({ guestReads }) => (guestReads![0]!.value = '0x1'))
   assert.notEqual(classOf(oldHost), classOf(other))
   assert.equal(classOf(oldHost), classOf(changed(({ cpus }) => (cpus!.kinds[0]!.cpus = '0'))))

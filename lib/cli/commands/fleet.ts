@@ -22,6 +22,8 @@ import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/f
 import { grid, table } from '../view/table.js'
 import { count, wrap } from '../view/text.js'
 import { parseFeatures, vmmOption } from '../vm.js'
+import { fleetDiffCommand } from './fleet/diff.js'
+import { mergeCommand, noteErrors, summariseCommand } from './fleet/summarise.js'
 
 interface Flags {
   vmm: VmmRules
@@ -33,28 +35,36 @@ interface Flags {
 
 /** `kvm-arm64 fleet`: show which hosts are alike, and which moves are possible. */
 export function fleetCommand(): Command {
-  return new Command('fleet')
-    .argument(
-      '<reports>',
-      'a report, a file with one report per line, a directory of report files (*.json), or - for standard input',
-    )
-    .addOption(vmmOption('the VMM that makes the VMs and moves them'))
-    .option(
-      '--features <features>',
-      'vCPU features of the VMs on both sides beside psci-0.2, separated by commas, or none; without it, those the VMM uses on each host',
-      parseFeatures,
-    )
-    .option(
-      '--what-if <host>',
-      'show which moves another kernel would open or close: a report, a name of `kvm-arm64 hosts`, or the beginning of several such names (linux-6.18)',
-    )
-    .option('--html <file>', 'write a page with the matrix of moves and the reasons')
-    .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
-    .addHelpText(
-      'after',
-      `
+  return (
+    new Command('fleet')
+      // Options after the name of a subcommand are its own.
+      .enablePositionalOptions()
+      .addCommand(summariseCommand())
+      .addCommand(mergeCommand())
+      .addCommand(fleetDiffCommand())
+      .argument(
+        '<reports...>',
+        'reports, files with one report per line, directories of report files (*.json), summaries, or - for standard input',
+      )
+      .addOption(vmmOption('the VMM that makes the VMs and moves them'))
+      .option(
+        '--features <features>',
+        'vCPU features of the VMs on both sides beside psci-0.2, separated by commas, or none; without it, those the VMM uses on each host',
+        parseFeatures,
+      )
+      .option(
+        '--what-if <host>',
+        'show which moves another kernel would open or close: a report, a name of `kvm-arm64 hosts`, or the beginning of several such names (linux-6.18)',
+      )
+      .option('--html <file>', 'write a page with the matrix of moves and the reasons')
+      .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
+      .addHelpText(
+        'after',
+        `
 A line is a report as \`probe --json | jq -c .\` prints it, or
-{"name": "node-17", "report": …} to name the host. Equal hosts form one class,
+{"name": "node-17", "report": …} to name the host, or a row of \`probe
+--digest\`. Of a host that is there several times, the newest report counts. A
+directory or file named like a command is ./merge. Equal hosts form one class,
 which is parsed once. fleet predicts every move: it restores a fresh VM of one
 class on a simulation of the other. If there are more than ${MAX_COMPARED} classes, it
 compares those with most hosts.
@@ -71,19 +81,21 @@ Examples:
       jq -c --arg name $host '{name: $name, report: .}'
   done | kvm-arm64 fleet -
   kvm-arm64 fleet reports.ndjson --what-if linux-6.18`,
-    )
-    .action(run)
+      )
+      .action(run)
+  )
 }
 
-function run(source: string, { vmm: rules, features, whatIf, html, json }: Flags): void {
+function run(sources: readonly string[], { vmm: rules, features, whatIf, html, json }: Flags): void {
   refuseTwoDocuments('--html', html, json)
   checkOutput(html)
   const upgrades = whatIf === undefined ? [] : reportsOf(whatIf)
-  const fleet = withProgress(`Reading ${source}`, () => readFleet(source))
-  for (const { message } of fleet.errors) note(message)
-  const others = fleet.faulty - fleet.errors.length
-  if (others > 0) note(`and ${others} more that could not be read`)
-  if (fleet.faulty > 0) process.exitCode = exitStatus.usage
+  const fleet = withProgress(`Reading ${sources.join(' ')}`, () => readFleet(sources))
+  noteErrors(fleet)
+  if (fleet.faults.length > 0 && fleet.faulty === 0) {
+    note(`${count(fleet.faults.length, 'report')} could not be read when the summary was made`)
+    process.exitCode = exitStatus.usage
+  }
   if (fleet.hostCount === 0) return
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, (progress) =>
     analyseFleet(fleet, { rules, ...(features && { features }), whatIf: upgrades, progress }),
@@ -102,7 +114,8 @@ function run(source: string, { vmm: rules, features, whatIf, html, json }: Flags
 }
 
 /** Names the hosts that a message about a class concerns. */
-function alsoOn({ hostCount, names: [name] }: HostClass): string {
+function alsoOn({ hostCount, names: [name], hasReport }: HostClass): string {
+  if (!hasReport) return ''
   const others = hostCount > 1 ? [`and ${count(hostCount - 1, 'host')} like it`] : []
   const hostNames = [...(name === undefined ? [] : [name]), ...others].join(' ')
   return hostNames === '' ? '' : `: ${hostNames}`
@@ -140,9 +153,10 @@ function summary({
   return [
     paint('bold', `${count(hostCount, 'host')} in ${all} ${all === 1 ? 'class' : 'classes'}`),
     table(
-      ['class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'first read'],
+      ['', 'class', 'hosts', 'CPU', 'kernel', 'PSCI', 'answered by', 'for example'],
       shown.map((one, index) => [
         `${index + 1}`,
+        one.digest,
         `${one.hostCount}`,
         one.cpu,
         one.releases.slice(0, 2).join(' ') + (one.releases.length > 2 ? ' …' : ''),

@@ -1,14 +1,26 @@
+import { hostname } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { probe } from '../../probe/probe.js'
 import { type Kvm, openKvm } from '../../kvm/index.js'
+import { asText } from '../../documents/entries.js'
 import { printable } from '../../documents/printable.js'
 import { formatDocument } from '../../documents/write.js'
 import type { VcpuFeature } from '../../uapi.js'
+import { hostRow, rowText } from '../../fleet/summary.js'
+import { classOf } from '../../report/digest.js'
 import { censusTable } from '../view/census-table.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type Host, hostOf, simulateOption } from '../host.js'
-import { checkOutput, isStandardOutput, note, print, withProgress, writeOutput } from '../output.js'
+import {
+  checkOutput,
+  isStandardOutput,
+  note,
+  print,
+  refuseTwoDocuments,
+  withProgress,
+  writeOutput,
+} from '../output.js'
 import { listRegisters, registerTable } from '../view/register-list.js'
 import { summary } from '../view/summary.js'
 import { wrap } from '../view/text.js'
@@ -24,6 +36,8 @@ interface Flags {
   features?: VcpuFeature[]
   census?: boolean
   json?: boolean
+  digest?: boolean
+  name?: string
 }
 
 /** `kvm-arm64 probe`: write a report of everything this host's KVM shows. */
@@ -44,6 +58,13 @@ export function probeCommand(): Command {
     )
     .option('--census', 'add to the report which hypercalls work in a guest of a fresh VM')
     .option('--json', 'print the report instead of a summary')
+    .addOption(
+      new Option(
+        '--digest',
+        'print one line instead of a summary: the class of this host, for `fleet`',
+      ).conflicts('json'),
+    )
+    .option('--name <name>', 'the name of the host in that line; without it, that of the machine')
     .addHelpText(
       'after',
       `
@@ -52,27 +73,33 @@ its own, whose guests make hypercalls and read four registers. Two probes of one
 host differ only in "probedAt". A report holds every set of vCPU features that
 the host supports.
 
+A class is named by the digest of its report, so hosts of one class print the
+same; \`fleet\` needs a whole report of only one of them.
+
 Without arm64 KVM the summary is that of a simulated host
 (${DEFAULT_HOST}), and stderr says so; a report needs --simulate.
 
 Exit status: 1 if the host has no vCPU with --features; 3 if there is no arm64
-KVM to use and a report (-o, --json) or --backend kernel needs it.
+KVM to use and a report (-o, --json, --digest) or --backend kernel needs it.
 
 Examples:
   kvm-arm64 probe -o host.json               probe this host
   kvm-arm64 probe --features psci-0.2,sve    list the registers of an SVE vCPU
   kvm-arm64 probe --simulate linux-6.1-max   probe a simulated host
+  kvm-arm64 probe --digest -o host.json      print its row, write its report
   kvm-arm64 lab run --kernel 6.1 -- kvm-arm64 probe --json > host.json
                                              probe a real kernel under QEMU`,
     )
     .action(run)
 }
 
-function run({ output, simulate, backend, features, census, json }: Flags): void {
+function run({ output, simulate, backend, features, census, json, digest, name }: Flags): void {
+  if (name !== undefined && !digest) throw new CommandError('--name needs --digest', exitStatus.usage)
+  if (digest && isStandardOutput(output)) refuseTwoDocuments('-o', output, true)
   // A probe ends before optimised code would repay V8's compile time, a third of the whole run.
   setFlagsFromString('--no-opt')
   checkOutput(output)
-  const { kvm, label } = open(simulate, backend, output !== undefined || json === true)
+  const { kvm, label } = open(simulate, backend, output !== undefined || json === true || digest === true)
   try {
     const report = withProgress(`Probing ${label}`, (progress) =>
       probe(kvm, { census: census ?? false, progress }),
@@ -80,6 +107,11 @@ function run({ output, simulate, backend, features, census, json }: Flags): void
     const registers = features && listRegisters(kvm, report, features)
     const text = formatDocument(report)
     if (output !== undefined) writeOutput(output, text)
+    if (digest) {
+      const called = asText(name ?? (kvm.backend.name === 'kernel' ? hostname() : (simulate ?? DEFAULT_HOST)))
+      writeOutput(undefined, `${rowText(hostRow(called, classOf(report), report))}\n`)
+      return
+    }
     if (isStandardOutput(output)) return
     if (json) {
       writeOutput(undefined, text)

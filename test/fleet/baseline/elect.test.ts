@@ -31,8 +31,9 @@ describe('a baseline that is elected', () => {
   function stopping(vmm: VmmName, elected: boolean): string[] {
     const rules = vmmRules(vmm)
     const elect = elected ? { elect: electBaseline(rules, named()) } : {}
-    const { moves, obstacles } = analyseFleet(fleet, { rules, ...elect })
-    return moves[2]![0]!.obstacles.flatMap((index) => {
+    const { moves, obstacles, classes } = analyseFleet(fleet, { rules, ...elect })
+    const [old, , latest] = hosts.map((host) => classes.findIndex(({ names }) => names.includes(host)))
+    return moves[latest!]![old!]!.obstacles.flatMap((index) => {
       const { stops, code } = obstacles[index]!
       return stops ? [code] : []
     })
