@@ -102,10 +102,10 @@ const COMMON = Buffer.from('"capabilities":')
 const BODY = Buffer.from('{"class":"')
 const SUMMARY = Buffer.from('{"format":"kvm-arm64/summary"')
 
-const { format, version, probedAt, host, origin } = reportSchema.entries
+const { format, version, probedAt, host: hostEntry, origin: originEntry } = reportSchema.entries
 const headSchema = v.variant('version', [
-  v.strictObject({ format, version, probedAt, host, origin }),
-  v.strictObject({ format, version: v.literal(1), probedAt, host }),
+  v.strictObject({ format, version, probedAt, host: hostEntry, origin: originEntry }),
+  v.strictObject({ format, version: v.literal(1), probedAt, host: hostEntry }),
 ])
 const named = v.strictObject({ name: text, report: v.unknown() })
 
@@ -332,8 +332,8 @@ class FleetReader {
         this.#knownBodies.add(digest)
       } else if (line.kind === 'report') {
         const { report, name: own, isNamed } = line
-        const text = commonText(report)
-        const of = this.#keep(classOfText(text), text, where)
+        const shown = commonText(report)
+        const of = this.#keep(classOfText(shown), shown, where)
         this.#count(hostRow('', of, report), own ?? name, where)
         const head = at < 0 || known ? undefined : readHead(bytes.subarray(0, at), isNamed)
         if (head) this.#remember(key!, { bytes: Buffer.from(common!), isNamed, version: head.version, of })
@@ -357,7 +357,7 @@ class FleetReader {
     if (hostCount + this.#bodies.size + this.#faults.size === 0) {
       throw new FormatError(source, '$', 'holds no report')
     }
-    const hosts = [...this.#hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+    const hosts = [...this.#hosts.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1))
     const members = new Map<string, Members>(this.#unnamed)
     for (const digest of this.#bodies.keys()) if (!members.has(digest)) members.set(digest, new Members())
     for (const host of hosts) {
@@ -442,11 +442,11 @@ class FleetReader {
   }
 
   /** Returns one string for equal ones: the rows of a million hosts repeat a few. */
-  #share(text: string): string {
-    const known = this.#shared.get(text)
+  #share(value: string): string {
+    const known = this.#shared.get(value)
     if (known !== undefined) return known
-    if (this.#shared.size < MAX_SHARED) this.#shared.set(text, text)
-    return text
+    if (this.#shared.size < MAX_SHARED) this.#shared.set(value, value)
+    return value
   }
 
   #remember(key: string, entry: KnownText): void {

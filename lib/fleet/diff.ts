@@ -68,14 +68,11 @@ export function diffFleets(before: FleetDocument, now: FleetDocument, source = '
   const closed: FleetDiff['moves']['closed'] = []
   for (const from of groups) {
     for (const to of groups) {
-      const [old, later] = [could(from.before, to.before), can(from.now, to.now)]
-      if (old !== later) (later ? opened : closed).push({ from: endOf(from), to: endOf(to) })
+      const [was, is] = [could(from.before, to.before), can(from.now, to.now)]
+      if (was !== is) (is ? opened : closed).push({ from: endOf(from), to: endOf(to) })
     }
   }
-  const digests = (fleet: FleetDocument) => new Set(fleet.classes.map(({ digest }) => digest))
-  const [old, later] = [digests(before), digests(now)]
-  const byDigest = (fleet: FleetDocument) => new Map(fleet.classes.map((one) => [one.digest, one]))
-  const [oldClasses, laterClasses] = [byDigest(before), byDigest(now)]
+  const [old, later] = [byDigest(before), byDigest(now)]
   return {
     format: 'kvm-arm64/fleet-diff',
     version: 1,
@@ -92,12 +89,21 @@ export function diffFleets(before: FleetDocument, now: FleetDocument, source = '
         .map(({ before: from, now: to, names }) => ({
           from,
           to,
-          releases: { before: oldClasses.get(from)!.releases, now: laterClasses.get(to)!.releases },
+          releases: { before: old.get(from)!.releases, now: later.get(to)!.releases },
           names,
         })),
     },
     moves: { opened, closed },
   }
+}
+
+function byDigest({ classes }: FleetDocument): Map<string, FleetDocument['classes'][number]> {
+  return new Map(classes.map((one) => [one.digest, one]))
+}
+
+/** The numbers of hosts without a name, by class. */
+function unnamed({ classes }: FleetDocument): Map<string, number> {
+  return new Map(classes.map(({ digest, hostCount, names }) => [digest, hostCount - names.length]))
 }
 
 function shortClass({ digest, hostCount, cpu, releases }: FleetDocument['classes'][number]) {
@@ -141,8 +147,6 @@ function transitions(
     const from = wasIn.get(name)
     if (from !== undefined) groupOf(from, to).names.push(name)
   }
-  const unnamed = ({ classes }: FleetDocument) =>
-    new Map(classes.map(({ digest, hostCount, names }) => [digest, hostCount - names.length]))
   const [were, are] = [unnamed(before), unnamed(now)]
   for (const [digest, count] of are) {
     const others = Math.min(count, were.get(digest) ?? 0)

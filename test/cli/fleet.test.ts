@@ -28,6 +28,17 @@ interface Found {
   groups: { classes: number[]; hostCount: number }[]
 }
 
+function at(file: string): string {
+  return join(folder, file)
+}
+
+/** Prints the row of a simulated host. */
+function row(host: string, name: string): string {
+  const { status, out, error } = kvmArm64(['probe', '--simulate', host, '--digest', '--name', name])
+  assert.equal(status, 0, error)
+  return out
+}
+
 describe('kvm-arm64 fleet', () => {
   it('shows classes, who can move where, groups, and what another kernel opens', () => {
     const { status, out, error } = kvmArm64(['fleet', reports, '--what-if', 'linux-6.18'])
@@ -202,12 +213,6 @@ describe('kvm-arm64 fleet', () => {
   })
 
   it('merges the parts of a fleet, and compares it with itself later', () => {
-    const at = (file: string) => join(folder, file)
-    const row = (host: string, name: string) => {
-      const { status, out, error } = kvmArm64(['probe', '--simulate', host, '--digest', '--name', name])
-      assert.equal(status, 0, error)
-      return out
-    }
     const rows = [row('linux-7.2-max', 'node-0'), row('linux-6.18-max', 'node-9')]
     assert.match(rows[0]!, /^\{"name":"node-0","class":"[0-9a-f]{16}","release":.*\}\n$/)
     writeFileSync(at('rows.ndjson'), rows.join(''))
