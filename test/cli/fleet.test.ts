@@ -90,7 +90,8 @@ describe('kvm-arm64 fleet', () => {
 
   it('tells a host that cannot be simulated by its name, analyses the others, and ends with 2', () => {
     const file = join(folder, 'impossible.ndjson')
-    const report = { ...builtInReport('linux-6.1-max'), capabilities: {} }
+    const report = builtInReport('linux-6.1-max')
+    report.capabilities.KVM_CAP_MAX_VCPUS = [0, 0]
     writeFileSync(file, [lines[0], JSON.stringify({ name: 'odd', report }), lines[1]].join('\n'))
     const { status, out, error } = kvmArm64(['fleet', file])
     assert.equal(status, 2)
