@@ -20,6 +20,8 @@ export interface Backend {
   readonly simulates?: string
   /** The CPUs of the machine; absent if nothing is known of them. Not ioctls: KVM shows a VM only the CPU it runs on. */
   readonly cpus?: Cpus
+  /** Bytes of a page of the simulated host's kernel. Absent for `kernel`, and if not known. */
+  readonly pageSize?: number
   /** Opens `/dev/kvm`; returns `-errno` of `open(2)` on failure. */
   open(): SystemFd | number
 }

@@ -39,15 +39,21 @@ export function machineOf(kvm: Kvm): MachineFacts {
 function findOut(kvm: Kvm): MachineFacts {
   const fd = unobserved(kvm.fd)
   const guestReads = ifPossible(() => probeGuestReads(fd, smallestVmType(fd)))
-  const pages = 1 + Math.max(0, kvm.checkExtension('KVM_CAP_COALESCED_MMIO'))
+  const pageSize = pageSizeOf(kvm)
   const ipaLimit = kvm.checkExtension('KVM_CAP_ARM_VM_IPA_SIZE')
   const cpuKinds = kvm.backend.cpus?.kinds()
   return {
     ...(guestReads && { guestReads }),
-    pageSize: kvm.vcpuMmapSize / pages,
+    ...(pageSize !== undefined && { pageSize }),
     ...(ipaLimit > 0 && { ipaLimit }),
     ...(cpuKinds && { cpuKinds }),
   }
+}
+
+/** A simulation of a host knows what its report says, which may be nothing; a kernel shows it by its mapping of a vCPU. */
+function pageSizeOf(kvm: Kvm): number | undefined {
+  if (kvm.backend.name === 'simulator') return kvm.backend.pageSize
+  return kvm.vcpuMmapSize / (1 + Math.max(0, kvm.checkExtension('KVM_CAP_COALESCED_MMIO')))
 }
 
 /** Returns the ticks per second of a machine's counter; undefined if not recorded. */

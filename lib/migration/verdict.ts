@@ -4,7 +4,7 @@ import type { VcpuFeature } from '../uapi.js'
 import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attempt.js'
 import { type Finding, severities } from './finding.js'
 import { type Counters, Judge } from './judge.js'
-import { compareMachines, counterFrequencyOf, machineOf } from './machine-facts.js'
+import { compareMachines, counterFrequencyOf, type MachineFacts, machineOf } from './machine-facts.js'
 import type { State } from './state.js'
 import { factsOfKvm } from './vmm/facts.js'
 import { type Gic, strict, type VmmRules, type VmmVm, vmOn } from './vmm/rules.js'
@@ -17,8 +17,21 @@ export const unknownFacts = [
   'destination-interrupt-controller',
   'source-counter-frequency',
   'destination-counter-frequency',
+  /** What a guest reads from registers of the CPU itself. */
+  'source-guest-reads',
+  'destination-guest-reads',
+  'source-page-size',
+  'destination-page-size',
+  /** The most bits of guest physical address space. */
+  'source-address-space',
+  'destination-address-space',
+  /** The VM has memory tagging. */
+  'destination-memory-tagging',
   /** Whether the destination accepts the state's values in some fields of ID registers. */
   'destination-id-fields',
+  /** Whether a machine has CPUs of several kinds. */
+  'source-cpu-kinds',
+  'destination-cpu-kinds',
   /** A machine has CPUs of several kinds, and its report describes those of one. */
   'source-other-cpus',
   'destination-other-cpus',
@@ -104,7 +117,7 @@ export function verdict(
     interruptControllers: { source: gicOf(source), destination: gicOf(destination) },
     restores,
     possible: restores && findings.every(({ severity }) => severity !== 'guest-broken'),
-    unknown: unknownOf(state, rules, source, destination, counters),
+    unknown: unknownOf(state, rules, { source, destination, counters, here, there }),
     registers: {
       total: outcomes.length,
       same: outcomes.filter(({ outcome }) => outcome === 'same').length,
@@ -129,28 +142,42 @@ function gicOf(vm: VmmVm | undefined): Gic | null {
   return vm?.gic === undefined || vm.gic === 'none' ? null : vm.gic
 }
 
-function unknownOf(
-  state: State,
-  rules: VmmRules,
-  source: VmmVm | undefined,
-  destination: VmmVm,
-  counters: Counters,
-): UnknownFact[] {
-  const unknown: UnknownFact[] = []
-  if (source !== undefined && source.unknown.length > 0) unknown.push('source-features')
-  if (rules.restoresInto === 'own' && destination.unknown.length > 0) unknown.push('destination-features')
+interface Sides {
+  source: VmmVm | undefined
+  destination: VmmVm
+  counters: Counters
+  here: MachineFacts
+  there: MachineFacts
+}
+
+function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
+  const { source, destination, counters, here, there } = sides
   const { isUntried = () => false } = destination
-  if (state.vcpus.some((vcpu) => vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value))))) {
-    unknown.push('destination-id-fields')
+  const hasGic = rules.gics.length > 0
+  const hasMte = state.vm.capabilities.includes('KVM_CAP_ARM_MTE')
+  const isUnknown: Readonly<Record<UnknownFact, boolean>> = {
+    'source-features': source !== undefined && source.unknown.length > 0,
+    'destination-features': rules.restoresInto === 'own' && destination.unknown.length > 0,
+    'source-interrupt-controller': hasGic && source?.gic === undefined,
+    'destination-interrupt-controller': hasGic && destination.gic === undefined,
+    'source-counter-frequency': counters.source === undefined,
+    'destination-counter-frequency': counters.destination === undefined,
+    'source-guest-reads': here.guestReads === undefined,
+    'destination-guest-reads': there.guestReads === undefined,
+    'source-page-size': here.pageSize === undefined,
+    'destination-page-size': there.pageSize === undefined,
+    'source-address-space': here.ipaLimit === undefined,
+    'destination-address-space': there.ipaLimit === undefined,
+    'destination-memory-tagging': hasMte && destination.hasMte === undefined,
+    'destination-id-fields': state.vcpus.some((vcpu) =>
+      vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value))),
+    ),
+    'source-cpu-kinds': here.cpuKinds === undefined,
+    'destination-cpu-kinds': there.cpuKinds === undefined,
+    'source-other-cpus': source?.hasOtherCpus ?? false,
+    'destination-other-cpus': destination.hasOtherCpus ?? false,
   }
-  if (source?.hasOtherCpus) unknown.push('source-other-cpus')
-  if (destination.hasOtherCpus) unknown.push('destination-other-cpus')
-  if (rules.gics.length === 0) return unknown
-  if (source?.gic === undefined) unknown.push('source-interrupt-controller')
-  if (destination.gic === undefined) unknown.push('destination-interrupt-controller')
-  if (counters.source === undefined) unknown.push('source-counter-frequency')
-  if (counters.destination === undefined) unknown.push('destination-counter-frequency')
-  return unknown
+  return unknownFacts.filter((fact) => isUnknown[fact])
 }
 
 /** A finding that is the same on several vCPUs is listed once. */

@@ -1,4 +1,5 @@
 import type { Backend, Cpus } from '../backend.js'
+import { pageSizeOf } from '../report/machine.js'
 import type { Report } from '../report/report.js'
 import { Host } from './host.js'
 import { SimulatedSystem } from './system.js'
@@ -14,11 +15,13 @@ import { SimulatedSystem } from './system.js'
 export function simulatorBackend(report: Report, name = report.host.release): Backend {
   const host = new Host(report)
   const { release, build } = report.host
+  const pageSize = pageSizeOf(report)
   return {
     name: 'simulator',
     host: { release, build },
     simulates: name,
     ...(report.cpus && { cpus: simulatedCpus(report.cpus) }),
+    ...(pageSize !== undefined && { pageSize }),
     open: () => new SimulatedSystem(host),
   }
 }

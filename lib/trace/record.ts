@@ -15,10 +15,7 @@ type Sink = (entry: TraceEntry) => void
  */
 export function recordingBackend(backend: Backend, sink: Sink): Backend {
   return {
-    name: backend.name,
-    host: backend.host,
-    ...(backend.simulates !== undefined && { simulates: backend.simulates }),
-    ...(backend.cpus && { cpus: backend.cpus }),
+    ...backend,
     open: () => {
       const kvm = backend.open()
       return typeof kvm === 'number' ? kvm : watch('system', kvm, {}, new Recorder(sink))

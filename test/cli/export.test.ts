@@ -166,7 +166,7 @@ describe('import', () => {
     const args = ['import', gravitonFile('V1', '6.18'), '--like', 'linux-6.18-max']
     const { status, error } = kvmArm64([...args, '-o', file])
     assert.equal(status, 0, error)
-    assert.match(error, /all else, is inferred from linux-6\.18-max/)
+    assert.match(error, /everything else are inferred from linux-6\.18-max/)
     assert.match(error, /which values these accept or hold: .*ID_AA64PFR0_EL1\.EL3.*\n/)
     assert.equal(readReport(file).host.release, '6.18.30-61.116.amzn2023.aarch64')
     assert.equal(kvmArm64(args).out, readFileSync(file, 'utf8'))

@@ -42,9 +42,7 @@ export function breakBackend(backend: Backend, { system = {}, vm = {}, vcpu = {}
       system,
     )
   return {
-    name: backend.name,
-    host: backend.host,
-    ...(backend.cpus && { cpus: backend.cpus }),
+    ...backend,
     open() {
       const fd = backend.open()
       return typeof fd === 'number' ? fd : wrapSystem(fd)

@@ -113,4 +113,5 @@ test('what was not recorded of a machine is unknown, and compared with nothing',
   assert.deepEqual(unknownOf(found), ['source-counter-frequency'])
   assert.deepEqual(found.findings, [])
   assert.deepEqual(unknownOf(move(ofOneKind, bare, 'firecracker')), ['destination-counter-frequency'])
+  assert.deepEqual(unknownOf(move(bare, bare)), ['source-counter-frequency', 'destination-counter-frequency'])
 })

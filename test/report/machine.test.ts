@@ -195,7 +195,10 @@ test('a baseline does not reconcile what guests read from the CPU', () => {
       ['guest-read', 'DCZID_EL0', ['0x4', '0x10']],
     ],
   )
-  assert.deepEqual(found.guestReadsUnknown, ['c'])
+  assert.deepEqual(
+    found.unknown,
+    ['guest-reads', 'vm-types', 'other-capabilities', 'cpu-kinds'].map((fact) => ({ fact, hosts: ['c'] })),
+  )
   assert.equal(guestReadIds.length, 4)
 })
 

@@ -118,7 +118,7 @@ function summary(found: Baseline): string {
       ...optional('vector lengths', found.vectorLengths ?? ''),
       ['address space', `${found.ipaSize} bits`],
       ...optional('interrupt controllers', found.interruptControllers?.join(' ') ?? 'unknown'),
-      ...optional('not known', unknownReads(found)),
+      ...optional('not known', unknownFacts(found)),
       ['ID registers', `${found.idRegisters.length}; others: ${found.registers.length}`],
     ]),
     ...(found.bitmaps.length === 0
@@ -137,7 +137,10 @@ function summary(found: Baseline): string {
         ]),
     '',
     shared
-      ? paint('green', 'All reconciled: a VM so configured goes from any of these hosts to any other.')
+      ? paint(
+          'green',
+          `All reconciled${found.unknown === undefined ? '' : ', as far as known'}: a VM so configured goes from any of these hosts to any other.`,
+        )
       : paint('bold', `Not reconciled: ${unreconciled.length}`),
     ...(shared ? [] : [table(['register', 'field', 'on hosts'], conflictRows(unreconciled))]),
     ...(shared
@@ -151,10 +154,14 @@ function summary(found: Baseline): string {
   ].join('\n')
 }
 
-function unknownReads({ guestReadsUnknown = [] }: Baseline): string {
-  return guestReadsUnknown.length === 0
-    ? ''
-    : `counter frequency and block size of DC ZVA: ${names(guestReadsUnknown)}`
+/** Facts that the same hosts do not record share one line. */
+function unknownFacts({ unknown = [] }: Baseline): string {
+  const byHosts = new Map<string, string[]>()
+  for (const { fact, hosts } of unknown) {
+    const key = names(hosts)
+    byHosts.set(key, [...(byHosts.get(key) ?? []), fact.replaceAll('-', ' ')])
+  }
+  return [...byHosts].map(([hosts, facts]) => `${facts.join(', ')}: ${hosts}`).join('; ')
 }
 
 /** Registers that the same hosts lack share one row. */

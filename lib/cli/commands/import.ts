@@ -15,7 +15,7 @@ import { builtInHosts, builtInReport } from '../../hosts/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
 import { checkOutput, note, writeOutput } from '../output.js'
-import { listed } from '../view/summary.js'
+import { listed, unrecordedText } from '../view/summary.js'
 import { baselineIn, isCpuTemplate, parseFeatures } from '../vm.js'
 
 interface Flags {
@@ -115,8 +115,7 @@ function importFingerprint(
     if (unknown.length > 0) {
       note(`no host of that kernel shows which values these accept or hold: ${listed(unknown, 16)}`)
     }
-    const { unknown: features = [] } = report.traits.init
-    note(`not known either: vCPU features ${features.join(', ')}; devices`)
+    note(`not known either: ${unrecordedText(report, ['id-fields'])}`)
     // The output must be readable again.
     return checkReport(report, file)
   } catch (error) {

@@ -11,6 +11,7 @@ import {
 } from '../../report/machine.js'
 import { mitigationsOf, registerValue, untriedFields } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
+import { type ReportedFact, unrecordedFacts } from '../../report/unrecorded.js'
 import type { Capability } from '../../uapi.js'
 import { cpuName } from '../../report/cpu.js'
 import { paint } from '../output.js'
@@ -84,23 +85,33 @@ const notable: readonly (readonly [Capability, string])[] = [
 
 /** What the report does not say; no line if it says everything. */
 function notKnown(report: Report): [string, string][] {
-  const { unknown = [] } = report.traits.init
   const things = [
     capabilityNames(report, (answer) => answer === undefined),
-    unknown.length > 0 && `vCPU features ${unknown.join(' ')}`,
-    report.traits.devices === undefined && 'devices',
-    report.guestReads === undefined && 'counter frequency and what else a guest reads from the CPU',
-    report.vmTypes === undefined && 'VM types',
-    report.otherCapabilities === undefined && 'capabilities without a name',
-    report.cpus === undefined && 'kinds of CPU',
-    untriedText(report),
+    // Memory tagging is one of these capabilities.
+    unrecordedText(report, ['memory-tagging']),
   ].filter(Boolean)
   return things.length === 0 ? [] : [['not known', things.join('; ')]]
 }
 
-function untriedText(report: Report): string {
-  const fields = untriedFields(report)
-  return fields.length === 0 ? '' : `the values accepted in ${listed(fields)}`
+/** Names what the report does not say, but for some facts. */
+export function unrecordedText(report: Report, except: readonly ReportedFact[] = []): string {
+  return unrecordedFacts(report)
+    .filter((fact) => !except.includes(fact))
+    .map((fact) => factWords[fact](report))
+    .join('; ')
+}
+
+const factWords: Readonly<Record<ReportedFact, (report: Report) => string>> = {
+  'vcpu-features': ({ traits }) => `vCPU features ${traits.init.unknown!.join(', ')}`,
+  'interrupt-controllers': () => 'devices',
+  'guest-reads': () => 'counter frequency and what else a guest reads from the CPU',
+  'page-size': () => 'page size',
+  'address-space': () => 'size of the guest physical address space',
+  'memory-tagging': () => 'memory tagging',
+  'vm-types': () => 'VM types',
+  'other-capabilities': () => 'capabilities without a name',
+  'cpu-kinds': () => 'kinds of CPU',
+  'id-fields': (report) => `the values accepted in ${listed(untriedFields(report))}`,
 }
 
 /** Lists names, but no more than a person reads. */

@@ -8,6 +8,7 @@ import {
   interruptControllersOf,
 } from '../../report/machine.js'
 import { featureSupport, psciVersionsOf, registerValue, type Support } from '../../report/registers.js'
+import { reportedFacts, unrecordedFacts } from '../../report/unrecorded.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { Candidate, grouped, type NamedReport, unreconciledIn } from './candidate.js'
 import type { Baseline, Unreconciled } from './format.js'
@@ -160,6 +161,14 @@ function differentReads(hosts: readonly Candidate[]): Unreconciled[] {
   })
 }
 
+function unrecordedOf(hosts: readonly Candidate[]): NonNullable<Settled['unknown']> {
+  const facts = hosts.map(({ name, report }) => ({ name, unrecorded: unrecordedFacts(report) }))
+  return reportedFacts.flatMap((fact) => {
+    const without = facts.filter(({ unrecorded }) => unrecorded.includes(fact)).map(({ name }) => name)
+    return without.length > 0 ? [{ fact, hosts: without }] : []
+  })
+}
+
 function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): Settled {
   const withImplementationIds = needsImplementationIds(hosts)
   const possible = hosts.map((host) => host.possible(features, withImplementationIds))
@@ -186,9 +195,7 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
   }
   const { common, conflicts: withoutController } = commonInterruptControllers(hosts)
   unreconciled.push(...differentReads(hosts), ...withoutController)
-  const guestReadsUnknown = hosts
-    .filter(({ report }) => report.guestReads === undefined)
-    .map(({ name }) => name)
+  const unknown = unrecordedOf(hosts)
   const ipaSizes = hosts.map(({ report }) => report.capabilities.KVM_CAP_ARM_VM_IPA_SIZE?.[1] ?? 0)
   return {
     format: 'kvm-arm64/baseline',
@@ -206,6 +213,6 @@ function settle(hosts: readonly Candidate[], features: readonly VcpuFeature[]): 
     registers: registers.others,
     unreconciled,
     ...(common && { interruptControllers: common }),
-    ...(guestReadsUnknown.length > 0 && { guestReadsUnknown }),
+    ...(unknown.length > 0 && { unknown }),
   }
 }

@@ -8,6 +8,7 @@ import { hex, hex64, registerId, text } from '../../documents/entries.js'
 import { checkRegisterRows, checkWidth } from '../../documents/registers.js'
 import { encodeRegister, hex as toHex } from '../../registers/index.js'
 import { interruptControllers } from '../../report/machine.js'
+import { reportedFacts } from '../../report/unrecorded.js'
 import { feature } from '../../report/report.js'
 import { capabilities, type Capability } from '../../uapi.js'
 
@@ -104,8 +105,8 @@ export const baselineSchema = v.strictObject({
   unreconciled: v.array(unreconciled),
   /** The interrupt controllers KVM can make for a VM on every host whose report says which. */
   interruptControllers: v.optional(v.array(v.picklist(interruptControllers))),
-  /** Hosts whose reports do not record what guests read from the CPU itself; absent if there are none. */
-  guestReadsUnknown: v.optional(names),
+  /** Facts that some reports do not record, so that the baseline does not depend on them, each with these hosts; absent if none. */
+  unknown: v.optional(v.array(v.strictObject({ fact: v.picklist(reportedFacts), hosts: names }))),
   /** The hosts in groups that can each be reconciled, the largest first. */
   classes: v.array(names),
 })

@@ -1,6 +1,6 @@
 /** What a VMM finds out about a host, from its KVM or from its report. */
 import type { Kvm } from '../../kvm/index.js'
-import { CNTFRQ_EL0, guestRead } from '../../report/machine.js'
+import { CNTFRQ_EL0, guestRead, hasMte } from '../../report/machine.js'
 import { deviceSupport, featureSupport, untriedFields, untriedValues } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
 import {
@@ -26,6 +26,7 @@ export function factsOfReport(report: Report): HostFacts {
     counterFrequency: guestRead(report, CNTFRQ_EL0),
     ...(untriedFields(report).length > 0 && { isUntried: untriedValues(report) }),
     hasOtherCpus: (report.cpus?.kinds.length ?? 1) > 1,
+    hasMte: hasMte(report),
   }
 }
 
@@ -43,6 +44,7 @@ const announcing: Readonly<Partial<Record<VcpuFeature, Capability>>> = {
  */
 export function factsOfKvm(kvm: Kvm): HostFacts {
   return {
+    hasMte: kvm.checkExtension('KVM_CAP_ARM_MTE') > 0,
     feature(name) {
       const capability = announcing[name]
       if (capability === undefined) return 'unknown'

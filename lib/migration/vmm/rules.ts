@@ -44,6 +44,8 @@ export interface HostFacts {
   readonly isUntried?: ((id: string, value: bigint) => boolean) | undefined
   /** Whether the machine has CPUs of several kinds, and these facts are those of one. */
   readonly hasOtherCpus?: boolean
+  /** Whether VMs can have memory tagging; undefined if it is not known. */
+  readonly hasMte?: boolean | undefined
 }
 
 /** Something that could be set differently when a VM is created. */
@@ -138,6 +140,7 @@ export interface VmmVm extends VmFeatures {
   /** Of its host, as in {@link HostFacts}. */
   isUntried?: HostFacts['isUntried']
   hasOtherCpus?: boolean
+  hasMte?: boolean | undefined
 }
 
 /**
@@ -146,9 +149,9 @@ export interface VmmVm extends VmFeatures {
  */
 export function vmOn(rules: VmmRules, facts: HostFacts, features?: readonly VcpuFeature[]): VmmVm {
   const found = features === undefined ? vmFeatures(rules, facts) : { features: [...features], unknown: [] }
-  const { counterFrequency, isUntried, hasOtherCpus = false } = facts
+  const { counterFrequency, isUntried, hasOtherCpus = false, hasMte } = facts
   const untried = isUntried && { isUntried }
-  return { ...found, gic: vmGic(rules, facts), counterFrequency, hasOtherCpus, ...untried }
+  return { ...found, gic: vmGic(rules, facts), counterFrequency, hasOtherCpus, hasMte, ...untried }
 }
 
 /** The reaction of a VMM that stops at KVM's first error and reads nothing back. */

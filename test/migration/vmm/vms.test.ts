@@ -46,7 +46,7 @@ function withGicV2(name: string): Report {
 function withCounter(name: string, frequency: number): Report {
   const report = builtInReport(name)
   const id = `0x${encodeRegister('CNTFRQ_EL0').toString(16)}`
-  report.guestReads = [{ id, name: 'CNTFRQ_EL0', value: `0x${frequency.toString(16)}` }]
+  report.guestReads!.find((read) => read.id === id)!.value = `0x${frequency.toString(16)}`
   report.cpus = { probed: 0, kinds: [{ cpus: '0-1', midr: '0x414fd0c1', revidr: '0x0', caches: [] }] }
   return report
 }
@@ -344,6 +344,27 @@ describe('a counter of another frequency', () => {
   })
 })
 
+describe('a register that a newer kernel lists with a PMU', () => {
+  // PMMIR_EL1 is in the list from Linux 7.3 on.
+  const newer = builtInReport('linux-7.2-neoverse-n1')
+  const id = `0x${encodeRegister('PMMIR_EL1').toString(16)}`
+  for (const configuration of newer.configurations) {
+    if ('refused' in configuration || !configuration.features.includes('pmu-v3')) continue
+    const index = newer.registers.length + configuration.added.length - configuration.removed.length
+    configuration.added.push({ id, name: 'PMMIR_EL1', value: '0x0', index })
+  }
+  for (const vmm of ['qemu@10.0', 'qemu@11.1', 'firecracker', 'strict'] as const) {
+    test(`stops a VM with a PMU on its way to an older kernel under ${vmm}, and no other VM`, () => {
+      const features: VcpuFeature[] = ['psci-0.2', 'pmu-v3']
+      const found = move(newer, 'linux-7.2-neoverse-n1', { vmm, features })
+      assert.deepEqual(stoppedBy(found), ['PMMIR_EL1'])
+      assert.deepEqual([found.restores, found.possible], [false, false])
+      assert.ok(move(newer, 'linux-7.2-neoverse-n1', { vmm, features: ['psci-0.2'] }).possible)
+      assert.ok(move(newer, newer, { vmm, features }).possible)
+    })
+  }
+})
+
 describe('what a report does not say', () => {
   test('is counted as unknown on both sides', () => {
     const found = move(unknownHost(N1), unknownHost(N1), { vmm: 'qemu' })
@@ -354,6 +375,10 @@ describe('what a report does not say', () => {
       'destination-interrupt-controller',
       'source-counter-frequency',
       'destination-counter-frequency',
+      'source-guest-reads',
+      'destination-guest-reads',
+      'source-cpu-kinds',
+      'destination-cpu-kinds',
     ])
     const several = builtInReport(N1)
     const kind = { midr: '0x414fd0c1', revidr: '0x0', caches: [] }
@@ -370,10 +395,40 @@ describe('what a report does not say', () => {
     ])
     const known = withCounter(N1, 62_500_000)
     assert.deepEqual(move(known, known, { vmm: 'qemu' }).unknown, [])
-    assert.deepEqual(move(unknownHost(N1), N1, { vmm: 'strict' }).unknown, [])
+    assert.deepEqual(move(unknownHost(N1), N1, { vmm: 'strict' }).unknown, [
+      'source-counter-frequency',
+      'source-guest-reads',
+      'source-cpu-kinds',
+    ])
     assert.deepEqual(move(unknownHost(N1), known, { vmm: 'firecracker' }).unknown, [
       'source-interrupt-controller',
       'source-counter-frequency',
+      'source-guest-reads',
+      'source-cpu-kinds',
     ])
+  })
+
+  test('is told of a fingerprint’s page size, address space and memory tagging', () => {
+    const report = builtInReport(N1)
+    report.origin = { kind: 'fingerprint', like: report.host.release }
+    delete report.capabilities.KVM_CAP_ARM_VM_IPA_SIZE
+    assert.deepEqual(move(N1, report, { vmm: 'strict' }).unknown, [
+      'destination-page-size',
+      'destination-address-space',
+    ])
+    assert.deepEqual(move(report, N1, { vmm: 'strict' }).unknown, [
+      'source-page-size',
+      'source-address-space',
+    ])
+    const tagging = builtInReport('linux-6.12-max-qemu-11')
+    const silent: Report = structuredClone(tagging)
+    delete silent.capabilities.KVM_CAP_ARM_MTE
+    using kvm = openKvm(simulator(tagging))
+    const state = captureHost(kvm)
+    state.vm.capabilities = ['KVM_CAP_ARM_MTE']
+    using there = openKvm(simulator(silent))
+    const rules = vmmRules('strict')
+    const { unknown } = verdict(state, there, rules, { destination: vmOn(rules, factsOfReport(silent)) })
+    assert.ok(unknown.includes('destination-memory-tagging'))
   })
 })
