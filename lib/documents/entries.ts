@@ -37,7 +37,7 @@ function registerIdProblem(id: string): string {
 export const text = v.pipe(
   v.string(),
   v.maxLength(1000),
-  v.regex(new RegExp(`^[^${HIDDEN}]*$`), 'holds control characters, bidirectional or zero-width ones'),
+  v.regex(new RegExp(`^[^${HIDDEN}]*$`), 'contains control, bidirectional or zero-width characters'),
 )
 /**
  * Turns a text from outside, such as the name of a file, into one the entry `text` accepts: escapes it, and truncates it if it is

@@ -64,7 +64,7 @@ export interface FleetAnalysis {
   moves: (Move | null)[][]
   /** What stops moves, or what a guest would notice: each finding once, even if many moves have it. */
   obstacles: Finding[]
-  /** Groups with free movement inside, those with most hosts first: at most 20. */
+  /** Groups of two hosts or more with free movement inside, those with most hosts first: at most 20. */
   groups: { classes: number[]; hostCount: number }[]
   divides: Divide[]
   upgrades: Upgrade[]
@@ -116,7 +116,9 @@ export function analyseFleet(
     groups: groupsOf(
       classes.map(({ hostCount }) => hostCount),
       (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
-    ).slice(0, MAX_GROUPS),
+    )
+      .filter(({ hostCount }) => hostCount > 1)
+      .slice(0, MAX_GROUPS),
     divides: dividesOf(classes, moves, ledger.obstacles),
     upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, made, moves, maker, ledger)),
     errors,

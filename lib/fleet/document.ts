@@ -73,7 +73,7 @@ export const fleetSchema = v.strictObject({
   moves: v.array(move),
   /** What stops moves, or what a guest would notice. */
   obstacles: v.array(findingSchema),
-  /** Classes with free movement inside. */
+  /** Classes with free movement inside, of two hosts or more: at most 20 groups. */
   groups: v.array(v.strictObject({ classes: v.array(uint32), hostCount: uint32 })),
   /** Pairs of classes with a single obstacle between them: a register, or a code if the obstacle is not about a register. */
   divides: v.array(

@@ -3,6 +3,7 @@ import { checkObject, invalidType } from '../arguments.js'
 import type { Backend } from '../backend.js'
 import type { RuntimeText } from '../literals.js'
 import { packageRoot } from '../package-root.js'
+import { nearestNames } from '../registers/nearest.js'
 import type { Report } from '../report/report.js'
 import { simulatorBackend } from '../simulator/backend.js'
 import { SimulatorError } from '../simulator/errors.js'
@@ -51,9 +52,11 @@ export function builtInHosts(): BuiltInHost[] {
  */
 export function builtInReport<Given extends string>(name: BuiltInHost | RuntimeText<Given>): Report {
   if (!(names as readonly string[]).includes(name)) {
+    const nearest = nearestNames(name, names)
     throw new SimulatorError(
       'ERR_KVM_UNKNOWN_HOST',
-      `No built-in host is called ${JSON.stringify(name)}. There are: ${names.join(', ') || 'none'}.`,
+      `no such built-in host ${JSON.stringify(name)}; ` +
+        (nearest.length > 0 ? `did you mean ${nearest.join(', ')}?` : `there are ${names.join(', ')}`),
     )
   }
   // Not checked against the schema: that would take longer than everything else here, and the tests check all reports once.

@@ -80,7 +80,9 @@ export class Services {
     const groups = Object.values(serviceBitmaps).map(({ group }) => group)
     const unknown = Object.keys(election).find((group) => !(groups as string[]).includes(group))
     if (unknown !== undefined) {
-      throw new UnknownServiceError(`${unknown} is none of the registers of services: ${groups.join(', ')}`)
+      throw new UnknownServiceError(
+        `unknown group of services ${JSON.stringify(unknown)}; expected one of ${groups.join(', ')}`,
+      )
     }
     const supported = this.#vm.supportedBitmaps()
     const writes: { id: bigint; value: bigint }[] = []

@@ -1,3 +1,5 @@
+import { ConsoleError } from '../console-error.js'
+
 export type LabErrorCode =
   /** The machine's kernel panicked. */
   | 'ERR_LAB_PANIC'
@@ -31,15 +33,6 @@ export type LabErrorCode =
   | 'ERR_LAB_COPY'
 
 /** A failure of the lab itself, as opposed to the command it ran. */
-export class LabError extends Error {
+export class LabError extends ConsoleError<LabErrorCode> {
   override readonly name = 'LabError'
-  readonly code: LabErrorCode
-  /** The last lines of the kernel's console, if there was a machine. */
-  readonly console: string
-
-  constructor(code: LabErrorCode, message: string, options: ErrorOptions & { console?: string } = {}) {
-    super(message, options)
-    this.code = code
-    this.console = options.console ?? ''
-  }
 }

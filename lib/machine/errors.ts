@@ -1,3 +1,5 @@
+import { ConsoleError } from '../console-error.js'
+
 export type MachineErrorCode =
   /** The file of the kernel or the initrd cannot be read. */
   | 'ERR_MACHINE_FILE'
@@ -27,15 +29,6 @@ export type MachineErrorCode =
  *   else throw error
  * }
  */
-export class MachineError extends Error {
+export class MachineError extends ConsoleError<MachineErrorCode> {
   override readonly name = 'MachineError'
-  readonly code: MachineErrorCode
-  /** The last lines the guest printed, where there are any. */
-  readonly console: string
-
-  constructor(code: MachineErrorCode, message: string, options: ErrorOptions & { console?: string } = {}) {
-    super(message, options)
-    this.code = code
-    this.console = options.console ?? ''
-  }
 }

@@ -363,6 +363,7 @@ describe('diff', () => {
     const { status, out } = kvmArm64(['diff', 'linux-6.1-max', 'linux-7.2-max'])
     assert.equal(status, 0)
     assert.match(out, /^ +register +KVM_REG_ARM_PSCI_VERSION +0x10001 +0x10003$/m)
+    assert.match(out, /^ +register +CLIDR_EL1 +Ctype1 +3 /m)
     assert.match(kvmArm64(['diff', 'linux-6.1-max', 'linux-6.1-max']).out, /show the same/)
     const origin = { kind: 'kernel' }
     assert.deepEqual(JSON.parse(kvmArm64(['diff', 'linux-6.1-max', 'linux-7.2-max', '--json']).out).a, {

@@ -47,7 +47,7 @@ describe('kvm-arm64 fleet', () => {
     assert.match(out, /^4 hosts in 3 classes\n/)
     assert.match(out, /^ +1 +[0-9a-f]{16} +2 +QEMU max r0p0 +7\.2\.\S+ +1\.3 +node-0$/m)
     assert.match(out, /^ +1 +· +✓ +✗\d+$/m)
-    assert.match(out, /^ +3 hosts: 1 2$/m)
+    assert.match(out, /^ +3 hosts: 1 2\n +alone: 3$/m)
     assert.match(out, /class 3 as linux-6\.18-max: opens to 1, from 1, to 2, from 2; closes nothing/)
   })
 
@@ -66,7 +66,8 @@ describe('kvm-arm64 fleet', () => {
 
   it('reads a directory, whose files are named by their names', () => {
     const { out } = kvmArm64(['fleet', recorded, '--json'])
-    const { classes } = JSON.parse(out) as Found
+    const { classes, groups } = JSON.parse(out) as Found
+    assert.ok(groups.length > 0 && groups.every(({ hostCount }) => hostCount > 1))
     assert.ok(classes.some(({ names }) => names.includes('linux-6.1-neoverse-n1')))
     assert.equal(classes.length, builtInHosts().length)
   })

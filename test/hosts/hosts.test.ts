@@ -32,7 +32,14 @@ test('an unknown host, or a path in its place, is an error that names the known 
   for (const name of ['linux-2.6', '../hosts/seed-v6', '']) {
     assert.throws(() => simulator(name), {
       code: 'ERR_KVM_UNKNOWN_HOST',
-      message: new RegExp(`called ${JSON.stringify(name)}.*There are: `),
+      message: new RegExp(`no such built-in host ${JSON.stringify(name)}; there are linux-5\\.10-`),
     })
   }
+})
+
+test('a misspelt host is an error that names the nearest', () => {
+  const misspelt: string = 'linux-6.12-neoverse-nl'
+  assert.throws(() => simulator(misspelt), {
+    message: /"linux-6\.12-neoverse-nl"; did you mean linux-6\.12-neoverse-n1, .*\?$/,
+  })
 })

@@ -115,7 +115,7 @@ it('elects all services or none', () => {
   })
   assert.throws(() => vm.services.elect({ std: [], vendorhyp: [] } as object), {
     code: 'ERR_KVM_UNKNOWN_SERVICE',
-    message: /vendorhyp is none of the registers of services: std, stdHyp, vendorHyp, vendorHyp2/,
+    message: /unknown group of services "vendorhyp"; expected one of std, stdHyp, vendorHyp, vendorHyp2/,
   })
   assert.throws(
     () => vm.services.elect({ std: [], vendorHyp2: ['discover-impl-ver'] }),

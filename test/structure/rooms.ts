@@ -24,6 +24,7 @@ export const rooms = [
   'registers',
   'uapi.ts',
   'literals.ts',
+  'console-error.ts',
   'package-root.ts',
 ] as const
 

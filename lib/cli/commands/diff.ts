@@ -1,13 +1,13 @@
 import { Command } from 'commander'
-import { type Difference, diffReports } from '../../report/diff.js'
+import { type Difference, differenceKinds, diffReports } from '../../report/diff.js'
 import type { DiffDocument } from '../../report/diff-document.js'
 import { asText } from '../../documents/entries.js'
 import { printable } from '../../documents/printable.js'
 import { probedReportOf } from '../host.js'
-import { print, printJson } from '../output.js'
+import { paint, print, printJson } from '../output.js'
 import { originText } from '../../report/origin.js'
 import { table } from '../view/table.js'
-import { wrap } from '../view/text.js'
+import { terminalColumns, wrap } from '../view/text.js'
 
 /** `kvm-arm64 diff`: list the differences between two hosts. */
 export function diffCommand(): Command {
@@ -46,11 +46,32 @@ function run(a: string, b: string, { json }: { json?: boolean }): void {
     return
   }
   if (differences.length === 0) print(printable(`${a} and ${b} show the same`))
-  else print(table(['what', 'name', 'field', a, b], differences.map(row)))
+  else print(differencesText(differences, a, b))
   const answered = `answered by: ${originText(left)} (${a}), ${originText(right)} (${b})`
   print(`\n${wrap(printable(answered), 0, 2)}`)
 }
 
-function row({ kind, name, field, a, b }: Difference): string[] {
-  return [kind, name, field ?? '', a ?? 'no such register', b ?? 'no such register']
+/** One line for each difference, for grep. On a terminal the kinds are headings, which leaves the values more room. */
+function differencesText(differences: readonly Difference[], a: string, b: string): string {
+  if (terminalColumns() === undefined) {
+    return table(
+      ['what', 'name', 'field', a, b],
+      differences.map((one) => [one.kind, one.name, one.field ?? '', valueText(one.a), valueText(one.b)]),
+    )
+  }
+  const sections = differenceKinds.flatMap((kind) => {
+    const rows = differences
+      .filter((one) => one.kind === kind)
+      .map(({ name, field, a: ofA, b: ofB }) => [
+        field === undefined ? name : `${name}.${field}`,
+        valueText(ofA),
+        valueText(ofB),
+      ])
+    return rows.length === 0 ? [] : [`${paint('bold', kind)}\n${table(['', a, b], rows)}`]
+  })
+  return sections.join('\n\n')
+}
+
+function valueText(value: string | null): string {
+  return value ?? 'no such register'
 }

@@ -122,6 +122,8 @@ function alsoOn({ hostCount, names: [name], hasReport }: HostClass): string {
 }
 
 const MATRIX = 40
+/** Groups and divides. */
+const LISTED = 10
 
 function summary({
   hostCount,
@@ -134,9 +136,9 @@ function summary({
   upgrades,
   vmm,
 }: FleetDocument): string {
-  const possible = new Map(moves.map((move) => [`${move.from} ${move.to}`, move]))
+  const byClasses = new Map(moves.map((move) => [`${move.from} ${move.to}`, move]))
   const mark = (from: number, to: number): string => {
-    const move = possible.get(`${from} ${to}`)
+    const move = byClasses.get(`${from} ${to}`)
     if (move === undefined) return '·'
     const doubt = move.unknown === undefined ? '' : '?'
     if (!move.possible) {
@@ -148,6 +150,11 @@ function summary({
     }
     return `${move.obstacles.length === 0 ? '✓' : '≈'}${doubt}`
   }
+  const areFree = (from: number, to: number): boolean =>
+    byClasses.get(`${from} ${to}`)?.possible === true && byClasses.get(`${to} ${from}`)?.possible === true
+  const lonely = [...classes.keys()].filter(
+    (one) => classes[one]!.hostCount === 1 && ![...classes.keys()].some((other) => areFree(one, other)),
+  )
   const shown = classes.slice(0, MATRIX)
   const all = left.classes + classes.length
   return [
@@ -180,14 +187,14 @@ function summary({
     '',
     paint('bold', 'Groups with free movement'),
     ...groups
-      .slice(0, 10)
-      .map((group) =>
-        wrap(`${count(group.hostCount, 'host')}: ${group.classes.map((index) => index + 1).join(' ')}`, 2, 4),
-      ),
+      .slice(0, LISTED)
+      .map((group) => wrap(`${count(group.hostCount, 'host')}: ${classNumbers(group.classes)}`, 2, 4)),
+    ...andMore(groups.length - LISTED),
+    ...(lonely.length === 0 ? [] : [wrap(`alone: ${classNumbers(lonely)}`, 2, 4)]),
     '',
     paint('bold', 'Kept apart by one register'),
     ...(divides.length === 0 ? ['  none'] : []),
-    ...divides.slice(0, 10).map((divide) =>
+    ...divides.slice(0, LISTED).map((divide) =>
       wrap(
         `${divideSubject(divide)}: ${divide.pairs
           .slice(0, 8)
@@ -197,6 +204,7 @@ function summary({
         4,
       ),
     ),
+    ...andMore(divides.length - LISTED),
     ...(upgrades.length === 0
       ? []
       : [
@@ -211,6 +219,14 @@ function summary({
           ),
         ]),
   ].join('\n')
+}
+
+function andMore(others: number): string[] {
+  return others > 0 ? [`  and ${others} more: --json and --html show them`] : []
+}
+
+function classNumbers(indices: readonly number[]): string {
+  return indices.map((index) => index + 1).join(' ')
 }
 
 function listed(moves: FleetDocument['upgrades'][number]['opens']): string {

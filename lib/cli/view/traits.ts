@@ -156,7 +156,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   vgicAddressCheckedFirst: (first) => (first ? [['second address of a GIC', 'checked before EEXIST']] : []),
   irqLineByIndex: (byIndex) => (byIndex ? [['KVM_IRQ_LINE finds a vCPU', 'by the order of creation']] : []),
   irqLineChecksInitFirst: (first) =>
-    first ? [['interrupt that cannot be', 'EBUSY before the GIC is initialised']] : [],
+    first ? [['interrupt line that does not exist', 'EBUSY before the GIC is initialised']] : [],
   runWithoutVgicInit: (found) => [
     [
       'first run with a GICv3 not configured',
