@@ -252,8 +252,12 @@ export const KVM_ARM_VCPU_PVTIME_IPA = 0n
 
 /** Attribute groups of a VGIC device. */
 export const KVM_DEV_ARM_VGIC_GRP_ADDR = 0
+export const KVM_DEV_ARM_VGIC_GRP_DIST_REGS = 1
 export const KVM_DEV_ARM_VGIC_GRP_NR_IRQS = 3
 export const KVM_DEV_ARM_VGIC_GRP_CTRL = 4
+export const KVM_DEV_ARM_VGIC_GRP_REDIST_REGS = 5
+export const KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS = 6
+export const KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO = 7
 export const KVM_VGIC_V2_ADDR_TYPE_DIST = 0n
 export const KVM_VGIC_V2_ADDR_TYPE_CPU = 1n
 export const KVM_VGIC_V3_ADDR_TYPE_DIST = 2n

@@ -3,27 +3,32 @@ import {
   errnos,
   KVM_DEV_ARM_VGIC_CTRL_INIT,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
   KVM_DEV_ARM_VGIC_GRP_CTRL,
+  KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+  KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ,
   KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+  KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
 } from '../uapi.js'
 import { checkUint32, checkUint64 } from '../arguments.js'
 import { NO_ADDRESS, readWord, writeWord } from './attributes.js'
+import { PRIVATE_INTERRUPTS } from './gic-interrupts.js'
+import { accessRegister, hasRegister, isAnyRunning } from './gic-registers.js'
 import type { Gic, VmState } from './state.js'
 
 /** Size of the distributor's frame, in bytes; both addresses must be multiples of it. */
 const FRAME = 0x1_0000n
-/** Software-generated and private interrupts, which every vCPU has. */
-const PRIVATE_INTERRUPTS = 32
 /** `VGIC_MAX_RESERVED`: 1024 itself is one too many. */
 const MAX_INTERRUPTS = 1023
 /** Number of interrupts of a GIC if userspace set none. */
 const DEFAULT_INTERRUPTS = 256
 
 /**
- * The VGICv3 of a simulated VM: its addresses, number of interrupts and initialisation, on which the first run of a vCPU depends
- * (`arch/arm64/kvm/vgic/vgic-kvm-device.c`). Its registers are not simulated.
+ * The VGICv3 of a simulated VM (`arch/arm64/kvm/vgic/vgic-kvm-device.c`). `gic-registers.ts` has its registers.
  */
 export class SimulatedGic implements DeviceFd {
   readonly #vm: VmState
@@ -38,6 +43,7 @@ export class SimulatedGic implements DeviceFd {
   hasDeviceAttr(group: number, attribute: bigint): number {
     const barrier = this.#barrier(group, attribute)
     if (barrier < 0) return barrier
+    if (registerGroups.has(group)) return hasRegister(this.#vm, group, attribute)
     return this.#isKnown(group, attribute) ? 0 : -errnos.ENXIO
   }
 
@@ -48,6 +54,7 @@ export class SimulatedGic implements DeviceFd {
       writeWord(data, 4, BigInt(this.#gic.spis + PRIVATE_INTERRUPTS))
       return 0
     }
+    if (this.#isRegister(group)) return accessRegister(this.#vm, group, attribute, 'read', data)
     const frame = group === KVM_DEV_ARM_VGIC_GRP_ADDR ? frameOf(attribute) : undefined
     if (frame === undefined) return -errnos.ENXIO
     writeWord(data, 8, this.#gic[frame] ?? NO_ADDRESS)
@@ -57,8 +64,11 @@ export class SimulatedGic implements DeviceFd {
   setDeviceAttr(group: number, attribute: bigint, data: Uint8Array | null): number {
     const barrier = this.#barrier(group, attribute)
     if (barrier < 0) return barrier
+    if (this.#isRegister(group)) return accessRegister(this.#vm, group, attribute, 'write', data)
     if (!this.#isKnown(group, attribute)) return -errnos.ENXIO
-    if (group === KVM_DEV_ARM_VGIC_GRP_CTRL) return this.#initialise()
+    if (group === KVM_DEV_ARM_VGIC_GRP_CTRL) {
+      return attribute === KVM_DEV_ARM_VGIC_CTRL_INIT ? this.#initialise() : this.#savePendingTables()
+    }
     if (data === null) return -errnos.EFAULT
     return group === KVM_DEV_ARM_VGIC_GRP_NR_IRQS
       ? this.#setInterrupts(Number(readWord(data, 4)))
@@ -82,15 +92,31 @@ export class SimulatedGic implements DeviceFd {
         return frameOf(attribute) !== undefined
       case KVM_DEV_ARM_VGIC_GRP_NR_IRQS:
         return true
+      case KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ:
+        return this.#vm.host.gic.hasMaintenanceInterrupt
       default:
-        return group === KVM_DEV_ARM_VGIC_GRP_CTRL && attribute === KVM_DEV_ARM_VGIC_CTRL_INIT
+        return (
+          group === KVM_DEV_ARM_VGIC_GRP_CTRL &&
+          (attribute === KVM_DEV_ARM_VGIC_CTRL_INIT || attribute === KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES)
+        )
     }
   }
 
   #initialise(): number {
     if (this.#gic.spis === 0) this.#gic.spis = DEFAULT_INTERRUPTS - PRIVATE_INTERRUPTS
-    this.#gic.initialised = true
+    this.#gic.initialise(this.#vm.vcpus.values())
     return 0
+  }
+
+  /** Without a translation service nothing is pending there. */
+  #savePendingTables(): number {
+    if (isAnyRunning(this.#vm)) return -errnos.EBUSY
+    return this.#gic.initialised ? 0 : -errnos.ENXIO
+  }
+
+  #isRegister(group: number): boolean {
+    if (group === KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ) return this.#vm.host.gic.hasMaintenanceInterrupt
+    return registerGroups.has(group)
   }
 
   #setInterrupts(count: number): number {
@@ -132,6 +158,13 @@ export class SimulatedGic implements DeviceFd {
     return 1n << BigInt(this.#vm.ipaBits)
   }
 }
+
+const registerGroups = new Set([
+  KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+  KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+])
 
 function frameOf(attribute: bigint): 'distributor' | 'redistributor' | undefined {
   if (attribute === KVM_VGIC_V3_ADDR_TYPE_DIST) return 'distributor'

@@ -16,6 +16,19 @@ export interface HidingField {
 /** The most vCPUs of a VM of any arm64 host (`VGIC_V3_MAX_CPUS`). */
 const KVM_MAX_VCPUS = 512
 
+export interface GicModel {
+  /** Revisions in GICD_IIDR that userspace may choose, the initial one last. */
+  readonly revisions: readonly number[]
+  /** GICR_TYPER shows userspace which redistributor is the last. */
+  readonly showsLast: boolean
+  /** A write reads its value before it looks for the vCPU. */
+  readonly readsValueFirst: boolean
+  /** Userspace may choose the interrupt of a guest hypervisor's GIC. */
+  readonly hasMaintenanceInterrupt: boolean
+  /** GICD_IIDR and GICD_TYPER2 can be accessed before the GIC is initialised. */
+  readonly identifiesBeforeInit: boolean
+}
+
 /** A report, prepared for the simulation. */
 export class Host {
   readonly report: Report
@@ -70,6 +83,22 @@ export class Host {
   /** `KVM_CAP_MAX_VCPUS`; where it is not known, the most that KVM allows with any interrupt controller. */
   get maxVcpus(): number {
     return this.report.capabilities.KVM_CAP_MAX_VCPUS?.[1] ?? KVM_MAX_VCPUS
+  }
+
+  /**
+   * How its kernel's GICv3 differs from others. No report records that; each is inferred from a capability that came with the same
+   * or nearly the same Linux release (the revision with 5.19, the maintenance interrupt with 6.16), and compared on real kernels.
+   */
+  get gic(): GicModel {
+    const isNew = this.capability('KVM_CAP_ARM_SYSTEM_SUSPEND') > 0
+    const isNewest = this.capability('KVM_CAP_ARM_WRITABLE_IMP_ID_REGS') > 0
+    return {
+      revisions: isNew ? [1, 2, 3] : [2],
+      showsLast: isNew,
+      readsValueFirst: !isNew,
+      hasMaintenanceInterrupt: isNewest,
+      identifiesBeforeInit: isNewest,
+    }
   }
 
   /** Checks a combination of features that the host supports individually: returns 0 or `-errno`. */

@@ -125,10 +125,20 @@ function reset(vcpu: VcpuState): void {
     vcpu.pendingSError = null
     vcpu.raisedInputs.clear()
   }
+  if (vcpu.timersEnabled) resetTimerInterrupts(vcpu)
   cutEventTypes(vcpu)
   vcpu.initialised = true
   // An init before the reset discards what CPU_ON stored; the reset then finds nothing.
   vcpu.pendingReset = null
+}
+
+/** `kvm_vgic_reset_mapped_irq` */
+function resetTimerInterrupts({ interrupts }: VcpuState): void {
+  for (const interrupt of interrupts.filter(({ ofTimer }) => ofTimer)) {
+    interrupt.active = false
+    interrupt.latched = false
+    interrupt.line = false
+  }
 }
 
 /** Fields of ID registers, and the bits of PMEVTYPER<n>_EL0 that depend on them. */

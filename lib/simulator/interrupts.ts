@@ -1,5 +1,7 @@
 /** Interrupts of a GIC by number, and their owners (`arch/arm64/kvm/vgic/vgic.c:kvm_vgic_set_owner`). */
 import { cpuInputs, errnos, irqTypes, unpackIrq } from '../uapi.js'
+import { vcpuWithAffinity } from './affinity.js'
+import type { Interrupt } from './gic-interrupts.js'
 import type { VcpuState, VmState } from './state.js'
 
 const FIRST_PRIVATE = 16
@@ -35,8 +37,8 @@ export function claimInterrupt(vcpu: VcpuState, interrupt: number, source: strin
 }
 
 /**
- * `KVM_IRQ_LINE` (`arch/arm64/kvm/arm.c:kvm_vm_ioctl_irq_line`): returns 0 or `-errno`. A level at the GIC has no further effect,
- * since no register of it can enable an interrupt; KVM ignores one that belongs to a timer.
+ * `KVM_IRQ_LINE` (`arch/arm64/kvm/arm.c:kvm_vm_ioctl_irq_line`): returns 0 or `-errno`. KVM ignores an interrupt that belongs to a
+ * timer or the PMU.
  */
 export function setLine(vm: VmState, irq: number, level: boolean): number {
   const { type, vcpu: which, number } = unpackIrq(irq)
@@ -46,13 +48,44 @@ export function setLine(vm: VmState, irq: number, level: boolean): number {
   if (type === irqTypes.spi) {
     if (number < FIRST_SHARED) return -errnos.EINVAL
   } else {
-    const vcpu = vm.host.traits.irqLineByIndex ? [...vm.vcpus.values()][which] : vm.vcpus.get(which)
+    const vcpu = vcpuOf(vm, which)
     if (vcpu === undefined) return -errnos.EINVAL
     if (type === irqTypes.cpu) return setInput(vcpu, number, level)
     if (!isPrivateInterrupt(number)) return -errnos.EINVAL
   }
   if (!vm.gic!.initialised) return -errnos.EBUSY
-  return hasInterrupt(vm, number) ? 0 : -errnos.EINVAL
+  if (!hasInterrupt(vm, number)) return -errnos.EINVAL
+  const vcpu = type === irqTypes.ppi ? vcpuOf(vm, which) : undefined
+  const { interruptOwners } = vcpu ?? vm.gic!
+  const interrupt = vcpu === undefined ? vm.gic!.shared[number - FIRST_SHARED] : vcpu.interrupts[number]
+  if (!interruptOwners.has(number)) raise(vm, interrupt!, level)
+  return 0
+}
+
+function vcpuOf(vm: VmState, which: number): VcpuState | undefined {
+  return vm.host.traits.irqLineByIndex ? [...vm.vcpus.values()][which] : vm.vcpus.get(which)
+}
+
+/** A rising edge latches an interrupt that is edge-triggered; any other follows its line. */
+function raise(vm: VmState, interrupt: Interrupt, level: boolean): void {
+  if (!interrupt.edge) interrupt.line = level
+  else if (level) interrupt.latched = true
+  if (!level) return
+  for (const vcpu of vm.vcpus.values()) if (hasPendingInterrupt(vcpu)) vcpu.wake?.()
+}
+
+/** Returns whether an interrupt of the GIC ends the vCPU's wait (`vgic.c:kvm_vgic_vcpu_pending_irq`). */
+export function hasPendingInterrupt(vcpu: VcpuState): boolean {
+  const { gic } = vcpu.vm
+  if (gic === null || !gic.enabled) return false
+  const isDue = ({ enabled, active, pending, priority }: Interrupt): boolean =>
+    enabled && pending && !active && BigInt(priority) < vcpu.cpuInterface.priorityMask
+  return (
+    vcpu.interrupts.some(isDue) ||
+    gic.shared.some(
+      (interrupt) => isDue(interrupt) && vcpuWithAffinity(vcpu.vm, BigInt(interrupt.route)) === vcpu,
+    )
+  )
 }
 
 function setInput(vcpu: VcpuState, input: number, level: boolean): number {

@@ -62,6 +62,7 @@ function narrowIdRegisters(vm: VmState): void {
 /** Changes the registers that are loaded into the CPU, at one of the stages of a run. */
 export function loadRegisters(vcpu: VcpuState, stage: 'run' | 'load' | 'guest'): void {
   const { vm, values, file } = vcpu
+  if (stage === 'run' && vm.gic?.initialised) vcpu.cpuInterface.load()
   for (const { id, by, kept } of vm.host.traits.lossyRegisters) {
     const slot = by === stage && !isHidden(vcpu, BigInt(id)) ? file!.slots.get(BigInt(id)) : undefined
     if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)

@@ -1,5 +1,7 @@
 import type { Traits } from '../report/report.js'
 import { mpStates } from '../uapi.js'
+import { CpuInterface } from './gic-cpu-interface.js'
+import { type Interrupt, privateInterrupts, sharedInterrupts } from './gic-interrupts.js'
 import type { Host } from './host.js'
 import { MmioAnswers } from './mmio.js'
 import type { SimulatedMemory } from './memory.js'
@@ -54,15 +56,37 @@ export interface AffinityTable {
   byBits: ReadonlyMap<bigint, VcpuState>
 }
 
-/** A VGICv3, as far as the first run of a vCPU depends on it. */
+/** A VGICv3. */
 export class Gic {
   distributor: bigint | null = null
   redistributor: bigint | null = null
   /** Shared interrupts; 0 until set, or until the initialisation takes a default. */
   spis = 0
   initialised = false
+  /** The shared interrupts, once it is initialised. */
+  shared: readonly Interrupt[] = []
+  /** It forwards interrupts of group 1. */
+  enabled = false
+  /** In GICD_IIDR. */
+  revision: number
+  /** Private interrupt for the maintenance of a guest's own virtual interrupts. */
+  maintenanceInterrupt = 25
+  /** GICR_PROPBASER, which all redistributors share. */
+  propertyTable = 0n
   /** Owners of the shared interrupts, by interrupt number. */
   readonly interruptOwners = new Map<number, string>()
+
+  constructor({ gic }: Host) {
+    this.revision = gic.revisions.at(-1)!
+  }
+
+  /** Resets the registers; the number of interrupts is set. */
+  initialise(vcpus: Iterable<VcpuState>): void {
+    if (this.initialised) return
+    this.initialised = true
+    this.shared = sharedInterrupts(this.spis)
+    for (const vcpu of vcpus) vcpu.resetInterrupts()
+  }
 
   /** Keeps only what a kernel that lets the VM live keeps of it (`arch/arm64/kvm/vgic/vgic-init.c:kvm_vgic_dist_destroy`). */
   destroy(): void {
@@ -147,6 +171,9 @@ export class VmState {
   }
 }
 
+/** Inner shareable, cached by reads and writes (`INITIAL_PENDBASER_VALUE`). */
+const INITIAL_PENDING_TABLE = (1n << 10n) | (3n << 7n)
+
 export class VcpuState {
   readonly vm: VmState
   readonly id: number
@@ -164,6 +191,11 @@ export class VcpuState {
   /** The checks before the vCPU's first run have succeeded. */
   hasRun = false
   mpState: number = mpStates.runnable
+  /** Its software-generated and private interrupts at a GIC. */
+  interrupts = privateInterrupts()
+  cpuInterface = new CpuInterface()
+  /** GICR_PENDBASER */
+  pendingTable = 0n
   /** Owners of the private interrupts, by interrupt number. */
   readonly interruptOwners = new Map<number, string>()
   timerInterrupts: readonly number[]
@@ -190,5 +222,11 @@ export class VcpuState {
     this.hasRedistributor = vm.gic !== null && vm.gic.redistributor !== null
     const { scope, interrupts } = vm.host.traits.timers
     this.timerInterrupts = scope === 'vm' ? vm.timerInterrupts : interrupts
+  }
+
+  resetInterrupts(): void {
+    this.interrupts = privateInterrupts()
+    this.cpuInterface = new CpuInterface()
+    this.pendingTable = INITIAL_PENDING_TABLE
   }
 }

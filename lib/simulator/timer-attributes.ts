@@ -35,13 +35,18 @@ export function enableTimers(vcpu: VcpuState): number {
   if (!vcpu.timersEnabled && vcpu.vm.gic !== null) {
     if (!claimInterrupts(vcpu)) return -errnos.EINVAL
     vcpu.vm.timerInterruptsFixed = true
+    for (const interrupt of usedInterrupts(vcpu)) vcpu.interrupts[interrupt]!.ofTimer = true
   }
   vcpu.timersEnabled = true
   return 0
 }
 
+function usedInterrupts({ timerInterrupts, features }: VcpuState): readonly number[] {
+  return timerInterrupts.slice(0, features & featureWord(['has-el2']) ? 4 : 2)
+}
+
 function claimInterrupts(vcpu: VcpuState): boolean {
-  const used = vcpu.timerInterrupts.slice(0, vcpu.features & featureWord(['has-el2']) ? 4 : 2)
+  const used = usedInterrupts(vcpu)
   const areClaimed = used.every((interrupt, timer) => claimInterrupt(vcpu, interrupt, `timer ${timer}`) === 0)
   if (isOfVm(vcpu) || !areClaimed) return areClaimed
   return [...vcpu.vm.vcpus.values()].every(({ timerInterrupts }) =>

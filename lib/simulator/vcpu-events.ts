@@ -1,5 +1,6 @@
 /** `struct kvm_vcpu_events` (`arch/arm64/kvm/guest.c:__kvm_arm_vcpu_get_events`, `__kvm_arm_vcpu_set_events`). */
 import { errnos } from '../uapi.js'
+import { hasPendingInterrupt } from './interrupts.js'
 import type { VcpuState } from './state.js'
 
 /** Offsets of `exception`'s fields; its padding follows the first three, and the reserved words follow the syndrome. */
@@ -37,14 +38,19 @@ export function setEvents(vcpu: VcpuState, events: Uint8Array): number {
   return 0
 }
 
-/** Performs a guest's wait for an interrupt; the GIC's never come, since no register of it can enable one. */
+/** Performs a guest's wait for an interrupt. */
 export function waitForInterrupt(vcpu: VcpuState): 'on' | 'wait' {
   return hasWakingEvent(vcpu) ? 'on' : 'wait'
 }
 
 /** Returns whether the vCPU has a reason to end a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
-export function hasWakingEvent({ vm, pendingSError, raisedInputs }: VcpuState): boolean {
-  return raisedInputs.size > 0 || (pendingSError !== null && vm.host.traits.sErrorWakes)
+export function hasWakingEvent(vcpu: VcpuState): boolean {
+  const { vm, pendingSError, raisedInputs } = vcpu
+  return (
+    raisedInputs.size > 0 ||
+    (pendingSError !== null && vm.host.traits.sErrorWakes) ||
+    hasPendingInterrupt(vcpu)
+  )
 }
 
 function hasSErrorSyndrome({ vm }: VcpuState): boolean {

@@ -111,7 +111,7 @@ export class SimulatedVm implements VmFd {
     }
     if (this.#state.gic !== null) return -errnos.EEXIST
     if ([...vcpus.values()].some(({ hasRun }) => hasRun)) return -errnos.EBUSY
-    const gic = new Gic()
+    const gic = new Gic(host)
     this.#state.gic = gic
     this.#state.overrideIdRegisters(host.traits.changedByVgic)
     return new SimulatedGic(this.#state, gic)
