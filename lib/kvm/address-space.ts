@@ -10,6 +10,8 @@ export interface MappedMemory {
   readonly memory: GuestMemory
   readonly offset: number
   readonly size: number
+  /** The guest cannot write it. */
+  readonly readonly: boolean
 }
 
 /**

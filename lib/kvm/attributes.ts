@@ -15,6 +15,14 @@ export interface AttributeOwner {
   runRemedy(): string | undefined
 }
 
+/** A setting that KVM accepted. */
+export interface Written {
+  readonly group: number
+  readonly attribute: bigint
+  /** Null for an attribute that carries none. */
+  readonly data: Uint8Array | null
+}
+
 interface Group {
   readonly name: string
   /** Size of an attribute's data in bytes: one size for the whole group, or a size for each attribute number. */
@@ -76,6 +84,7 @@ const settled: Record<AttributeOwnerKind, string> = {
 export class Attributes {
   readonly #fd: AttributeFd
   readonly #owner: AttributeOwner
+  readonly #written: Written[] = []
 
   constructor(fd: AttributeFd, owner: AttributeOwner) {
     this.#fd = fd
@@ -105,17 +114,23 @@ export class Attributes {
    * @param attribute 64 bits
    * @param size of the attribute's data in bytes, as the kernel document gives it, at most 65536; bytes that KVM writes beyond it
    * are dropped
+   * @param asked what KVM finds in these bytes, for an attribute that takes a question there: the index of a redistributor region
    * @throws KvmError `ENXIO` for an attribute that does not exist or cannot be read, `EBUSY` while a vCPU runs, `ERR_KVM_CLOSED`; others as
    * its document has them
    * @throws TypeError for another type
    * @throws RangeError for a number wider than 32 or 64 bits, and for a size below the attribute's
    */
-  get(group: number, attribute: bigint, size: number): Uint8Array {
+  get(group: number, attribute: bigint, size: number, asked?: Uint8Array): Uint8Array {
     checkNumbers(group, attribute)
     checkSize(size, 'size')
     if (size > MAX_SIZE) throw outOfRange('size', `at most ${MAX_SIZE} bytes`, size)
     this.#checkLength('size', size, group, attribute)
     const data = new Uint8Array(size)
+    if (asked !== undefined) {
+      checkArray(asked, Uint8Array, 0, 'asked')
+      if (asked.length > size) throw outOfRange('asked', `at most as long as size, ${size}`, asked.length)
+      data.set(asked)
+    }
     const outcome = this.#fd.getDeviceAttr(group, attribute, data)
     check(outcome, this.#details('KVM_GET_DEVICE_ATTR', outcome, group, attribute))
     return data
@@ -139,6 +154,15 @@ export class Attributes {
     }
     const outcome = this.#fd.setDeviceAttr(group, attribute, data ?? null)
     check(outcome, this.#details('KVM_SET_DEVICE_ATTR', outcome, group, attribute, data))
+    if (this.#owner.kind === 'vcpu') this.#written.push({ group, attribute, data: data?.slice() ?? null })
+  }
+
+  /**
+   * What `set` set on a vCPU, in its order: KVM has no call that reports most of it. Empty for devices and VMs, whose settings can be
+   * read, or which keep them themselves (`Vm.smcccFilter`).
+   */
+  get written(): readonly Written[] {
+    return [...this.#written]
   }
 
   /** KVM reads and writes as many bytes as the attribute has, whatever size the caller passes. */

@@ -12,11 +12,14 @@ const kinds: ReadonlyMap<number, AttributeOwnerKind> = new Map([
 export class Device implements Disposable {
   /** The device's settings and registers. */
   readonly attributes: Attributes
+  /** One of `deviceTypes`, or a number this library has no name for. */
+  readonly type: number
   readonly #fd: DeviceFd
 
   /** `runRemedy` returns the remedy for `EBUSY` caused by vCPUs that run. */
   constructor(fd: DeviceFd, type: number, runRemedy: AttributeOwner['runRemedy']) {
     this.#fd = fd
+    this.type = type
     this.attributes = new Attributes(fd, { kind: kinds.get(type) ?? 'other', runRemedy })
   }
 

@@ -56,6 +56,16 @@ export interface MemoryMapping {
   logDirtyPages?: boolean
 }
 
+/** A slot of guest memory. */
+export interface MemorySlot {
+  readonly slot: number
+  /** Guest physical address. */
+  readonly address: bigint
+  /** Bytes. */
+  readonly size: number
+  readonly readonly: boolean
+}
+
 /** `handle`: KVM answers the call. `deny`: it returns `NOT_SUPPORTED`. `forward`: the run ends with exit `hypercall`. */
 export type FilterAction = keyof typeof smcccFilterActions
 
@@ -113,6 +123,7 @@ export class Vm implements Disposable {
   readonly type: bigint
   readonly #enabledCapabilities = new Set<Capability>()
   readonly #smcccFilter: FilteredCalls[] = []
+  #counterOffset: bigint | null = null
   readonly #fd: VmFd
   readonly #firstRun = new FirstRun()
   readonly #host: VmHost
@@ -343,7 +354,14 @@ export class Vm implements Disposable {
           : `It is the ${this.#closed ? 'VM' : 'memory'}`
       throw kvmError(outcome, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     }
-    this.#slots.set(slot, { address, memory, offset, size })
+    this.#slots.set(slot, { address, memory, offset, size, readonly })
+  }
+
+  /** The memory that `mapMemory` mapped, without the stub guest's of `Vcpu.hypercall`. KVM has no call that reports it. */
+  get memorySlots(): readonly MemorySlot[] {
+    return [...this.#slots]
+      .filter(([slot]) => slot !== STUB_SLOT || this.#stub === null)
+      .map(([slot, { address, size, readonly }]) => ({ slot, address, size, readonly }))
   }
 
   /**
@@ -457,6 +475,17 @@ export class Vm implements Disposable {
           ? 'Linux has it from 6.4 on (KVM_CAP_COUNTER_OFFSET); before, write KVM_REG_ARM_TIMER_CNT'
           : undefined
     check(outcome, { syscall: 'KVM_ARM_SET_COUNTER_OFFSET', value: offset, remedy })
+    this.#counterOffset = offset
+  }
+
+  /** What `setCounterOffset` set last; null if it was not called. KVM has no call that reports it. */
+  get counterOffset(): bigint | null {
+    return this.#counterOffset
+  }
+
+  /** The devices that `createDevice` and `createGic` made, in that order. */
+  get devices(): readonly Device[] {
+    return [...this.#devices]
   }
 
   /**
@@ -571,7 +600,13 @@ export class Vm implements Disposable {
     const remedy = `The guest's call needs slot ${STUB_SLOT} and 64 KiB at guest address ${hex(STUB_ADDRESS)}, and none at the page behind them`
     this.#stub = check(stub, { syscall: 'KVM_SET_USER_MEMORY_REGION', remedy })
     const memory = new GuestMemory(this.#stub)
-    this.#slots.set(STUB_SLOT, { address: STUB_ADDRESS, memory, offset: 0, size: STUB_SIZE })
+    this.#slots.set(STUB_SLOT, {
+      address: STUB_ADDRESS,
+      memory,
+      offset: 0,
+      size: STUB_SIZE,
+      readonly: false,
+    })
   }
 
   [Symbol.dispose](): void {

@@ -13,6 +13,7 @@ import {
   withoutIstatus,
 } from '../registers/index.js'
 import { capabilities, type Capability, type MpState, type VcpuFeature } from '../uapi.js'
+import { compareDevices, type DeviceDifference, setUpDevices, writeGic } from './device-restore.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
 interface OutcomeBase {
@@ -58,6 +59,8 @@ type Step =
   | { step: 'finalize'; vcpu: number }
   | { step: 'mp-state'; vcpu: number; mpState: MpState }
   | { step: 'events'; vcpu: number; events: string }
+  /** `what`: `GICv3`, `GICD_IIDR = 0x…`, `PMU: init`. */
+  | { step: 'device'; what: string; vcpu?: number }
 
 /** A step the destination refused. */
 export type StepRefusal = Step & { errno: string }
@@ -72,6 +75,8 @@ export interface RestoreAttempt extends Disposable {
   readonly outcomes: readonly RegisterOutcome[]
   readonly unset: readonly UnsetRegister[]
   readonly notWrittenBack: readonly WriteBackRefusal[]
+  /** Values of the GIC that read back differently. */
+  readonly deviceDifferences: readonly DeviceDifference[]
 }
 
 /** How a VMM restores, as far as it differs from writing the whole state into a VM with the state's features. */
@@ -93,9 +98,9 @@ export interface RestoreManner {
  * closes it.
  *
  * The order works on every kernel:
- * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; ID registers before the firmware's (`WORKAROUND_2` may be 3 only once
+ * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; the GIC, which changes ID registers, and the PMU's settings; ID registers before the firmware's (`WORKAROUND_2` may be 3 only once
  * `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may narrow; for the register pairs of the PMU, the
- * clearing one before the setting one; counters last, because time passes. Read-back comes after all writes: a write may change
+ * clearing one before the setting one; counters last, because time passes; then the GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change
  * other registers.
  */
 export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {}): RestoreAttempt {
@@ -124,6 +129,11 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
       const to = beginVcpu(vm, from, attempt, manner)
       return to === undefined ? [] : [to]
     })
+    const attemptDevice = (what: string, vcpu: number | undefined, perform: () => void): boolean => {
+      const about = { step: 'device' as const, what, ...(vcpu !== undefined && { vcpu }) }
+      return attempt(about, () => (perform(), true)) === true
+    }
+    const gic = setUpDevices(vm, state, begun, attemptDevice)
     const written = begun.map((target) => new VcpuRestore(target, manner))
     for (const [phase] of phases.entries()) {
       // A vCPU without psci-0.2 can only write PSCI 0.1, and the version belongs to the VM on hosts where vCPUs may differ in that
@@ -132,6 +142,16 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
       for (const vcpu of speakers) vcpu.write(phase)
     }
     for (const vcpu of written) vcpu.writeBack()
+    if (gic !== undefined) {
+      writeGic(gic, state, begun, ({ what, value, errno }, vcpu) => {
+        refusals.push({
+          step: 'device',
+          what: `${what} = ${value}`,
+          ...(vcpu !== undefined && { vcpu }),
+          errno,
+        })
+      })
+    }
     for (const { from, to } of begun) {
       const { id, mpState, events } = from
       attempt({ step: 'mp-state', vcpu: id, mpState }, () => {
@@ -139,7 +159,7 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
       })
       attempt({ step: 'events', vcpu: id, events }, () => to.setEvents(Buffer.from(events, 'hex')))
     }
-    return result(vm, written, refusals)
+    return { ...result(vm, written, refusals), deviceDifferences: compareDevices(vm, gic, state, begun) }
   } catch (error) {
     vm.close()
     throw error
@@ -158,6 +178,7 @@ function result(
     outcomes: written.flatMap((vcpu) => vcpu.outcomes()),
     unset: written.flatMap((vcpu) => vcpu.unset()),
     notWrittenBack: written.flatMap((vcpu) => vcpu.notWrittenBack),
+    deviceDifferences: [],
     [Symbol.dispose]: () => vm?.close(),
   }
 }

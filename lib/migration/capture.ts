@@ -3,11 +3,13 @@ import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-versi
 import { hex, registerName } from '../registers/index.js'
 import { answeredBy } from '../report/origin.js'
 import type { VcpuFeature } from '../uapi.js'
+import { captureVcpuDevices, captureVmDevices } from './device-capture.js'
 import { machineOf } from './machine-facts.js'
 import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
 /**
- * Captures the state of a VM's vCPUs. None of them may be running. The caller saves the guest's memory and its devices.
+ * Captures the state of a VM: its vCPUs, its GICv3 and its settings. No vCPU may be running. The caller saves the guest's memory and
+ * the devices it emulates itself. `vm.notCarried` lists what else KVM holds and a state has no place for.
  *
  * @param options.now the value for `capturedAt`
  * @throws KvmError if a vCPU is not initialised, or not finalized
@@ -15,20 +17,21 @@ import type { CapturedRegister, State, VcpuCapture } from './state.js'
 export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } = {}): State {
   return {
     format: 'kvm-arm64/state',
-    version: 1,
+    version: 2,
     capturedAt: now.toISOString(),
     ...answeredBy(kvm.backend),
     vm: {
       type: hex(vm.type),
       capabilities: [...vm.enabledCapabilities],
       smcccFilter: vm.smcccFilter.map((calls) => ({ ...calls })),
+      ...captureVmDevices(vm),
     },
     machine: machineOf(kvm),
-    vcpus: vm.vcpus.map(captureVcpu),
+    vcpus: vm.vcpus.map((vcpu) => captureVcpu(vm, vcpu)),
   }
 }
 
-function captureVcpu(vcpu: Vcpu): VcpuCapture {
+function captureVcpu(vm: Vm, vcpu: Vcpu): VcpuCapture {
   const { mpState } = vcpu
   if (typeof mpState === 'number') {
     throw new KvmError('EINVAL', undefined, `the vCPU is in state ${mpState}, which has no name here`, {
@@ -42,6 +45,7 @@ function captureVcpu(vcpu: Vcpu): VcpuCapture {
     registers: captureRegisters(vcpu),
     mpState,
     events: Buffer.from(vcpu.getEvents()).toString('hex'),
+    ...captureVcpuDevices(vm, vcpu),
   }
 }
 

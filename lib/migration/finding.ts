@@ -52,6 +52,9 @@ const stepCodes = [
   { code: 'finalize-refused', severity: 'refused' },
   { code: 'mp-state-refused', severity: 'refused' },
   { code: 'events-refused', severity: 'refused' },
+  { code: 'device-refused', severity: 'refused' },
+  { code: 'device-state-differs', severity: 'reads-differently' },
+  { code: 'device-not-carried', severity: 'guest-broken' },
   { code: 'save-refused', severity: 'refused' },
   { code: 'interrupt-controller-missing', severity: 'refused' },
   { code: 'interrupt-controller-differs', severity: 'refused' },
@@ -173,6 +176,25 @@ const stepFindings = [
     ...step,
     /** The 64 bytes of `struct kvm_vcpu_events`, two digits each. */
     events: text,
+  }),
+  v.strictObject({
+    code: v.literal('device-refused'),
+    ...step,
+    /** A device, a setting, or a register with its value: `GICD_IIDR = 0x4b00343b`. */
+    what: text,
+  }),
+  v.strictObject({
+    code: v.literal('device-state-differs'),
+    ...about,
+    what: text,
+    source: text,
+    destination: text,
+  }),
+  v.strictObject({
+    code: v.literal('device-not-carried'),
+    ...about,
+    /** What the VM has and its state does not hold. */
+    device: v.picklist(['gic-v2', 'its', 'mte-tags', 'other-device']),
   }),
   v.strictObject({
     code: v.literal('save-refused'),

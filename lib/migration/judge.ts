@@ -42,6 +42,7 @@ import {
   type Severity,
   type StepFinding,
 } from './finding.js'
+import type { DeviceDifference } from './device-restore.js'
 import { reactionTo } from './restore.js'
 import { featureBehind, missingAnnouncement } from './announced.js'
 import type { State } from './state.js'
@@ -151,7 +152,7 @@ export class Judge {
     const about = {
       severity: 'refused' as const,
       stops: true,
-      vcpus: 'vcpu' in refusal ? [refusal.vcpu] : [],
+      vcpus: 'vcpu' in refusal && refusal.vcpu !== undefined ? [refusal.vcpu] : [],
     }
     switch (refusal.step) {
       case 'create-vm':
@@ -170,9 +171,28 @@ export class Judge {
         return { code: 'finalize-refused', ...about, errno }
       case 'mp-state':
         return { code: 'mp-state-refused', ...about, mpState: refusal.mpState, errno }
+      case 'device':
+        return { code: 'device-refused', ...about, what: refusal.what, errno }
       default:
         return { code: 'events-refused', ...about, events: refusal.events, errno }
     }
+  }
+
+  deviceDifference({ what, vcpu, source, destination }: DeviceDifference): StepFinding {
+    const vcpus = vcpu === undefined ? [] : [vcpu]
+    const about = { severity: 'reads-differently' as const, stops: true, vcpus }
+    return { code: 'device-state-differs', ...about, what, source, destination }
+  }
+
+  /** What KVM holds of the VM and its state does not. */
+  notCarried(): StepFinding[] {
+    return (this.#state.vm.notCarried ?? []).map((device) => ({
+      code: 'device-not-carried',
+      severity: 'guest-broken',
+      stops: false,
+      vcpus: [],
+      device,
+    }))
   }
 
   outcome(found: RegisterOutcome): RegisterFinding[] {

@@ -7,6 +7,7 @@ import {
   type StepRefusal,
   type UnsetRegister,
 } from './attempt.js'
+import type { DeviceDifference } from './device-restore.js'
 import { hex } from '../registers/index.js'
 import type { State } from './state.js'
 import { type Reaction, strict, type VmmRules } from './vmm/rules.js'
@@ -20,11 +21,16 @@ export class RestoreError extends Error {
   readonly outcomes: readonly RegisterOutcome[]
 
   constructor(
-    { refusals, outcomes }: RestoreAttempt,
+    { refusals, outcomes, deviceDifferences }: RestoreAttempt,
     failures: readonly RegisterOutcome[],
     missing: readonly UnsetRegister[],
   ) {
-    const reasons = [...refusals.map(refusalText), ...failures.map(outcomeText), ...missing.map(missingText)]
+    const reasons = [
+      ...refusals.map(refusalText),
+      ...failures.map(outcomeText),
+      ...missing.map(missingText),
+      ...deviceDifferences.map(differenceText),
+    ]
     const more = reasons.length > 5 ? `; and ${reasons.length - 5} more` : ''
     const applied = outcomes.filter(({ outcome }) => outcome === 'same').length
     super(
@@ -38,7 +44,12 @@ export class RestoreError extends Error {
 
 function refusalText(refusal: StepRefusal): string {
   const what = stepText(refusal)
-  return `${refusal.step}${what && ` (${what})`}${'vcpu' in refusal ? ` of vCPU ${refusal.vcpu}` : ''}: ${refusal.errno}`
+  const { vcpu } = { vcpu: undefined, ...refusal }
+  return `${refusal.step}${what && ` (${what})`}${vcpu === undefined ? '' : ` of vCPU ${vcpu}`}: ${refusal.errno}`
+}
+
+function differenceText({ what, vcpu, source, destination }: DeviceDifference): string {
+  return `${what}${vcpu === undefined ? '' : ` of vCPU ${vcpu}`} = ${source}: accepted, but reads ${destination}`
 }
 
 function stepText(refusal: StepRefusal): string {
@@ -59,6 +70,8 @@ function stepText(refusal: StepRefusal): string {
       return 'sve'
     case 'mp-state':
       return refusal.mpState
+    case 'device':
+      return refusal.what
     default:
       return refusal.events
   }
@@ -92,8 +105,8 @@ export interface Restored {
 }
 
 /**
- * Restores a state into a VM made for it, on any backend, and reads every register back. The VM has not started: the caller makes
- * its interrupt controller, its PMU's interrupt and its devices.
+ * Restores a state into a VM made for it, on any backend, and reads every register back, those of the GICv3 too. The VM has not
+ * started. The caller gives it memory in `prepare`, makes what `state.vm.notCarried` lists, and the devices it emulates itself.
  *
  * @throws RestoreError if a step is refused, or a register reads back differently, and `rules` do not allow it; the VM is then
  * closed
@@ -108,7 +121,8 @@ export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: Res
     ({ id, value }) => rules.on('missing', BigInt(id), BigInt(value)) === 'fails',
   )
   const { vm, vcpus, outcomes, unset } = attempt
-  if (vm !== undefined && attempt.refusals.length + failures.length + missing.length === 0) {
+  const problems = [attempt.refusals, failures, missing, attempt.deviceDifferences]
+  if (vm !== undefined && problems.every(({ length }) => length === 0)) {
     return { vm, vcpus, outcomes, unset }
   }
   vm?.close()

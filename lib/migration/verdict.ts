@@ -1,5 +1,5 @@
 /** Finds out whether a VM can move to a host, by restoring its state there. */
-import type { Kvm } from '../kvm/index.js'
+import { type Kvm, KvmError, type Vm } from '../kvm/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attempt.js'
 import { type Finding, severities } from './finding.js'
@@ -27,6 +27,10 @@ export const unknownFacts = [
   'destination-address-space',
   /** The VM has memory tagging. */
   'destination-memory-tagging',
+  /** The state is of an early version, which held no interrupt controller and no settings of devices. */
+  'source-devices',
+  /** How many priorities the GIC of a simulated destination has; reports do not record it. */
+  'destination-gic-priorities',
   /** Whether the destination accepts the state's values in some fields of ID registers. */
   'destination-id-fields',
   /** Whether a machine has CPUs of several kinds. */
@@ -87,6 +91,7 @@ export function verdict(
     ...(rules.restoresInto === 'own' && { features }),
     convertsVectors: rules.vectors === 'converted',
     writesBack: rules.writesBack,
+    prepare: (vm) => mapStolenTime(kvm, vm, state),
   }
   using attempt = attemptRestore(kvm, state, manner)
   const judge = new Judge(state, kvm, rules, attempt, { features, sourceKvm })
@@ -106,6 +111,8 @@ export function verdict(
     ...judge.vm(source, destination, counters),
     ...compareMachines(here, there, carried),
     ...attempt.refusals.map((refusal) => judge.refusal(refusal)),
+    ...attempt.deviceDifferences.map((difference) => judge.deviceDifference(difference)),
+    ...judge.notCarried(),
     ...outcomes.flatMap((outcome) => judgeRegisters.outcome(outcome)),
     ...notWrittenBack.map((register) => judgeRegisters.notWrittenBack(register)),
     ...unset.flatMap((register) => judgeRegisters.unset(register)),
@@ -117,12 +124,44 @@ export function verdict(
     interruptControllers: { source: gicOf(source), destination: gicOf(destination) },
     restores,
     possible: restores && findings.every(({ severity }) => severity !== 'guest-broken'),
-    unknown: unknownOf(state, rules, { source, destination, counters, here, there }),
+    unknown: unknownOf(state, rules, {
+      source,
+      destination,
+      counters,
+      here,
+      there,
+      isSimulated: kvm.backend.name === 'simulator',
+    }),
     registers: {
       total: outcomes.length,
       same: outcomes.filter(({ outcome }) => outcome === 'same').length,
     },
     findings: findings.toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity)),
+  }
+}
+
+/** KVM takes the address of a stolen-time structure only where there is memory. */
+function mapStolenTime(kvm: Kvm, vm: Vm, state: State): void {
+  const pages = new Set(
+    state.vcpus.flatMap(({ stolenTime }) => (stolenTime ? [BigInt(stolenTime) / SCRATCH] : [])),
+  )
+  for (const [slot, page] of [...pages].entries()) {
+    // The VM keeps the memory until it is closed.
+    using memory = kvm.createMemory(Number(SCRATCH))
+    const mapping = { address: page * SCRATCH, memory }
+    ifPossible(() => vm.mapMemory(slot, mapping))
+  }
+}
+
+/** Bytes that are whole pages of every kernel. */
+const SCRATCH = 0x1_0000n
+
+/** Without memory the destination refuses the address, which is a finding of its own. */
+function ifPossible(action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error
   }
 }
 
@@ -148,10 +187,12 @@ interface Sides {
   counters: Counters
   here: MachineFacts
   there: MachineFacts
+  /** The destination is. */
+  isSimulated: boolean
 }
 
 function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
-  const { source, destination, counters, here, there } = sides
+  const { source, destination, counters, here, there, isSimulated } = sides
   const { isUntried = () => false } = destination
   const hasGic = rules.gics.length > 0
   const hasMte = state.vm.capabilities.includes('KVM_CAP_ARM_MTE')
@@ -169,6 +210,8 @@ function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
     'source-address-space': here.ipaLimit === undefined,
     'destination-address-space': there.ipaLimit === undefined,
     'destination-memory-tagging': hasMte && destination.hasMte === undefined,
+    'source-devices': state.vm.gic === undefined,
+    'destination-gic-priorities': isSimulated && Boolean(state.vm.gic),
     'destination-id-fields': state.vcpus.some((vcpu) =>
       vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value))),
     ),

@@ -198,6 +198,44 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: 'wake the guest before it is moved',
     }),
   },
+  'device-refused': {
+    general: {
+      meaning:
+        'The destination cannot make a device of the VM, or refuses a setting or a register of it: the GICv3, the PMU, a timer’s interrupt, stolen time, the counter’s offset.',
+      remedy: 'Make the VM without it, or with a value that the destination accepts.',
+    },
+    of: ({ what, errno }) => ({
+      source: what,
+      destination: errno,
+      meaning: 'the destination refuses this device, setting or register',
+      remedy: 'make the VM without it, or with a value that the destination accepts',
+    }),
+  },
+  'device-state-differs': {
+    general: {
+      meaning: 'The destination accepts a value of the interrupt controller and then shows another.',
+      remedy: 'None: the destination’s interrupt controller cannot hold the value.',
+    },
+    of: ({ what, source, destination }) => ({
+      source: `${what} = ${source}`,
+      destination,
+      meaning: 'the interrupt controller shows another value than the guest left there',
+      remedy: 'none: the destination’s interrupt controller cannot hold the value',
+    }),
+  },
+  'device-not-carried': {
+    general: {
+      meaning:
+        'KVM holds a part of the VM that a state has no place for: a GICv2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device.',
+      remedy: 'Make the VM with a GICv3 and without it, or carry that part by other means.',
+    },
+    of: ({ device }) => ({
+      source: device,
+      destination: 'not carried',
+      meaning: 'the state does not hold this part of the VM, and the guest would find it empty',
+      remedy: 'make the VM with a GICv3 and without it, or carry that part by other means',
+    }),
+  },
   'events-refused': {
     general: {
       meaning:

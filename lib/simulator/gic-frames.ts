@@ -129,14 +129,14 @@ const NUMBERS = 1024
 
 /** Registers of the distributor for all interrupts; those of the vCPUs' own are zero and ignore writes. */
 function shared(at: number, bank: Bank): Region {
-  const own = (bank.bits * PRIVATE_INTERRUPTS) / 32
+  const before = (bank.bits * PRIVATE_INTERRUPTS) / 32
   return {
     at,
     size: (bank.bits * NUMBERS) / 8,
     bits: bank.bits,
-    read: ({ gic }, word) => (word < own ? 0 : bank.read(wordOf(gic.shared, bank, word - own))),
+    read: ({ gic }, word) => (word < before ? 0 : bank.read(wordOf(gic.shared, bank, word - before))),
     write({ gic }, word, value) {
-      if (word >= own) bank.write(wordOf(gic.shared, bank, word - own), value)
+      if (word >= before) bank.write(wordOf(gic.shared, bank, word - before), value)
       return 0
     },
   }

@@ -38,6 +38,11 @@ interface Scenario {
 const n1 = 'linux-6.1-neoverse-n1'
 const withSve: CaptureHostOptions = { features: ['psci-0.2', 'sve'] }
 
+function gicAt(distributor: string): NonNullable<State['vm']['gic']> {
+  const redistributors = [{ address: '0x80a0000', count: 0 }]
+  return { version: 3, distributor, redistributors, irqs: 64, initialised: true, registers: [], lines: [] }
+}
+
 /** A new code without a scenario does not compile. */
 const scenarios: Readonly<Record<FindingCode, Scenario>> = {
   'address-space-refused': { from: n1, change: ({ vm }) => (vm.type = '0x40'), to: n1 },
@@ -64,6 +69,21 @@ const scenarios: Readonly<Record<FindingCode, Scenario>> = {
     change: ({ vcpus }) => (vcpus[0]!.mpState = 'suspended'),
     to: 'linux-5.10-neoverse-n1',
   },
+  'device-refused': {
+    from: n1,
+    change: ({ vm }) => (vm.gic = gicAt('0x1')),
+    to: n1,
+  },
+  'device-state-differs': {
+    from: n1,
+    change: ({ vm }) =>
+      (vm.gic = {
+        ...gicAt('0x8000000'),
+        registers: [{ name: 'GICD_CTLR', offset: '0x0', values: ['0xffff'] }],
+      }),
+    to: n1,
+  },
+  'device-not-carried': { from: n1, change: ({ vm }) => (vm.notCarried = ['gic-v2']), to: n1 },
   'events-refused': {
     from: n1,
     change: ({ vcpus }) => (vcpus[0]!.events = `0101${'00'.repeat(62)}`),

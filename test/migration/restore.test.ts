@@ -137,6 +137,10 @@ describe('restoring what was captured on the same host', () => {
       type: '0x0',
       capabilities: ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS'],
       smcccFilter: [{ base: 0xc600_0040, count: 2, action: 'forward' }],
+      gic: null,
+      counterOffset: null,
+      memory: [],
+      notCarried: [],
     })
     assert.equal(state.vcpus[0]!.mpState, 'stopped')
     assertRestores(kvm, state)

@@ -23,7 +23,7 @@ type Broken = any
 
 /** What no reader may take for a state: how it is broken, the entry the error names, what it says. */
 const bad: Record<string, [(state: Broken) => unknown, string, RegExp]> = {
-  'a later version': [(state) => (state.version = 2), '$.version', /is 2, but .* reads version 1/],
+  'a later version': [(state) => (state.version = 3), '$.version', /is 3, but .* reads version 2/],
   'an entry of a later version': [
     (state) => (state.vm.realm = 1),
     '$.vm.realm',
