@@ -1,6 +1,6 @@
 /**
  * Boots Debian's kernel on the KVM of one lab, in turns with our machine and with QEMU, and prints the time from the first `KVM_RUN` to
- * init: `npm run tool boot-times [SERIES] [ROUNDS] [verbose]`; with a verbose console too, it takes several times as long.
+ * init, and the processor time of an idle guest: `npm run tool boot-times [SERIES] [ROUNDS] [quiet|verbose|both]`.
  */
 import { basename } from 'node:path'
 import { ensureKernel } from '../lib/lab/kernels.js'
@@ -8,8 +8,8 @@ import { bootLab } from '../lib/lab/index.js'
 import { qemuDirectory } from '../test/lab-kernels/qemu-packages.js'
 import type { BootTimes } from '../test/lab-kernels/time-boots.js'
 
-const [series = '6.12', rounds = '3', verbose] = process.argv.slice(2)
-const consoles = verbose === undefined ? (['quiet'] as const) : (['quiet', 'verbose'] as const)
+const [series = '6.12', rounds = '3', which = 'quiet'] = process.argv.slice(2)
+const consoles = (['quiet', 'verbose'] as const).filter((each) => which === each || which === 'both')
 const { image } = await ensureKernel(series)
 const qemu = await qemuDirectory('qemu@10.0')
 await using lab = await bootLab({
@@ -23,6 +23,16 @@ const args = [basename(image), `./${basename(qemu)}`, rounds, ...consoles]
 const { status, stdout, stderr } = await lab.run([...program, ...args])
 if (status !== 0) throw new Error(String(stderr))
 const times = JSON.parse(String(stdout)) as BootTimes[]
+
+/** Milliseconds of processor time for each second. */
+function idleOf(vmm: BootTimes['vmm'], vcpus: number): number {
+  return median(
+    times
+      .filter((time) => time.vmm === vmm && time.vcpus === vcpus)
+      .map(({ idle }) => idle)
+      .toSorted((a, b) => a - b),
+  )
+}
 
 function secondsOf(vmm: BootTimes['vmm'], vcpus: number, kind: BootTimes['console']): number[] {
   return times
@@ -42,4 +52,8 @@ for (const vcpus of [1, 2]) {
     const ratio = (median(ours) / median(theirs)).toFixed(2)
     console.log(`${series}, ${vcpus} vCPU, ${kind}: machine ${shown} s, QEMU ${others} s, medians ${ratio}`)
   }
+  const [ours, theirs] = (['machine', 'qemu'] as const).map((vmm) => idleOf(vmm, vcpus).toFixed(0))
+  console.log(
+    `${series}, ${vcpus} vCPU, idle: machine ${ours} ms, QEMU ${theirs} ms of processor time each second`,
+  )
 }

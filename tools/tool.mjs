@@ -1,5 +1,14 @@
 /** Runs one of the programs beside this file, `npm run tool NAME [ARGUMENT…]`, with what the lab needs built. */
-const programs = ['boot-times', 'elections', 'fuzz', 'journey', 'qemu-moves', 'record-hosts', 'runtimes']
+const programs = [
+  'boot-times',
+  'elections',
+  'fuzz',
+  'journey',
+  'linux-boots',
+  'qemu-moves',
+  'record-hosts',
+  'runtimes',
+]
 
 const [name, ...args] = process.argv.slice(2)
 if (programs.includes(name)) {

@@ -17,7 +17,12 @@ export function connectTerminal(
   { input, output, quit }: { input: Input; output: Writable; quit: () => void },
 ): () => void {
   const isTerminal = input.isTTY === true
-  const deaf = console.listen((bytes) => output.write(bytes))
+  // A guest can print faster than a pipe is read.
+  const deaf = console.listen((bytes) => output.write(bytes) || console.pause())
+  const onDrain = () => console.resume()
+  output.on('drain', onDrain)
+  // A terminal that has gone, or a directory: there is no more input.
+  input.on('error', () => undefined)
   const onData = (bytes: Buffer) => {
     const end = isTerminal ? bytes.indexOf(QUIT) : -1
     if (end < 0) console.write(bytes)
@@ -30,6 +35,7 @@ export function connectTerminal(
   input.on('data', onData)
   return () => {
     deaf()
+    output.off('drain', onDrain)
     input.off('data', onData)
     if (isTerminal) input.setRawMode?.(false)
     // One that is still open would keep the process waiting for input that nobody reads.

@@ -110,9 +110,11 @@ export class Mmio implements Posted {
     for (let taken = ENTRIES; taken === ENTRIES;) {
       taken = this.#fd.takePosted(this.#entries)
       for (let entry = 0; entry < taken; entry++) {
-        const [what, address, data] = this.#entries.subarray(WORDS * entry, WORDS * (entry + 1))
-        const number = Number(BigInt.asUintN(32, what!))
-        this.#waiting.push([number, { address: address!, size: Number(what! >> 32n), data: data! }])
+        const what = this.#entries[WORDS * entry]!
+        const address = this.#entries[WORDS * entry + 1]!
+        const data = this.#entries[WORDS * entry + 2]!
+        const number = Number(BigInt.asUintN(32, what))
+        this.#waiting.push([number, { address, size: Number(what >> 32n), data }])
       }
     }
   }

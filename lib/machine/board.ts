@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import type { Exit, GuestMemory, Kvm, Vcpu, Vm } from '../kvm/index.js'
+import type { ConstantRead, Exit, GuestMemory, Kvm, PostedWrite, Vcpu, Vm } from '../kvm/index.js'
 import type { VcpuFeature } from '../uapi.js'
-import { Bus, type InterruptLine } from './bus.js'
+import { Bus, type FixRegister, type InterruptLine } from './bus.js'
 import { encodeDeviceTree } from './device-tree.js'
 import { MachineError } from './errors.js'
 import { createGic } from './gic.js'
@@ -17,9 +17,9 @@ import {
   virtioPort,
 } from './memory-map.js'
 import { Ram } from './ram.js'
-import { SerialPort } from './serial.js'
+import { LINE_STATUS, SERIAL_POSTED, SerialPort } from './serial.js'
 import type { VirtioDevice } from './virtio/device.js'
-import { VirtioMmio } from './virtio/mmio.js'
+import { INTERRUPT_STATUS, QUEUE_NOTIFY, VirtioMmio } from './virtio/mmio.js'
 
 /** What a machine is made of each time it starts. */
 export interface BoardPlan {
@@ -36,8 +36,8 @@ export interface BoardPlan {
 
 /** The devices of one start of a machine; they keep nothing from one start to the next. */
 export interface BoardDevices {
-  /** Receives each byte the guest sends on its serial port. */
-  readonly serialOutput: (byte: number) => void
+  /** Receives what the guest sends on its serial port. */
+  readonly serialOutput: (bytes: Uint8Array) => void
   readonly virtio: readonly VirtioDevice[]
 }
 
@@ -45,6 +45,7 @@ export interface BoardDevices {
 export type BoardEnd = 'off' | 'reset' | 'crash' | 'stopped'
 
 const MIB = 0x10_0000
+/** More than Linux maps of it it would not find (`arch/arm64/include/asm/boot.h`). */
 const DEVICE_TREE_SIZE = 2 * MIB
 
 /** A VM with its memory and devices, from power-on to the guest's last instruction. */
@@ -52,6 +53,9 @@ export class Board {
   readonly vm: Vm
   readonly serial: SerialPort
   readonly #memory: GuestMemory
+  readonly #serialOutput: (bytes: Uint8Array) => void
+  /** What the guest has sent by the accesses that are being made. */
+  #sent: number[] = []
   readonly #ports: VirtioMmio[]
   readonly #bus = new Bus()
   #end: BoardEnd | undefined
@@ -60,6 +64,7 @@ export class Board {
   /** @throws MachineError `ERR_MACHINE_MEMORY`, `ERR_MACHINE_GIC`; KvmError as the calls of the handles */
   constructor(kvm: Kvm, plan: BoardPlan, devices: BoardDevices) {
     const places = layOut(plan)
+    this.#serialOutput = devices.serialOutput
     this.vm = kvm.createVm()
     try {
       this.#memory = kvm.createMemory(plan.memory)
@@ -70,11 +75,24 @@ export class Board {
       }
       const gic = createGic(this.vm)
       const ram = new Ram(RAM_BASE, this.#memory.buffer)
-      this.serial = new SerialPort(devices.serialOutput, this.#line(serialInterrupt))
+      this.serial = new SerialPort(
+        (byte) => this.#sent.push(byte),
+        this.#line(serialInterrupt),
+        this.#fix(serialPort.base + LINE_STATUS, 1),
+      )
       this.#bus.add(serialPort, this.serial)
+      this.#post(serialPort, SERIAL_POSTED, ({ address, size, data }) => this.#bus.write(address, size, data))
       this.#ports = devices.virtio.map((device, index) => {
-        const port = new VirtioMmio(ram, device, this.#line(virtioInterrupt(index)))
-        this.#bus.add(virtioPort(index), port)
+        const range = virtioPort(index)
+        const { offset, size } = INTERRUPT_STATUS
+        const port = new VirtioMmio(
+          ram,
+          device,
+          this.#line(virtioInterrupt(index)),
+          this.#fix(range.base + offset, size),
+        )
+        this.#bus.add(range, port)
+        this.#post(range, QUEUE_NOTIFY, ({ data }) => port.notify(Number(data)))
         return port
       })
 
@@ -90,9 +108,16 @@ export class Board {
           kaslrSeed: randomBytes(8).readBigUInt64LE(),
         }),
       )
-      ram.at(places.kernel.base, plan.kernel.bytes.length).set(plan.kernel.bytes)
-      ram.at(places.deviceTree.base, tree.length).set(tree)
-      if (plan.initrd) ram.at(places.initrd.base, plan.initrd.length).set(plan.initrd)
+      if (tree.length > DEVICE_TREE_SIZE) {
+        throw new MachineError(
+          'ERR_MACHINE_MEMORY',
+          `the device tree has ${tree.length} bytes, and Linux takes ${DEVICE_TREE_SIZE}: shorten append`,
+        )
+      }
+      const { memory } = this.vm
+      memory.write(BigInt(places.kernel.base), plan.kernel.bytes)
+      memory.write(BigInt(places.deviceTree.base), tree)
+      if (plan.initrd) memory.write(BigInt(places.initrd.base), plan.initrd)
       // The other registers are as the boot protocol wants them after `init`: x1 to x3 are 0, the MMU is off.
       const [first] = this.vm.vcpus
       first!.registers.set('pc', BigInt(places.kernel.base))
@@ -127,15 +152,19 @@ export class Board {
     try {
       while (this.#end === undefined) this.#handle(vcpu, await vcpu.run())
     } catch (error) {
-      this.#failure ??= error
-      this.#finish('crash')
+      this.#fail(error)
     }
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error
+    this.#finish('crash')
   }
 
   #handle(vcpu: Vcpu, exit: Exit): void {
     switch (exit.reason) {
       case 'mmio':
-        if (exit.write) this.#bus.write(exit.address, exit.size, exit.data)
+        if (exit.write) this.#write(() => this.#bus.write(exit.address, exit.size, exit.data))
         else vcpu.respond(this.#bus.read(exit.address, exit.size))
         break
       case 'interrupted':
@@ -156,6 +185,47 @@ export class Board {
     if (this.#end !== undefined) return
     this.#end = end
     for (const vcpu of this.vm.vcpus) vcpu.kick()
+  }
+
+  /** Makes writes of the guest, and passes on together what it sends by them: a serial port takes one byte at a time. */
+  #write(make: () => void): void {
+    make()
+    if (this.#sent.length === 0) return
+    const sent = Uint8Array.from(this.#sent)
+    this.#sent = []
+    this.#serialOutput(sent)
+  }
+
+  /** Lets the guest go on at once behind its writes to some registers of a device. */
+  #post(
+    { base }: Range,
+    registers: { offset: number; size: number },
+    make: (write: PostedWrite) => void,
+  ): void {
+    this.vm.mmio.posted(BigInt(base + registers.offset), registers.size, (writes) => {
+      try {
+        this.#write(() => {
+          for (const write of writes) make(write)
+        })
+      } catch (error) {
+        this.#fail(error)
+      }
+    })
+  }
+
+  #fix(address: number, size: number): FixRegister {
+    let fixed: ConstantRead | undefined
+    return (value) => {
+      if (this.#end !== undefined) return
+      if (value === undefined) {
+        fixed?.close()
+        fixed = undefined
+      } else if (fixed === undefined) {
+        fixed = this.vm.mmio.constant(BigInt(address), size, BigInt(value))
+      } else {
+        fixed.value = BigInt(value)
+      }
+    }
   }
 
   #line(interrupt: number): InterruptLine {

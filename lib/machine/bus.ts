@@ -10,6 +10,12 @@ export interface MmioDevice {
 /** A line to the interrupt controller; the device calls it when the line's level changes. */
 export type InterruptLine = (level: boolean) => void
 
+/**
+ * Makes every read of a register find a value, without a call of the device, until it gives another; with `undefined` the device
+ * answers each read again.
+ */
+export type FixRegister = (value: number | undefined) => void
+
 /** Leads each access to the device at its address. What no device has reads as 0, and writes there have no effect. */
 export class Bus {
   readonly #devices: { range: Range; device: MmioDevice }[] = []

@@ -1,4 +1,4 @@
-import { closeSync, fdatasyncSync, fstatSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, fdatasyncSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs'
 import { basename } from 'node:path'
 import { MachineError } from './errors.js'
 
@@ -26,6 +26,8 @@ export interface Disk {
 export function fileDisk(path: string, readonly: boolean): Disk {
   let fd: number
   try {
+    // Opening a FIFO could wait for ever, and a directory opens but cannot be read.
+    if (!statSync(path).isFile()) throw new Error('it is no file')
     fd = openSync(path, readonly ? 'r' : 'r+')
   } catch (error) {
     throw new MachineError(

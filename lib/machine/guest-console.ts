@@ -27,6 +27,8 @@ const KEPT = 1 << 20
  */
 export class GuestConsole {
   readonly #type: (bytes: Uint8Array) => void
+  readonly #hold: (isPaused: boolean) => void
+  #isPaused = false
   readonly #decoder = new StringDecoder('utf8')
   readonly #listeners = new Set<(bytes: Uint8Array) => void>()
   #transcript = ''
@@ -38,10 +40,12 @@ export class GuestConsole {
 
   /**
    * @param type receives what is written, for the guest
+   * @param hold is called when the guest has to wait with its output, and when it need not any more
    * @internal
    */
-  constructor(type: (bytes: Uint8Array) => void) {
+  constructor(type: (bytes: Uint8Array) => void, hold: (isPaused: boolean) => void = () => undefined) {
     this.#type = type
+    this.#hold = hold
   }
 
   /**
@@ -91,6 +95,24 @@ export class GuestConsole {
   listen(listener: (bytes: Uint8Array) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /**
+   * Makes the guest wait with its output until `resume`: its device reports that it cannot send. Linux waits where programs print;
+   * its own log then takes 10 ms for each character on a serial port. A little can still come; beyond 64 KiB it is lost.
+   */
+  pause(): void {
+    if (!this.#isPaused) this.#hold((this.#isPaused = true))
+  }
+
+  /** Ends a `pause`. */
+  resume(): void {
+    if (this.#isPaused) this.#hold((this.#isPaused = false))
+  }
+
+  /** Whether the guest has to wait with its output. */
+  get isPaused(): boolean {
+    return this.#isPaused
   }
 
   /**

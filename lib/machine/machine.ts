@@ -134,9 +134,15 @@ export class Machine implements AsyncDisposable {
   /** @internal */
   constructor(parts: MachineParts) {
     this.#parts = parts
-    this.serial = new GuestConsole((bytes) => this.#isClosed || this.#board.serial.receive(bytes))
+    this.serial = new GuestConsole(
+      (bytes) => this.#isClosed || this.#board.serial.receive(bytes),
+      (isPaused) => this.#isClosed || this.#board.serial.hold(isPaused),
+    )
     if (parts.console === 'virtio') {
-      this.#virtioConsole = new GuestConsole((bytes) => this.#isClosed || this.#hvc!.receive(bytes))
+      this.#virtioConsole = new GuestConsole(
+        (bytes) => this.#isClosed || this.#hvc!.receive(bytes),
+        (isPaused) => this.#isClosed || this.#hvc!.hold(isPaused),
+      )
     }
     this.console = this.#virtioConsole ?? this.serial
     this.#board = this.#powerOn()
@@ -170,8 +176,12 @@ export class Machine implements AsyncDisposable {
       new VirtioRng(),
       ...(this.#hvc ? [this.#hvc] : []),
     ]
-    const serialOutput = (byte: number) => this.serial.print(Uint8Array.of(byte))
-    return new Board(kvm, plan, { serialOutput, virtio })
+    const serialOutput = (bytes: Uint8Array) => this.serial.print(bytes)
+    const board = new Board(kvm, plan, { serialOutput, virtio })
+    // Somebody may have paused them before the guest restarted.
+    if (this.serial.isPaused) board.serial.hold(true)
+    if (console?.isPaused) this.#hvc!.hold(true)
+    return board
   }
 
   async #run(): Promise<MachineEnd> {

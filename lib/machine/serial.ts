@@ -1,4 +1,10 @@
-import type { InterruptLine, MmioDevice } from './bus.js'
+import type { FixRegister, InterruptLine, MmioDevice } from './bus.js'
+
+/**
+ * Writes that change nothing the guest reads at once: it need not wait until they have been made. Of the transmit register there is
+ * one for each character, of the other two for each line of the kernel's log.
+ */
+export const SERIAL_POSTED = { offset: 0, size: 2 } as const
 
 /** Registers of a 16550, one byte each; three have another meaning while LCR.DLAB is set. */
 const RECEIVE_OR_TRANSMIT = 0
@@ -6,7 +12,8 @@ const INTERRUPT_ENABLE = 1
 const INTERRUPT_ID_OR_FIFO_CONTROL = 2
 const LINE_CONTROL = 3
 const MODEM_CONTROL = 4
-const LINE_STATUS = 5
+/** Linux reads it before each character that it prints. */
+export const LINE_STATUS = 5
 const MODEM_STATUS = 6
 const SCRATCH = 7
 
@@ -27,15 +34,20 @@ const TRANSMIT_EMPTY = 0x60
 const MODEM_READY = 0xb0
 
 const FIFO_SIZE = 16
+/** Linux prints its log on a port that is never ready too, ten characters in a second. */
+const SENT_WHILE_HELD = 0x1_0000
 
 /**
  * A serial port as the 16550A has it, which every Linux can drive early in its boot. What the guest sends leaves at once; what it
  * shall receive waits without limit, outside the FIFO of 16 bytes, until the guest listens. It does once it enables the interrupt
  * for input or polls the line status: Linux empties the FIFO before, and what was typed early would be lost.
+ *
+ * While no input can come unnoticed the line status never changes, and is fixed.
  */
 export class SerialPort implements MmioDevice {
   readonly #send: (byte: number) => void
   readonly #interrupt: InterruptLine
+  readonly #fixLineStatus: FixRegister
   /** Input in pieces, and how much of the first has been taken. */
   readonly #waiting: Uint8Array[] = []
   #taken = 0
@@ -48,13 +60,22 @@ export class SerialPort implements MmioDevice {
   #scratch = 0
   #divisor = 1
   #level = false
+  #fixedLineStatus: number | undefined
+  /** Bytes that the guest may still send although the port reports that it cannot; beyond, they are lost, as on a wire. */
+  #credit = Infinity
   #isListening = false
   #lastRead: number | undefined
 
   /** @param send receives each byte the guest sends */
-  constructor(send: (byte: number) => void, interrupt: InterruptLine) {
+  constructor(
+    send: (byte: number) => void,
+    interrupt: InterruptLine,
+    fixLineStatus: FixRegister = () => undefined,
+  ) {
     this.#send = send
     this.#interrupt = interrupt
+    this.#fixLineStatus = fixLineStatus
+    this.#update()
   }
 
   /** Gives the guest bytes to receive. */
@@ -62,6 +83,17 @@ export class SerialPort implements MmioDevice {
     if (bytes.length > 0) this.#waiting.push(bytes)
     this.#fill()
     this.#update()
+  }
+
+  /** Reports to the guest that nothing can be sent, until it is called with false. */
+  hold(isHeld: boolean): void {
+    this.#credit = isHeld ? SENT_WHILE_HELD : Infinity
+    if (!isHeld) this.#transmitted = true
+    this.#update()
+  }
+
+  get #isHeld(): boolean {
+    return this.#credit !== Infinity
   }
 
   read(offset: number): number {
@@ -101,7 +133,7 @@ export class SerialPort implements MmioDevice {
       case MODEM_CONTROL:
         return this.#modemControl
       case LINE_STATUS:
-        return TRANSMIT_EMPTY | (this.#fifo.length > 0 ? DATA_READY : 0)
+        return (this.#isHeld ? 0 : TRANSMIT_EMPTY) | (this.#fifo.length > 0 ? DATA_READY : 0)
       case MODEM_STATUS:
         return this.#modemStatus()
       case SCRATCH:
@@ -145,8 +177,11 @@ export class SerialPort implements MmioDevice {
   }
 
   #transmit(byte: number): void {
-    if ((this.#modemControl & LOOPBACK) === 0) this.#send(byte)
-    else if (this.#fifo.length < this.#room) this.#fifo.push(byte)
+    if ((this.#modemControl & LOOPBACK) === 0) {
+      if (this.#credit-- > 0) this.#send(byte)
+    } else if (this.#fifo.length < this.#room) {
+      this.#fifo.push(byte)
+    }
     this.#transmitted = true
   }
 
@@ -179,10 +214,20 @@ export class SerialPort implements MmioDevice {
 
   #pending(): number {
     if ((this.#interruptEnable & ENABLE_RECEIVED) !== 0 && this.#fifo.length > 0) return ID_RECEIVED
-    return (this.#interruptEnable & ENABLE_TRANSMITTED) !== 0 && this.#transmitted ? ID_TRANSMITTED : ID_NONE
+    const isSent = this.#transmitted && !this.#isHeld
+    return (this.#interruptEnable & ENABLE_TRANSMITTED) !== 0 && isSent ? ID_TRANSMITTED : ID_NONE
   }
 
   #update(): void {
+    // The guest that waits for input by polling is only found by its reads.
+    const hasInput = this.#fifo.length > 0 || this.#waiting.length > 0
+    // In loopback a byte that is on its way here as a posted write has to be found by the next read.
+    const isQuiet = !hasInput && (this.#modemControl & LOOPBACK) === 0
+    const fixed = isQuiet ? this.#read(LINE_STATUS) : undefined
+    if (fixed !== this.#fixedLineStatus) {
+      this.#fixedLineStatus = fixed
+      this.#fixLineStatus(fixed)
+    }
     const level = this.#pending() !== ID_NONE
     if (level === this.#level) return
     this.#level = level

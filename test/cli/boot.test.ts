@@ -69,6 +69,25 @@ describe('the terminal', () => {
     assert.deepEqual(log, ['typed x\x1dy'])
   })
 
+  test('makes the guest wait for a slow reader, and lets it go on', async () => {
+    const { guest, output, disconnect } = connect(false)
+    guest.print(new Uint8Array(output.writableHighWaterMark + 1).fill(0x61))
+    assert.equal(guest.isPaused, true)
+    output.resume()
+    await nextTurn()
+    assert.equal(guest.isPaused, false)
+    disconnect()
+  })
+
+  test('goes on without input that cannot be read', async () => {
+    const { guest, input, output, disconnect } = connect(false)
+    input.destroy(new Error('EISDIR: illegal operation on a directory, read'))
+    await nextTurn()
+    guest.print(Buffer.from('hello'))
+    assert.equal(String(output.read()), 'hello')
+    disconnect()
+  })
+
   test('shows what the guest prints until the connection ends', () => {
     const { guest, output, disconnect } = connect(false)
     guest.print(Buffer.from('hello'))

@@ -1,20 +1,25 @@
 /**
  * Runs inside the lab: boots one kernel in turns with our machine and with QEMU on the same KVM, and prints how long each took as
- * JSON. `time-boots.js IMAGE QEMU-DIRECTORY ROUNDS quiet|verbose…`. Init prints `init runs` and switches off.
+ * JSON. `time-boots.js IMAGE QEMU-DIRECTORY ROUNDS quiet|verbose…`. Init prints `init runs`, waits and switches off.
  */
 import { spawn } from 'node:child_process'
 import { createServer, type Socket } from 'node:net'
 import { bootMachine, initramfs } from '../../lib/machine/index.js'
 import { initProgram } from '../machine/init-program.js'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Milliseconds from the first `KVM_RUN` until init ran. */
 export interface BootTimes {
   vmm: 'machine' | 'qemu'
   console: 'quiet' | 'verbose'
   vcpus: number
+  /** From the first `KVM_RUN` until init ran. */
   milliseconds: number
+  /** Processor time that the VMM's process took for each second in which its guest did nothing, in milliseconds. */
+  idle: number
 }
+
+type Times = Pick<BootTimes, 'milliseconds' | 'idle'>
 
 const [image, qemuDirectory, rounds, ...consoles] = process.argv.slice(2) as [
   string,
@@ -31,16 +36,38 @@ interface Boot {
   readonly vcpus: number
 }
 
-async function withMachine({ initrd, append, vcpus }: Boot): Promise<number> {
-  const machine = bootMachine({ kernel: image, initrd, append, smp: vcpus, reboot: false })
-  const started = performance.now()
-  await machine.console.expect('init runs', { timeout: limit })
-  const milliseconds = performance.now() - started
-  await machine.ended
-  return milliseconds
+/** Seconds that init waits; the guest settles in the first, and the last is not measured either. */
+const wait = 5
+
+/** Call it once init has started to wait. */
+async function idleOf(pid: number): Promise<number> {
+  await sleep(1000)
+  const [from, since] = [processorTime(pid), performance.now()]
+  await sleep((wait - 2) * 1000)
+  return ((processorTime(pid) - from) / (performance.now() - since)) * 1000
 }
 
-async function withQemu({ initrd, append, vcpus }: Boot): Promise<number> {
+/** Milliseconds of all threads of a process. Linux counts them in ticks of 10 ms. */
+function processorTime(pid: number): number {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
+    .slice(11)
+  return (Number(user) + Number(system)) * 10
+}
+
+async function withMachine({ initrd, append, vcpus }: Boot): Promise<Times> {
+  let started = 0
+  const configure = () => (started = performance.now())
+  const machine = bootMachine({ kernel: image, initrd, append, smp: vcpus, reboot: false, configure })
+  await machine.console.expect('init runs', { timeout: limit })
+  const milliseconds = performance.now() - started
+  const idle = await idleOf(process.pid)
+  await machine.ended
+  return { milliseconds, idle }
+}
+
+async function withQemu({ initrd, append, vcpus }: Boot): Promise<Times> {
   writeFileSync('/tmp/initrd', initrd)
   const server = createServer().listen('/tmp/serial')
   const connection = new Promise<Socket>((resolve) => server.once('connection', resolve))
@@ -72,19 +99,20 @@ async function withQemu({ initrd, append, vcpus }: Boot): Promise<number> {
       if (printed.includes('init runs')) resolve(performance.now() - started)
     })
   })
+  const idle = await idleOf(qemu.pid!)
   await ended
   server.close()
-  return milliseconds
+  return { milliseconds, idle }
 }
 
-const initrd = await initramfs({ init: initProgram('init runs') })
+const initrd = await initramfs({ init: initProgram('init runs', wait) })
 const times: BootTimes[] = []
 for (let round = 0; round < Number(rounds); round++) {
   for (const vcpus of [1, 2]) {
     for (const console of consoles) {
       const boot = { initrd, append: console === 'quiet' ? 'quiet' : '', vcpus }
-      times.push({ vmm: 'machine', console, vcpus, milliseconds: await withMachine(boot) })
-      times.push({ vmm: 'qemu', console, vcpus, milliseconds: await withQemu(boot) })
+      times.push({ vmm: 'machine', console, vcpus, ...(await withMachine(boot)) })
+      times.push({ vmm: 'qemu', console, vcpus, ...(await withQemu(boot)) })
     }
   }
 }

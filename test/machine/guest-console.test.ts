@@ -87,6 +87,20 @@ test('write() passes on texts and copies of bytes', () => {
   assert.throws(() => guest.write(5 as never), TypeError)
 })
 
+test('pause() and resume() hold the device back, each once', () => {
+  const held: boolean[] = []
+  const guest = new GuestConsole(
+    () => undefined,
+    (isPaused) => held.push(isPaused),
+  )
+  guest.resume()
+  guest.pause()
+  guest.pause()
+  assert.equal(guest.isPaused, true)
+  guest.resume()
+  assert.deepEqual(held, [true, false])
+})
+
 test('listen() delivers bytes until it is ended', () => {
   const { guest, print } = open()
   const heard: string[] = []

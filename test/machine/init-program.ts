@@ -1,11 +1,11 @@
-/** The smallest program Linux runs as its init, made without a compiler: it prints a line and switches the machine off. */
+/** The smallest program Linux runs as its init, made without a compiler: it prints a line, waits and switches the machine off. */
 
 const LOAD_ADDRESS = 0x40_0000
 const ELF_HEADER = 64
 const PROGRAM_HEADER = 56
 const CODE = ELF_HEADER + PROGRAM_HEADER
 
-const sys = { write: 64, reboot: 142 }
+const sys = { write: 64, nanosleep: 101, reboot: 142 }
 const LINUX_REBOOT_MAGIC1 = 0xfee1_dead
 const LINUX_REBOOT_MAGIC2 = 0x2812_1969
 const LINUX_REBOOT_CMD_POWER_OFF = 0x4321_fedc
@@ -21,16 +21,22 @@ function call(number: number, ...args: number[]): number[] {
   return [...args.flatMap((value, register) => load(register, value)), ...load(8, number), svc]
 }
 
-/** Returns a static ELF program for arm64. */
-export function initProgram(line: string): Uint8Array {
+/**
+ * Returns a static ELF program for arm64.
+ * @param wait whole seconds
+ */
+export function initProgram(line: string, wait = 0): Uint8Array {
   const text = Buffer.from(`${line}\n`)
+  const time = Buffer.alloc(16)
+  time.writeBigUInt64LE(BigInt(wait))
   const instructions = (address: number) => [
-    ...call(sys.write, 1, address, text.length),
+    ...call(sys.write, 1, address + time.length, text.length),
+    ...call(sys.nanosleep, address, 0),
     ...call(sys.reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF),
   ]
-  const textOffset = CODE + 4 * instructions(0).length
+  const textOffset = Math.ceil((CODE + 4 * instructions(0).length) / 8) * 8
   const code = instructions(LOAD_ADDRESS + textOffset)
-  const file = Buffer.alloc(textOffset + text.length)
+  const file = Buffer.alloc(textOffset + time.length + text.length)
   const executable = 2
   const arm64 = 183
   const loaded = 1
@@ -52,6 +58,7 @@ export function initProgram(line: string): Uint8Array {
   file.writeBigUInt64LE(BigInt(file.length), ELF_HEADER + 40)
   file.writeBigUInt64LE(0x1_0000n, ELF_HEADER + 48)
   for (const [index, instruction] of code.entries()) file.writeUInt32LE(instruction, CODE + 4 * index)
-  text.copy(file, textOffset)
+  time.copy(file, textOffset)
+  text.copy(file, textOffset + time.length)
   return file
 }

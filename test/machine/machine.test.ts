@@ -69,6 +69,32 @@ describe('a machine', () => {
     kvm.createVm().close()
   })
 
+  test('passes on together what the guest sends without waiting', async () => {
+    const prints: string[] = []
+    const kernel = kernelImage()
+    // Behind the header.
+    const start = 64
+    for (let index = 0; index < 300; index++) kernel.writeUInt32LE(STORE_BYTE, start + 4 * index)
+    kernel.writeUInt32LE(HVC, start + 4 * 300)
+    const configure = (vm: Vm) => {
+      sending('z', SYSTEM_OFF)(vm)
+      vm.vcpus[0]!.registers.set('pc', 0x4000_0000n + BigInt(start))
+    }
+    const machine = bootMachine(options({ kernel, configure }))
+    machine.console.listen((bytes) => prints.push(Buffer.from(bytes).toString()))
+    assert.equal(await machine.ended, 'off')
+    assert.equal(prints.join(''), 'z'.repeat(300))
+    assert.ok(prints.length < 10, `${prints.length} pieces`)
+  })
+
+  test('ends with the error of whoever listens', async () => {
+    const machine = bootMachine(
+      options({ kernel: guest(STORE_BYTE, WAIT), configure: sending('z', SYSTEM_OFF) }),
+    )
+    machine.console.listen(fail)
+    await assert.rejects(machine.ended, /^Error: no$/)
+  })
+
   test('starts again when the guest restarts, on a new VM', async () => {
     const vms: Vm[] = []
     const configure = (vm: Vm) => {
@@ -121,13 +147,33 @@ describe('a machine', () => {
     )
   })
 
+  test('refuses a command line beyond what Linux maps', () => {
+    assert.throws(
+      () => bootMachine(options({ append: 'a'.repeat(2 << 20) })),
+      isMachineError(
+        'ERR_MACHINE_MEMORY',
+        /device tree has \d+ bytes, and Linux takes 2097152: shorten append/,
+      ),
+    )
+  })
+
   test('needs an interrupt controller that this host can make', () => {
-    const none = openKvm(withoutGic(simulator(HOST)))
+    const none = openKvm(withGic(simulator(HOST), () => -errnos.ENODEV))
     assert.throws(
       () => bootMachine(options({ kvm: none })),
       isMachineError('ERR_MACHINE_GIC', /neither a GICv3 nor a GICv2/),
     )
     none.close()
+  })
+
+  test('has at most 8 vCPUs where the host can only make a GICv2, which KVM refuses by their number', () => {
+    const answers = [-errnos.ENODEV, -errnos.E2BIG]
+    const old = openKvm(withGic(simulator(HOST), () => answers.shift()!))
+    assert.throws(
+      () => bootMachine(options({ kvm: old, smp: 9 })),
+      isMachineError('ERR_MACHINE_GIC', /a GICv2, the best this host can make, serves 8 vCPUs, not 9/),
+    )
+    old.close()
   })
 
   for (const [what, more, code, problem] of [
@@ -184,6 +230,8 @@ function guest(...instructions: number[]): Uint8Array {
 }
 /** `str x2, [x1]` */
 const STORE = 0xf900_0022
+/** `strb w2, [x1]` */
+const STORE_BYTE = 0x3900_0022
 /** `hvc #0` */
 const HVC = 0xd400_0002
 /** `b .` */
@@ -204,8 +252,8 @@ function fail(): never {
   throw new Error('no')
 }
 
-/** A host that can make no GIC at all. */
-function withoutGic(backend: Backend): Backend {
+/** A host that answers so when it is to make a GIC. */
+function withGic(backend: Backend, answer: () => number): Backend {
   return {
     ...backend,
     open: () => {
@@ -217,7 +265,7 @@ function withoutGic(backend: Backend): Backend {
           if (key !== 'createVm') return typeof member === 'function' ? member.bind(target) : member
           return (type: bigint) => {
             const vm = target.createVm(type) as VmFd
-            vm.createDevice = () => -errnos.ENODEV
+            vm.createDevice = answer
             return vm
           }
         },

@@ -5,14 +5,17 @@ import { SerialPort } from '../../lib/machine/serial.js'
 
 let sent: number[]
 let levels: boolean[]
+let fixed: (number | undefined)[]
 let port: SerialPort
 
 beforeEach(() => {
   sent = []
   levels = []
+  fixed = []
   port = new SerialPort(
     (byte) => sent.push(byte),
     (level) => levels.push(level),
+    (value) => fixed.push(value),
   )
 })
 
@@ -94,6 +97,49 @@ describe('a serial port', () => {
     assert.equal(port.read(8), 0)
   })
 
+  test('fixes its line status while there is no input, and only then', () => {
+    assert.deepEqual(fixed, [0x60])
+    write(1, 1)
+    port.receive(Buffer.from('ab'))
+    assert.deepEqual(fixed, [0x60, undefined])
+    port.read(0)
+    assert.equal(fixed.length, 2)
+    port.read(0)
+    assert.deepEqual(fixed, [0x60, undefined, 0x60])
+    assert.equal(port.read(5), 0x60)
+  })
+
+  test('unfixes it in loopback, where what is sent comes back', () => {
+    write(4, 0x10)
+    write(0, 65)
+    assert.deepEqual([fixed, port.read(5), port.read(0)], [[0x60, undefined], 0x61, 65])
+    write(4, 0)
+    assert.deepEqual(fixed, [0x60, undefined, 0x60])
+  })
+
+  test('finds a guest that polls, since input that waits unfixes the line status', () => {
+    port.receive(Buffer.from('a'))
+    assert.deepEqual(fixed, [0x60, undefined])
+    port.read(5)
+    assert.equal(port.read(5) & 1, 1)
+  })
+
+  test('reports while it is held that it cannot send, and loses what is sent without end', () => {
+    write(1, 2)
+    port.read(2)
+    port.hold(true)
+    assert.deepEqual([port.read(5), fixed.at(-1)], [0, 0])
+    write(0, 65)
+    assert.equal(port.read(2), 1)
+    for (let count = 0; count < 0x2_0000; count++) write(0, 66)
+    assert.equal(sent.length, 0x1_0000)
+    levels = []
+    port.hold(false)
+    assert.deepEqual([port.read(5), fixed.at(-1), levels], [0x60, 0x60, [true]])
+    write(0, 67)
+    assert.equal(sent.at(-1), 67)
+  })
+
   test('loses no input that the guest reads, however it comes', () => {
     const pieces = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 })
     fc.assert(
@@ -120,16 +166,19 @@ describe('a serial port', () => {
     fc.assert(
       fc.property(fc.array(access), (accesses) => {
         let level = false
+        let status: number | undefined
         const fresh = new SerialPort(
           () => undefined,
           (now) => {
             assert.notEqual(now, level)
             level = now
           },
+          (value) => (status = value),
         )
         for (const { write: isWrite, offset, value } of accesses) {
           if (isWrite) fresh.write(offset, 4, value)
           else assert.ok(fresh.read(offset) <= 0xff)
+          if (status !== undefined) assert.equal(fresh.read(5), status)
         }
       }),
     )

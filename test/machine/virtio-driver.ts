@@ -1,4 +1,5 @@
 /** A driver's side of a virtio device in memory, as simple as the rules allow. */
+import type { FixRegister } from '../../lib/machine/bus.js'
 import { RAM_BASE } from '../../lib/machine/memory-map.js'
 import { Ram } from '../../lib/machine/ram.js'
 import type { VirtioDevice } from '../../lib/machine/virtio/device.js'
@@ -26,8 +27,8 @@ export class Driver {
   level = false
   readonly #queues: Queue[]
 
-  constructor(device: VirtioDevice) {
-    this.port = new VirtioMmio(this.ram, device, (level) => (this.level = level))
+  constructor(device: VirtioDevice, fixInterruptStatus?: FixRegister) {
+    this.port = new VirtioMmio(this.ram, device, (level) => (this.level = level), fixInterruptStatus)
     this.#queues = Array.from({ length: device.queues }, (_, index) => ({
       base: RAM_BASE + index * QUEUE_BYTES,
       available: 0,

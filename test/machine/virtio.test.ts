@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterAll, describe, test } from 'vitest'
 import { type Disk, fileDisk, memoryDisk } from '../../lib/machine/disk.js'
@@ -70,6 +71,34 @@ describe('the registers of a device', () => {
     assert.deepEqual(driver.received(0), [4, 4])
   })
 
+  test('serve a queue once for all notifications that were posted', async () => {
+    let calls = 0
+    const device = new VirtioRng()
+    const driver = new Driver(device)
+    const serve = device.serve.bind(device)
+    device.serve = (index, queue) => (calls++, serve(index, queue))
+    driver.start()
+    driver.send(0, [4], false)
+    for (const queue of [0, 0, 7, 0xffff_ffff, 0]) driver.port.notify(queue)
+    assert.deepEqual(driver.received(0), [])
+    await nextTurn()
+    assert.deepEqual([driver.received(0), calls], [[4], 1])
+    driver.port.notify(0)
+    driver.port.stop()
+    await nextTurn()
+    assert.equal(calls, 1)
+  })
+
+  test('fix what an interrupt is about, as it is read', () => {
+    const fixed: (number | undefined)[] = []
+    const driver = new Driver(new VirtioRng(), (value) => fixed.push(value))
+    driver.start()
+    driver.send(0, [4])
+    driver.send(0, [4])
+    driver.write(0x64, 1)
+    assert.deepEqual(fixed, [0, 1, 0])
+  })
+
   test('go round the end of the queue, and of its counters', () => {
     const driver = new Driver(new VirtioRng())
     driver.start()
@@ -97,6 +126,21 @@ describe('the console', () => {
     driver.send(1, [Buffer.from('hello '), Buffer.from('there')])
     assert.equal(sent.join(''), 'hello there')
     assert.deepEqual(driver.received(1), [0])
+  })
+
+  test('leaves what the guest sends in the queue while it is held', () => {
+    const sent: string[] = []
+    const device = new VirtioConsole((bytes) => {
+      sent.push(Buffer.from(bytes).toString())
+      if (sent.length === 2) device.hold(true)
+    })
+    const driver = new Driver(device)
+    driver.start()
+    driver.send(1, [Buffer.from('a')])
+    for (let count = 0; count < 3; count++) driver.send(1, [Buffer.from('b')])
+    assert.deepEqual([sent, driver.received(1).length], [['a', 'b'], 2])
+    device.hold(false)
+    assert.deepEqual([sent, driver.received(1).length], [['a', 'b', 'b', 'b'], 2])
   })
 
   test('gives the guest input as soon as it has both input and a buffer', () => {
@@ -248,6 +292,21 @@ describe('a disk in a file', () => {
     assert.equal(readFileSync(path).indexOf(0x61), 1024)
   })
 
+  test('answers with an error when the file system is full, and goes on', () => {
+    const bytes = new Uint8Array(4096)
+    const full: Disk = {
+      ...memoryDisk('full', bytes, false),
+      write: () => {
+        throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' })
+      },
+    }
+    const driver = blockDriver(full)
+    const [, , status] = driver.send(0, [header(1, 0), new Uint8Array(512), 1])
+    assert.equal(driver.ram.at(status!, 1)[0], 1)
+    const [, , next] = driver.send(0, [header(0, 0), 512, 1])
+    assert.equal(driver.ram.at(next!, 1)[0], 0)
+  })
+
   test('answers with an error when the file has become shorter', () => {
     const path = join(folder, 'b.img')
     writeFileSync(path, new Uint8Array(4096))
@@ -267,6 +326,9 @@ describe('a disk in a file', () => {
       assert.throws(() => memoryDisk('m', new Uint8Array(size), false), isDiskError(/multiple of 512/))
     }
     assert.throws(() => fileDisk(join(folder, 'none'), false), isDiskError(/cannot be opened: ENOENT/))
+    for (const place of [folder, '/dev/zero']) {
+      assert.throws(() => fileDisk(place, true), isDiskError(/cannot be opened: it is no file/))
+    }
   })
 })
 

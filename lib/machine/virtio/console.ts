@@ -2,6 +2,7 @@ import type { VirtioDevice } from './device.js'
 import { type Chain, serveRequests, type VirtQueue } from './queue.js'
 
 const RECEIVE = 0
+const TRANSMIT = 1
 
 /** A console with one port (Virtual I/O Device 1.2, section 5.3): `hvc0` of Linux. */
 export class VirtioConsole implements VirtioDevice {
@@ -11,6 +12,7 @@ export class VirtioConsole implements VirtioDevice {
   readonly configuration = new Uint8Array(0)
   readonly #send: (bytes: Uint8Array) => void
   readonly #waiting: Uint8Array[] = []
+  #isHeld = false
   #wake: (queue: number) => void = () => undefined
 
   /** @param send receives copies of what the guest sends */
@@ -24,12 +26,27 @@ export class VirtioConsole implements VirtioDevice {
     this.#wake(RECEIVE)
   }
 
+  /** Leaves what the guest sends in its queue, until it is called with false. */
+  hold(isHeld: boolean): void {
+    this.#isHeld = isHeld
+    if (!isHeld) this.#wake(TRANSMIT)
+  }
+
   attach(wake: (queue: number) => void): void {
     this.#wake = wake
   }
 
   serve(index: number, queue: VirtQueue): boolean {
-    if (index !== RECEIVE) return serveRequests(queue, (chain) => this.#transmit(chain))
+    if (index === TRANSMIT) {
+      return (
+        !this.#isHeld &&
+        serveRequests(
+          queue,
+          (chain) => this.#transmit(chain),
+          () => this.#isHeld,
+        )
+      )
+    }
     for (let count = 0; count < queue.size; count++) {
       // Only what has come takes a buffer, so that none is given back empty.
       if (this.#waiting.length === 0) return false

@@ -1,4 +1,4 @@
-import type { InterruptLine, MmioDevice } from '../bus.js'
+import type { FixRegister, InterruptLine, MmioDevice } from '../bus.js'
 import type { Ram } from '../ram.js'
 import type { VirtioDevice } from './device.js'
 import { QUEUE_SIZE_MAX, QueueError, VirtQueue } from './queue.js'
@@ -30,6 +30,11 @@ const register = {
   configuration: 0x100,
 } as const
 
+/** The register by which a driver says that a queue has requests: it need not wait until they are served. */
+export const QUEUE_NOTIFY = { offset: register.queueNotify, size: 4 } as const
+/** The register that a driver reads first at each interrupt. */
+export const INTERRUPT_STATUS = { offset: register.interruptStatus, size: 4 } as const
+
 /** `virt` */
 const MAGIC = 0x7472_6976
 const VERSION = 2
@@ -57,6 +62,7 @@ export class VirtioMmio implements MmioDevice {
   readonly #ram: Ram
   readonly #device: VirtioDevice
   readonly #interrupt: InterruptLine
+  readonly #fixInterruptStatus: FixRegister
   #features: bigint
   #accepted = 0n
   #deviceFeaturesSelect = 0
@@ -64,16 +70,24 @@ export class VirtioMmio implements MmioDevice {
   #queueSelect = 0
   #setups: QueueSetup[] = []
   #queues = new Map<number, VirtQueue>()
+  readonly #notified = new Set<number>()
   #status = 0
   #interruptStatus = 0
   #isStopped = false
   #failure: Error | undefined
 
-  constructor(ram: Ram, device: VirtioDevice, interrupt: InterruptLine) {
+  constructor(
+    ram: Ram,
+    device: VirtioDevice,
+    interrupt: InterruptLine,
+    fixInterruptStatus: FixRegister = () => undefined,
+  ) {
     this.#ram = ram
     this.#device = device
     this.#interrupt = interrupt
+    this.#fixInterruptStatus = fixInterruptStatus
     this.#features = VERSION_1 | device.features
+    this.#fixInterruptStatus(0)
     this.#reset()
     device.attach?.((queue) => this.#serve(queue))
   }
@@ -86,6 +100,20 @@ export class VirtioMmio implements MmioDevice {
   /** Ends all use of the guest's memory. */
   stop(): void {
     this.#isStopped = true
+  }
+
+  /** The driver has notified a queue, and goes on: it is served soon, and once for all of its notifications until then. */
+  notify(queue: number): void {
+    // Others mean nothing, and a driver could name any number of them.
+    if (queue >= this.#device.queues) return
+    if (this.#notified.size === 0) {
+      setImmediate(() => {
+        const queues = [...this.#notified]
+        this.#notified.clear()
+        for (const each of queues) this.#serve(each)
+      })
+    }
+    this.#notified.add(queue)
   }
 
   read(offset: number, size: number): number {
@@ -248,6 +276,7 @@ export class VirtioMmio implements MmioDevice {
 
   #setInterrupt(status: number): void {
     const was = this.#interruptStatus !== 0
+    if (status !== this.#interruptStatus) this.#fixInterruptStatus(status)
     this.#interruptStatus = status
     if ((status !== 0) !== was) this.#interrupt(status !== 0)
   }

@@ -153,15 +153,21 @@ const SERVED_AT_ONCE = 4 << 20
 /**
  * Serves the requests of a queue, at most as many as it has descriptors: a driver can add further ones without end.
  * @param serve does one request and returns how many bytes it wrote
+ * @param isHeld whether to leave the other requests where they are
  * @returns whether requests are left
  * @throws QueueError
  */
-export function serveRequests(queue: VirtQueue, serve: (chain: Chain) => number): boolean {
+export function serveRequests(
+  queue: VirtQueue,
+  serve: (chain: Chain) => number,
+  isHeld: () => boolean = () => false,
+): boolean {
   let bytes = 0
   for (let count = 0; count < queue.size && bytes < SERVED_AT_ONCE; count++) {
     const chain = queue.take()
     if (chain === undefined) return false
     queue.give(chain, serve(chain))
+    if (isHeld()) return false
     bytes += chain.readableLength + chain.writableLength
   }
   return queue.isPending
