@@ -123,7 +123,7 @@ export const badReports: Record<string, { text: string | Buffer; path: string; p
   'a host name with terminal commands': changed(
     (report) => (report.host.release = '6.12\u001b]0;owned\u0007'),
     '$.host.release',
-    /control characters/,
+    /contains control, bidirectional or zero-width characters/,
   ),
   'a register listed twice': changed(
     (report) => report.registers.push(report.registers[0]),
