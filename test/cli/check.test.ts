@@ -273,7 +273,7 @@ describe('check', () => {
   })
 
   for (const [what, args, problem] of [
-    ['no VM', ['--to', 'linux-6.1-max'], /--from or --state must say/],
+    ['no VM', ['--to', 'linux-6.1-max'], /name the VM to move with --from or --state/],
     [
       '--both with a state',
       ['--to', 'linux-6.1-max', '--both', '--state', 'x'],

@@ -344,6 +344,31 @@ describe('a counter of another frequency', () => {
   })
 })
 
+describe('the VM of QEMU with default options', () => {
+  // Without a PMU such a move fails: Linux 5.10 lists the registers of a PMU for every vCPU.
+  for (const kernel of ['6.12', '6.18', '7.2']) {
+    test(`goes from Linux 5.10 to ${kernel} on the same CPU`, () => {
+      const found = move('linux-5.10-neoverse-n1', `linux-${kernel}-neoverse-n1`, { vmm: 'qemu@11.1' })
+      assert.deepEqual([found.possible, found.unknown], [true, []])
+      assert.ok(found.features.source.includes('pmu-v3'))
+    })
+  }
+
+  test('gets remedies that can be carried out on its way to a lesser CPU', () => {
+    const found = move('linux-6.1-max', 'linux-6.1-neoverse-n1', { vmm: 'qemu' })
+    const remedies = found.findings
+      .filter(({ code }) => code === 'field-refused')
+      .map((finding) => findingWords(finding, found.vmm).remedy)
+    assert.ok(remedies.length > 10)
+    for (const advice of remedies) {
+      assert.match(
+        advice,
+        /^none: qemu@11\.1 has no option for it; restart the guest|^start the VM .*-cpu host,/,
+      )
+    }
+  })
+})
+
 describe('a register that a newer kernel lists with a PMU', () => {
   // PMMIR_EL1 is in the list from Linux 7.3 on.
   const newer = builtInReport('linux-7.2-neoverse-n1')
