@@ -46,8 +46,7 @@ export async function bundle() {
   })
   const files = new Map(output.map((made) => [made.fileName, made.code]))
   // Read as text, when a page is written.
-  for (const kind of ['js', 'css'])
-    files.set(`fleet-page.${kind}`, readFileSync(`${root}/lib/cli/fleet-page/page.${kind}`, 'utf8'))
+  for (const [kind, text] of await pageParts()) files.set(`fleet-page.${kind}`, text)
   const folder = `${root}/dist/bundle`
   mkdirSync(folder, { recursive: true })
   // Unchanged files stay as they are: a process may be running them.
@@ -58,6 +57,22 @@ export async function bundle() {
   for (const file of readdirSync(folder))
     if (!files.has(file)) rmSync(`${folder}/${file}`, { recursive: true })
   chmodSync(`${folder}/main.js`, 0o755)
+}
+
+/** The script and the style of the pages that commands write. */
+async function pageParts() {
+  const { output } = await build({
+    cwd: root,
+    input: 'lib/cli/fleet-page/browser/main.ts',
+    platform: 'browser',
+    transform: { target: 'es2023' },
+    output: { minify: true },
+    write: false,
+  })
+  return [
+    ['js', output[0].code],
+    ['css', readFileSync(`${root}/lib/cli/fleet-page/page.css`, 'utf8')],
+  ]
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await bundle()

@@ -59,7 +59,20 @@ export function vmmOption(description: string): Option {
     .default(vmmRules('strict'), 'strict')
 }
 
-/** Parses `--vmm`. */
+/** `--vmm`, of several VMMs. */
+export function vmmsOption(description: string): Option {
+  return new Option('--vmm <vmms>', `${description}, separated by commas, or all: ${vmmNames().join(', ')}`)
+    .argParser(parseVmms)
+    .default([vmmRules('strict')], 'strict')
+}
+
+function parseVmms(list: string): VmmRules[] {
+  const names = list === 'all' ? vmmNames() : list.split(',').map((name) => name.trim())
+  // One VMM may have several names.
+  return [...new Map(names.map((name) => [parseVmm(name).name, parseVmm(name)])).values()]
+}
+
+/** Parses `--vmm` of one VMM. */
 export function parseVmm(name: string): VmmRules {
   try {
     return vmmRules(name)

@@ -39,7 +39,15 @@ export class Page {
     })
   }
 
-  static async open(url: string): Promise<Page> {
+  /** Leads to another address, and waits for the page to be ready. */
+  async go(url: string): Promise<void> {
+    // An address that differs only in its end would not load the page again.
+    await this.#send('Page.navigate', { url: 'about:blank' })
+    await this.#send('Page.navigate', { url })
+    await this.until(`location.href !== 'about:blank' && document.documentElement?.dataset.ready === 'yes'`)
+  }
+
+  static async start(): Promise<Page> {
     await ensurePrograms(['chromium'])
     const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-chromium-'))
     const browser = spawn(
@@ -63,8 +71,6 @@ export class Page {
     })
     page.#session = sessionId
     for (const domain of ['Runtime', 'Log', 'Page']) await page.#send(`${domain}.enable`)
-    await page.#send('Page.navigate', { url })
-    await page.until(`document.readyState === 'complete' && location.href !== 'about:blank'`)
     return page
   }
 
@@ -73,7 +79,7 @@ export class Page {
     const { result, exceptionDetails } = await this.#send<{
       result: { value: T }
       exceptionDetails?: { text: string }
-    }>('Runtime.evaluate', { expression, returnByValue: true })
+    }>('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true })
     if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.text}`)
     return result.value
   }
@@ -97,6 +103,55 @@ export class Page {
     for (const type of ['mousePressed', 'mouseReleased']) {
       await this.#send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 })
     }
+  }
+
+  /** Presses and releases a key that writes nothing: `ArrowDown`, `Escape`, `Tab`. */
+  async press(key: string): Promise<void> {
+    const codes: Readonly<Record<string, number>> = {
+      Tab: 9,
+      Enter: 13,
+      Escape: 27,
+      End: 35,
+      Home: 36,
+      ArrowLeft: 37,
+      ArrowUp: 38,
+      ArrowRight: 39,
+      ArrowDown: 40,
+    }
+    const event = { key, code: key, windowsVirtualKeyCode: codes[key]! }
+    for (const type of ['rawKeyDown', 'keyUp']) await this.#send('Input.dispatchKeyEvent', { type, ...event })
+  }
+
+  /** Types text into what has the focus. */
+  async type(text: string): Promise<void> {
+    await this.#send('Input.insertText', { text })
+  }
+
+  /** Changes the size of the window, and what the system prefers. */
+  async resize(width: number, height: number, scheme: 'light' | 'dark' = 'light'): Promise<void> {
+    const metrics = { width, height, deviceScaleFactor: 1, mobile: width < 500 }
+    await this.#send('Emulation.setDeviceMetricsOverride', metrics)
+    await this.#send('Emulation.setEmulatedMedia', {
+      features: [{ name: 'prefers-color-scheme', value: scheme }],
+    })
+  }
+
+  /** Runs a script as the page's policy allows no page to: from outside. */
+  async inject(source: string): Promise<void> {
+    await this.#send('Runtime.evaluate', { expression: source })
+  }
+
+  /** Returns a picture of the page, PNG, or of its visible part. */
+  async picture({ whole = false } = {}): Promise<Buffer> {
+    const options = { format: 'png', captureBeyondViewport: whole }
+    const { data } = await this.#send<{ data: string }>('Page.captureScreenshot', options)
+    return Buffer.from(data, 'base64')
+  }
+
+  /** Returns the page as it is printed, PDF. */
+  async print(): Promise<Buffer> {
+    const { data } = await this.#send<{ data: string }>('Page.printToPDF', { printBackground: true })
+    return Buffer.from(data, 'base64')
   }
 
   async close(): Promise<void> {

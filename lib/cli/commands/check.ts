@@ -4,7 +4,6 @@ import { readState, type State } from '../../migration/state.js'
 import { verdict } from '../../migration/verdict.js'
 import type { JudgedMove, MoveEnd, VerdictDocument } from '../../migration/verdict-document.js'
 import { factsOfKvm, factsOfReport } from '../../migration/vmm/facts.js'
-import { vmmNames, vmmRules } from '../../migration/vmm/names.js'
 import { type HostFacts, type VmmRules, type VmmVm, vmOn } from '../../migration/vmm/rules.js'
 import { encodeRegister } from '../../registers/index.js'
 import { kernelBackend } from '../../kernel/index.js'
@@ -13,9 +12,17 @@ import { simulator } from '../../hosts/index.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { hostNamed, probedReportOf, refuseUnknown, THIS } from '../host.js'
-import { print, printJson } from '../output.js'
+import { verdictPage } from '../fleet-page/fleet-page.js'
+import {
+  checkOutput,
+  isStandardOutput,
+  print,
+  printJson,
+  refuseTwoDocuments,
+  writeOutput,
+} from '../output.js'
 import { verdictText } from '../view/verdict.js'
-import { chosenFeatures, freshState, parseFeatures, type VmFlags, vmOptions } from '../vm.js'
+import { chosenFeatures, freshState, parseFeatures, type VmFlags, vmmsOption, vmOptions } from '../vm.js'
 
 interface Flags extends VmFlags {
   from?: string
@@ -26,6 +33,7 @@ interface Flags extends VmFlags {
   vmm: VmmRules[]
   both?: boolean
   live?: boolean
+  html?: string
   json?: boolean
 }
 
@@ -45,16 +53,10 @@ export function checkCommand(): Command {
       'remove registers from the state first, separated by commas: names or ids',
       parseRegisters,
     )
-    .addOption(
-      new Option(
-        '--vmm <vmms>',
-        `the VMMs that move it, separated by commas, or all: ${vmmNames().join(', ')}`,
-      )
-        .argParser(parseVmms)
-        .default([vmmRules('strict')], 'strict'),
-    )
+    .addOption(vmmsOption('the VMMs that move it'))
     .option('--both', 'check the way back as well, for a fresh VM of --to')
     .option('--live', 'restore on this machine’s real KVM, not on a simulation; needs --to this')
+    .option('--html <file>', 'write a page with the reasons')
     .option('--json', 'print the verdict as JSON (kvm-arm64/verdict.schema.json)')
   for (const option of vmOptions()) command.addOption(option)
   command.addOption(
@@ -94,22 +96,13 @@ there is no arm64 KVM for \`this\`.
 Examples:
   kvm-arm64 check --from linux-7.2-max --to linux-6.1-max
   kvm-arm64 check --from a.json --to b.json --both
+  kvm-arm64 check --from a.json --to b.json --vmm all --html verdict.html
   kvm-arm64 check --from a.json --to b.json --elect pv-time --psci 1.0
   kvm-arm64 check --from a.json --to b.json --vmm qemu --features-to none
   kvm-arm64 check --from a.json --to b.json --baseline template.json
   kvm-arm64 check --state vm.json --to this --live`,
     )
     .action(run)
-}
-
-function parseVmms(list: string): VmmRules[] {
-  const names = list === 'all' ? vmmNames() : list.split(',').map((name) => name.trim())
-  try {
-    // One VMM may have several names.
-    return [...new Map(names.map((name) => vmmRules(name)).map((rules) => [rules.name, rules])).values()]
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message)
-  }
 }
 
 function parseRegisters(list: string): bigint[] {
@@ -121,7 +114,21 @@ function parseRegisters(list: string): bigint[] {
 }
 
 function run(flags: Flags): void {
-  const { from, to, state: files = [], vmm, both, live, json, featuresTo, dropRegisters = [], ...vm } = flags
+  const {
+    from,
+    to,
+    state: files = [],
+    vmm,
+    both,
+    live,
+    html,
+    json,
+    featuresTo,
+    dropRegisters = [],
+    ...vm
+  } = flags
+  refuseTwoDocuments('--html', html, json)
+  checkOutput(html)
   if (from === undefined && files.length === 0) {
     throw new CommandError('name the VM to move with --from or --state', exitStatus.usage)
   }
@@ -160,7 +167,11 @@ function run(flags: Flags): void {
   }
   const document: VerdictDocument = { format: 'kvm-arm64/verdict', version: 1, moves }
   if (json) printJson(document)
-  else print(verdictText(document))
+  else if (!isStandardOutput(html)) print(verdictText(document))
+  if (html !== undefined) {
+    const { from: start, to: end } = moves[0]!
+    writeOutput(html, verdictPage(document, `${start.name} → ${end.name}`))
+  }
   process.exitCode = moves.every(({ possible }) => possible) ? exitStatus.done : exitStatus.negative
 }
 

@@ -1,12 +1,13 @@
 import { Command } from 'commander'
-import { analyseFleet, MAX_COMPARED } from '../../fleet/analyse.js'
-import { type HostClass, readFleet } from '../../fleet/classes.js'
+import { analyseFleet, type AnalyseOptions, MAX_COMPARED } from '../../fleet/analyse.js'
+import { electBaseline } from '../../fleet/baseline/elect.js'
+import { type Fleet, type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
-import { exitStatus } from '../exit.js'
+import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
-import { fleetPage } from '../fleet-page/fleet-page.js'
+import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
 import {
   checkOutput,
@@ -21,12 +22,12 @@ import {
 import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/fleet.js'
 import { grid, table } from '../view/table.js'
 import { count, wrap } from '../view/text.js'
-import { parseFeatures, vmmOption } from '../vm.js'
+import { parseFeatures, vmmsOption } from '../vm.js'
 import { fleetDiffCommand } from './fleet/diff.js'
 import { mergeCommand, noteErrors, summariseCommand } from './fleet/summarise.js'
 
 interface Flags {
-  vmm: VmmRules
+  vmm: VmmRules[]
   features?: VcpuFeature[]
   whatIf?: string
   html?: string
@@ -46,7 +47,7 @@ export function fleetCommand(): Command {
         '<reports...>',
         'reports, files with one report per line, directories of report files (*.json), summaries, or - for standard input',
       )
-      .addOption(vmmOption('the VMM that makes the VMs and moves them'))
+      .addOption(vmmsOption('the VMMs that make the VMs and move them'))
       .option(
         '--features <features>',
         'vCPU features of the VMs on both sides beside psci-0.2, separated by commas, or none; without it, those the VMM uses on each host',
@@ -56,7 +57,10 @@ export function fleetCommand(): Command {
         '--what-if <host>',
         'show which moves another kernel would open or close: a report, a name of `kvm-arm64 hosts`, or the beginning of several such names (linux-6.18)',
       )
-      .option('--html <file>', 'write a page with the matrix of moves and the reasons')
+      .option(
+        '--html <file>',
+        'write a page with the matrix of moves and the reasons, as it is and with the baseline of the fleet elected',
+      )
       .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
       .addHelpText(
         'after',
@@ -76,6 +80,7 @@ Exit status: 2 if any report could not be read or simulated.
 
 Examples:
   kvm-arm64 fleet reports/ --html fleet.html
+  kvm-arm64 fleet reports/ --html fleet.html --vmm qemu,firecracker
   for host in $(cat hosts); do
     ssh $host kvm-arm64 probe --backend kernel --json |
       jq -c --arg name $host '{name: $name, report: .}'
@@ -86,8 +91,11 @@ Examples:
   )
 }
 
-function run(sources: readonly string[], { vmm: rules, features, whatIf, html, json }: Flags): void {
+function run(sources: readonly string[], { vmm, features, whatIf, html, json }: Flags): void {
   refuseTwoDocuments('--html', html, json)
+  if (json && vmm.length > 1) {
+    throw new CommandError('--json prints the fleet under one VMM: choose one with --vmm', exitStatus.usage)
+  }
   checkOutput(html)
   const upgrades = whatIf === undefined ? [] : reportsOf(whatIf)
   const fleet = withProgress(`Reading ${sources.join(' ')}`, () => readFleet(sources))
@@ -97,20 +105,63 @@ function run(sources: readonly string[], { vmm: rules, features, whatIf, html, j
     process.exitCode = exitStatus.usage
   }
   if (fleet.hostCount === 0) return
-  const analysis = withProgress(`Comparing ${fleet.classes.length} classes`, (progress) =>
-    analyseFleet(fleet, { rules, ...(features && { features }), whatIf: upgrades, progress }),
+  const judged = vmm.flatMap((rules) => {
+    const options = { rules, ...(features && { features }) }
+    const asIs = documentOf(fleet, { ...options, whatIf: upgrades })
+    if (asIs === undefined) return []
+    if (upgrades.length > 0 && asIs.upgrades.length === 0) {
+      note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
+    }
+    return [{ asIs, ...(html === undefined ? { election: '' } : electedFleet(fleet, asIs, options)) }]
+  })
+  if (judged.length === 0) return
+  const documents = judged.map(({ asIs }) => asIs)
+  if (html !== undefined) {
+    writeOutput(html, fleetPage(judged, `Moves between ${count(documents[0]!.hostCount, 'host')}`))
+  }
+  if (json) process.stdout.write(`${printableJson(JSON.stringify(documents[0]))}\n`)
+  else if (!isStandardOutput(html)) print(documents.map(summary).join('\n\n'))
+}
+
+/** Analyses a fleet and lists the classes that cannot be simulated; returns undefined if that is all of them. */
+function documentOf(fleet: Fleet, options: AnalyseOptions): FleetDocument | undefined {
+  const under = `${options.rules!.name}${options.elect === undefined ? '' : ', with the baseline'}`
+  const analysis = withProgress(`Comparing ${fleet.classes.length} classes (${under})`, (progress) =>
+    analyseFleet(fleet, { ...options, progress }),
   )
   for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
   if (analysis.errors.length > 0) process.exitCode = exitStatus.usage
-  if (analysis.classes.length === 0) return
-  if (upgrades.length > 0 && analysis.upgrades.length === 0) {
-    note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
+  return analysis.classes.length === 0 ? undefined : fleetDocument(fleet, analysis)
+}
+
+/** Analyses a fleet with the baseline of its classes elected on every VM. */
+function electedFleet(
+  fleet: Fleet,
+  asIs: FleetDocument,
+  { rules, features }: { rules: VmmRules; features?: VcpuFeature[] },
+): Omit<JudgedFleet, 'asIs'> {
+  const compared = new Set(asIs.classes.map(({ digest }) => digest))
+  const classes = fleet.classes.filter(({ digest }) => compared.has(digest))
+  try {
+    const hosts = classes.map((one) => ({ name: one.digest, report: one.report() }))
+    const elect = electBaseline(rules, hosts, features)
+    const elected = documentOf({ ...fleet, classes }, { rules, ...(features && { features }), elect })
+    return { ...(elected && { elected }), election: electionText(rules) }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    return { election: `no baseline: ${error.message}` }
   }
-  const found = fleetDocument(fleet, analysis)
-  if (html !== undefined)
-    writeOutput(html, fleetPage(found, `Moves between ${count(found.hostCount, 'host')}`))
-  if (json) process.stdout.write(`${printableJson(JSON.stringify(found))}\n`)
-  else if (!isStandardOutput(html)) print(summary(found))
+}
+
+function electionText({ name, pins }: VmmRules): string {
+  switch (pins) {
+    case 'write':
+      return 'kvm-arm64 baseline REPORTS -o fleet.json, then kvm-arm64 apply, or write its registers before the first run'
+    case 'template':
+      return 'kvm-arm64 baseline REPORTS -o fleet.json, then kvm-arm64 export fleet.json --to firecracker'
+    default:
+      return `kvm-arm64 baseline REPORTS --vmm ${name}, as far as ${name} has options for it: features, PSCI, vector lengths`
+  }
 }
 
 /** Names the hosts that a message about a class concerns. */

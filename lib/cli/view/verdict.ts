@@ -39,7 +39,7 @@ function moveText(move: JudgedMove): string {
 }
 
 /** `qemu@11.1 with pmu-v3, sve → pmu-v3; GICv3` */
-function vmmText({ vmm, features, interruptControllers }: JudgedMove): string {
+export function vmmText({ vmm, features, interruptControllers }: JudgedMove): string {
   const [from, to] = [features.source, features.destination].map((list) => list.join(' ') || 'no features')
   const gics = [interruptControllers.source, interruptControllers.destination].filter((one) => one !== null)
   const gic = [...new Set(gics)].map((one) => one.replace('gic-', 'GIC')).join(' → ')
