@@ -119,17 +119,14 @@ function groupEnable(group: 0 | 1): InterfaceRegister {
   }
 }
 
-/** How many registers of active priorities there are. */
-function activeRegisters({ priorityBits }: CpuInterface): number {
-  if (priorityBits === 7) return 4
-  return priorityBits === 6 ? 2 : 1
-}
+/** Registers of active priorities, of which five bits of priority need one for each group. */
+const ACTIVE_REGISTERS = 1
 
 function activePriorities(group: 0 | 1, index: number): InterfaceRegister {
   return {
-    read: (cpu) => (index < activeRegisters(cpu) ? cpu.activePriorities[group][index]! : -errnos.EINVAL),
+    read: (cpu) => (index < ACTIVE_REGISTERS ? cpu.activePriorities[group][index]! : -errnos.EINVAL),
     write(cpu, value) {
-      if (index >= activeRegisters(cpu)) return -errnos.EINVAL
+      if (index >= ACTIVE_REGISTERS) return -errnos.EINVAL
       cpu.activePriorities[group][index] = BigInt.asUintN(32, value)
       return 0
     },

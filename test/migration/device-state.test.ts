@@ -1,7 +1,7 @@
 /** A state holds the GICv3 and the settings of devices: capture, restore into a new VM, capture again, and nothing differs. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
-import { simulator } from '../../lib/hosts/index.js'
+import { builtInReport, simulator } from '../../lib/hosts/index.js'
 import { type Kvm, openKvm, type Vm } from '../../lib/kvm/index.js'
 import { capture, captureHost } from '../../lib/migration/capture.js'
 import { restore, RestoreError } from '../../lib/migration/restore.js'
@@ -136,6 +136,43 @@ describe('a VM with a GICv3', () => {
     assert.deepEqual(capture(kvm, again).vm.gic, state.vm.gic)
     again.close()
   })
+})
+
+test('a capture names what a state does not hold, and a move loses it', () => {
+  const report = builtInReport('linux-7.2-neoverse-n1')
+  report.capabilities.KVM_CAP_ARM_MTE = [1, 1]
+  report.configurations.push({ features: ['psci-0.2'], mte: true, removed: [], added: [], changed: [] })
+  using kvm = openKvm(simulator(report))
+  using vm = kvm.createVm()
+  vm.enableCapability('KVM_CAP_ARM_MTE')
+  vm.createVcpu(0, { features: ['psci-0.2'] })
+  const state = capture(kvm, vm)
+  assert.deepEqual(state.vm.notCarried, ['mte-tags'])
+  const { restores, possible, findings } = verdict(state, kvm)
+  assert.deepEqual([restores, possible], [true, false])
+  assert.ok(findings.some(({ code }) => code === 'device-not-carried'))
+})
+
+test('a PMU is restored by the calls that set it up', () => {
+  using kvm = openKvm(simulator('linux-7.2-neoverse-n1'))
+  using vm = kvm.createVm()
+  const { pmu } = vm.createVcpu(0, { features: ['psci-0.2', 'pmu-v3'] })
+  pmu.setCounters(2)
+  pmu.filter({ base: 3, count: 1, action: 'allow' })
+  pmu.init()
+  const state = capture(kvm, vm)
+  const calls = state.vcpus[0]!.pmu
+  assert.deepEqual(calls, [
+    { set: 'counters', count: 2 },
+    { set: 'filter', base: 3, count: 1, action: 'allow' },
+    { set: 'init' },
+  ])
+  const { vm: again } = restore(kvm, state)
+  assert.deepEqual(capture(kvm, again).vcpus[0]!.pmu, calls)
+  again.close()
+  state.vcpus[0]!.pmu = [{ set: 'pmu', id: 4 }]
+  const refused = verdict(state, kvm).findings.find(({ code }) => code === 'device-refused')
+  assert.equal(refused !== undefined && 'what' in refused && refused.what, 'PMU: pmu 4')
 })
 
 test('a state of version 1 is read, and what it did not hold is not known', () => {

@@ -143,12 +143,19 @@ test('writes set, clear, or are ignored', () => {
     [REDIST, 0x70, 0xffff_ffff, 0xffff_ff9f],
     [REDIST, 0x78, 0x800, 0x580],
     [REDIST, 0x1_0c04, 0xffff_ffff, 0],
+    [REDIST, 0x8, 0xffff_ffff, 0],
+    [REDIST, 0x1_0050, 0xffff_ffff, 0],
+    [DIST, 0xffe8, 0, 0x3b],
+    [DIST, 0x6000, 0xff, 0],
     [REDIST, 0x1_0300, 0xff_0000, 0xff_0000],
     [INTERFACE, 0xc230, 0x1f8, 0xf8],
     [INTERFACE, 0xc643, 0xff, 7],
     [INTERFACE, 0xc663, 3, 3],
     [INTERFACE, 0xc648, 0x1_2345_6789, 0x2345_6789],
+    [INTERFACE, 0xc645, 0, 'EINVAL'],
+    [INTERFACE, 0xc643, 0x6, 6],
     [INTERFACE, 0xc665, 0, 'EINVAL'],
+    [INTERFACE, 0xc665, 1, 7],
     [INTERFACE, 0xc667, 3, 1],
     [INTERFACE, 0xc664, 0x8c03, 0x8c03],
     [INTERFACE, 0xc663, 2, 7],
@@ -225,6 +232,36 @@ describe('lines', () => {
     vcpu.hypercall(0x8400_0001)
     // A run loads the binary points into the CPU, which holds none below these.
     assert.deepEqual([get(gic, INTERFACE, 0xc643), get(gic, INTERFACE, 0xc663)], [2, 3])
+  })
+
+  test('end the wait of a run in flight', async () => {
+    const kvm = openKvm(simulator(HOST))
+    const vm = kvm.createVm()
+    const memory = kvm.createMemory(0x1_0000)
+    // wfi; str x2, [x1]
+    memory.write(0, new Uint8Array(Uint32Array.of(0xd503207f, 0xf9000022).buffer))
+    vm.mapMemory(0, { address: 0x4000_0000n, memory })
+    const vcpu = vm.createVcpu(0, { features: ['psci-0.2'] })
+    vcpu.registers.set('pc', 0x4000_0000n)
+    vcpu.registers.set('x1', 0x1000_0000n)
+    const { attributes: gic } = vm.createGic({
+      version: 3,
+      distributor: 0x800_0000n,
+      redistributors: 0x80a_0000n,
+    })
+    for (const [group, attribute, value] of [
+      [DIST, 0, 2],
+      [DIST, 0x104, 0x100],
+      [INTERFACE, 0xc230, 0xf0],
+    ] as const) {
+      assert.equal(set(gic, group, attribute, value), 0)
+    }
+    const run = vcpu.run()
+    assert.equal(set(gic, DIST, 0, 2), 'EBUSY')
+    vm.setIrq(41, true)
+    vm.setIrq(40, true)
+    assert.equal((await run).reason, 'mmio')
+    vm.close()
   })
 
   test('of the timers belong to them once a vCPU has run, and an init resets them', () => {
