@@ -15,7 +15,7 @@ import { encodeRegister, hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import { errnos } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { initialise, onVcpu, onVm, pendSError } from './rig.js'
+import { hasPendingSError, initialise, onVcpu, onVm, pendSError } from './rig.js'
 
 /** Milliseconds; a call takes microseconds, and somewhat longer under an emulator. */
 export const PATIENCE = 10_000
@@ -93,5 +93,16 @@ export function probeSErrorWakes(kvm: SystemFd, type: bigint): boolean {
     pendSError(vcpu)
     const found = callFromGuest(vcpu, { conduit: 'hvc', args: [CPU_SUSPEND] }, (fd) => fd.runSync(wait))
     return typeof found !== 'number' && found.returned
+  })
+}
+
+/** The guest makes a call with SErrors masked, which leaves a pending one alone. */
+export function probeSErrorDropped(kvm: SystemFd, type: bigint): Traits['sErrorDropped'] {
+  return onStub(kvm, type, (vcpu) => {
+    pendSError(vcpu)
+    callFromGuest(vcpu, { conduit: 'hvc', args: [BigInt(functionIds.SMCCC_VERSION)] }, (fd) =>
+      fd.runSync(PATIENCE),
+    )
+    return hasPendingSError(vcpu) ? undefined : true
   })
 }

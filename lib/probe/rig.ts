@@ -83,3 +83,9 @@ export function pendSError(vcpu: VcpuFd): void {
   events[0] = 1
   check(vcpu.setVcpuEvents(events), { syscall: 'KVM_SET_VCPU_EVENTS' })
 }
+
+export function hasPendingSError(vcpu: VcpuFd): boolean {
+  const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
+  check(vcpu.getVcpuEvents(events), { syscall: 'KVM_GET_VCPU_EVENTS' })
+  return events[0] === 1
+}

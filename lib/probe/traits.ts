@@ -40,10 +40,10 @@ import {
   vcpuFeatures,
 } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { probeHypercalls, probeSErrorWakes } from './guest-calls.js'
+import { probeHypercalls, probeSErrorDropped, probeSErrorWakes } from './guest-calls.js'
 import { probeHiddenRegisters } from './hidden-registers.js'
 import { probeLossyRegisters } from './lossy-registers.js'
-import { freeze, initialise, onVcpu, onVm, pendSError, readRegister } from './rig.js'
+import { freeze, hasPendingSError, initialise, onVcpu, onVm, pendSError, readRegister } from './rig.js'
 import { probePmu, probeTimers } from './vcpu-attributes.js'
 
 const PSCI_VERSION = encodeRegister('KVM_REG_ARM_PSCI_VERSION')
@@ -168,6 +168,7 @@ export function probeTraits(
       onVcpu(vm, 0, (vcpu) => vcpu.getVcpuEvents(new Uint8Array(KVM_VCPU_EVENTS_SIZE)) < 0),
     ),
     sErrorWakes: probeSErrorWakes(kvm, type),
+    sErrorDropped: probeSErrorDropped(kvm, type),
     smcccFilter: onVm(kvm, type, (vm) => {
       if (vm.hasDeviceAttr(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER) < 0) return null
       const nothingAtZero = packSmcccFilter({ base: 0, nr: 0, action: smcccFilterActions.handle })
@@ -357,9 +358,7 @@ function keepsSError(kvm: SystemFd, type: bigint): boolean {
       freeze(vcpu)
       pendSError(vcpu)
       initialise(vm, vcpu, BASE)
-      const events = new Uint8Array(KVM_VCPU_EVENTS_SIZE)
-      vcpu.getVcpuEvents(events)
-      return events[0] === 1
+      return hasPendingSError(vcpu)
     }),
   )
 }

@@ -166,6 +166,11 @@ const traits = v.strictObject({
   vcpuEventsNeedInit: v.boolean(),
   /** Whether a pending SError ends a vCPU's wait for an interrupt, even one that its guest masks. */
   sErrorWakes: v.boolean(),
+  /**
+   * Whether a run that executes guest code drops a pending SError, and the inputs that `KVM_IRQ_LINE` raised without a GIC: pKVM's
+   * copy of HCR_EL2, which lacks them, replaces the kernel's. Absent if an SError stays pending while the guest masks it.
+   */
+  sErrorDropped: v.optional(v.literal(true)),
   /** `KVM_ARM_VM_SMCCC_FILTER`: null if there is none, else the result for base 0 with a count of 0. */
   smcccFilter: v.nullable(v.strictObject({ emptyRangeAtZero: errno })),
   /** Results of a guest's calls, from experiments with a guest. */

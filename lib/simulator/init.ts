@@ -4,6 +4,7 @@ import { errnos, featureWord, KVM_ARM_VCPU_SVE, mpStates } from '../uapi.js'
 import { registerFile } from './configuration.js'
 import { PC, setGeneralRegister, setGuestRegister } from './guest-registers.js'
 import type { VcpuState } from './state.js'
+import { dropInputs } from './vcpu-events.js'
 
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
@@ -120,11 +121,7 @@ function reset(vcpu: VcpuState): void {
   }
   vcpu.file = file
   vcpu.values = values
-  // Both are bits of HCR_EL2.
-  if (!vcpu.hasRun || !host.traits.init.keepsSError) {
-    vcpu.pendingSError = null
-    vcpu.raisedInputs.clear()
-  }
+  if (!vcpu.hasRun || !host.traits.init.keepsSError) dropInputs(vcpu)
   if (vcpu.timersEnabled) resetTimerInterrupts(vcpu)
   cutEventTypes(vcpu)
   vcpu.initialised = true

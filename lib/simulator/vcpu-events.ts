@@ -43,6 +43,12 @@ export function waitForInterrupt(vcpu: VcpuState): 'on' | 'wait' {
   return hasWakingEvent(vcpu) ? 'on' : 'wait'
 }
 
+/** A pending SError and the inputs raised without a GIC are bits of HCR_EL2 (`arch/arm64/kvm/hyp/nvhe/hyp-main.c:sync_hyp_vcpu`). */
+export function dropInputs(vcpu: VcpuState): void {
+  vcpu.pendingSError = null
+  vcpu.raisedInputs.clear()
+}
+
 /** Returns whether the vCPU has a reason to end a wait (`arch/arm64/kvm/arm.c:kvm_arch_vcpu_runnable`). */
 export function hasWakingEvent(vcpu: VcpuState): boolean {
   const { vm, pendingSError, raisedInputs } = vcpu

@@ -14,7 +14,7 @@ import { recordStolenTime } from './stolen-time.js'
 import { loadRegisters, prepareRun, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
-import { getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'
+import { dropInputs, getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'
 
 /** Longest delay of a timer of Node, milliseconds. */
 const LONGEST_DELAY = 0x7fff_ffff
@@ -358,6 +358,7 @@ export class SimulatedVcpu implements VcpuFd {
     if (this.#state.mpState !== mpStates.runnable) return null
     applyPendingReset(this.#state)
     loadRegisters(this.#state, 'guest')
+    if (this.#state.vm.host.traits.sErrorDropped) dropInputs(this.#state)
     for (;;) {
       const exit = runGuest(this.#state)
       if (exit === 'wait') return null

@@ -155,6 +155,11 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['a GIC changes no ID register', newHost, ({ traits }) => delete traits.changedByVgic],
   ['an init takes a pending SError back', host, ({ traits }) => (traits.init.keepsSError = false)],
   ['a pending SError outlives an init', oldHost, ({ traits }) => (traits.init.keepsSError = true)],
+  [
+    'a pending SError is dropped when guest code runs',
+    newHost,
+    ({ traits }) => (traits.sErrorDropped = true),
+  ],
   ['a pending SError wakes no vCPU', newHost, ({ traits }) => (traits.sErrorWakes = false)],
   [
     'a field of an ID register hides a register',

@@ -122,6 +122,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   sErrorWakes: (wakes) => [
     ['a pending SError', wakes ? 'ends a wait for an interrupt' : 'does not end a wait'],
   ],
+  sErrorDropped: (dropped) => (dropped ? [['a pending SError when guest code runs', 'is dropped']] : []),
   smcccFilter: (filter) => [
     ['SMCCC filter', filter === null ? 'no' : `yes; an empty range at 0 is ${filter.emptyRangeAtZero}`],
   ],
