@@ -21,9 +21,9 @@ export class Interrupt {
   /** A timer's, which KVM connects to the interrupt of the CPU's own timer. */
   ofTimer = false
 
-  constructor(isSoftware: boolean) {
-    this.enabled = isSoftware
-    this.edge = isSoftware
+  constructor({ enabled, edge }: Pick<Interrupt, 'enabled' | 'edge'>) {
+    this.enabled = enabled
+    this.edge = edge
   }
 
   get pending(): boolean {
@@ -33,10 +33,13 @@ export class Interrupt {
 
 /** Returns the private interrupts of a vCPU, as they are before a guest or userspace changed them. */
 export function privateInterrupts(): readonly Interrupt[] {
-  return Array.from({ length: PRIVATE_INTERRUPTS }, (_, intid) => new Interrupt(intid < SGIS))
+  return Array.from({ length: PRIVATE_INTERRUPTS }, (_, intid) => {
+    const isSoftware = intid < SGIS
+    return new Interrupt({ enabled: isSoftware, edge: isSoftware })
+  })
 }
 
-/** Returns the first `count` shared interrupts. */
+/** Returns the first `count` shared interrupts, which KVM makes edge-triggered. */
 export function sharedInterrupts(count: number): readonly Interrupt[] {
-  return Array.from({ length: count }, () => new Interrupt(false))
+  return Array.from({ length: count }, () => new Interrupt({ enabled: false, edge: true }))
 }

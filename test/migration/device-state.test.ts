@@ -13,7 +13,7 @@ import {
   KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
 } from '../../lib/uapi.js'
 
-const [GICD_CTLR, GICD_ISENABLER1, GICR_ISENABLER0] = [0n, 0x104n, 0x1_0100n]
+const [GICD_CTLR, GICD_ISENABLER1, GICD_ICFGR2, GICR_ISENABLER0] = [0n, 0x104n, 0xc08n, 0x1_0100n]
 const ICC_PMR_EL1 = 0xc230n
 const SECOND = 1n << 32n
 
@@ -40,6 +40,7 @@ function madeVm(kvm: Kvm): Vm {
   }
   vm.vcpus[1]!.stolenTime.setAddress(0x4000_0040n)
   attributes.set(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR, word(2))
+  attributes.set(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_ICFGR2, word(0))
   attributes.set(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_ISENABLER1, word(0x2))
   attributes.set(KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, SECOND | GICR_ISENABLER0, word(1 << 20))
   attributes.set(KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, SECOND | ICC_PMR_EL1, long(0xf0n))

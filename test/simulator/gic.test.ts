@@ -70,6 +70,7 @@ test('registers show what KVM resets them to', () => {
     [DIST, 0x80, 0],
     [DIST, 0x84, 0xffff_ffff],
     [DIST, 0x104, 0],
+    [DIST, 0xc08, 0xaaaa_aaaa],
     [DIST, 0x8c, 0],
     [DIST, 0xffe8, 0x3b],
     [REDIST, 0x0, 0x6],
@@ -163,6 +164,8 @@ test('writes set, clear, or are ignored', () => {
     [INTERFACE, 0xc664, 0x8500, 'EINVAL'],
     [INTERFACE, 0xc664, 0x9400, 'EINVAL'],
     [LINES, 0, 0xffff_ffff, 0xffff_0000],
+    [LINES, 64, 0x5, 0],
+    [DIST, 0xc10, 0, 0],
     [LINES, 64, 0x5, 0x5],
     [LINES, 96, 0x5, 0],
   ]
@@ -210,6 +213,7 @@ test('before the initialisation registers are EBUSY, after a check of the vCPU a
 describe('lines', () => {
   test('are levels, or latch what is edge-triggered', () => {
     const { vm, gic } = made()
+    set(gic, DIST, 0xc08, 0)
     vm.setIrq(40, true)
     assert.deepEqual([get(gic, LINES, 32), get(gic, DIST, 0x204)], [0x100, 0])
     vm.setIrq(40, false)
