@@ -58,6 +58,12 @@ describe('the order of classes', () => {
     // 0 and 1 are alike; 2 and 3 reach the same, and not each other.
     const joined = alike([2, 0, 3, 1], (from, to) => from < 2 && to < 2)
     assert.deepEqual(joined, [[2], [0, 1], [3]])
+    const both = alike(
+      [0, 1, 2],
+      () => true,
+      (from, to) => from === 0 || to !== 0,
+    )
+    assert.deepEqual(both, [[0], [1, 2]])
   })
 })
 

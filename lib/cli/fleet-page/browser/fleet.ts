@@ -139,15 +139,17 @@ export class FleetView {
   }
 
   #derive(): void {
-    const { vmm, elected, query } = this.state
+    const { vmm, query } = this.state
     this.found = search(this.data.classes, query)
-    const key = JSON.stringify([vmm, elected, this.isGrouped])
+    const key = JSON.stringify([vmm, this.isGrouped])
     if (key === this.#linesOf) return
     this.#linesOf = key
-    const { order } = this.vmm
-    this.lines = this.isGrouped
-      ? alike(order, (from, to) => this.pattern(from, to)?.possible ?? false)
-      : order.map((one) => [one])
+    const { order, asIs, elected } = this.vmm
+    // The same rows with and without the baseline: so one sees what it opens.
+    const ways = [asIs, ...(elected === undefined ? [] : [elected])].map(
+      (judgement) => (from: number, to: number) => this.pattern(from, to, judgement)?.possible ?? false,
+    )
+    this.lines = this.isGrouped ? alike(order, ...ways) : order.map((one) => [one])
   }
 
   #notify(): void {

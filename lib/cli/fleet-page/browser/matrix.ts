@@ -355,8 +355,7 @@ class Matrix {
         to.globalAlpha *= 0.38
         to.fillText(marks.stopped, x + inner / 2, y + inner / 2 + 0.5)
       }
-    } else if (size >= 5 && (cell.kind === 'near' || cell.kind === 'broken' || cell.isOpened)) {
-      // A dot where there is no room for a mark.
+    } else if (size >= (cell.kind === 'near' ? 7 : 5) && hasDot(cell)) {
       to.fillStyle = ink
       const dot = Math.max(1.5, size / 3.5)
       to.fillRect(x + (inner - dot) / 2, y + (inner - dot) / 2, dot, dot)
@@ -439,7 +438,8 @@ class Matrix {
     to.fillText(label, 0, y)
     to.fillStyle = this.#colour('ink')
     const room = end - 28 - to.measureText(number(hostCount)).width - 10
-    to.fillText(fitted(to, `${shortCpu(cpu)} · ${shortRelease(releases[0] ?? '')}${more}`, room), 28, y)
+    const text = `${shortCpu(cpu)} · ${shortRelease(releases[0] ?? '')}`
+    to.fillText(`${fitted(to, text, room - to.measureText(more).width)}${more}`, 28, y)
   }
 
   /** Where rows are too low for labels, neighbours of one CPU share one. */
@@ -464,6 +464,11 @@ class Matrix {
       start = row
     }
   }
+}
+
+/** Where there is no room for a mark, a dot tells the rarer kinds from those of like colour. */
+function hasDot({ kind, isOpened }: Cell): boolean {
+  return kind === 'near' || kind === 'broken' || isOpened
 }
 
 function colourOf({ kind, isOpened }: Cell): Colour {

@@ -132,12 +132,16 @@ function joined(one: Cluster, other: Cluster, areRelated: boolean): Cluster {
 /**
  * Joins classes that move freely among each other and have the same moves to and from all others: one row stands for them all.
  * Keeps the order of their first members.
+ *
+ * @param ways in which VMs may be made: classes are alike if they are in each
  */
-export function alike(order: readonly number[], canMove: CanMove): number[][] {
-  const moves = new Moves(order.length, (from, to) => canMove(order[from]!, order[to]!))
+export function alike(order: readonly number[], ...ways: readonly CanMove[]): number[][] {
+  const moves = ways.map(
+    (canMove) => new Moves(order.length, (from, to) => canMove(order[from]!, order[to]!)),
+  )
   const groups = new Map<string, number[]>()
   for (const [place, one] of order.entries()) {
-    const key = moves.key(place)
+    const key = moves.map((way) => way.key(place)).join(' ')
     const others = groups.get(key)
     if (others === undefined) groups.set(key, [one])
     else others.push(one)
