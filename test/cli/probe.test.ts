@@ -50,7 +50,7 @@ describe('probe', () => {
     assert.ok(kvmArm64(['census', '--simulate', HOST]).out.includes(out.trimEnd()))
     const without = kvmArm64(['show', HOST, '--census'])
     assert.equal(without.status, 1)
-    assert.match(without.error, /holds no census: kvm-arm64 probe --census -o FILE/)
+    assert.match(without.error, /holds no census: add one with kvm-arm64 probe --census -o FILE/)
   })
 
   test('sums a host up: kernel, CPU, PSCI, services with their functions, mitigations', () => {
