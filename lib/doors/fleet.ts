@@ -35,3 +35,4 @@ export {
   readFleetDocument,
 } from '../fleet/document.js'
 export { type HostRow, hostRow, type Summary, summaryLines } from '../fleet/summary.js'
+export { FleetGate, type GateMove } from '../fleet/gate.js'
