@@ -15,6 +15,7 @@
         'native/arguments.cc',
         'native/attributes.cc',
         'native/device.cc',
+        'native/event.cc',
         'native/interrupt.cc',
         'native/mapping.cc',
         'native/memory.cc',

@@ -83,6 +83,8 @@ export interface SystemFd {
    * `KVM_SET_USER_MEMORY_REGION`. `size` is in bytes, a multiple of the page size.
    */
   createMemory(size: number): GuestMemoryFd | number
+  /** `eventfd(2)`, whose counter is 0. Not an ioctl, but KVM takes no event of another kind. */
+  createEvent(): EventFd | number
   close(): void
 }
 
@@ -101,6 +103,20 @@ export interface GuestMemoryFd {
   read(offset: number, into: Uint8Array): number
   /** Copies `from` to `offset`; 0 or `-errno` (`-EFAULT` beyond the end). */
   write(offset: number, from: Uint8Array): number
+  close(): void
+}
+
+/** An eventfd: a counter to which KVM and this process add. */
+export interface EventFd {
+  /** Adds to the counter: 0, `-EAGAIN` beyond 2^64 - 2, or `-EINVAL` for 2^64 - 1. */
+  signal(count: bigint): number
+  /** Returns the counter and sets it to 0; `-EAGAIN` if it is 0. */
+  take(): bigint | number
+  /**
+   * Settles with the counter once it is not 0, and sets it to 0. `-EBUSY` if a wait is in flight, `-EINTR` if the event is closed
+   * meanwhile, `-EAGAIN` if no thread can be made to wait.
+   */
+  wait(): Promise<bigint | number>
   close(): void
 }
 
@@ -178,6 +194,20 @@ export interface VmFd extends AttributeFd {
   createDevice(type: number, flags: number): DeviceFd | number
   /** `KVM_IRQ_LINE`, which needs no vCPU to be stopped: `irq` as `packIrq` of `lib/uapi.ts` makes it, `level` 0 or not 0. */
   irqLine(irq: number, level: number): number
+  /**
+   * `KVM_SIGNAL_MSI`: 1 if the interrupt was delivered, 0 if the guest has not mapped it. `flags` is `KVM_MSI_VALID_DEVID` or 0;
+   * without it KVM ignores `deviceId`.
+   */
+  signalMsi(address: bigint, data: number, flags: number, deviceId: number): number
+  /** `KVM_SET_GSI_ROUTING`: replaces every route; 12 words each, as `packGsiRoutes` of `lib/uapi.ts` makes them. */
+  setGsiRouting(flags: number, routes: Uint32Array): number
+  /**
+   * `KVM_IOEVENTFD`: `size` is 0 (any), 1, 2, 4 or 8 bytes, `flags` are `KVM_IOEVENTFD_FLAG_*`. KVM keeps the event, also when its
+   * handle is closed.
+   */
+  ioEventFd(event: EventFd, address: bigint, size: number, flags: number, datamatch: bigint): number
+  /** `KVM_IRQFD`: `flags` are `KVM_IRQFD_FLAG_*`; `resampled` is ignored without `KVM_IRQFD_FLAG_RESAMPLE`. */
+  irqFd(event: EventFd, gsi: number, flags: number, resampled: EventFd | null): number
   close(): void
 }
 
@@ -244,6 +274,11 @@ export interface VcpuFd extends AttributeFd {
   /** `KVM_GET_VCPU_EVENTS`: fills the 64 bytes of `struct kvm_vcpu_events`. */
   getVcpuEvents(events: Uint8Array): number
   setVcpuEvents(events: Uint8Array): number
+  /**
+   * `KVM_SET_GUEST_DEBUG`: `control` is `KVM_GUESTDBG_*`, `registers` the 64 words of `struct kvm_guest_debug_arch`: 16 control and 16
+   * value registers of breakpoints, then those of watchpoints. KVM reads them only with `KVM_GUESTDBG_USE_HW`.
+   */
+  setGuestDebug(control: number, registers: BigUint64Array): number
   /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */
   readonly runPage: ArrayBuffer
   /**

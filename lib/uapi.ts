@@ -300,6 +300,80 @@ export function unpackIrq(irq: number): Irq {
   return { type: (irq >>> 24) & 0xf, vcpu, number: irq & 0xffff }
 }
 
+/** `kvm_msi.flags` and `kvm_irq_routing_entry.flags`: the message names the device that sent it. */
+export const KVM_MSI_VALID_DEVID = 1
+/** `KVM_IRQ_ROUTING_*` that arm64 has. */
+export const routeTypes = { irqchip: 1, msi: 2 } as const
+/** Routes that a VM can have, and numbers of interrupts (GSIs) that they can route. */
+export const KVM_MAX_IRQ_ROUTES = 4096
+/** Pins of the GIC, its shared interrupts from 32 on. */
+export const KVM_IRQCHIP_NUM_PINS = 1020 - 32
+
+/** `struct kvm_irq_routing_entry`, with the members of both types. */
+export interface GsiRoute {
+  gsi: number
+  /** One of `routeTypes`. */
+  type: number
+  flags: number
+  /** `irqchip`: the number of the interrupt controller, and its pin. `msi`: the lower and upper half of the address, the data, the device. */
+  words: number[]
+}
+
+/** Words of `struct kvm_irq_routing_entry`: gsi, type, flags, padding, and 8 of its union. */
+export const GSI_ROUTE_WORDS = 12
+const ROUTE_UNION = 4
+
+/** Returns the words of routes; each number has 32 bits. */
+export function packGsiRoutes(routes: readonly GsiRoute[]): Uint32Array {
+  const packed = new Uint32Array(routes.length * GSI_ROUTE_WORDS)
+  for (const [index, { gsi, type, flags, words }] of routes.entries()) {
+    const at = index * GSI_ROUTE_WORDS
+    packed.set([gsi, type, flags], at)
+    packed.set(words, at + ROUTE_UNION)
+  }
+  return packed
+}
+
+/** The inverse of `packGsiRoutes`, for whole routes. */
+export function unpackGsiRoutes(packed: Uint32Array): GsiRoute[] {
+  return Array.from({ length: packed.length / GSI_ROUTE_WORDS }, (_, index) => {
+    const [gsi, type, flags, , ...words] = packed.subarray(
+      index * GSI_ROUTE_WORDS,
+      (index + 1) * GSI_ROUTE_WORDS,
+    ) as unknown as [number, number, number, number, ...number[]]
+    return { gsi, type, flags, words: words.slice(0, 4) }
+  })
+}
+
+/** `kvm_ioeventfd.flags`. */
+export const KVM_IOEVENTFD_FLAG_DATAMATCH = 1
+export const KVM_IOEVENTFD_FLAG_PIO = 2
+export const KVM_IOEVENTFD_FLAG_DEASSIGN = 4
+export const KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY = 8
+export const KVM_IOEVENTFD_VALID_FLAG_MASK = 0x1f
+/** `kvm_irqfd.flags`. */
+export const KVM_IRQFD_FLAG_DEASSIGN = 1
+export const KVM_IRQFD_FLAG_RESAMPLE = 2
+
+/** `kvm_guest_debug.control`. */
+export const KVM_GUESTDBG_ENABLE = 1
+export const KVM_GUESTDBG_SINGLESTEP = 2
+export const KVM_GUESTDBG_USE_SW_BP = 0x1_0000
+export const KVM_GUESTDBG_USE_HW = 0x2_0000
+/** Words of `struct kvm_guest_debug_arch`: four kinds of register, 16 of each. */
+export const GUEST_DEBUG_WORDS = 64
+/** Where each kind begins in them. */
+export const guestDebugRegisters = { dbg_bcr: 0, dbg_bvr: 16, dbg_wcr: 32, dbg_wvr: 48 } as const
+
+/** Exception classes (ESR_EL2.EC) of `KVM_EXIT_DEBUG`. */
+export const debugClasses = {
+  breakpoint: 0x30,
+  step: 0x32,
+  watchpoint: 0x34,
+  'bkpt-aarch32': 0x38,
+  brk: 0x3c,
+} as const
+
 /** `sizeof(struct kvm_vcpu_events)` on arm64, in bytes. */
 export const KVM_VCPU_EVENTS_SIZE = 64
 

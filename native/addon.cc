@@ -1,5 +1,6 @@
 #include "affinity.h"
 #include "device.h"
+#include "event.h"
 #include "handle.h"
 #include "memory.h"
 #include "system.h"
@@ -15,6 +16,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   addon->vm = Napi::Persistent(VmFd::Define(env));
   addon->vcpu = Napi::Persistent(VcpuFd::Define(env));
   addon->device = Napi::Persistent(DeviceFd::Define(env));
+  addon->event = Napi::Persistent(EventFd::Define(env));
   addon->memory = Napi::Persistent(GuestMemoryFd::Define(env));
   exports.Set("getAffinity", Napi::Function::New<GetAffinity>(env, "getAffinity"));
   exports.Set("setAffinity", Napi::Function::New<SetAffinity>(env, "setAffinity"));

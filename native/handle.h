@@ -19,6 +19,7 @@ struct Addon {
   Napi::FunctionReference vcpu;
   Napi::FunctionReference device;
   Napi::FunctionReference memory;
+  Napi::FunctionReference event;
   // What the constructor that Create() is calling builds its object from; null at any other time.
   void* parts = nullptr;
 };

@@ -39,6 +39,38 @@ struct IrqLevel {
   std::uint32_t level;
 };
 
+struct Msi {
+  std::uint32_t address_lo;
+  std::uint32_t address_hi;
+  std::uint32_t data;
+  std::uint32_t flags;
+  std::uint32_t devid;
+  std::uint8_t pad[12];
+};
+
+// struct kvm_irq_routing, whose entries follow it.
+struct IrqRouting {
+  std::uint32_t nr;
+  std::uint32_t flags;
+};
+
+struct IoEventFd {
+  std::uint64_t datamatch;
+  std::uint64_t addr;
+  std::uint32_t len;
+  std::int32_t fd;
+  std::uint32_t flags;
+  std::uint8_t pad[36];
+};
+
+struct IrqFd {
+  std::uint32_t fd;
+  std::uint32_t gsi;
+  std::uint32_t flags;
+  std::uint32_t resamplefd;
+  std::uint8_t pad[16];
+};
+
 struct DirtyLog {
   std::uint32_t slot;
   std::uint32_t padding;
@@ -84,6 +116,13 @@ struct MpState {
   std::uint32_t mp_state;
 };
 
+// The control and breakpoint value registers, then those of watchpoints: 16 of each of the four.
+struct GuestDebug {
+  std::uint32_t control;
+  std::uint32_t pad;
+  std::uint64_t registers[64];
+};
+
 struct VcpuEvents {
   std::uint8_t bytes[64];
 };
@@ -110,12 +149,17 @@ constexpr unsigned long kCreateVcpu = _IO(kIoctlType, 0x41);
 constexpr unsigned long kGetDirtyLog = _IOW(kIoctlType, 0x42, DirtyLog);
 constexpr unsigned long kSetUserMemoryRegion = _IOW(kIoctlType, 0x46, UserMemoryRegion);
 constexpr unsigned long kIrqLine = _IOW(kIoctlType, 0x61, IrqLevel);
+constexpr unsigned long kSetGsiRouting = _IOW(kIoctlType, 0x6a, IrqRouting);
+constexpr unsigned long kIrqFd = _IOW(kIoctlType, 0x76, IrqFd);
+constexpr unsigned long kIoEventFd = _IOW(kIoctlType, 0x79, IoEventFd);
 constexpr unsigned long kRun = _IO(kIoctlType, 0x80);
 constexpr unsigned long kGetMpState = _IOR(kIoctlType, 0x98, MpState);
 constexpr unsigned long kSetMpState = _IOW(kIoctlType, 0x99, MpState);
+constexpr unsigned long kSetGuestDebug = _IOW(kIoctlType, 0x9b, GuestDebug);
 constexpr unsigned long kGetVcpuEvents = _IOR(kIoctlType, 0x9f, VcpuEvents);
 constexpr unsigned long kSetVcpuEvents = _IOW(kIoctlType, 0xa0, VcpuEvents);
 constexpr unsigned long kEnableCap = _IOW(kIoctlType, 0xa3, EnableCap);
+constexpr unsigned long kSignalMsi = _IOW(kIoctlType, 0xa5, Msi);
 constexpr unsigned long kGetOneReg = _IOW(kIoctlType, 0xab, OneReg);
 constexpr unsigned long kSetOneReg = _IOW(kIoctlType, 0xac, OneReg);
 constexpr unsigned long kArmVcpuInit = _IOW(kIoctlType, 0xae, VcpuInit);
@@ -132,6 +176,8 @@ constexpr unsigned long kHasDeviceAttr = _IOW(kIoctlType, 0xe3, DeviceAttr);
 
 // Far beyond any register list: 8 to 20 times those of today.
 constexpr std::size_t kRegListRoom = 8192;
+// Words of struct kvm_irq_routing_entry.
+constexpr std::size_t kRouteWords = 12;
 constexpr std::size_t kFeatureIdRangeSize = 192;
 constexpr std::uint32_t kCreateDeviceTest = 1;
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "arguments.h"
+#include "event.h"
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "memory.h"
@@ -19,6 +20,7 @@ Napi::Function SystemFd::Define(Napi::Env env) {
                          InstanceMethod<&SystemFd::GetVcpuMmapSize>("getVcpuMmapSize"),
                          InstanceMethod<&SystemFd::CreateVm>("createVm"),
                          InstanceMethod<&SystemFd::CreateMemory>("createMemory"),
+                         InstanceMethod<&SystemFd::CreateEvent>("createEvent"),
                          InstanceMethod<&SystemFd::Close>("close"),
                      });
 }
@@ -59,6 +61,13 @@ Napi::Value SystemFd::CreateMemory(const Napi::CallbackInfo& info) {
   Shared<Mapping> mapping = GuestMemoryFd::Allocate(size);
   if (!mapping) return Napi::Number::New(info.Env(), -errno);
   return GuestMemoryFd::Create(info.Env(), GuestMemoryFd::Parts{std::move(mapping)});
+}
+
+Napi::Value SystemFd::CreateEvent(const Napi::CallbackInfo& info) {
+  if (descriptor() < 0) return Napi::Number::New(info.Env(), descriptor());
+  Fd fd = EventFd::Make();
+  if (fd.get() < 0) return Napi::Number::New(info.Env(), -errno);
+  return EventFd::Create(info.Env(), EventFd::Parts{std::move(fd)});
 }
 
 void SystemFd::Close(const Napi::CallbackInfo&) { parts_.fd.Close(); }

@@ -25,6 +25,7 @@ class SystemFd : public Handle<SystemFd> {
   Napi::Value CheckExtension(const Napi::CallbackInfo& info);
   Napi::Value GetVcpuMmapSize(const Napi::CallbackInfo& info);
   Napi::Value CreateVm(const Napi::CallbackInfo& info);
+  Napi::Value CreateEvent(const Napi::CallbackInfo& info);
   Napi::Value CreateMemory(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

@@ -1,7 +1,9 @@
 #include "vcpu.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 
 #include "arguments.h"
 #include "interrupt.h"
@@ -23,6 +25,7 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::SetMpState>("setMpState"),
                          InstanceMethod<&VcpuFd::GetVcpuEvents>("getVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetVcpuEvents>("setVcpuEvents"),
+                         InstanceMethod<&VcpuFd::SetGuestDebug>("setGuestDebug"),
                          InstanceMethod<&VcpuFd::Run>("run"),
                          InstanceMethod<&VcpuFd::Kick>("kick"),
                          InstanceMethod<&VcpuFd::Close>("close"),
@@ -75,6 +78,14 @@ Napi::Value VcpuFd::GetVcpuEvents(const Napi::CallbackInfo& info) {
 Napi::Value VcpuFd::SetVcpuEvents(const Napi::CallbackInfo& info) {
   const std::span<std::uint8_t> events = ToBytes({info, 0, "events"}, sizeof(kvm_abi::VcpuEvents));
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetVcpuEvents, events.data()));
+}
+
+Napi::Value VcpuFd::SetGuestDebug(const Napi::CallbackInfo& info) {
+  kvm_abi::GuestDebug debug{};
+  debug.control = ToUint32({info, 0, "control"});
+  const std::span<const std::uint64_t> registers = ToUint64s({info, 1, "registers"}, std::size(debug.registers));
+  std::copy_n(registers.begin(), std::size(debug.registers), debug.registers);
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetGuestDebug, &debug));
 }
 
 napi_value VcpuFd::RunSync(napi_env env, const std::array<napi_value, 1>& arguments) {

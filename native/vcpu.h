@@ -35,6 +35,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
   Napi::Value GetMpState(const Napi::CallbackInfo& info);
   Napi::Value SetMpState(const Napi::CallbackInfo& info);
   Napi::Value GetVcpuEvents(const Napi::CallbackInfo& info);
+  Napi::Value SetGuestDebug(const Napi::CallbackInfo& info);
   Napi::Value SetVcpuEvents(const Napi::CallbackInfo& info);
   napi_value RunSync(napi_env env, const std::array<napi_value, 1>& arguments);
   int RunFor(double milliseconds);

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "arguments.h"
 #include "device.h"
+#include "event.h"
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "memory.h"
@@ -30,6 +32,10 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::SetCounterOffset>("setCounterOffset"),
                          InstanceMethod<&VmFd::CreateDevice>("createDevice"),
                          InstanceMethod<&VmFd::IrqLine>("irqLine"),
+                         InstanceMethod<&VmFd::SignalMsi>("signalMsi"),
+                         InstanceMethod<&VmFd::SetGsiRouting>("setGsiRouting"),
+                         InstanceMethod<&VmFd::IoEventFd>("ioEventFd"),
+                         InstanceMethod<&VmFd::IrqFd>("irqFd"),
                          InstanceMethod<&VmFd::Close>("close"),
                      }));
 }
@@ -184,6 +190,61 @@ Napi::Value VmFd::CreateDevice(const Napi::CallbackInfo& info) {
 Napi::Value VmFd::IrqLine(const Napi::CallbackInfo& info) {
   const kvm_abi::IrqLevel line{.irq = ToUint32({info, 0, "irq"}), .level = ToUint32({info, 1, "level"})};
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIrqLine, &line));
+}
+
+Napi::Value VmFd::SignalMsi(const Napi::CallbackInfo& info) {
+  const std::uint64_t address = ToUint64({info, 0, "address"});
+  kvm_abi::Msi msi{};
+  msi.address_lo = static_cast<std::uint32_t>(address);
+  msi.address_hi = static_cast<std::uint32_t>(address >> 32);
+  msi.data = ToUint32({info, 1, "data"});
+  msi.flags = ToUint32({info, 2, "flags"});
+  msi.devid = ToUint32({info, 3, "deviceId"});
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSignalMsi, &msi));
+}
+
+Napi::Value VmFd::SetGsiRouting(const Napi::CallbackInfo& info) {
+  const std::uint32_t flags = ToUint32({info, 0, "flags"});
+  const std::span<const std::uint32_t> routes = ToUint32s({info, 1, "routes"});
+  if (routes.size() % kvm_abi::kRouteWords != 0) ThrowOutOfRange(info.Env(), "routes", "whole routes of 12 words");
+  std::vector<std::uint32_t> request{static_cast<std::uint32_t>(routes.size() / kvm_abi::kRouteWords), flags};
+  request.insert(request.end(), routes.begin(), routes.end());
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetGsiRouting, request.data()));
+}
+
+namespace {
+
+// The descriptor of an event, or the -errno to answer in its place.
+int ToEvent(const Argument& argument) {
+  const EventFd* const event = EventFd::From(argument.value);
+  if (event == nullptr) ThrowInvalidType(argument.Env(), argument.name, "an event made by createEvent()");
+  return event->descriptor();
+}
+
+}  // namespace
+
+Napi::Value VmFd::IoEventFd(const Napi::CallbackInfo& info) {
+  kvm_abi::IoEventFd request{};
+  request.fd = ToEvent({info, 0, "event"});
+  request.addr = ToUint64({info, 1, "address"});
+  request.len = ToUint32({info, 2, "size"});
+  request.flags = ToUint32({info, 3, "flags"});
+  request.datamatch = ToUint64({info, 4, "datamatch"});
+  if (request.fd < 0) return Napi::Number::New(info.Env(), request.fd);
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIoEventFd, &request));
+}
+
+Napi::Value VmFd::IrqFd(const Napi::CallbackInfo& info) {
+  kvm_abi::IrqFd request{};
+  const int event = ToEvent({info, 0, "event"});
+  request.gsi = ToUint32({info, 1, "gsi"});
+  request.flags = ToUint32({info, 2, "flags"});
+  const Argument resampled{info, 3, "resampled"};
+  const int resample_event = resampled.IsNull() ? -EBADF : ToEvent(resampled);
+  if (event < 0) return Napi::Number::New(info.Env(), event);
+  request.fd = static_cast<std::uint32_t>(event);
+  request.resamplefd = static_cast<std::uint32_t>(resample_event);
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIrqFd, &request));
 }
 
 void VmFd::Close(const Napi::CallbackInfo&) {

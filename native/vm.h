@@ -43,6 +43,10 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value GetRegWritableMasks(const Napi::CallbackInfo& info);
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
   Napi::Value IrqLine(const Napi::CallbackInfo& info);
+  Napi::Value SignalMsi(const Napi::CallbackInfo& info);
+  Napi::Value SetGsiRouting(const Napi::CallbackInfo& info);
+  Napi::Value IoEventFd(const Napi::CallbackInfo& info);
+  Napi::Value IrqFd(const Napi::CallbackInfo& info);
   Napi::Value GetDirtyLog(const Napi::CallbackInfo& info);
   Napi::Value ClearDirtyLog(const Napi::CallbackInfo& info);
   std::size_t DirtyWords(std::uint32_t slot) const;

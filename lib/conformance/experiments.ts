@@ -77,6 +77,20 @@ export function onVcpu<T>(
   return experiment(vm.createVcpu(0, { features }), vm)
 }
 
+/** Interrupts of the GIC that `onGic` makes, private ones included. */
+export const GIC_INTERRUPTS = 64
+
+/** A new VM with a vCPU and a GICv3; does not initialise the GIC if `init` is false. */
+export function onGic<T>(kvm: Kvm, experiment: (vm: Vm, vcpu: Vcpu) => T, init = true): T {
+  return onVcpu(kvm, (vcpu, vm) => {
+    const gic = { version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n } as const
+    const made = answerOf(() => vm.createGic({ ...gic, irqs: GIC_INTERRUPTS, init }))
+    if (made === 'ENODEV') notApplicable('this host has no GICv3')
+    expect('a GICv3', made, SUCCESS)
+    return experiment(vm, vcpu)
+  })
+}
+
 /** A new VM with two vCPUs. */
 export function onTwoVcpus<T>(kvm: Kvm, experiment: (first: Vcpu, second: Vcpu, vm: Vm) => T): T {
   using vm = kvm.createVm()

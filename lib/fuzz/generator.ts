@@ -1,6 +1,14 @@
 import type { Call, Outcome } from '../trace/index.js'
-import { attribute, createDevice, irqLine } from './choices/devices.js'
-import { guestCall, run, setEvents, setMpState } from './choices/guests.js'
+import {
+  attribute,
+  createDevice,
+  gsiRouting,
+  ioEvent,
+  irqEvent,
+  irqLine,
+  signalMsi,
+} from './choices/devices.js'
+import { guestCall, run, setDebug, setEvents, setMpState } from './choices/guests.js'
 import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
 import {
   checkExtension,
@@ -53,12 +61,17 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [15 * others, filter],
     [5 * others, createDevice],
     [3 * machine, irqLine],
+    [0.5 * machine, signalMsi],
+    [1 * machine, gsiRouting],
+    [1.5 * machine, ioEvent],
+    [1.5 * machine, irqEvent],
     [3 * machine, dirtyLog],
     [0.5 * machine, counterOffset],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],
     [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],
     [8 * others, setEvents],
+    [0.5 * machine, setDebug],
     [3 * others, memory],
     [1 * others, close],
   ]

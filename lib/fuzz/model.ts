@@ -23,6 +23,8 @@ export interface KnownVm {
   /** Ids of every vCPU whose creation was attempted. */
   readonly ids: Set<number>
   device: number | null
+  /** Numbers of its events. */
+  readonly events: number[]
   /** Memory in its slots, with the arguments that mapped it. */
   readonly slots: Map<number, CallOf<'set_user_memory_region'>>
   /** The first word of features that its vCPUs are mostly initialised with. */
@@ -52,10 +54,10 @@ export class Model {
   /** Values last seen on any VM. */
   readonly seen = new Map<bigint, bigint>()
   #planned: Call[] = []
-  #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+  #counts = { vm: 0, vcpu: 0, device: 0, memory: 0, event: 0 }
 
   /** Returns the number for the next handle of a kind. */
-  next(kind: 'vm' | 'vcpu' | 'device' | 'memory'): number {
+  next(kind: 'vm' | 'vcpu' | 'device' | 'memory' | 'event'): number {
     return this.#counts[kind]++
   }
 
@@ -81,6 +83,7 @@ export class Model {
       vcpus: [],
       ids: new Set<number>(),
       device: null,
+      events: [],
       slots: new Map<number, CallOf<'set_user_memory_region'>>(),
       hasRun: false,
       hasFailed: false,
@@ -129,7 +132,7 @@ export class Model {
   restart(): void {
     this.vms = []
     this.vcpus = []
-    this.#counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+    this.#counts = { vm: 0, vcpu: 0, device: 0, memory: 0, event: 0 }
     this.#planned = []
   }
 

@@ -1,4 +1,4 @@
-import { exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../uapi.js'
+import { debugClasses, exitReasons, KVM_HYPERCALL_EXIT_SMC, kvmRun, systemEvents } from '../uapi.js'
 
 /**
  * The exit of `KVM_RUN`, from `struct kvm_run`. `reason` discriminates the members of the union. Addresses and data are unsigned
@@ -36,8 +36,11 @@ export type Exit =
   | { reason: 'memory-fault'; flags: bigint; address: bigint; size: bigint }
   /** `KVM_EXIT_FAIL_ENTRY`: the CPU refused to enter the guest. */
   | { reason: 'fail-entry'; hardwareReason: bigint; cpu: number }
-  /** A debug exception, where guest debugging is on. `esr` is ESR_EL2. */
-  | { reason: 'debug'; esr: bigint; address: bigint }
+  /**
+   * A debug exception, where guest debugging is on (`Vcpu.setDebug`). `address` is the address that the guest accessed, for a
+   * watchpoint alone; pc is that of the instruction, which was not executed, or after a step that of the next. `esr` is ESR_EL2.
+   */
+  | { reason: 'debug'; cause: DebugCause; esr: bigint; address: bigint }
   /** A synchronous external abort, where `KVM_CAP_ARM_SEA_TO_USER` is enabled. */
   | { reason: 'sea'; flags: bigint; esr: bigint; virtualAddress: bigint; physicalAddress: bigint }
   /**
@@ -47,6 +50,13 @@ export type Exit =
   | { reason: 'interrupted'; pcOutsideMemory?: bigint }
   /** A reason this library does not know; read the rest from `Vcpu.runPage`. */
   | { reason: 'unknown'; exitReason: number }
+
+/** Exception class of a debug exception, by name, or its number. `brk` and `bkpt-aarch32` are instructions of the guest. */
+export type DebugCause = keyof typeof debugClasses | number
+
+const causes = new Map<number, DebugCause>(
+  Object.entries(debugClasses).map(([name, number]) => [number, name as keyof typeof debugClasses]),
+)
 
 /** The name in `KVM_SYSTEM_EVENT_*`, or the number if this library does not know it. */
 export type SystemEvent = keyof typeof systemEvents | number
@@ -115,7 +125,10 @@ export function decodeExit(run: DataView): Exit {
     }
     case exitReasons.KVM_EXIT_DEBUG: {
       const { hsr, hsr_high, far } = kvmRun.debug
-      return { reason: 'debug', esr: BigInt(u32(hsr)) | (BigInt(u32(hsr_high)) << 32n), address: u64(far) }
+      const [low, high] = [u32(hsr), u32(hsr_high)]
+      const cause = causes.get(low >>> 26) ?? low >>> 26
+      const address = cause === 'watchpoint' ? u64(far) : 0n
+      return { reason: 'debug', cause, esr: BigInt(low) | (BigInt(high) << 32n), address }
     }
     case exitReasons.KVM_EXIT_ARM_SEA: {
       const { flags, esr, gva, gpa } = kvmRun.arm_sea

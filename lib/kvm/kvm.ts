@@ -13,6 +13,7 @@ import { serviceBitmaps } from '../hypercalls/index.js'
 import { kernelBackend, wrongArchitecture } from '../kernel/index.js'
 import { capabilities, type Capability, errnos, KVM_API_VERSION, KVM_VM_TYPE_ARM_PROTECTED } from '../uapi.js'
 import { check, errnoName, KvmError, kvmError } from './errors.js'
+import { HostEvent } from './event.js'
 import { GuestMemory } from './memory.js'
 import { Vm } from './vm.js'
 
@@ -179,6 +180,17 @@ export class Kvm implements Disposable {
     checkSize(size, 'size')
     const remedy = `Asked for ${size} bytes: give a multiple of the page size that this machine has free`
     return new GuestMemory(check(this.fd.createMemory(size), { syscall: 'memfd_create', remedy }))
+  }
+
+  /**
+   * Makes an event: a counter that KVM and this process add to, and that JavaScript can await.
+   * @throws KvmError `EMFILE` if the process has too many files open, `ERR_KVM_CLOSED`
+   *
+   * @example
+   * using event = kvm.createEvent()
+   */
+  createEvent(): HostEvent {
+    return new HostEvent(check(this.fd.createEvent(), { syscall: 'eventfd' }))
   }
 
   /**

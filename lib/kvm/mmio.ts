@@ -1,8 +1,10 @@
 import { checkSize, checkUint64, invalidType, outOfRange } from '../arguments.js'
 import type { VmFd } from '../backend.js'
 import { hex } from '../registers/index.js'
-import { errnos } from '../uapi.js'
+import { errnos, KVM_IOEVENTFD_FLAG_DATAMATCH, KVM_IOEVENTFD_FLAG_DEASSIGN } from '../uapi.js'
+import { Connection } from './connection.js'
 import { check } from './errors.js'
+import { HostEvent } from './event.js'
 
 /** A write of a guest that it did not wait for. Addresses and data are unsigned 64-bit numbers. */
 export interface PostedWrite {
@@ -87,6 +89,32 @@ export class Mmio implements Posted {
     })
   }
 
+  /**
+   * `KVM_IOEVENTFD`: counts every write of `size` bytes at exactly `address` in `event`, on which JavaScript can wait, and lets the
+   * guest go on at once. KVM does it by itself: no run ends, and no thread of this process wakes up but the one that waits. The data
+   * is lost. Doorbells come before constants and posted writes. Reads are not affected.
+   * @param address guest physical address of 64 bits, without memory
+   * @param size 1, 2, 4 or 8 bytes; 0 counts writes of every size
+   * @param value counts only writes of this value, of at most `size` bytes; other writes remain exits
+   * @throws KvmError `EEXIST` if another doorbell gets some of these writes, `EINVAL` at the end of the address space,
+   * `ERR_KVM_CLOSED` for a closed VM or event (`virt/kvm/eventfd.c:kvm_assign_ioeventfd`)
+   * @throws TypeError for another type; RangeError for another size and for a wider number
+   */
+  doorbell(address: bigint, size: number, event: HostEvent, value?: bigint): Connection {
+    checkUint64(address, 'address')
+    checkSize(size, 'size')
+    if (![0, 1, 2, 4, 8].includes(size)) throw outOfRange('size', '0, 1, 2, 4 or 8 bytes', size)
+    if (!(event instanceof HostEvent)) throw invalidType('event', 'made by createEvent()', event)
+    if (value !== undefined && size === 0) throw outOfRange('size', '1, 2, 4 or 8 bytes with a value', size)
+    if (value !== undefined) checkWidth(value, size)
+    const flags = value === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH
+    const outcome = this.#fd.ioEventFd(event.fd, address, size, flags, value ?? 0n)
+    check(outcome, { syscall: 'KVM_IOEVENTFD', remedy: remedy(outcome, address, size) })
+    return new Connection(() => {
+      this.#fd.ioEventFd(event.fd, address, size, flags | KVM_IOEVENTFD_FLAG_DEASSIGN, value ?? 0n)
+    })
+  }
+
   /** Passes on what the guest has posted. Calls of `run()` and `runSync()` do it by themselves. */
   deliver(): void {
     if (this.#receivers.size === 0) return
@@ -156,9 +184,7 @@ export class ConstantRead implements Disposable {
   }
 
   #set(value: bigint): bigint {
-    checkUint64(value, 'value')
-    if (value >> BigInt(8 * this.#size) !== 0n)
-      throw outOfRange('value', `at most ${this.#size} bytes wide`, value)
+    checkWidth(value, this.#size)
     const outcome = this.#fd.setConstant(this.#address, this.#size, value)
     check(outcome, { syscall: 'mmio.constant', remedy: remedy(outcome, this.#address, this.#size) })
     return value
@@ -196,4 +222,10 @@ function remedy(outcome: number, address: bigint, size: number): string | undefi
     default:
       return undefined
   }
+}
+
+/** @throws TypeError, RangeError */
+function checkWidth(value: bigint, size: number): void {
+  checkUint64(value, 'value')
+  if (value >> BigInt(8 * size) !== 0n) throw outOfRange('value', `at most ${size} bytes wide`, value)
 }

@@ -24,11 +24,13 @@ import {
   type VcpuFeature,
   featureWord,
   vcpuFeatures,
+  GUEST_DEBUG_WORDS,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
 import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest } from './guest-call.js'
+import { type GuestDebug, packGuestDebug } from './guest-debug.js'
 import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
 import { Pmu, StolenTime, Timers } from './vcpu-parts.js'
@@ -70,6 +72,8 @@ export interface VcpuOwner {
   mapStub(): void
   /** Returns whether a slot has memory at this guest physical address. */
   hasMemoryAt(address: bigint): boolean
+  /** Returns how many breakpoints and watchpoints the host has. */
+  debugLimits(): { breakpoints: number; watchpoints: number }
   /** Passes on the writes that the guest posted. */
   deliverPosted(): void
   /** `KVM_IRQ_LINE` for this vCPU; throws with the remedy of its `-errno`. */
@@ -419,6 +423,23 @@ export class Vcpu implements Disposable {
   setEvents(events: Uint8Array): void {
     checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
     this.#check(this.#fd.setVcpuEvents(events), 'KVM_SET_VCPU_EVENTS')
+  }
+
+  /**
+   * `KVM_SET_GUEST_DEBUG`: makes single steps, breakpoints, watchpoints and `brk` instructions exits with reason `debug`, or ends that
+   * with null. The addresses are the guest's virtual ones. A run that ended before an instruction with a breakpoint or watchpoint ends
+   * there again: remove it, or step over it without. While the guest is debugged it does not see its own debug registers take effect.
+   * @throws KvmError `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type or an unknown key; RangeError for an address that is no multiple of 4, a watchpoint that passes a
+   * multiple of 8, and more of either than the host has
+   *
+   * @example
+   * vcpu.setDebug({ breakpoints: [0x8000_0010n], watchpoints: [{ address: 0x9000_0000n, size: 4, access: 'write' }] })
+   */
+  setDebug(debug: GuestDebug | null): void {
+    const off = { control: 0, registers: new BigUint64Array(GUEST_DEBUG_WORDS) }
+    const { control, registers } = debug === null ? off : packGuestDebug(debug, this.#vm.debugLimits())
+    this.#check(this.#fd.setGuestDebug(control, registers), 'KVM_SET_GUEST_DEBUG')
   }
 
   /**

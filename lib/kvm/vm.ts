@@ -24,6 +24,10 @@ import {
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
+  KVM_IRQFD_FLAG_DEASSIGN,
+  KVM_IRQFD_FLAG_RESAMPLE,
+  KVM_MSI_VALID_DEVID,
+  packGsiRoutes,
   packIrq,
   packSmcccFilter,
   smcccFilterActions,
@@ -31,10 +35,13 @@ import {
 import { GuestAddressSpace, type MappedMemory } from './address-space.js'
 import { Attributes } from './attributes.js'
 import { Device } from './device.js'
+import { Connection } from './connection.js'
 import { check, KvmError, kvmError } from './errors.js'
+import { HostEvent } from './event.js'
 import { checkGicOptions, configureGic, type Gic, type GicOptions } from './gic.js'
 import { mapStub, STUB_ADDRESS, STUB_SIZE, STUB_SLOT } from './guest-call.js'
 import { GuestMemory } from './memory.js'
+import { checkMessage, type Message, type MessageRoute, type PinRoute, toGsiRoute } from './messages.js'
 import { Mmio } from './mmio.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
@@ -185,6 +192,10 @@ export class Vm implements Disposable {
       preferredTarget: () => this.preferredTarget(),
       mapStub: () => this.#mapStub(),
       hasMemoryAt: (address) => this.#hasMemoryAt(address),
+      debugLimits: () => ({
+        breakpoints: this.checkExtension('KVM_CAP_GUEST_DEBUG_HW_BPS'),
+        watchpoints: this.checkExtension('KVM_CAP_GUEST_DEBUG_HW_WPS'),
+      }),
       deliverPosted: () => this.mmio.deliver(),
       setLine: (type, number, level, remedies) =>
         this.#setLine({ type, vcpu: id, number }, level, remedies, id),
@@ -537,6 +548,89 @@ export class Vm implements Disposable {
       [-errnos.ENXIO]: NO_GIC,
       [-errnos.EBUSY]: GIC_NOT_READY,
       [-errnos.EINVAL]: `The GIC has no interrupt ${intid}: set more of them (KVM_DEV_ARM_VGIC_GRP_NR_IRQS) before its initialisation`,
+    })
+  }
+
+  /**
+   * `KVM_SIGNAL_MSI`: raises a message-signalled interrupt, as a device's write to the translation service (ITS) does. Legal at any
+   * time, also while vCPUs run. Returns whether KVM delivered it: false if the guest has not mapped the event.
+   * @throws KvmError `EINVAL` without a GIC, for an address that is no ITS's, and for a message without `deviceId`; `ENODEV` for a
+   * VM without an ITS; `ERR_KVM_CLOSED` (`arch/arm64/kvm/vgic/vgic-irqfd.c:kvm_set_msi`)
+   * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide
+   *
+   * @example
+   * vm.signalMsi({ address: 0x808_0000n + 0x1_0040n, data: 3, deviceId: 8 })
+   */
+  signalMsi(message: Message): boolean {
+    checkOptions(message, 'message', ['address', 'data', 'deviceId'])
+    const { address, data, deviceId } = message
+    checkMessage(message, 'message')
+    const flags = deviceId === undefined ? 0 : KVM_MSI_VALID_DEVID
+    const outcome = this.#fd.signalMsi(address, data, flags, deviceId ?? 0)
+    const remedy =
+      outcome === -errnos.ENODEV
+        ? 'The VM has no translation service: createGic with its: [address]'
+        : outcome === -errnos.EINVAL
+          ? `It needs a GIC, the address of an ITS's GITS_TRANSLATER (64 KiB + 0x40 behind the ITS) and a deviceId; asked for ${hex(address)}`
+          : undefined
+    return check(outcome, { syscall: 'KVM_SIGNAL_MSI', remedy }) > 0
+  }
+
+  /**
+   * `KVM_SET_GSI_ROUTING`: replaces all routes from numbers of interrupts (GSIs), which `KVM_IRQFD` takes, to pins of the GIC or to
+   * messages. Without it a GIC has the routes that its initialisation makes: GSI n is shared interrupt 32 + n. It does not apply to
+   * `setIrq`. Legal at any time.
+   * @param routes at most 4096, one for each GSI
+   * @throws KvmError `EINVAL` for a GSI of 4096 or more, a second route of a GSI, a pin of 988 or more, and too many routes;
+   * `ERR_KVM_CLOSED` (`virt/kvm/irqchip.c:kvm_set_irq_routing`)
+   * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide
+   *
+   * @example
+   * vm.setGsiRouting([{ gsi: 0, pin: 1 }, { gsi: 1, address: 0x809_0040n, data: 3, deviceId: 8 }])
+   */
+  setGsiRouting(routes: readonly (PinRoute | MessageRoute)[]): void {
+    if (!Array.isArray(routes)) throw invalidType('routes', 'an array', routes)
+    const outcome = this.#fd.setGsiRouting(0, packGsiRoutes(routes.map(toGsiRoute)))
+    const remedy =
+      outcome === -errnos.EINVAL
+        ? 'At most 4096 routes, one for each GSI below 4096, to pins below 988 or to messages'
+        : undefined
+    check(outcome, { syscall: 'KVM_SET_GSI_ROUTING', remedy })
+  }
+
+  /**
+   * `KVM_IRQFD`: raises an interrupt whenever `event` is signalled, by this process or, with another doorbell, by KVM. The GIC must
+   * be initialised. Legal while vCPUs run.
+   * @param gsi number of the interrupt as `setGsiRouting` routes it, 32 bits; without routes of your own GSI n is shared interrupt 32 + n
+   * @param options.resampled for an interrupt that stays raised until the guest acknowledges it; then this event is signalled
+   * @throws KvmError `EAGAIN` without an initialised GIC, `EBUSY` for an event that raises an interrupt already, `ERR_KVM_CLOSED` for a
+   * closed VM or event (`virt/kvm/eventfd.c:kvm_irqfd_assign`)
+   * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide
+   *
+   * @example
+   * using event = kvm.createEvent()
+   * using connection = vm.connectIrq(1, event)
+   * event.signal() // raises shared interrupt 33
+   */
+  connectIrq(gsi: number, event: HostEvent, options: { resampled?: HostEvent } = {}): Connection {
+    checkUint32(gsi, 'gsi')
+    if (!(event instanceof HostEvent)) throw invalidType('event', 'made by createEvent()', event)
+    checkOptions(options, 'options', ['resampled'])
+    const { resampled } = options
+    if (resampled !== undefined && !(resampled instanceof HostEvent)) {
+      throw invalidType('resampled', 'made by createEvent()', resampled)
+    }
+    const flags = resampled === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE
+    const outcome = this.#fd.irqFd(event.fd, gsi, flags, resampled?.fd ?? null)
+    const remedy =
+      outcome === -errnos.EAGAIN
+        ? 'Make a GIC and initialise it first (createGic)'
+        : outcome === -errnos.EBUSY
+          ? 'The event raises another interrupt: close that connection, or take another event'
+          : undefined
+    check(outcome, { syscall: 'KVM_IRQFD', remedy })
+    return new Connection(() => {
+      this.#fd.irqFd(event.fd, gsi, KVM_IRQFD_FLAG_DEASSIGN, null)
     })
   }
 

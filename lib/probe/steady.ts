@@ -20,6 +20,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   getVcpuMmapSize: 'KVM_GET_VCPU_MMAP_SIZE',
   createVm: 'KVM_CREATE_VM',
   createMemory: 'memfd_create',
+  createEvent: 'eventfd',
   enableCap: 'KVM_ENABLE_CAP',
   createVcpu: 'KVM_CREATE_VCPU',
   getPreferredTarget: 'KVM_ARM_PREFERRED_TARGET',
@@ -27,6 +28,10 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
   createDevice: 'KVM_CREATE_DEVICE',
   irqLine: 'KVM_IRQ_LINE',
+  signalMsi: 'KVM_SIGNAL_MSI',
+  setGsiRouting: 'KVM_SET_GSI_ROUTING',
+  ioEventFd: 'KVM_IOEVENTFD',
+  irqFd: 'KVM_IRQFD',
   setCounterOffset: 'KVM_ARM_SET_COUNTER_OFFSET',
   setConstant: null,
   removeConstant: null,
@@ -52,6 +57,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   setMpState: 'KVM_SET_MP_STATE',
   getVcpuEvents: 'KVM_GET_VCPU_EVENTS',
   setVcpuEvents: 'KVM_SET_VCPU_EVENTS',
+  setGuestDebug: 'KVM_SET_GUEST_DEBUG',
   runSync: null,
   run: null,
   kick: null,
@@ -60,7 +66,8 @@ const syscalls: Readonly<Record<Method, string | null>> = {
 }
 
 /**
- * Wraps a backend so that its handles, and those made from them, throw a `KvmError` for an accident. Memory is passed on unwrapped.
+ * Wraps a backend so that its handles, and those made from them, throw a `KvmError` for an accident. Memory and events are passed on
+ * unwrapped.
  */
 export function steadyBackend(backend: Backend): Backend {
   return {
@@ -85,11 +92,16 @@ export function steady<Fd extends object>(fd: Fd): Fd {
         const outcome = call(...args)
         if (typeof outcome === 'number') refuseAccident(outcome, syscall)
         if (key === 'getRegs' || key === 'setRegs') refuseAccidents(args, syscall)
-        const isHandle = typeof outcome === 'object' && outcome !== null && key !== 'createMemory'
+        const isHandle = typeof outcome === 'object' && outcome !== null && !isPassedOn(key)
         return isHandle ? steady(outcome) : outcome
       }
     },
   })
+}
+
+/** Memory and events are arguments of other calls, which take only the backend's own. */
+function isPassedOn(method: PropertyKey): boolean {
+  return method === 'createMemory' || method === 'createEvent'
 }
 
 /** Checks the outcome of each register of a batch. */

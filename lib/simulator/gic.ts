@@ -104,6 +104,7 @@ export class SimulatedGic implements DeviceFd {
 
   #initialise(): number {
     if (this.#gic.spis === 0) this.#gic.spis = DEFAULT_INTERRUPTS - PRIVATE_INTERRUPTS
+    if (!this.#gic.initialised) this.#vm.routes = null
     this.#gic.initialise(this.#vm.vcpus.values())
     return 0
   }

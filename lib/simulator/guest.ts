@@ -16,6 +16,7 @@ import {
   setGeneralRegister,
   setGuestRegister,
 } from './guest-registers.js'
+import { breakpointAt, isStepped, softwareBreakpoint, stepExit, watchpointAt } from './guest-debug.js'
 import { answerCall } from './hypercalls/call.js'
 import { readGuestMemory, writeGuestMemory } from './memory-slots.js'
 import type { VcpuState } from './state.js'
@@ -30,6 +31,8 @@ const MMU_ON = 1n
 
 const WFI = 0xd503_207f
 const NOP = 0xd503_201f
+/** `brk`, without its comment in bits 20:5. */
+const BRK = 0xd420_0000
 const STAY = 0x1400_0000
 /** `mrs`, without the register read (bits 19:5) and the register written (bits 4:0). */
 const MRS = 0xd530_0000
@@ -44,8 +47,11 @@ export function runGuest(vcpu: VcpuState): 'wait' | RawExit {
     const instruction = readGuestMemory(vcpu.vm, pc, 4)?.getUint32(0, true)
     // Without memory there every fetch faults, including the one of the handler.
     if (instruction === undefined) return 'wait'
+    const breakpoint = breakpointAt(vcpu, pc)
+    if (breakpoint !== null) return breakpoint
     const continuation = execute(vcpu, pc, instruction)
     if (continuation !== 'on') return continuation
+    if (isStepped(vcpu)) return stepExit()
   }
 }
 
@@ -54,13 +60,18 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   const sctlr = vcpu.file!.slots.get(SCTLR_EL1)
   const isMmuOn = sctlr !== undefined && (vcpu.values[sctlr]! & MMU_ON) !== 0n
   if (mode !== EL1H || isMmuOn) throw notExecuted(pc, instruction)
-  if (instruction === STAY) return 'wait'
+  if ((instruction & 0xffe0_001f) >>> 0 === BRK) {
+    const exit = softwareBreakpoint(vcpu, (instruction >>> 5) & 0xffff)
+    if (exit !== null) return exit
+  }
+  if (instruction === STAY) return isStepped(vcpu) ? 'on' : 'wait'
   const store = storeOf(vcpu, instruction)
-  if (store !== null) return executeStore(vcpu, store)
+  if (store !== null) return executeStore(vcpu, store, instruction)
   if ((instruction & 0xfff0_0000) >>> 0 === MRS) return executeRead(vcpu, pc, instruction)
   const conduit = conduits.get((instruction & 0xffe0_001f) >>> 0)
   const isWait = instruction === WFI
   if (conduit === undefined && !isWait && instruction !== NOP) throw notExecuted(pc, instruction)
+  if (instruction !== NOP) refuseStep(vcpu, pc, instruction)
   setGuestRegister(vcpu, PC, pc + 4n)
   if (conduit !== undefined) return answerCall(vcpu, conduit, (instruction >>> 5) & 0xffff)
   return isWait ? waitForInterrupt(vcpu) : 'on'
@@ -114,11 +125,14 @@ function storeOf(vcpu: VcpuState, instruction: number): Store | null {
 }
 
 /** Stores to memory, or exits to userspace, which continues the guest by running it again. */
-function executeStore(vcpu: VcpuState, { address, bytes }: Store): Continuation {
+function executeStore(vcpu: VcpuState, { address, bytes }: Store, instruction: number): Continuation {
+  const watchpoint = watchpointAt(vcpu, address, bytes.length)
+  if (watchpoint !== null) return watchpoint
   if (writeGuestMemory(vcpu.vm, address, bytes)) {
     completeStore(vcpu)
     return 'on'
   }
+  refuseStep(vcpu, guestRegister(vcpu, PC), instruction)
   vcpu.storePending = true
   const data = new Uint8Array(8)
   data.set(bytes)
@@ -139,10 +153,18 @@ export function completeStore(vcpu: VcpuState): void {
   setGuestRegister(vcpu, PC, BigInt.asUintN(64, guestRegister(vcpu, PC) + 4n))
 }
 
-function notExecuted(pc: bigint, instruction: number): SimulatorError {
+/**
+ * A step over what KVM itself emulates ends in a way that depends on the kernel, and no report records it.
+ * @throws SimulatorError `ERR_KVM_SIMULATOR_NO_GUEST_CODE`
+ */
+function refuseStep(vcpu: VcpuState, pc: bigint, instruction: number): void {
+  if (isStepped(vcpu)) throw notExecuted(pc, instruction, ', and steps over none that KVM emulates')
+}
+
+function notExecuted(pc: bigint, instruction: number, more = ''): SimulatorError {
   const word = `0x${instruction.toString(16).padStart(8, '0')}`
   return new SimulatorError(
     'ERR_KVM_SIMULATOR_NO_GUEST_CODE',
-    `The simulator executes no guest code but hypercalls, stores and a few register reads at EL1 with the MMU off; at ${hex(pc)} is ${word}.`,
+    `The simulator executes no guest code but hypercalls, stores and a few register reads at EL1 with the MMU off${more}; at ${hex(pc)} is ${word}.`,
   )
 }

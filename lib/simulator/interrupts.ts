@@ -66,6 +66,14 @@ function vcpuOf(vm: VmState, which: number): VcpuState | undefined {
   return vm.host.traits.irqLineByIndex ? [...vm.vcpus.values()][which] : vm.vcpus.get(which)
 }
 
+/** Raises and lowers a shared interrupt of an initialised GIC, as an event does (`arch/arm64/kvm/vgic/vgic-irqfd.c`). */
+export function pulse(vm: VmState, pin: number): void {
+  const interrupt = vm.gic?.shared[pin]
+  if (interrupt === undefined || vm.gic!.interruptOwners.has(FIRST_SHARED + pin)) return
+  raise(vm, interrupt, true)
+  raise(vm, interrupt, false)
+}
+
 /** A rising edge latches an interrupt that is edge-triggered; any other follows its line. */
 function raise(vm: VmState, interrupt: Interrupt, level: boolean): void {
   if (!interrupt.edge) interrupt.line = level

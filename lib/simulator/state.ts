@@ -1,7 +1,8 @@
 import type { Traits } from '../report/report.js'
-import { mpStates } from '../uapi.js'
+import { GUEST_DEBUG_WORDS, mpStates } from '../uapi.js'
 import { CpuInterface } from './gic-cpu-interface.js'
 import { type Interrupt, privateInterrupts, sharedInterrupts } from './gic-interrupts.js'
+import type { IoEvent, IrqEvent } from './event.js'
 import type { Host } from './host.js'
 import { MmioAnswers } from './mmio.js'
 import type { SimulatedMemory } from './memory.js'
@@ -140,6 +141,12 @@ export class VmState {
   affinityTable: AffinityTable | null = null
   readonly memorySlots = new Map<number, MemorySlot>()
   readonly mmio = new MmioAnswers()
+  /** Places whose writes an event counts. */
+  readonly ioEvents: IoEvent[] = []
+  /** Pins of the GIC by the interrupts (GSIs) routed to them; null for the routes that its initialisation makes. */
+  routes: ReadonlyMap<number, number> | null = null
+  /** Interrupts that events raise. */
+  irqEvents: readonly IrqEvent[] = []
   gic: Gic | null = null
   /** Private interrupts of the timers, if they belong to the VM. */
   timerInterrupts: readonly number[]
@@ -213,6 +220,10 @@ export class VcpuState {
   wake: (() => void) | null = null
   /** Its inputs (`cpuInputs`) that are raised. */
   readonly raisedInputs = new Set<number>()
+  /** `KVM_GUESTDBG_*`; 0 if nobody debugs the guest. */
+  debugControl = 0
+  /** The last debug registers that userspace set. */
+  debugRegisters = new BigUint64Array(GUEST_DEBUG_WORDS)
   /** Syndrome of a pending SError. */
   pendingSError: bigint | null = null
 

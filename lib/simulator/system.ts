@@ -1,9 +1,10 @@
-import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
+import type { EventFd, GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
 import { isProtectedKvm } from '../report/machine.js'
 import { isInRanges } from '../report/ranges.js'
 import { errnos, KVM_API_VERSION, KVM_VM_TYPE_ARM_PROTECTED } from '../uapi.js'
 import { checkUint32, checkUint64 } from '../arguments.js'
 import { SimulatorError } from './errors.js'
+import { SimulatedEvent } from './event.js'
 import type { Host } from './host.js'
 import { createMemory } from './memory.js'
 import { VmState } from './state.js'
@@ -45,6 +46,10 @@ export class SimulatedSystem implements SystemFd {
 
   createMemory(size: number): GuestMemoryFd | number {
     return this.#closed ? -errnos.EBADF : createMemory(size, this.#host.pageSize)
+  }
+
+  createEvent(): EventFd | number {
+    return this.#closed ? -errnos.EBADF : new SimulatedEvent()
   }
 
   close(): void {

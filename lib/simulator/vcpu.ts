@@ -1,11 +1,13 @@
 import type { VcpuFd } from '../backend.js'
 import { registerWidth } from '../registers/index.js'
-import { errnos, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
+import { errnos, GUEST_DEBUG_WORDS, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
 import { checkArray, checkUint32, checkUint64, outOfRange } from '../arguments.js'
 import { checkRegisterId, checkRegisterValue } from './arguments.js'
 import { SimulatorError } from './errors.js'
+import { countWrite } from './event-connections.js'
 import { isMmioExit, mmioWriteOf, recordExit, recordInterrupt, systemEvent } from './exits.js'
 import { completeStore, runGuest } from './guest.js'
+import { setGuestDebug } from './guest-debug.js'
 import { isHidden, listedIds } from './hidden-registers.js'
 import { applyPendingReset, finalizeVcpu, initVcpu, isFinalised } from './init.js'
 import { detach } from './memory.js'
@@ -177,6 +179,13 @@ export class SimulatedVcpu implements VcpuFd {
     checkArray(events, Uint8Array, KVM_VCPU_EVENTS_SIZE, 'events')
     const barrier = this.#eventsBarrier()
     return barrier < 0 ? barrier : setEvents(this.#state, events.subarray(0, KVM_VCPU_EVENTS_SIZE))
+  }
+
+  setGuestDebug(control: number, registers: BigUint64Array): number {
+    checkUint32(control, 'control')
+    checkArray(registers, BigUint64Array, GUEST_DEBUG_WORDS, 'registers')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : setGuestDebug(this.#state, control, registers)
   }
 
   hasDeviceAttr(group: number, attribute: bigint): number {
@@ -363,6 +372,10 @@ export class SimulatedVcpu implements VcpuFd {
       const exit = runGuest(this.#state)
       if (exit === 'wait') return null
       const write = mmioWriteOf(exit)
+      if (write !== null && countWrite(this.#state.vm, write)) {
+        completeStore(this.#state)
+        continue
+      }
       if (write === null || !this.#state.vm.mmio.post(write)) {
         recordExit(this.#runPage, exit)
         return 0

@@ -1,4 +1,4 @@
-import type { DeviceFd, MemoryRegion, VcpuFd, VmFd } from '../backend.js'
+import type { DeviceFd, EventFd, MemoryRegion, VcpuFd, VmFd } from '../backend.js'
 import {
   deviceTypes,
   errnos,
@@ -6,13 +6,26 @@ import {
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
+  GSI_ROUTE_WORDS,
+  unpackGsiRoutes,
 } from '../uapi.js'
-import { checkArray, checkObject, checkSize, checkUint32, checkUint64, outOfRange } from '../arguments.js'
+import {
+  checkArray,
+  checkObject,
+  checkSize,
+  checkUint32,
+  checkUint64,
+  invalidType,
+  outOfRange,
+} from '../arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { clearDirtyLog, getDirtyLog } from './dirty-log.js'
 import { SimulatorError } from './errors.js'
+import { setIoEvent, setIrqEvent } from './event-connections.js'
+import { SimulatedEvent } from './event.js'
 import { SimulatedGic } from './gic.js'
 import { setLine } from './interrupts.js'
+import { setGsiRouting, signalMsi } from './message-interrupts.js'
 import { setMemoryRegion } from './memory-slots.js'
 import { setSmcccFilter } from './smccc-filter.js'
 import { Gic, VcpuState, type VmState } from './state.js'
@@ -181,6 +194,43 @@ export class SimulatedVm implements VmFd {
     return barrier < 0 ? barrier : setLine(this.#state, irq, level !== 0)
   }
 
+  signalMsi(address: bigint, data: number, flags: number, deviceId: number): number {
+    checkUint64(address, 'address')
+    checkUint32(data, 'data')
+    checkUint32(flags, 'flags')
+    checkUint32(deviceId, 'deviceId')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : signalMsi(this.#state, flags)
+  }
+
+  setGsiRouting(flags: number, routes: Uint32Array): number {
+    checkUint32(flags, 'flags')
+    checkArray(routes, Uint32Array, 0, 'routes')
+    if (routes.length % GSI_ROUTE_WORDS !== 0) throw outOfRange('routes', 'whole routes of 12 words')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : setGsiRouting(this.#state, flags, unpackGsiRoutes(routes))
+  }
+
+  ioEventFd(event: EventFd, address: bigint, size: number, flags: number, datamatch: bigint): number {
+    checkEvent(event, 'event')
+    checkUint64(address, 'address')
+    checkUint32(size, 'size')
+    checkUint32(flags, 'flags')
+    checkUint64(datamatch, 'datamatch')
+    const barrier = event.closed ? -errnos.EBADF : this.#barrier()
+    return barrier < 0 ? barrier : setIoEvent(this.#state, event, { address, size, flags, datamatch })
+  }
+
+  irqFd(event: EventFd, gsi: number, flags: number, resampled: EventFd | null): number {
+    checkEvent(event, 'event')
+    checkUint32(gsi, 'gsi')
+    checkUint32(flags, 'flags')
+    if (resampled !== null) checkEvent(resampled, 'resampled')
+    const barrier = event.closed ? -errnos.EBADF : this.#barrier()
+    if (barrier < 0) return barrier
+    return setIrqEvent(this.#state, { event, gsi }, flags, resampled?.closed === false ? resampled : null)
+  }
+
   hasDeviceAttr(group: number, attribute: bigint): number {
     return this.#attributeBarrier(group, attribute)
   }
@@ -217,4 +267,8 @@ export class SimulatedVm implements VmFd {
     const isFilter = group === KVM_ARM_VM_SMCCC_CTRL && attribute === KVM_ARM_VM_SMCCC_FILTER
     return isFilter ? 0 : -errnos.ENXIO
   }
+}
+
+function checkEvent(value: unknown, name: string): asserts value is SimulatedEvent {
+  if (!(value instanceof SimulatedEvent)) throw invalidType(name, 'an event made by createEvent()', value)
 }

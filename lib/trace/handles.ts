@@ -1,4 +1,4 @@
-import type { DeviceFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
+import type { DeviceFd, EventFd, GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import { mapStub } from '../kvm/guest-call.js'
 import { errnos } from '../uapi.js'
 
@@ -9,6 +9,7 @@ export interface Kinds {
   vcpu: VcpuFd
   device: DeviceFd
   memory: GuestMemoryFd
+  event: EventFd
 }
 
 export type Kind = keyof Kinds
@@ -23,6 +24,7 @@ export class Handles {
     device: new Map(),
     vm: new Map(),
     memory: new Map(),
+    event: new Map(),
   }
   readonly #vmOfVcpu = new Map<number, number>()
   /** Memory of the stub guest, by VM. */

@@ -1,4 +1,4 @@
-import type { Backend, GuestMemoryFd, VcpuFd } from '../backend.js'
+import type { Backend, EventFd, GuestMemoryFd, VcpuFd } from '../backend.js'
 import type { TraceEntry } from './format.js'
 import type { Kind, Kinds, NumberedKind } from './handles.js'
 import { type Call, type Op, operations } from './operations/index.js'
@@ -26,8 +26,8 @@ export function recordingBackend(backend: Backend, sink: Sink): Backend {
 /** Numbers handles and keeps the order in which calls began. */
 class Recorder implements Numbers {
   readonly #sink: Sink
-  readonly #memories = new WeakMap<GuestMemoryFd, number>()
-  readonly #counts = { vm: 0, vcpu: 0, device: 0, memory: 0 }
+  readonly #passedOn = new WeakMap<GuestMemoryFd | EventFd, number>()
+  readonly #counts = { vm: 0, vcpu: 0, device: 0, memory: 0, event: 0 }
   /** Calls from the first on that has not ended; a call with `outcome` null is left out. */
   readonly #begun: { call: Call; outcome: Outcome | null | undefined }[] = []
 
@@ -40,14 +40,16 @@ class Recorder implements Numbers {
   }
 
   watch<K extends NumberedKind>(kind: K, made: Kinds[K], number: number): Kinds[K] {
-    if (kind !== 'memory') return watch<Kind>(kind, made, { [kind]: number }, this) as Kinds[K]
-    // A trace holds no memory content, so the caller gets the memory itself.
-    this.#memories.set(made as GuestMemoryFd, number)
+    if (kind !== 'memory' && kind !== 'event') {
+      return watch<Kind>(kind, made, { [kind]: number }, this) as Kinds[K]
+    }
+    // A trace holds neither the content of memory nor what an event counted, so the caller gets the handle itself.
+    this.#passedOn.set(made as GuestMemoryFd | EventFd, number)
     return made
   }
 
-  numberOf(memory: GuestMemoryFd): number {
-    return this.#memories.get(memory)!
+  numberOf(made: GuestMemoryFd | EventFd): number {
+    return this.#passedOn.get(made)!
   }
 
   begin(call: Call): (outcome: Outcome | null) => void {
@@ -67,7 +69,7 @@ class Recorder implements Numbers {
   }
 }
 
-type RecordedKind = Exclude<Kind, 'memory'>
+type RecordedKind = Exclude<Kind, 'memory' | 'event'>
 /** Named as in the rows, `vcpu.getRegs`. */
 type Method = { [K in RecordedKind]: `${K}.${MethodOf<K>}` }[RecordedKind]
 type RecordedMethod = (typeof operations)[Op]['recordings'][number]['on']

@@ -5,7 +5,7 @@ import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
-import { errnos, exitReasons, irqTypes } from '../../lib/uapi.js'
+import { errnos, exitReasons, irqTypes, packGsiRoutes, unpackGsiRoutes } from '../../lib/uapi.js'
 import { fuzz } from '../../lib/fuzz/index.js'
 import { altered, open } from './backends.js'
 import { rowOf, ruleOf } from '../report/rows.js'
@@ -316,6 +316,7 @@ const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
       },
     }),
   ],
+  ['a control of debugging is not looked at', () => ({ setGuestDebug: () => 0 })],
   ['x1 of a call is left', (fd) => afterCall(fd, 'x1', () => 7n)],
   ['a result code is cut to 32 bits', (fd) => afterCall(fd, 'x0', (x0) => BigInt.asUintN(32, x0))],
   ['random bits are one too many', (fd) => afterCall(fd, 'x3', (x3) => x3 << 1n)],
@@ -350,6 +351,58 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
   [
     'the word beside a counter’s offset is not looked at',
     (fd) => ({ setCounterOffset: (offset) => fd.setCounterOffset(offset, 0n) }),
+  ],
+  ['every event is accepted', (fd) => ({ ioEventFd: (...args) => Math.max(0, fd.ioEventFd(...args)) })],
+  [
+    'a second doorbell at one place is accepted',
+    (fd) => ({
+      ioEventFd: (...args) => {
+        const outcome = fd.ioEventFd(...args)
+        return outcome === -errnos.EEXIST ? 0 : outcome
+      },
+    }),
+  ],
+  [
+    'the value of a doorbell is not looked at',
+    (fd) => ({ ioEventFd: (event, address, size, flags) => fd.ioEventFd(event, address, size, flags, 0n) }),
+  ],
+  [
+    'an event raises two interrupts',
+    (fd) => ({
+      irqFd: (...args) => {
+        const outcome = fd.irqFd(...args)
+        return outcome === -errnos.EBUSY ? 0 : outcome
+      },
+    }),
+  ],
+  [
+    'an event raises an interrupt without a GIC',
+    (fd) => ({
+      irqFd: (...args) => {
+        const outcome = fd.irqFd(...args)
+        return outcome === -errnos.EAGAIN ? 0 : outcome
+      },
+    }),
+  ],
+  ['a message needs no GIC', () => ({ signalMsi: () => -errnos.ENODEV })],
+  [
+    'flags of a message are not looked at',
+    (fd) => ({ signalMsi: (address, data, _, device) => fd.signalMsi(address, data, 0, device) }),
+  ],
+  ['routes are not looked at', () => ({ setGsiRouting: () => 0 })],
+  [
+    'the flags of routes are not looked at',
+    (fd) => ({ setGsiRouting: (_, routes) => fd.setGsiRouting(0, routes) }),
+  ],
+  [
+    'an interrupt may have two routes',
+    (fd) => ({
+      setGsiRouting: (flags, routes) => {
+        const gsis = new Set(unpackGsiRoutes(routes).map(({ gsi }) => gsi))
+        const distinct = unpackGsiRoutes(routes).filter(({ gsi }) => gsis.delete(gsi))
+        return fd.setGsiRouting(flags, packGsiRoutes(distinct))
+      },
+    }),
   ],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],

@@ -62,7 +62,7 @@ const cases: [reason: keyof typeof exitReasons, fields: Fields, exit: Exit][] = 
   [
     'KVM_EXIT_DEBUG',
     { 32: 0xf2000000, 36: 1, 40: 0x80000n },
-    { reason: 'debug', esr: 0x1f2000000n, address: 0x80000n },
+    { reason: 'debug', cause: 'brk', esr: 0x1f2000000n, address: 0n },
   ],
   [
     'KVM_EXIT_ARM_SEA',

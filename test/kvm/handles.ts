@@ -2,7 +2,7 @@
 import type { Backend, VmFd } from '../../lib/backend.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { openKvm } from '../../lib/kvm/index.js'
-import type { Device, GuestMemory, Kvm, Vcpu, Vm } from '../../lib/kvm/index.js'
+import type { Device, GuestMemory, HostEvent, Kvm, Vcpu, Vm } from '../../lib/kvm/index.js'
 
 export interface Handles {
   readonly backend: Backend
@@ -13,6 +13,7 @@ export interface Handles {
   /** A VM with nothing but the GIC, without which the other's vCPU can run. */
   readonly gicVm: Vm
   readonly gic: Device
+  readonly event: HostEvent
 }
 
 /** Where the guest's memory is. Nothing backs the address before it. */
@@ -31,7 +32,7 @@ export function handles(backend: Backend = simulator('linux-6.18-cortex-a57')): 
   vcpu.registers.set('x1', MEMORY_ADDRESS - 8n)
   const gicVm = kvm.createVm()
   const gic = gicVm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
-  return { backend, kvm, vm, vcpu, memory, gicVm, gic }
+  return { backend, kvm, vm, vcpu, memory, gicVm, gic, event: kvm.createEvent() }
 }
 
 /** A host of which every new VM is changed before anyone gets it. */

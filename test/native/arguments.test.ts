@@ -10,7 +10,9 @@ if (hasKvm) {
   describe('An argument that cannot be handed to the kernel', () => {
     const handles = endlessHandles()
     const memory = opened(handles.system.createMemory(65536))
+    const event = opened(handles.system.createEvent())
     after(() => {
+      event.close()
       memory.close()
       handles.close()
     })
@@ -44,6 +46,15 @@ if (hasKvm) {
       'number of posted writes': (value) => vm.addPosted(0n, 4, value),
       'interrupt line': (value) => vm.irqLine(value, 1),
       'level of a line': (value) => vm.irqLine(0, value),
+      'data of a message': (value) => vm.signalMsi(0n, value, 0, 0),
+      'flags of a message': (value) => vm.signalMsi(0n, 0, value, 0),
+      'device of a message': (value) => vm.signalMsi(0n, 0, 0, value),
+      'flags of routes': (value) => vm.setGsiRouting(value, new Uint32Array(0)),
+      'size of a doorbell': (value) => vm.ioEventFd(event, 0n, value, 0, 0n),
+      'flags of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, value, 0n),
+      'interrupt of an event': (value) => vm.irqFd(event, value, 0, null),
+      'flags of an event': (value) => vm.irqFd(event, 0, value, null),
+      'control of debugging': (value) => vcpu.setGuestDebug(value, new BigUint64Array(64)),
       target: (value) => vcpu.init(value, []),
       'word of features': (value) => vcpu.init(0, [0, value]),
       'feature to finalize': (value) => vcpu.finalize(value),
@@ -85,6 +96,10 @@ if (hasKvm) {
       'address of a constant': (value) => vm.setConstant(value, 4, 0n),
       constant: (value) => vm.setConstant(0n, 4, value),
       'address of posted writes': (value) => vm.addPosted(value, 4, 0),
+      'address of a message': (value) => vm.signalMsi(value, 0, 0, 0),
+      'address of a doorbell': (value) => vm.ioEventFd(event, value, 4, 0, 0n),
+      'value of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, 0, value),
+      'count of an event': (value) => event.signal(value as bigint),
       attribute: (value) => vm.getDeviceAttr(0, value, new Uint8Array(8)),
       'register to get': (value) => vcpu.getOneReg(value),
       'register to set': (value) => vcpu.setOneReg(value, 0n),
@@ -111,12 +126,17 @@ if (hasKvm) {
         call: (value) => vm.clearDirtyLog(0, 0, 65, value),
         short: [new BigUint64Array(0), new BigUint64Array(1)],
       },
+      'array of routes': { call: (value) => vm.setGsiRouting(0, value), short: [new Uint32Array(13)] },
       'array for posted writes': { call: (value) => vm.takePosted(value), short: [new BigUint64Array(2)] },
       'array for the preferred target': {
         call: (value) => vm.getPreferredTarget(value),
         short: [new Uint32Array(7)],
       },
       'array for the events': { call: (value) => vcpu.getVcpuEvents(value), short: [new Uint8Array(63)] },
+      'array of debug registers': {
+        call: (value) => vcpu.setGuestDebug(0, value),
+        short: [new BigUint64Array(63)],
+      },
       'array of events': { call: (value) => vcpu.setVcpuEvents(value), short: [new Uint8Array(0)] },
       'array of ids': {
         call: (value) => vcpu.getRegs(value, new BigUint64Array(2), new Int32Array(2)),

@@ -40,6 +40,8 @@ if (hasKvm) {
       'process.exit() with runs in workers',
       'workers that are terminated during a run',
       'workers that end with everything open',
+      'process.exit() with events that are awaited',
+      'workers that are terminated with events that are awaited',
       'a worker that is terminated during runSync() with a timeout',
     ]
     for (const stage of stages) {
@@ -49,8 +51,9 @@ if (hasKvm) {
     }
 
     it('but not before a run has ended that somebody waits for', async () => {
-      const stage = 'a run that is still wanted'
-      assert.deepEqual(await endOf(stage), { code: 0, signal: null, stdout: 'settled\n', stderr: '' })
+      for (const stage of ['a run that is still wanted', 'an event that is still awaited']) {
+        assert.deepEqual(await endOf(stage), { code: 0, signal: null, stdout: 'settled\n', stderr: '' })
+      }
     })
   })
 
@@ -61,6 +64,9 @@ if (hasKvm) {
         for (let i = 0; i < 5; i++) {
           const { system, vm, vcpu } = endlessHandles()
           const memory = opened(system.createMemory(65536))
+          const event = opened(system.createEvent())
+          event.signal(1n)
+          await event.wait()
           assert.equal(
             vm.setUserMemoryRegion({
               slot: 7,

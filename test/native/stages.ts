@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { endlessHandles } from './handles.js'
+import { endlessHandles, opened } from './handles.js'
 
 const file = fileURLToPath(import.meta.url)
 
@@ -58,6 +58,25 @@ const stages: Record<string, () => void | Promise<void>> = {
     await sleep(20)
     handles.close()
     await closed
+  },
+  'process.exit() with events that are awaited': async () => {
+    const { system } = endlessHandles()
+    for (let n = 0; n < 3; n++) void opened(system.createEvent()).wait()
+    await sleep(20)
+    process.exit(0)
+  },
+  'an event that is still awaited': async () => {
+    const event = opened(endlessHandles().system.createEvent())
+    setTimeout(() => event.signal(1n), 50).unref()
+    await event.wait()
+    process.stdout.write('settled\n')
+  },
+  'workers that are terminated with events that are awaited': async () => {
+    const times = process.arch === 'arm64' ? 2 : 10
+    for (let n = 0; n < times; n++) {
+      const { worker } = await inWorker('awaiting')
+      await worker.terminate()
+    }
   },
   'a signal that claims to be of a timer': async () => {
     const others = caughtSignals()
@@ -111,6 +130,14 @@ function forgeTimerSignal(signal: number): void {
 }
 
 const workerStages: Record<string, (ready: () => void) => void> = {
+  awaiting: (ready) => {
+    const { system } = endlessHandles()
+    const event = opened(system.createEvent())
+    void event.wait()
+    void opened(system.createEvent()).wait()
+    event.signal(1n)
+    ready()
+  },
   endless: (ready) => {
     void endlessHandles().vcpu.run()
     ready()

@@ -7,7 +7,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { errnos } from '../../lib/uapi.js'
-import { endlessHandles, hasKvm } from './handles.js'
+import { endlessHandles, hasKvm, opened } from './handles.js'
 
 const interrupted = -errnos.EINTR
 const file = fileURLToPath(import.meta.url)
@@ -109,6 +109,22 @@ async function closeInFlight(): Promise<void> {
   }
 }
 
+/** Events that are signalled, taken, awaited and closed at once. */
+async function signal(): Promise<void> {
+  const { system, close } = endlessHandles()
+  for (let round = 0; round < rounds; round++) {
+    const event = opened(system.createEvent())
+    const wait = event.wait()
+    if (round % 3 !== 0) event.signal(1n)
+    await meanwhile(round)
+    if (round % 5 === 0) event.take()
+    event.close()
+    const outcome = await wait
+    assert.ok(outcome === 1n || outcome === interrupted)
+  }
+  close()
+}
+
 async function endEnvironments(): Promise<void> {
   for (let round = 0; round < rounds / 50; round++) {
     const started = new Int32Array(new SharedArrayBuffer(4))
@@ -122,11 +138,11 @@ async function endEnvironments(): Promise<void> {
 
 if (isMainThread) {
   assert.ok(hasKvm, 'nothing to race without KVM')
-  await Promise.all([runAndKick(), runAndKick(), post(), closeInFlight(), endEnvironments()])
+  await Promise.all([runAndKick(), runAndKick(), post(), signal(), closeInFlight(), endEnvironments()])
   console.log('raced')
 } else {
   const { kind, started } = workerData as Task
   if (kind === 'leave') void endlessHandles().vcpu.run()
   Atomics.add(started, 0, 1)
-  if (kind === 'work') await Promise.all([runAndKick(), post(), closeInFlight()])
+  if (kind === 'work') await Promise.all([runAndKick(), post(), signal(), closeInFlight()])
 }

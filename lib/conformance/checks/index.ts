@@ -1,9 +1,13 @@
 import type { CheckGroup } from '../check.js'
 import { bitmapRegisters } from './bitmap-registers.js'
+import { counterOffset } from './counter-offset.js'
 import { dirtyLog } from './dirty-log.js'
+import { events } from './events.js'
+import { guestDebug } from './guest-debug.js'
 import { hypercalls } from './hypercalls.js'
 import { idRegisters } from './id-registers.js'
 import { interruptLines } from './interrupt-lines.js'
+import { messageInterrupts } from './message-interrupts.js'
 import { psciVersion } from './psci-version.js'
 import { psci } from './psci.js'
 import { registerList } from './register-list.js'
@@ -23,5 +27,9 @@ export const checkGroups: readonly CheckGroup[] = [
   registerList,
   idRegisters,
   interruptLines,
+  messageInterrupts,
+  events,
   dirtyLog,
+  counterOffset,
+  guestDebug,
 ]

@@ -1,25 +1,16 @@
 /** `KVM_IRQ_LINE`. */
-import {
-  cpuInputs,
-  irqTypes,
-  KVM_DEV_ARM_VGIC_CTRL_INIT,
-  KVM_DEV_ARM_VGIC_GRP_ADDR,
-  KVM_DEV_ARM_VGIC_GRP_CTRL,
-  KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
-  KVM_VGIC_V3_ADDR_TYPE_DIST,
-  KVM_VGIC_V3_ADDR_TYPE_REDIST,
-  packIrq,
-} from '../../uapi.js'
+import { cpuInputs, irqTypes, packIrq } from '../../uapi.js'
 import type { VmFd } from '../../backend.js'
 import * as rig from '../../probe/rig.js'
-import type { Kvm, Vcpu, Vm } from '../../kvm/index.js'
 import { type CheckGroup, notApplicable } from '../check.js'
 import {
   type Answer,
   answerOf,
   answerOfOutcome,
   expect,
+  GIC_INTERRUPTS,
   onBareVm,
+  onGic,
   onVcpu,
   SUCCESS,
   takesLateVcpus,
@@ -27,28 +18,6 @@ import {
 
 const DOCUMENT = 'api.rst, KVM_IRQ_LINE'
 const PSCI_CPU_SUSPEND = 0x8400_0001
-/** Of the GIC in these experiments, private ones included. */
-const INTERRUPTS = 64
-
-function bytesOf(address: bigint): Uint8Array {
-  return new Uint8Array(BigUint64Array.of(address).buffer)
-}
-
-/** A new VM with a vCPU and a GICv3; does not initialise the GIC if `init` is false. */
-function onGic<T>(kvm: Kvm, experiment: (vm: Vm, vcpu: Vcpu) => T, init = true): T {
-  return onVcpu(kvm, (vcpu, vm) => {
-    const made = answerOf(() => {
-      const { attributes } = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
-      attributes.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, bytesOf(0x800_0000n))
-      attributes.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, bytesOf(0x80a_0000n))
-      attributes.set(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, new Uint8Array(Uint32Array.of(INTERRUPTS).buffer))
-      if (init) attributes.set(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT)
-    })
-    if (made === 'ENODEV') notApplicable('this host has no GICv3')
-    expect('a GICv3', made, SUCCESS)
-    return experiment(vm, vcpu)
-  })
-}
 
 /** Raises an input of vCPU 0. */
 function raiseInput(vm: VmFd, number: number): Answer {
@@ -164,7 +133,7 @@ export const interruptLines: CheckGroup = {
       mark: 'promised',
       experiment: (kvm) =>
         onGic(kvm, (vm, vcpu) => {
-          for (const intid of [32, 33, INTERRUPTS - 1]) {
+          for (const intid of [32, 33, GIC_INTERRUPTS - 1]) {
             for (const level of [true, true, false]) {
               expect(
                 `SPI ${intid}`,
@@ -181,7 +150,7 @@ export const interruptLines: CheckGroup = {
             )
           }
           // Any other is EINVAL. That is left out: Linux 5.10 warns of it in its log.
-          return `accepts those below ${INTERRUPTS}`
+          return `accepts those below ${GIC_INTERRUPTS}`
         }),
     },
   ],

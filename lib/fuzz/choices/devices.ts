@@ -15,6 +15,7 @@ import {
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
   packIrq,
+  routeTypes,
   SMCCC_FILTER_SIZE,
 } from '../../uapi.js'
 import type { Context, KnownVcpu } from '../model.js'
@@ -57,6 +58,60 @@ export function irqLine({ random }: Context, { vm: { vm, vcpus, device } }: Know
       }[type]!
   const vcpu = isOdd ? random.pick([0, 1, 15, 16, 17, 255, 256, 511]) : random.below(vcpus.length)
   return { op: 'irq_line', vm, irq: hex(packIrq({ type, vcpu, number })), level: random.pick([0, 1, 1, 2]) }
+}
+
+export function signalMsi({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const address = hex(random.pick([0n, DISTRIBUTOR, REDISTRIBUTORS, 0x809_0040n, 1n << 40n]))
+  const [flags, devid] = [random.pick([0, 1, 1, 2, 3]), random.below(3)]
+  return { op: 'signal_msi', vm, address, data: hex(random.below(4)), flags, devid }
+}
+
+/** Half of the routes are possible. */
+export function gsiRouting({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const isOdd = random.oneIn(2)
+  const routes = Array.from({ length: random.below(4) }, (_, index) => ({
+    gsi: isOdd ? random.pick([0, 0, 1, 4095, 4096, 0xffff_ffff]) : index,
+    type: isOdd ? random.below(6) : random.pick(Object.values(routeTypes)),
+    flags: isOdd ? random.below(3) : 0,
+    words: isOdd ? [random.below(2), random.pick([0, 31, 987, 988, 0xffff_ffff])] : [0, random.below(64)],
+  }))
+  return { op: 'set_gsi_routing', vm, routes, ...(random.oneIn(8) && { flags: 1 }) }
+}
+
+/** Each VM has events of its own: which VMs may share one depends on the kernel. */
+function eventOf({ random }: Context, { vm }: KnownVcpu): number | null {
+  if (vm.events.length < 2 && !random.oneIn(3)) return null
+  return vm.events.length === 0 ? null : random.pick(vm.events)
+}
+
+function createEvent({ model }: Context, { vm }: KnownVcpu): Call {
+  const event = model.next('event')
+  vm.events.push(event)
+  return { op: 'create_event', event }
+}
+
+/** A guest stores nothing at these addresses. */
+export function ioEvent(context: Context, vcpu: KnownVcpu): Call {
+  const event = eventOf(context, vcpu)
+  if (event === null) return createEvent(context, vcpu)
+  const { random } = context
+  const address = hex(
+    random.pick([0x900_0000n, 0x900_0000n, 0x900_0004n, (1n << 64n) - 4n, (1n << 64n) - 1n]),
+  )
+  const size = random.pick([0, 1, 2, 4, 4, 8, 3, 16])
+  const flags = random.oneIn(6) ? random.below(64) : random.pick([0, 1, 4, 5])
+  const { vm } = vcpu.vm
+  return { op: 'ioeventfd', vm, event, address, size, flags, datamatch: hex(random.below(2)) }
+}
+
+export function irqEvent(context: Context, vcpu: KnownVcpu): Call {
+  const event = eventOf(context, vcpu)
+  if (event === null) return createEvent(context, vcpu)
+  const { random } = context
+  const flags = random.oneIn(6) ? random.below(8) : random.pick([0, 0, 1])
+  const gsi = random.pick([0, 1, 1, 31, 4095, 4096, 0xffff_ffff])
+  const resampled = flags & 2 ? { resampled: random.pick(vcpu.vm.events) } : {}
+  return { op: 'irqfd', vm: vcpu.vm.vm, event, gsi, flags, ...resampled }
 }
 
 export function attribute({ random }: Context, { vcpu, vm }: KnownVcpu): Call {

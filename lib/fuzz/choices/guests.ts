@@ -2,7 +2,13 @@
 import { functionIdOf, functionIds } from '../../hypercalls/index.js'
 import { hex } from '../../registers/index.js'
 import type { Call } from '../../trace/index.js'
-import { mpStates } from '../../uapi.js'
+import {
+  KVM_GUESTDBG_ENABLE,
+  KVM_GUESTDBG_SINGLESTEP,
+  KVM_GUESTDBG_USE_HW,
+  KVM_GUESTDBG_USE_SW_BP,
+  mpStates,
+} from '../../uapi.js'
 import type { Context, KnownVcpu } from '../model.js'
 import type { Random } from '../random.js'
 import {
@@ -55,6 +61,17 @@ function callArguments(random: Random): bigint[] {
 export function setMpState({ random, model }: Context, { vcpu }: KnownVcpu): Call {
   if (random.oneIn(2)) model.plan({ op: 'get_mp_state', vcpu })
   return { op: 'set_mp_state', vcpu, state: random.pick([...Object.values(mpStates), 0, 1, 7]) }
+}
+
+/** Ends at once what it begins: how a debugged guest's calls end depends on the kernel. */
+export function setDebug({ random, model }: Context, { vcpu }: KnownVcpu): Call {
+  const control = random.oneIn(3)
+    ? random.word()
+    : KVM_GUESTDBG_ENABLE |
+      random.pick([0, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_SW_BP, KVM_GUESTDBG_USE_HW])
+  const registers = random.oneIn(2) ? { [random.below(64)]: hex(random.bits(64)) } : {}
+  model.planFirst({ op: 'set_guest_debug', vcpu, control: '0x0', registers: {} })
+  return { op: 'set_guest_debug', vcpu, control: hex(control), registers }
 }
 
 export function setEvents({ random, model }: Context, { vcpu, isOdd }: KnownVcpu): Call {

@@ -1,6 +1,6 @@
 /** The parts of a row in the table of operations: its schema, how a call is performed, and how one is recorded. */
 import type * as v from 'valibot'
-import type { GuestMemoryFd } from '../../backend.js'
+import type { EventFd, GuestMemoryFd } from '../../backend.js'
 import { errnos } from '../../uapi.js'
 import type { Handles, Kind, Kinds, NumberedKind } from '../handles.js'
 import { closed, done, type Outcome, plain, refused } from '../outcome.js'
@@ -34,8 +34,8 @@ export interface Numbers {
   next(kind: NumberedKind): number
   /** Gives a handle its number; returns the handle that the caller gets instead. */
   watch<K extends NumberedKind>(kind: K, made: Kinds[K], number: number): Kinds[K]
-  /** Returns the number of a memory that was made. */
-  numberOf(memory: GuestMemoryFd): number
+  /** Returns the number of a memory or an event that was made. */
+  numberOf(made: GuestMemoryFd | EventFd): number
 }
 
 /** A handle whose calls are recorded. */

@@ -20,8 +20,8 @@ const CALL_TIME = 10_000
 /** x0 to x6; missing ones are 0. */
 const callArguments = { vcpu: uint32, args: v.pipe(v.array(hex64), v.maxLength(7)) }
 /** Any one of them. */
-const handle = { ...owner, memory: v.optional(uint32) }
-const handleKinds = ['vm', 'vcpu', 'device', 'memory'] as const satisfies readonly NumberedKind[]
+const handle = { ...owner, memory: v.optional(uint32), event: v.optional(uint32) }
+const handleKinds = ['vm', 'vcpu', 'device', 'memory', 'event'] as const satisfies readonly NumberedKind[]
 
 export const runOperations = {
   /** `KVM_RUN`; `exit` is `kvm_run.exit_reason`. One without `immediate_exit` is interrupted after a millisecond. */

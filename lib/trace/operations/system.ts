@@ -35,6 +35,13 @@ export const systemOperations = {
     toArguments: ({ type }) => [BigInt(type)],
   }),
 
+  /** `eventfd(2)` */
+  create_event: new Operation({ event: uint32 }, ret).by('system', 'createEvent', {
+    creates: 'event',
+    toCall: () => ({}),
+    toArguments: () => [],
+  }),
+
   /** Memory to back a guest with, of `size` bytes. */
   create_memory: new Operation({ memory: uint32, size: bytes }, ret).by('system', 'createMemory', {
     creates: 'memory',

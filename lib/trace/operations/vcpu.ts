@@ -3,8 +3,8 @@ import * as v from 'valibot'
 import { FormatError } from '../../documents/document.js'
 import { hex as hexDigits, hex64, uint32 } from '../../documents/entries.js'
 import { hex, registerWidth } from '../../registers/index.js'
-import { errnos, KVM_VCPU_EVENTS_SIZE } from '../../uapi.js'
-import { number, type Outcome, plain, refused, toHex } from '../outcome.js'
+import { errnos, GUEST_DEBUG_WORDS, KVM_VCPU_EVENTS_SIZE } from '../../uapi.js'
+import { nonZeroMasks, number, type Outcome, plain, refused, toHex } from '../outcome.js'
 import { filled, hex32, payload, ret, toBytes, value } from './entries.js'
 import { Operation } from './operation.js'
 
@@ -138,6 +138,26 @@ export const vcpuOperations = {
   set_vcpu_events: new Operation({ vcpu: uint32, data: payload }, ret).by('vcpu', 'setVcpuEvents', {
     toCall: ([events]) => ({ data: toHex(events.subarray(0, KVM_VCPU_EVENTS_SIZE)) }),
     toArguments: ({ data }) => [toBytes(data)],
+  }),
+
+  /** `KVM_SET_GUEST_DEBUG`: the registers other than 0, by their place in `struct kvm_guest_debug_arch`. */
+  set_guest_debug: new Operation(
+    {
+      vcpu: uint32,
+      control: hex32,
+      registers: v.record(v.pipe(v.string(), v.regex(/^([1-5]?[0-9]|6[0-3])$/)), hex64),
+    },
+    ret,
+  ).by('vcpu', 'setGuestDebug', {
+    toCall: ([control, registers]) => ({
+      control: hex(control),
+      registers: nonZeroMasks(registers.subarray(0, GUEST_DEBUG_WORDS)),
+    }),
+    toArguments: ({ control, registers: given }) => {
+      const registers = new BigUint64Array(GUEST_DEBUG_WORDS)
+      for (const [place, word] of Object.entries(given)) registers[Number(place)] = BigInt(word)
+      return [Number(control), registers]
+    },
   }),
 }
 

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { hex64, uint32 } from '../../documents/entries.js'
 import { hex } from '../../registers/index.js'
-import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE } from '../../uapi.js'
+import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE, packGsiRoutes, unpackGsiRoutes } from '../../uapi.js'
 import { nonZeroMasks } from '../outcome.js'
 import { bytes, filled, hex32, ret } from './entries.js'
 import { Operation } from './operation.js'
@@ -10,6 +10,13 @@ import { Operation } from './operation.js'
 /** Room for the pages of a slot of 1 TiB. */
 const bitmapWords = v.pipe(uint32, v.maxValue(0x40_0000))
 const bitmap = v.record(v.pipe(v.string(), v.regex(/^[0-9]{1,7}$/)), hex64)
+
+const route = v.strictObject({
+  gsi: uint32,
+  type: uint32,
+  flags: uint32,
+  words: v.pipe(v.array(uint32), v.maxLength(8)),
+})
 
 export const vmOperations = {
   /** `KVM_ENABLE_CAP` */
@@ -105,6 +112,61 @@ export const vmOperations = {
   irq_line: new Operation({ vm: uint32, irq: hex32, level: uint32 }, ret).by('vm', 'irqLine', {
     toCall: ([irq, level]) => ({ irq: hex(irq), level }),
     toArguments: ({ irq, level }) => [Number(irq), level],
+  }),
+
+  /** `KVM_SIGNAL_MSI` */
+  signal_msi: new Operation(
+    { vm: uint32, address: hex64, data: hex32, flags: uint32, devid: uint32 },
+    ret,
+  ).by('vm', 'signalMsi', {
+    toCall: ([address, data, flags, devid]) => ({ address: hex(address), data: hex(data), flags, devid }),
+    toArguments: ({ address, data, flags, devid }) => [BigInt(address), Number(data), flags, devid],
+  }),
+
+  /** `KVM_SET_GSI_ROUTING`: `words` are the first of a route's union. */
+  set_gsi_routing: new Operation({ vm: uint32, flags: v.optional(uint32), routes: v.array(route) }, ret).by(
+    'vm',
+    'setGsiRouting',
+    {
+      toCall: ([flags, routes]) => ({ ...(flags !== 0 && { flags }), routes: unpackGsiRoutes(routes) }),
+      toArguments: ({ flags, routes }) => [flags ?? 0, packGsiRoutes(routes)],
+    },
+  ),
+
+  /** `KVM_IOEVENTFD` */
+  ioeventfd: new Operation(
+    { vm: uint32, event: uint32, address: hex64, size: uint32, flags: uint32, datamatch: hex64 },
+    ret,
+  ).by('vm', 'ioEventFd', {
+    toCall: ([event, address, size, flags, datamatch], numbers) => ({
+      event: numbers.numberOf(event),
+      address: hex(address),
+      size,
+      flags,
+      datamatch: hex(datamatch),
+    }),
+    toArguments: ({ event: number, address, size, flags, datamatch }, handles) => {
+      const event = handles.get('event', number)
+      return event === undefined ? -errnos.EBADF : [event, BigInt(address), size, flags, BigInt(datamatch)]
+    },
+  }),
+
+  /** `KVM_IRQFD` */
+  irqfd: new Operation(
+    { vm: uint32, event: uint32, gsi: uint32, flags: uint32, resampled: v.optional(uint32) },
+    ret,
+  ).by('vm', 'irqFd', {
+    toCall: ([event, gsi, flags, resampled], numbers) => ({
+      event: numbers.numberOf(event),
+      gsi,
+      flags,
+      ...(resampled && { resampled: numbers.numberOf(resampled) }),
+    }),
+    toArguments: ({ event: number, gsi, flags, resampled }, handles) => {
+      const event = handles.get('event', number)
+      const second = resampled === undefined ? null : handles.get('event', resampled)
+      return event === undefined || second === undefined ? -errnos.EBADF : [event, gsi, flags, second]
+    },
   }),
 
   /** `KVM_SET_USER_MEMORY_REGION` */

@@ -5,6 +5,7 @@ import {
   capabilities,
   deviceTypes,
   errnos,
+  GUEST_DEBUG_WORDS,
   irqTypes,
   KVM_API_VERSION,
   KVM_ARM_FEATURE_ID_RANGE_SIZE,
@@ -14,10 +15,17 @@ import {
   KVM_CREATE_DEVICE_TEST,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_GUESTDBG_ENABLE,
+  KVM_GUESTDBG_USE_HW,
+  KVM_IOEVENTFD_FLAG_DATAMATCH,
+  KVM_IOEVENTFD_FLAG_DEASSIGN,
+  KVM_MSI_VALID_DEVID,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   mpStates,
+  packGsiRoutes,
   packIrq,
+  routeTypes,
   vcpuFeatures,
 } from '../../../lib/uapi.js'
 import { arm64Handles, opened, preferredTarget, type Handles } from '../handles.js'
@@ -56,8 +64,35 @@ describe('A request', () => {
     const hasOffset = vm.checkExtension(capabilities.KVM_CAP_COUNTER_OFFSET) > 0
     assert.equal(vm.setCounterOffset(0n, 0n), hasOffset ? 0 : -errnos.EINVAL)
     assert.equal(vm.setCounterOffset(0n, 1n), -errnos.EINVAL)
+    assert.equal(vm.signalMsi(0x809_0040n, 3, KVM_MSI_VALID_DEVID, 8), -errnos.EINVAL)
+    const route = { gsi: 4095, type: routeTypes.irqchip, flags: 0, words: [0, 987] }
+    assert.equal(vm.setGsiRouting(0, packGsiRoutes([route])), 0)
+    assert.equal(vm.setGsiRouting(1, packGsiRoutes([route])), -errnos.EINVAL)
+    assert.equal(vm.setGsiRouting(0, packGsiRoutes([{ ...route, words: [0, 988] }])), -errnos.EINVAL)
     assert.equal(vm.createVcpu(0), -errnos.EEXIST)
     assert.equal(vm.createVcpu(0xffff), -errnos.EINVAL)
+  })
+
+  it('to debug the guest is answered', () => {
+    const { vcpu } = handles
+    const registers = new BigUint64Array(GUEST_DEBUG_WORDS)
+    assert.equal(vcpu.setGuestDebug(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW, registers), 0)
+    assert.equal(vcpu.setGuestDebug(KVM_GUESTDBG_ENABLE | 4, registers), -errnos.EINVAL)
+    assert.equal(vcpu.setGuestDebug(0, registers), 0)
+  })
+
+  it('for events is answered', () => {
+    const { system, vm } = handles
+    const event = opened(system.createEvent())
+    assert.equal(vm.ioEventFd(event, 0x9000000n, 3, 0, 0n), -errnos.EINVAL)
+    assert.equal(vm.ioEventFd(event, 0x9000000n, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, 7n), 0)
+    assert.equal(vm.ioEventFd(event, 0x9000000n, 4, 0, 0n), -errnos.EEXIST)
+    const remove = KVM_IOEVENTFD_FLAG_DEASSIGN | KVM_IOEVENTFD_FLAG_DATAMATCH
+    assert.equal(vm.ioEventFd(event, 0x9000000n, 4, remove, 8n), -errnos.ENOENT)
+    assert.equal(vm.ioEventFd(event, 0x9000000n, 4, remove, 7n), 0)
+    assert.equal(vm.irqFd(event, 0, 0, null), -errnos.EAGAIN)
+    assert.equal(vm.irqFd(event, 0, 4, null), -errnos.EINVAL)
+    event.close()
   })
 
   it('for writable masks is answered where there are any', () => {

@@ -13,6 +13,7 @@ it('The suite runs on a real arm64 KVM', () => {
 
 for (const file of [
   '../arguments.test.js',
+  '../event.test.js',
   '../handles.test.js',
   '../hooks.test.js',
   '../lifetime.test.js',

@@ -1,0 +1,81 @@
+import { checkUint64 } from '../arguments.js'
+import type { EventFd } from '../backend.js'
+import { errnos } from '../uapi.js'
+import { check, kvmError } from './errors.js'
+
+/**
+ * A counter of events that KVM and this process add to, and that JavaScript can await: an eventfd, made by `Kvm.createEvent`. KVM
+ * counts a guest's writes in it (`Mmio.doorbell`), or raises an interrupt when it is signalled (`Vm.connectIrq`).
+ *
+ * @example
+ * using event = kvm.createEvent()
+ * using doorbell = vm.mmio.doorbell(0x900_0050n, 4, event)
+ * for await (const rings of event) console.log(`the guest rang ${rings} times`)
+ */
+export class HostEvent implements Disposable, AsyncIterable<bigint> {
+  /** The bare handle, which `VmFd` takes. */
+  readonly fd: EventFd
+  #closed = false
+
+  /** `Kvm.createEvent` makes the events. */
+  constructor(fd: EventFd) {
+    this.fd = fd
+  }
+
+  /**
+   * Adds to the counter.
+   * @param count up to 2^64 - 2
+   * @throws KvmError `EAGAIN` if the counter would pass 2^64 - 2, `EINVAL` for 2^64 - 1, `ERR_KVM_CLOSED`
+   * @throws TypeError, RangeError for anything but a 64-bit number
+   */
+  signal(count = 1n): void {
+    checkUint64(count, 'count')
+    check(this.fd.signal(count), { syscall: 'eventfd_write' })
+  }
+
+  /**
+   * Returns what was counted since the last call, 0n for nothing, and sets the counter to 0.
+   * @throws KvmError `ERR_KVM_CLOSED`
+   */
+  take(): bigint {
+    const outcome = this.fd.take()
+    if (typeof outcome === 'bigint') return outcome
+    if (outcome === -errnos.EAGAIN) return 0n
+    throw kvmError(outcome, { syscall: 'eventfd_read' })
+  }
+
+  /**
+   * Resolves with the count once there is one, and sets the counter to 0; with 0n if the event is closed meanwhile. The process does
+   * not end while a wait is in flight.
+   * @throws KvmError `EBUSY` if a wait is in flight already, `EAGAIN` if the system has no thread left, `ERR_KVM_CLOSED`
+   */
+  async wait(): Promise<bigint> {
+    const outcome = await this.fd.wait()
+    if (typeof outcome === 'bigint') return outcome
+    if (outcome === -errnos.EINTR) return 0n
+    const remedy =
+      outcome === -errnos.EBUSY ? 'A wait() of this event is in flight: await it first' : undefined
+    throw kvmError(outcome, { syscall: 'eventfd_read', remedy })
+  }
+
+  /** Waits again and again, until the event is closed. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<bigint, void, undefined> {
+    while (!this.#closed) {
+      const count = await this.wait()
+      if (count !== 0n) yield count
+    }
+  }
+
+  /**
+   * Closes the event and ends a wait in flight. May be repeated; every other call then throws `ERR_KVM_CLOSED`. A doorbell that was
+   * not closed before goes on keeping the guest's writes from being exits; an interrupt is disconnected.
+   */
+  close(): void {
+    this.#closed = true
+    this.fd.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
