@@ -226,6 +226,7 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
     host,
     ({ capabilities }) => (capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS![1] += 1),
   ],
+  ['capabilities without a name answer 0', host, (report) => (report.otherCapabilities = {})],
 ]
 
 /** Faults in how the simulator works, planted in what its handles answer. */

@@ -1,9 +1,10 @@
 /** Calls that make and set up VMs and vCPUs. */
 import { hex } from '../../registers/index.js'
 import type { Call, CallOf } from '../../trace/index.js'
-import { NO_IPA_SIZE } from '../../report/machine.js'
+import { CAPABILITY_NUMBERS, NO_IPA_SIZE } from '../../report/machine.js'
 import { capabilities, featureWord, KVM_ARM_VCPU_SVE, KVM_MEM_LOG_DIRTY_PAGES } from '../../uapi.js'
 import type { Context, KnownVcpu, KnownVm } from '../model.js'
+import type { Random } from '../random.js'
 import { ENABLED, FUNCTION_IDS, MOST_VCPUS, MOST_VMS, PAGE } from '../vocabulary.js'
 
 export function createVm({ random, model }: Context): Call {
@@ -91,8 +92,14 @@ export function finalizeSve(vcpu: number): Call {
 }
 
 export function checkExtension({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
-  const cap = random.pick(Object.values(capabilities))
+  const cap = random.oneIn(3) ? anyCapability(random) : random.pick(Object.values(capabilities))
   return random.oneIn(2) ? { op: 'check_extension', cap } : { op: 'check_extension', vm, cap }
+}
+
+/** Any number: mostly one of those in use, else one that a probe records, or a little beyond. */
+function anyCapability(random: Random): number {
+  if (random.oneIn(6)) return random.word()
+  return random.below(random.oneIn(2) ? 256 : CAPABILITY_NUMBERS + 32)
 }
 
 export function enableCapability({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
