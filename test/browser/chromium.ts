@@ -128,10 +128,11 @@ export class Page {
   }
 
   /** Changes the size of the window, and what the system prefers. */
-  async resize(width: number, height: number, scheme: 'light' | 'dark' = 'light'): Promise<void> {
+  async resize(width: number, height: number, scheme: 'light' | 'dark' = 'light', media = ''): Promise<void> {
     const metrics = { width, height, deviceScaleFactor: 1, mobile: width < 500 }
     await this.#send('Emulation.setDeviceMetricsOverride', metrics)
     await this.#send('Emulation.setEmulatedMedia', {
+      media,
       features: [{ name: 'prefers-color-scheme', value: scheme }],
     })
   }

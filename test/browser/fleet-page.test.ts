@@ -237,6 +237,14 @@ describe('the page of a fleet, in a real browser', () => {
     const pdf = await page.print()
     assert.equal(pdf.subarray(0, 5).toString(), '%PDF-')
     assert.ok(pdf.length > 20_000)
+    // What the page becomes for paper, in dark mode too: light, no wider than a sheet, nothing folded.
+    await page.ask(`void dispatchEvent(new Event('beforeprint'))`)
+    await page.resize(720, 1000, 'dark', 'print')
+    assert.equal(await page.ask(`getComputedStyle(document.body).backgroundColor`), 'rgb(255, 255, 255)')
+    assert.equal(await page.ask(`document.documentElement.scrollWidth <= 720`), true)
+    assert.equal(await page.ask(`document.querySelectorAll('.panel details:not([open])').length`), 0)
+    await page.ask(`void dispatchEvent(new Event('afterprint'))`)
+    await page.resize(1440, 900)
   })
 
   for (const scheme of ['light', 'dark'] as const) {

@@ -50,6 +50,11 @@ function showFleet(view: FleetView): void {
   })
 }
 
+// Paper cannot be asked for more.
+addEventListener('beforeprint', () => {
+  for (const details of document.querySelectorAll<HTMLDetailsElement>('.panel details')) details.open = true
+})
+
 const data = await pageData()
 if (data.kind === 'fleet') showFleet(new FleetView(data))
 else document.getElementById('page')!.append(pairPage(data))

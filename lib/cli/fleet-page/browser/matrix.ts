@@ -14,6 +14,9 @@ const LABELLED = 9.5
 /** Above this number of pixels, the canvas would cost more memory than a phone has. */
 const HIGHEST = 4000
 
+/** What fits between the margins of A4 and of US Letter. The layout for paper comes after the event before it. */
+const PAPER = 680
+
 const kinds: readonly Kind[] = ['free', 'changed', 'near', 'stopped', 'broken', 'none']
 type Colour = Kind | 'opened' | 'ink' | 'soft' | 'line' | 'paper' | 'on-free' | 'on-stopped'
 
@@ -83,10 +86,12 @@ class Matrix {
     // Print the whole matrix in light colours.
     addEventListener('beforeprint', () => {
       this.#zoom = 1
+      this.#scroller.style.width = `${PAPER}px`
       document.documentElement.classList.add('printing')
       this.draw()
     })
     addEventListener('afterprint', () => {
+      this.#scroller.style.width = ''
       document.documentElement.classList.remove('printing')
       this.draw()
     })
