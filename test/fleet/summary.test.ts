@@ -13,6 +13,7 @@ import { hostRow, rowText, summaryLines } from '../../lib/fleet/summary.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { nfdFeatures } from '../../lib/interchange/nfd.js'
 import { prometheusMetrics } from '../../lib/interchange/prometheus.js'
+import { vmmRules } from '../../lib/migration/vmm/names.js'
 import { classOf } from '../../lib/report/digest.js'
 import type { Report } from '../../lib/report/report.js'
 
@@ -214,6 +215,17 @@ describe('two fleets compared', () => {
     assert.deepEqual(new Set(pairs(moves.opened)), new Set([`${a} to ${c}`, `${c} to ${a}`]))
     assert.deepEqual(new Set(pairs(moves.closed)), new Set([`${a} to ${b}`, `${b} to ${a}`]))
     assert.deepEqual(diffFleets(now, now).moves, { opened: [], closed: [] })
+  })
+
+  it('show no move as closed that was never possible, since the VMM cannot save the VM', () => {
+    const rules = vmmRules('firecracker@1.6')
+    const of = (lines: readonly string[]) => {
+      const fleet = readFleet(fileOf(lines.join('\n')))
+      return fleetDocument(fleet, analyseFleet(fleet, { rules, features: ['psci-0.2', 'sve'] }))
+    }
+    const found = diffFleets(of([...at(1, 'a', 'b'), ...at(2, 'c')]), of([...at(1, 'b'), ...at(2, 'a', 'c')]))
+    assert.equal(found.hosts.changed.length, 1)
+    assert.deepEqual(found.moves, { opened: [], closed: [] })
   })
 
   it('must be judged for one VMM', () => {
