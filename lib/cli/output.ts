@@ -2,7 +2,7 @@ import { accessSync, constants, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
-import { FormatError } from '../documents/document.js'
+import { FormatError } from '../documents/format-error.js'
 import { openDraft, writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus } from './exit.js'
 
