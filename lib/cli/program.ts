@@ -25,7 +25,7 @@ Exit status:
   ${exitStatus.machine}   this machine cannot do it: no arm64 KVM, no permission, a program
       is not installed
   ${exitStatus.fault}  a fault in kvm-arm64
-  130 and 143 after Ctrl-C and SIGTERM; "lab run" exits with that of its command.
+  130 and 143 after Ctrl-C and SIGTERM; "lab run": the status of its command.
 
 Environment:
   NO_COLOR               print no colours on a terminal
