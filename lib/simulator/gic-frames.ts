@@ -19,6 +19,8 @@ interface Region {
   size: number
   /** Bits for each interrupt; 0 if the registers are not about interrupts. */
   bits: number
+  /** Kernels with revision 2 lack it. */
+  isNew?: true
   /** `word` counts from the region's first. */
   read(place: Place, word: number): number
   /** Returns 0 or `-errno`. */
@@ -315,7 +317,7 @@ const redistributor: readonly Region[] = [
   constant(0x0, ({ gic }) => (gic.revision >= 3 ? GICR_CTLR_REVISION_3 : 0)),
   constant(0x4, () => IIDR),
   double(0x8, typeOf, () => {}),
-  ignored(0x10),
+  { ...ignored(0x10), isNew: true },
   ignored(0x14),
   double(
     0x70,
@@ -327,9 +329,9 @@ const redistributor: readonly Region[] = [
     ({ vcpu }) => vcpu.pendingTable & ~PENDBASER_PTZ,
     ({ vcpu }, value) => (vcpu.pendingTable = sanitise(value, PENDBASER)),
   ),
-  ignored(0xa0, 8),
-  ignored(0xb0, 8),
-  ignored(0xc0),
+  { ...ignored(0xa0, 8), isNew: true },
+  { ...ignored(0xb0, 8), isNew: true },
+  { ...ignored(0xc0), isNew: true },
   identifiers,
   own(0x80, groups),
   own(0x100, setEnable),
@@ -348,6 +350,7 @@ const redistributor: readonly Region[] = [
 function find(regions: readonly Region[], gic: Gic, offset: number): Region | undefined {
   if (offset % 4 !== 0) return undefined
   const region = regions.find(({ at, size }) => offset >= at && offset < at + size)
+  if (region?.isNew && !gic.model.invalidatesByRegister) return undefined
   if (region === undefined || region.bits === 0) return region
   const interrupt = Math.floor(((offset - region.at) * 8) / region.bits)
   return interrupt < gic.spis + PRIVATE_INTERRUPTS ? region : undefined

@@ -112,7 +112,7 @@ export class SimulatedGic implements DeviceFd {
   /** Without a translation service nothing is pending there. */
   #savePendingTables(): number {
     if (isAnyRunning(this.#vm)) return -errnos.EBUSY
-    return this.#gic.initialised ? 0 : -errnos.ENXIO
+    return this.#gic.initialised || !this.#gic.model.savesOnlyOnceInitialised ? 0 : -errnos.ENXIO
   }
 
   #isRegister(group: number): boolean {

@@ -21,6 +21,10 @@ export interface GicModel {
   readonly revisions: readonly number[]
   /** GICR_TYPER shows userspace which redistributor is the last. */
   readonly showsLast: boolean
+  /** Redistributors have GICR_STATUSR, GICR_INVLPIR, GICR_INVALLR and GICR_SYNCR. */
+  readonly invalidatesByRegister: boolean
+  /** `KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES` needs an initialised GIC. */
+  readonly savesOnlyOnceInitialised: boolean
   /** A write reads its value before it looks for the vCPU. */
   readonly readsValueFirst: boolean
   /** Userspace may choose the interrupt of a guest hypervisor's GIC. */
@@ -95,6 +99,8 @@ export class Host {
     return {
       revisions: isNew ? [1, 2, 3] : [2],
       showsLast: isNew,
+      invalidatesByRegister: isNew,
+      savesOnlyOnceInitialised: isNew,
       readsValueFirst: !isNew,
       hasMaintenanceInterrupt: isNewest,
       identifiesBeforeInit: isNewest,

@@ -3,7 +3,7 @@ import { GUEST_DEBUG_WORDS, mpStates } from '../uapi.js'
 import { CpuInterface } from './gic-cpu-interface.js'
 import { type Interrupt, privateInterrupts, sharedInterrupts } from './gic-interrupts.js'
 import type { IoEvent, IrqEvent } from './event.js'
-import type { Host } from './host.js'
+import type { GicModel, Host } from './host.js'
 import { MmioAnswers } from './mmio.js'
 import type { SimulatedMemory } from './memory.js'
 
@@ -68,6 +68,7 @@ export class Gic {
   shared: readonly Interrupt[] = []
   /** It forwards interrupts of group 1. */
   enabled = false
+  readonly model: GicModel
   /** In GICD_IIDR. */
   revision: number
   /** Private interrupt for the maintenance of a guest's own virtual interrupts. */
@@ -78,6 +79,7 @@ export class Gic {
   readonly interruptOwners = new Map<number, string>()
 
   constructor({ gic }: Host) {
+    this.model = gic
     this.revision = gic.revisions.at(-1)!
   }
 

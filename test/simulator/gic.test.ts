@@ -198,6 +198,11 @@ test('before the initialisation registers are EBUSY, after a check of the vCPU a
   )
   const old = made(OLD, { init: false }).gic
   assert.equal(set(old, INTERFACE, NOBODY, null), 'EFAULT')
+  assert.equal(
+    outcome(() => old.set(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES)),
+    undefined,
+  )
+  assert.deepEqual([old.has(REDIST, 0xa0n), old.has(REDIST, 0x14n)], [false, true])
   const newer = made(NEW, { init: false }).gic
   assert.equal(get(newer, DIST, 0x8), 0x4b00_343b)
   assert.deepEqual(
