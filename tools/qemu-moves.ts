@@ -5,6 +5,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Lab } from '../lib/lab/index.js'
 import { readReport } from '../lib/report/read.js'
 import {
   bootWithQemu,
@@ -13,6 +14,9 @@ import {
   type JudgedHost,
   judgedHosts,
   predictMove,
+  probeInside,
+  type QemuTask,
+  unexpectedInStream,
 } from '../test/lab-kernels/qemu-moves.js'
 import { runInside } from '../test/lab-kernels/lab-hosts.js'
 import { type JudgedQemu, qemuDirectory, qemuSuites } from '../test/lab-kernels/qemu-packages.js'
@@ -28,54 +32,76 @@ const asked = versions.filter((qemu) => names.includes(qemu))
 const qemus = asked.length === 0 ? versions : asked
 const named = judgedHosts.filter(({ name }) => names.includes(name))
 const chosen = named.length === 0 ? judgedHosts : named
-const directories = new Map<JudgedQemu, string>()
-for (const qemu of qemus) directories.set(qemu, await qemuDirectory(qemu))
+const directories = await Promise.all(qemus.map(qemuDirectory))
 
 const streamOf = (from: string, qemu: JudgedQemu): string => place(`${from}.${qemu}.stream`)
 
 async function save(host: JudgedHost): Promise<void> {
-  if (existsSync(place(`${host.name}.saved.json`))) return
-  await using lab = await bootWithQemu(host, [...directories.values()])
-  const { stdout, milliseconds } = await runInside(lab, 'kvm-arm64', 'probe', '--backend', 'kernel', '--json')
-  writeFileSync(place(`${host.name}.report.json`), stdout)
-  console.log(`${host.name}: probed in ${milliseconds.toFixed(0)} ms`)
-  const outcomes: Record<string, DriveResult> = {}
-  for (const qemu of qemus) {
-    const result = await driveQemu(lab, directories.get(qemu)!, 'save', '/lab/stream', 'host')
-    console.log(`${host.name}, ${qemu}: ${result.status ?? result.exit} ${result.complaints}`)
+  if (unsaved(host.name).length === 0) return
+  await using lab = await bootWithQemu(host, directories)
+  await saveOn(lab, host)
+}
+
+/** The QEMUs that have not tried it. */
+function unsaved(host: string): JudgedQemu[] {
+  return qemus.filter((qemu) => outcomesIn(`${host}.saved.json`)[qemu] === undefined)
+}
+
+function outcomesIn(file: string): Record<string, DriveResult> {
+  if (!existsSync(place(file))) return {}
+  return JSON.parse(readFileSync(place(file), 'utf8')) as Record<string, DriveResult>
+}
+
+async function saveOn(lab: Lab, { name }: JudgedHost): Promise<void> {
+  if (unsaved(name).length === 0) return
+  const report = place(`${name}.report.json`)
+  if (!existsSync(report)) writeFileSync(report, JSON.stringify(await probeInside(lab, name)))
+  const tasks = unsaved(name).map((qemu): QemuTask => ({
+    qemu,
+    what: 'save',
+    file: `/lab/${qemu}`,
+    cpu: 'host',
+  }))
+  const results = await driveQemu(lab, tasks)
+  const outcomes = outcomesIn(`${name}.saved.json`)
+  for (const [index, { qemu, file }] of tasks.entries()) {
+    const result = results[index]!
     outcomes[qemu] = result
-    if (result.status === 'completed') {
-      const stream = await lab.run(['cat', '/lab/stream'])
-      writeFileSync(streamOf(host.name, qemu), stream.stdout)
-    }
+    console.log(`${name}, ${qemu}: ${result.status ?? result.exit} ${result.complaints}`)
+    if (result.status !== 'completed') continue
+    const stream = await runInside(lab, 'cat', file)
+    writeFileSync(streamOf(name, qemu), stream.stdout)
   }
-  writeFileSync(place(`${host.name}.saved.json`), JSON.stringify(outcomes))
+  writeFileSync(place(`${name}.saved.json`), JSON.stringify(outcomes))
 }
 
 async function restore(host: JudgedHost): Promise<void> {
-  const file = place(`${host.name}.restored.json`)
-  const outcomes = (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}) as Record<
-    string,
-    DriveResult
-  >
-  const due = judgedHosts.flatMap(({ name: from }) =>
-    qemus
-      .filter((qemu) => existsSync(streamOf(from, qemu)) && outcomes[`${from} ${qemu}`] === undefined)
-      .map((qemu): [string, JudgedQemu] => [from, qemu]),
+  const file = `${host.name}.restored.json`
+  const outcomes = outcomesIn(file)
+  const due = qemus.flatMap((qemu) =>
+    judgedHosts
+      .filter(({ name: from }) => existsSync(streamOf(from, qemu)) && !(`${from} ${qemu}` in outcomes))
+      .map(({ name: from }): [string, JudgedQemu] => [from, qemu]),
   )
   if (due.length === 0) return
-  await using lab = await bootWithQemu(host, [...directories.values()])
-  for (const [from, qemu] of due) {
-    const stdin = readFileSync(streamOf(from, qemu))
-    await runInside(lab, 'true')
-    await lab.run(['sh', '-c', 'cat >/lab/stream'], { stdin })
+  await using lab = await bootWithQemu(host, directories)
+  await saveOn(lab, host)
+  // A few at a time, so that an interrupted run loses little.
+  for (let first = 0; first < due.length; first += 6) {
+    const tasks: QemuTask[] = []
+    const some = due.slice(first, first + 6)
+    for (const [from, qemu] of some) {
+      const stream = `/lab/${from}.${qemu}`
+      const stdin = readFileSync(streamOf(from, qemu))
+      await lab.run(['sh', '-c', `cat >${stream}`], { stdin })
+      tasks.push({ qemu, what: 'restore', file: stream, cpu: 'host' })
+    }
     const begun = Date.now()
-    const result = await driveQemu(lab, directories.get(qemu)!, 'restore', '/lab/stream', 'host')
-    outcomes[`${from} ${qemu}`] = result
-    console.log(
-      `${from} -> ${host.name}, ${qemu}: ${result.status ?? result.exit} in ${Date.now() - begun} ms`,
-    )
-    writeFileSync(file, JSON.stringify(outcomes, null, 1))
+    const results = await driveQemu(lab, tasks)
+    console.log(`${some.length} restored into ${host.name} in ${Date.now() - begun} ms`)
+    for (const [index, [from, qemu]] of some.entries()) outcomes[`${from} ${qemu}`] = results[index]!
+    writeFileSync(place(file), JSON.stringify(outcomes, null, 1))
+    await runInside(lab, 'rm', ...tasks.map((task) => task.file))
   }
 }
 
@@ -89,13 +115,17 @@ function judge(): void {
       .filter(({ name }) => existsSync(place(`${name}.report.json`)))
       .map(({ name }) => [name, readReport(place(`${name}.report.json`))]),
   )
+  for (const [name, report] of reports) {
+    for (const qemu of qemus.filter((version) => existsSync(streamOf(name, version)))) {
+      const unexpected = unexpectedInStream(readFileSync(streamOf(name, qemu)), report, qemu)
+      console.log(`${qemu} saves on ${name}: ${unexpected.join(', ') || 'as predicted'}`)
+      if (unexpected.length > 0) process.exitCode = 1
+    }
+  }
   let judged = 0
   let wrong = 0
   for (const { name: to } of judgedHosts) {
-    const file = place(`${to}.restored.json`)
-    if (!existsSync(file)) continue
-    const outcomes = JSON.parse(readFileSync(file, 'utf8')) as Record<string, DriveResult>
-    for (const [key, result] of Object.entries(outcomes)) {
+    for (const [key, result] of Object.entries(outcomesIn(`${to}.restored.json`))) {
       const [from, qemu] = key.split(' ') as [string, JudgedQemu]
       const found = disagreement(predictMove(reports.get(from)!, reports.get(to)!, qemu), result, qemu)
       judged++

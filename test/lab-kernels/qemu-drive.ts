@@ -1,8 +1,18 @@
 /**
  * Runs inside the lab: starts QEMU on the machine's own KVM with a guest that never runs, and saves it to a file or restores it from one.
- * `node qemu-drive.js DIRECTORY save|restore|show FILE CPU`; prints what came of it as JSON. `show` asks what the CPU has.
+ * `node qemu-drive.js TASKS`, in JSON; performs one after the other and prints what came of each as a line of JSON. Starting Node.js
+ * for each would take as long as the work.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+
+export interface DriveTask {
+  /** Of the QEMU. */
+  directory: string
+  /** `show` asks what the CPU has. */
+  what: 'save' | 'restore' | 'show'
+  file: string
+  cpu: string
+}
 
 export interface DriveResult {
   /** `completed`, or what else QEMU said of the migration; absent where it ended. */
@@ -21,81 +31,87 @@ type Answer = {
   event?: string
 }
 
-const [directory, what, file, cpu] = process.argv.slice(2) as [
-  string,
-  'save' | 'restore' | 'show',
-  string,
-  string,
-]
-
 const machine = '-accel kvm -M virt -m 64 -smp 1 -S -nodefaults -no-user-config -display none -qmp stdio'
-const qemu = spawn(`${directory}/ld-linux-aarch64.so.1`, [
-  '--library-path',
-  directory,
-  `${directory}/qemu-system-aarch64`,
-  ...machine.split(' '),
-  '-cpu',
-  cpu,
-  ...(what === 'restore' ? ['-incoming', 'defer'] : []),
-])
-let complaints = ''
-let exit: { status: number | null } | undefined
-let wake = (): void => {}
-const answers: Answer[] = []
-let rest = ''
-qemu.stdin.on('error', () => {})
-qemu.stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text))
-qemu.stdout.setEncoding('utf8').on('data', (text: string) => {
-  const lines = (rest + text).split('\n')
-  rest = lines.pop()!
-  answers.push(...lines.filter((line) => line.trim() !== '').map((line) => JSON.parse(line) as Answer))
-  wake()
-})
-qemu.on('close', (status) => {
-  exit = { status }
-  wake()
-})
 
-async function answer(): Promise<Answer | undefined> {
-  for (;;) {
-    const index = answers.findIndex(({ event }) => event === undefined)
-    if (index !== -1) return answers.splice(index, 1)[0]
-    if (exit !== undefined) return undefined
-    await new Promise<void>((resolve) => (wake = resolve))
+class Qemu {
+  complaints = ''
+  exit: { status: number | null } | undefined
+  readonly #answers: Answer[] = []
+  readonly #process: ChildProcessWithoutNullStreams
+  #wake = (): void => {}
+
+  constructor({ directory, what, cpu }: DriveTask) {
+    const incoming = what === 'restore' ? ['-incoming', 'defer'] : []
+    const program = `${directory}/ld-linux-aarch64.so.1`
+    const libraries = ['--library-path', directory, `${directory}/qemu-system-aarch64`]
+    this.#process = spawn(program, [...libraries, ...machine.split(' '), '-cpu', cpu, ...incoming])
+    const { stdin, stdout, stderr } = this.#process
+    let rest = ''
+    stdin.on('error', () => {})
+    stderr.setEncoding('utf8').on('data', (text: string) => (this.complaints += text))
+    stdout.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop()!
+      const said = lines.filter((line) => line.trim() !== '').map((line) => JSON.parse(line) as Answer)
+      this.#answers.push(...said.filter(({ event }) => event === undefined))
+      this.#wake()
+    })
+    this.#process.on('close', (status) => {
+      this.exit = { status }
+      this.#wake()
+    })
+  }
+
+  /** Returns the next answer; undefined if QEMU has ended. */
+  async answer(): Promise<Answer | undefined> {
+    while (this.#answers.length === 0 && this.exit === undefined) {
+      await new Promise<void>((resolve) => (this.#wake = resolve))
+    }
+    return this.#answers.shift()
+  }
+
+  ask(execute: string, args: object = {}): Promise<Answer | undefined> {
+    this.#process.stdin.write(`${JSON.stringify({ execute, arguments: args })}\n`)
+    return this.answer()
+  }
+
+  /** Ends it, and waits until it has ended: it holds memory, and the kernel closes its VM. */
+  async end(): Promise<void> {
+    this.#process.kill('SIGKILL')
+    while (this.exit === undefined) await new Promise<void>((resolve) => (this.#wake = resolve))
   }
 }
 
-function ask(execute: string, args: object = {}): Promise<Answer | undefined> {
-  qemu.stdin.write(`${JSON.stringify({ execute, arguments: args })}\n`)
-  return answer()
-}
-
-async function drive(): Promise<string | undefined> {
-  await answer()
-  await ask('qmp_capabilities')
-  if (what === 'show') {
-    const told = await ask('query-cpu-model-expansion', { type: 'full', model: { name: 'host' } })
-    properties = told?.return?.model?.props
-    return told === undefined ? undefined : 'completed'
-  }
-  const begun = await ask(what === 'save' ? 'migrate' : 'migrate-incoming', { uri: `file:${file}` })
+/** Saves or restores; returns how the migration ended, undefined if QEMU did. */
+async function migrate(qemu: Qemu, { what, file }: DriveTask): Promise<string | undefined> {
+  const begun = await qemu.ask(what === 'save' ? 'migrate' : 'migrate-incoming', { uri: `file:${file}` })
   if (begun?.error) return begun.error.desc
   for (;;) {
-    const told = await ask('query-migrate')
+    const told = await qemu.ask('query-migrate')
     if (told === undefined) return undefined
     const status = told.return?.status
-    if (status === 'completed' || status === 'failed') return status
+    // After a failed restore QEMU ends by itself, and only then has it named every reason.
+    if (status === 'completed' || (status === 'failed' && what === 'save')) return status
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }
 
-let properties: Record<string, boolean> | undefined
-const status = await drive()
-qemu.kill('SIGKILL')
-const result: DriveResult = {
-  ...(status !== undefined && { status }),
-  ...(status === undefined && exit !== undefined && { exit: exit.status }),
-  complaints,
-  ...(properties !== undefined && { properties }),
+async function drive(task: DriveTask): Promise<DriveResult> {
+  const qemu = new Qemu(task)
+  await qemu.answer()
+  await qemu.ask('qmp_capabilities')
+  if (task.what === 'show') {
+    const told = await qemu.ask('query-cpu-model-expansion', { type: 'full', model: { name: 'host' } })
+    await qemu.end()
+    return { complaints: qemu.complaints, properties: told?.return?.model?.props ?? {} }
+  }
+  const status = await migrate(qemu, task)
+  const exit = qemu.exit?.status ?? null
+  await qemu.end()
+  const { complaints } = qemu
+  return status === undefined ? { exit, complaints } : { status, complaints }
 }
-process.stdout.write(JSON.stringify(result))
+
+for (const task of JSON.parse(process.argv[2]!) as DriveTask[]) {
+  process.stdout.write(`${JSON.stringify(await drive(task))}\n`)
+}
