@@ -317,7 +317,6 @@ const redistributor: readonly Region[] = [
   constant(0x0, ({ gic }) => (gic.revision >= 3 ? GICR_CTLR_REVISION_3 : 0)),
   constant(0x4, () => IIDR),
   double(0x8, typeOf, () => {}),
-  { ...ignored(0x10), isNew: true },
   ignored(0x14),
   double(
     0x70,

@@ -50,7 +50,10 @@ export function accessRegister(
   if (isAnyRunning(vm)) return -errnos.EBUSY
   if (group === KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ) return accessMaintenance(gic, access, data!)
   if (!gic.initialised && !isEarly(vm, group, attribute)) return -errnos.EBUSY
-  if (isOfCpu) return accessInterface(vcpu, attribute, access, data)
+  if (isOfCpu) {
+    if (interfaceRegister(attribute) === undefined) return readsValueFirst ? -errnos.ENXIO : -errnos.ENOENT
+    return accessInterface(vcpu, attribute, access, data)
+  }
   if (group === KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO) return accessLevels(gic, vcpu, attribute, access, data!)
   const frame = frameOf(group)
   const offset = offsetOf(attribute)
@@ -84,11 +87,11 @@ function frameOf(group: number): Frame {
 }
 
 function accessMaintenance(gic: Gic, access: 'read' | 'write', data: Uint8Array): number {
-  if (gic.initialised) return -errnos.EBUSY
   if (access === 'read') {
     writeWord(data, 4, BigInt(gic.maintenanceInterrupt))
     return 0
   }
+  if (gic.initialised) return -errnos.EBUSY
   const interrupt = Number(readWord(data, 4))
   if (!isPrivateInterrupt(interrupt)) return -errnos.EINVAL
   gic.maintenanceInterrupt = interrupt
@@ -101,8 +104,7 @@ function accessInterface(
   access: 'read' | 'write',
   data: Uint8Array | null,
 ): number {
-  const register = interfaceRegister(attribute)
-  if (register === undefined) return -errnos.ENXIO
+  const register = interfaceRegister(attribute)!
   if (data === null) return -errnos.EFAULT
   if (access === 'write') return register.write(cpuInterface, readWord(data, 8))
   const value = register.read(cpuInterface)

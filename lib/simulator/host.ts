@@ -21,7 +21,7 @@ export interface GicModel {
   readonly revisions: readonly number[]
   /** GICR_TYPER shows userspace which redistributor is the last. */
   readonly showsLast: boolean
-  /** Redistributors have GICR_STATUSR, GICR_INVLPIR, GICR_INVALLR and GICR_SYNCR. */
+  /** Redistributors have GICR_INVLPIR, GICR_INVALLR and GICR_SYNCR. */
   readonly invalidatesByRegister: boolean
   /** `KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES` needs an initialised GIC. */
   readonly savesOnlyOnceInitialised: boolean
@@ -97,7 +97,7 @@ export class Host {
     const isNew = this.capability('KVM_CAP_ARM_SYSTEM_SUSPEND') > 0
     const isNewest = this.capability('KVM_CAP_ARM_WRITABLE_IMP_ID_REGS') > 0
     return {
-      revisions: isNew ? [1, 2, 3] : [2],
+      revisions: isNew ? [2, 3] : [2],
       showsLast: isNew,
       invalidatesByRegister: isNew,
       savesOnlyOnceInitialised: isNew,

@@ -72,7 +72,7 @@ export class Gic {
   /** In GICD_IIDR. */
   revision: number
   /** Private interrupt for the maintenance of a guest's own virtual interrupts. */
-  maintenanceInterrupt = 25
+  maintenanceInterrupt = 0
   /** GICR_PROPBASER, which all redistributors share. */
   propertyTable = 0n
   /** Owners of the shared interrupts, by interrupt number. */
