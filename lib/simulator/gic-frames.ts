@@ -210,7 +210,10 @@ const type2: Region = {
   size: 4,
   bits: 0,
   read: () => 0,
-  write: (_place, _word, value) => (value === 0 ? 0 : -errnos.EINVAL),
+  write({ gic }, _, value) {
+    if (value === 0) return 0
+    return gic.model.identifiesBeforeInit && gic.initialised ? -errnos.EBUSY : -errnos.EINVAL
+  },
 }
 
 /** GICv3, in the register PIDR2 of both frames. */

@@ -51,6 +51,7 @@ export function accessRegister(
   if (group === KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ) return accessMaintenance(gic, access, data!)
   if (!gic.initialised && !isEarly(vm, group, attribute)) return -errnos.EBUSY
   if (isOfCpu) {
+    if (data === null) return -errnos.EFAULT
     if (interfaceRegister(attribute) === undefined) return readsValueFirst ? -errnos.ENXIO : -errnos.ENOENT
     return accessInterface(vcpu, attribute, access, data)
   }
@@ -102,10 +103,9 @@ function accessInterface(
   { cpuInterface }: VcpuState,
   attribute: bigint,
   access: 'read' | 'write',
-  data: Uint8Array | null,
+  data: Uint8Array,
 ): number {
   const register = interfaceRegister(attribute)!
-  if (data === null) return -errnos.EFAULT
   if (access === 'write') return register.write(cpuInterface, readWord(data, 8))
   const value = register.read(cpuInterface)
   if (typeof value === 'number') return value

@@ -210,6 +210,10 @@ test('before the initialisation registers are EBUSY, after a check of the vCPU a
     [0, 0, 'EINVAL'],
   )
   assert.equal(get(newer, MAINTENANCE, 0), 20)
+  assert.deepEqual(
+    [set(made(NEW).gic, DIST, 0xc, 1), set(made().gic, INTERFACE, 0x1234, null)],
+    ['EBUSY', 'EFAULT'],
+  )
   assert.equal(set(made(NEW).gic, MAINTENANCE, 0, 20), 'EBUSY')
   const none = openKvm(simulator(HOST)).createVm().createDevice('KVM_DEV_TYPE_ARM_VGIC_V3').attributes
   assert.equal(get(none, DIST, 0), 'EINVAL')
