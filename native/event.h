@@ -9,12 +9,12 @@
 #include "fd.h"
 #include "handle.h"
 
-// The thread on which wait() of an event blocks. It follows the four rules of vcpu_thread.h. The function keeps the event
-// loop alive only while a wait is in flight, and a wait in flight keeps the event from being collected.
+// The thread on which wait() of an event blocks. It follows the four rules of vcpu_thread.h. The function keeps the
+// event loop alive only while a wait is in flight, and a wait in flight keeps the event from being collected.
 class EventThread {
  public:
-  // Starts a thread that waits for the eventfd `fd`, which stays open until the EventThread is destroyed; null if no thread
-  // can be created.
+  // Starts a thread that waits for the eventfd `fd`, which stays open until the EventThread is destroyed; null if no
+  // thread can be created.
   static std::unique_ptr<EventThread> Start(Napi::Env env, int fd);
   EventThread(const EventThread&) = delete;
   EventThread& operator=(const EventThread&) = delete;
