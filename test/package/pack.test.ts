@@ -85,7 +85,7 @@ describe('the packed package', () => {
     test(`exports ${name}`, () => {
       const script = `console.log(require('kvm-arm64/${name}').title)`
       const [format] = name.split('.')
-      const version = format === 'report' ? 2 : 1
+      const version = format === 'report' || format === 'state' ? 2 : 1
       assert.equal(run(process.execPath, ['-e', script]), `kvm-arm64 ${format}, version ${version}\n`)
     })
   }
