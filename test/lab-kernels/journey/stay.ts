@@ -79,11 +79,11 @@ function start(kvm: Kvm, baseline: Baseline | null): Stay {
   const vcpu = vm.vcpus[0] ?? vm.createVcpu(0)
   using memory = giveMemory(kvm, vm)
   load(memory, vcpu)
+  giveInterrupts(vm, vcpu)
   return goOn(kvm, vm, vcpu, memory)
 }
 
 function goOn(kvm: Kvm, vm: Vm, vcpu: Vcpu, memory: GuestMemory): Stay {
-  giveInterrupts(vm, vcpu)
   const changed = live(vcpu, memory, ROUNDS)
   return {
     found: discovered(memory),
@@ -94,7 +94,8 @@ function goOn(kvm: Kvm, vm: Vm, vcpu: Vcpu, memory: GuestMemory): Stay {
 
 /** A GIC, without which newer kernels take it out of ID_AA64PFR0_EL1 at the first run and older ones do not; and the PMU's interrupt. */
 function giveInterrupts(vm: Vm, { attributes, features }: Vcpu): void {
-  using gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
+  // A capture reads its registers: it stays open.
+  const gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
   gic.attributes.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, bytes(0x0800_0000n))
   gic.attributes.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, bytes(0x080a_0000n))
   if (features.includes('pmu-v3')) {
