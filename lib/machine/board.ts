@@ -45,7 +45,7 @@ export interface BoardDevices {
 export type BoardEnd = 'off' | 'reset' | 'crash' | 'stopped'
 
 const MIB = 0x10_0000
-/** More than Linux maps of it it would not find (`arch/arm64/include/asm/boot.h`). */
+/** Linux maps no more of it (`arch/arm64/include/asm/boot.h`). */
 const DEVICE_TREE_SIZE = 2 * MIB
 
 /** A VM with its memory and devices, from power-on to the guest's last instruction. */
@@ -90,6 +90,7 @@ export class Board {
           device,
           this.#line(virtioInterrupt(index)),
           this.#fix(range.base + offset, size),
+          (error) => this.#fail(error),
         )
         this.#bus.add(range, port)
         this.#post(range, QUEUE_NOTIFY, ({ data }) => port.notify(Number(data)))

@@ -27,7 +27,7 @@ export function fileDisk(path: string, readonly: boolean): Disk {
   let fd: number
   try {
     // Opening a FIFO could wait for ever, and a directory opens but cannot be read.
-    if (!statSync(path).isFile()) throw new Error('it is no file')
+    if (!statSync(path).isFile()) throw new Error('not a regular file')
     fd = openSync(path, readonly ? 'r' : 'r+')
   } catch (error) {
     throw new MachineError(

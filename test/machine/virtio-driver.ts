@@ -27,8 +27,8 @@ export class Driver {
   level = false
   readonly #queues: Queue[]
 
-  constructor(device: VirtioDevice, fixInterruptStatus?: FixRegister) {
-    this.port = new VirtioMmio(this.ram, device, (level) => (this.level = level), fixInterruptStatus)
+  constructor(device: VirtioDevice, fixInterruptStatus?: FixRegister, fail?: (error: unknown) => void) {
+    this.port = new VirtioMmio(this.ram, device, (level) => (this.level = level), fixInterruptStatus, fail)
     this.#queues = Array.from({ length: device.queues }, (_, index) => ({
       base: RAM_BASE + index * QUEUE_BYTES,
       available: 0,

@@ -89,6 +89,20 @@ describe('the registers of a device', () => {
     assert.equal(calls, 1)
   })
 
+  test('report an error of a device that no access of the driver can receive', async () => {
+    const failures: unknown[] = []
+    const error = new Error('of a listener')
+    const device = new VirtioConsole(() => {
+      throw error
+    })
+    const driver = new Driver(device, undefined, (failure) => failures.push(failure))
+    driver.start()
+    driver.send(1, [Buffer.from('a')], false)
+    driver.port.notify(1)
+    await nextTurn()
+    assert.deepEqual(failures, [error])
+  })
+
   test('fix what an interrupt is about, as it is read', () => {
     const fixed: (number | undefined)[] = []
     const driver = new Driver(new VirtioRng(), (value) => fixed.push(value))
@@ -327,7 +341,7 @@ describe('a disk in a file', () => {
     }
     assert.throws(() => fileDisk(join(folder, 'none'), false), isDiskError(/cannot be opened: ENOENT/))
     for (const place of [folder, '/dev/zero']) {
-      assert.throws(() => fileDisk(place, true), isDiskError(/cannot be opened: it is no file/))
+      assert.throws(() => fileDisk(place, true), isDiskError(/cannot be opened: not a regular file/))
     }
   })
 })

@@ -63,6 +63,7 @@ export class VirtioMmio implements MmioDevice {
   readonly #device: VirtioDevice
   readonly #interrupt: InterruptLine
   readonly #fixInterruptStatus: FixRegister
+  readonly #fail: (error: unknown) => void
   #features: bigint
   #accepted = 0n
   #deviceFeaturesSelect = 0
@@ -76,16 +77,21 @@ export class VirtioMmio implements MmioDevice {
   #isStopped = false
   #failure: Error | undefined
 
+  /** @param fail receives what a queue throws that is served later, outside an access of the driver */
   constructor(
     ram: Ram,
     device: VirtioDevice,
     interrupt: InterruptLine,
     fixInterruptStatus: FixRegister = () => undefined,
+    fail: (error: unknown) => void = (error) => {
+      throw error
+    },
   ) {
     this.#ram = ram
     this.#device = device
     this.#interrupt = interrupt
     this.#fixInterruptStatus = fixInterruptStatus
+    this.#fail = fail
     this.#features = VERSION_1 | device.features
     this.#fixInterruptStatus(0)
     this.#reset()
@@ -107,13 +113,23 @@ export class VirtioMmio implements MmioDevice {
     // Others mean nothing, and a driver could name any number of them.
     if (queue >= this.#device.queues) return
     if (this.#notified.size === 0) {
-      setImmediate(() => {
+      this.#later(() => {
         const queues = [...this.#notified]
         this.#notified.clear()
         for (const each of queues) this.#serve(each)
       })
     }
     this.#notified.add(queue)
+  }
+
+  #later(work: () => void): void {
+    setImmediate(() => {
+      try {
+        work()
+      } catch (error) {
+        this.#fail(error)
+      }
+    })
   }
 
   read(offset: number, size: number): number {
@@ -259,7 +275,7 @@ export class VirtioMmio implements MmioDevice {
     this.#guard(() => (isMore = this.#device.serve(index, queue)))
     if (queue.takeInterrupt()) this.#setInterrupt(this.#interruptStatus | INTERRUPT_QUEUE)
     // By then the driver may have reset the device, and set up another queue.
-    if (isMore) setImmediate(() => this.#queues.get(index) === queue && this.#serve(index))
+    if (isMore) this.#later(() => this.#queues.get(index) === queue && this.#serve(index))
   }
 
   #guard(work: () => void): void {
