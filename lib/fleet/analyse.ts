@@ -17,6 +17,7 @@ import { type UnknownFact, verdict } from '../migration/verdict.js'
 import { factsOfReport } from '../migration/vmm/facts.js'
 import { strict, type VmmRules, type VmmVm, vmOn } from '../migration/vmm/rules.js'
 import type { VcpuFeature } from '../uapi.js'
+import { boundClasses } from './bound.js'
 import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './classes.js'
 
@@ -107,6 +108,10 @@ export function analyseFleet(
     for (const [from, vm] of made.entries()) moves[from]![to] = from === to ? null : judge(vm)
     progress?.(to + 1, classes.length)
   }
+  const bound = boundClasses({
+    moves: moves.flatMap((row, from) => row.flatMap((move) => (move === null ? [] : [{ from, ...move }]))),
+    obstacles: ledger.obstacles,
+  })
   return {
     vmm: rules.name,
     classes,
@@ -117,7 +122,7 @@ export function analyseFleet(
       classes.map(({ hostCount }) => hostCount),
       (one, other) => moves[one]![other]!.possible && moves[other]![one]!.possible,
     )
-      .filter(({ hostCount }) => hostCount > 1)
+      .filter((group) => group.hostCount > 1 && !group.classes.some((one) => bound.has(one)))
       .slice(0, MAX_GROUPS),
     divides: dividesOf(classes, moves, ledger.obstacles),
     upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, made, moves, maker, ledger)),

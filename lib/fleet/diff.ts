@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { text, uint32 } from '../documents/entries.js'
 import { FormatError } from '../documents/document.js'
-import type { FindingCode } from '../migration/finding.js'
+import { boundClasses } from './bound.js'
 import type { FleetDocument } from './document.js'
 import { classDigest } from './summary.js'
 
@@ -159,20 +159,17 @@ function transitions(
   return [...found.values()].toSorted((a, b) => size(b) - size(a) || (key(a) < key(b) ? -1 : 1))
 }
 
-/** Findings about the VM alone: they stop a move to any host, also to one of the same class. */
-const anywhere: ReadonlySet<FindingCode> = new Set<FindingCode>(['save-refused', 'vector-state-lost'])
-
 /**
  * Returns whether VMs of one class can move to hosts of another. Within a class, which a fleet does not predict, they can unless what
  * stops them is the VM alone.
  */
-function possibleMoves({ classes, moves, obstacles }: FleetDocument): (from: string, to: string) => boolean {
-  const possible = new Set<string>()
-  const bound = new Set<string>()
-  for (const move of moves) {
-    const [from, to] = [classes[move.from]!.digest, classes[move.to]!.digest]
-    if (move.possible) possible.add(`${from} ${to}`)
-    else if (move.obstacles.some((index) => anywhere.has(obstacles[index]!.code))) bound.add(from)
-  }
+function possibleMoves(fleet: FleetDocument): (from: string, to: string) => boolean {
+  const { classes, moves } = fleet
+  const possible = new Set(
+    moves.flatMap((move) =>
+      move.possible ? [`${classes[move.from]!.digest} ${classes[move.to]!.digest}`] : [],
+    ),
+  )
+  const bound = new Set([...boundClasses(fleet)].map((index) => classes[index]!.digest))
   return (from, to) => (from === to ? !bound.has(from) : possible.has(`${from} ${to}`))
 }

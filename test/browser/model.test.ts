@@ -10,6 +10,7 @@ import { reasonsOf } from '../../lib/cli/fleet-page/model/reasons.js'
 import { search } from '../../lib/cli/fleet-page/model/search.js'
 import { causes, neighbours, reach, steps } from '../../lib/cli/fleet-page/model/summary.js'
 import { fleetData } from '../../lib/cli/fleet-page/page-data.js'
+import type { Finding } from '../../lib/migration/finding.js'
 import { manyClasses } from './many-classes.js'
 
 describe('the order of classes', () => {
@@ -110,10 +111,21 @@ describe('what is seen first', () => {
       for (const [to, other] of hosts.entries())
         possible += from === to ? one * (one - 1) : from < to ? one * other : 0
     assert.equal(asIs.possible, possible)
-    assert.deepEqual(neighbours(data.classes, data.patterns, view!.asIs.moves, 4), {
+    assert.deepEqual(neighbours(data.classes, data.patterns, view!.asIs, 4), {
       to: hosts[4]! - 1,
       from: all - 1,
     })
+  })
+
+  it('counts no move within a class whose VMs the VMM cannot save', () => {
+    const { asIs, election } = manyClasses(2)
+    const code = 'save-refused' as const
+    const unsaved: Finding = { code, severity: 'refused', stops: true, vcpus: [], property: 'sve' }
+    const moves = [0, 1].map((from) => ({ from, to: 1 - from, possible: false, obstacles: [0] }))
+    const stuck = fleetData([{ asIs: { ...asIs, obstacles: [unsaved], moves, groups: [] }, election }])
+    const { possible, largestGroup } = reach(stuck, stuck.vmms[0]!.asIs)
+    assert.deepEqual([possible, largestGroup], [0, 1])
+    assert.deepEqual(neighbours(stuck.classes, stuck.patterns, stuck.vmms[0]!.asIs, 0), { to: 0, from: 0 })
   })
 
   it('names the cause and the step that opens everything', () => {

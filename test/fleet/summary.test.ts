@@ -223,6 +223,7 @@ describe('two fleets compared', () => {
       const fleet = readFleet(fileOf(lines.join('\n')))
       return fleetDocument(fleet, analyseFleet(fleet, { rules, features: ['psci-0.2', 'sve'] }))
     }
+    assert.deepEqual(of([...at(1, 'a', 'b'), ...at(2, 'c')]).groups, [])
     const found = diffFleets(of([...at(1, 'a', 'b'), ...at(2, 'c')]), of([...at(1, 'b'), ...at(2, 'a', 'c')]))
     assert.equal(found.hosts.changed.length, 1)
     assert.deepEqual(found.moves, { opened: [], closed: [] })

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { analyseFleet, type AnalyseOptions, MAX_COMPARED } from '../../fleet/analyse.js'
+import { boundClasses } from '../../fleet/bound.js'
 import { electBaseline } from '../../fleet/baseline/elect.js'
 import { type Fleet, type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
@@ -203,8 +204,11 @@ function summary({
   }
   const areFree = (from: number, to: number): boolean =>
     byClasses.get(`${from} ${to}`)?.possible === true && byClasses.get(`${to} ${from}`)?.possible === true
+  const bound = boundClasses({ moves, obstacles })
   const lonely = [...classes.keys()].filter(
-    (one) => classes[one]!.hostCount === 1 && ![...classes.keys()].some((other) => areFree(one, other)),
+    (one) =>
+      bound.has(one) ||
+      (classes[one]!.hostCount === 1 && ![...classes.keys()].some((other) => areFree(one, other))),
   )
   const shown = classes.slice(0, MATRIX)
   const all = left.classes + classes.length

@@ -1,4 +1,5 @@
 /** Turns documents into the data of a page: words for findings, and each kind of move once. */
+import { boundClasses } from '../../fleet/bound.js'
 import type { FleetDocument } from '../../fleet/document.js'
 import { codeRow, type Finding } from '../../migration/finding.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
@@ -122,6 +123,7 @@ function judgementOf(
   return {
     moves: matrix,
     groups: groups.map((group) => ({ ...group, classes: group.classes.map((index) => at[index]!) })),
+    bound: [...boundClasses({ moves, obstacles })].map((index) => at[index]!),
   }
 }
 

@@ -66,7 +66,7 @@ function classes(view: FleetView): HTMLElement {
 function classRow(view: FleetView, index: number): HTMLElement {
   const { data, judgement } = view
   const one = data.classes[index]!
-  const { to, from } = neighbours(data.classes, data.patterns, judgement.moves, index)
+  const { to, from } = neighbours(data.classes, data.patterns, judgement, index)
   return make(
     'tr',
     {},

@@ -100,11 +100,7 @@ function moveContent(view: FleetView, { from, to }: { from: number; to: number }
   const back = view.pattern(to, from)
   const title = make('h2', {}, `Class ${from + 1} → class ${to + 1}`)
   if (pattern === undefined) {
-    const text =
-      from === to
-        ? 'Hosts of one class are alike: a VM moves freely among them.'
-        : 'This move was not compared.'
-    return [close, title, classLine(view, 'Class', from), make('p', {}, text)]
+    return [close, title, classLine(view, 'Class', from), make('p', {}, uncomparedText(view, from, to))]
   }
   return [
     close,
@@ -116,6 +112,13 @@ function moveContent(view: FleetView, { from, to }: { from: number; to: number }
       : [make('p', { class: 'back' }, wayBack(view, from, to), ' ', verdict(back, view.data.obstacles))]),
     reasons(pattern, view.data.obstacles),
   ]
+}
+
+function uncomparedText({ judgement }: FleetView, from: number, to: number): string {
+  if (from !== to) return 'This move was not compared.'
+  return judgement.bound.includes(from)
+    ? 'Hosts of one class are alike, but a VM of this class cannot move: choose a move to another class for the reason.'
+    : 'Hosts of one class are alike: a VM moves freely among them.'
 }
 
 function classText(view: FleetView, index: number): string {

@@ -58,6 +58,8 @@ export type Matrix = number[][]
 export interface Judgement {
   moves: Matrix
   groups: { classes: number[]; hostCount: number }[]
+  /** Classes whose VMs cannot move, not even to another host of the class. */
+  bound: number[]
 }
 
 /** What one VMM can do. */

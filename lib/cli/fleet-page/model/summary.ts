@@ -3,6 +3,7 @@ import {
   ANOTHER_CPU,
   type FleetData,
   type HostClass,
+  type Judgement,
   type Matrix,
   type Obstacle,
   type Pattern,
@@ -37,10 +38,11 @@ export interface Reach {
   largestGroup: number
 }
 
-export function reach(data: FleetData, { moves, groups }: VmmView['asIs']): Reach {
+export function reach(data: FleetData, { moves, groups, bound }: Judgement): Reach {
   const { classes, patterns } = data
+  const within = classes.map(({ hostCount }, index) => (bound.includes(index) ? 1 : hostCount))
   const hostCount = classes.reduce((sum, one) => sum + one.hostCount, 0)
-  let possible = classes.reduce((sum, one) => sum + one.hostCount * (one.hostCount - 1), 0)
+  let possible = classes.reduce((sum, one, index) => sum + one.hostCount * (within[index]! - 1), 0)
   hostPairs(classes, moves, (pattern, pairs) => {
     if (patterns[pattern]!.possible) possible += pairs
   })
@@ -49,7 +51,7 @@ export function reach(data: FleetData, { moves, groups }: VmmView['asIs']): Reac
     pairs: hostCount * (hostCount - 1),
     mean: hostCount === 0 ? 0 : possible / hostCount,
     others: Math.max(hostCount - 1, 0),
-    largestGroup: groups[0]?.hostCount ?? Math.max(0, ...classes.map((one) => one.hostCount)),
+    largestGroup: groups[0]?.hostCount ?? Math.max(0, ...within),
   }
 }
 
@@ -169,10 +171,10 @@ function gainOf(classes: readonly HostClass[], { class: index, opens, closes }: 
 export function neighbours(
   classes: readonly HostClass[],
   patterns: readonly Pattern[],
-  moves: Matrix,
+  { moves, bound }: Judgement,
   index: number,
 ): { to: number; from: number } {
-  const own = classes[index]!.hostCount - 1
+  const own = bound.includes(index) ? 0 : classes[index]!.hostCount - 1
   const open = (pattern: number | undefined) =>
     pattern !== undefined && pattern >= 0 && patterns[pattern]!.possible
   let [to, from] = [own, own]
