@@ -11,7 +11,7 @@ import type { NamedReport } from './candidate.js'
  * templates; otherwise what its options choose, that is features, the PSCI version and vector lengths.
  *
  * @param features of the VMs instead of those that the VMM's VM has on each host
- * @throws RangeError if a host has no vCPU with the features that all have in common
+ * @throws RangeError if no host is given, two have one name, or one has no vCPU with the features that all have in common
  */
 export function electBaseline(
   rules: VmmRules,
@@ -19,7 +19,7 @@ export function electBaseline(
   features?: readonly VcpuFeature[],
 ): CommonBaseline {
   const own = hosts.map(({ report }) => vmOn(rules, factsOfReport(report), features).features)
-  const shared = own[0]!.filter((feature) => own.every((of) => of.includes(feature)))
+  const shared = (own[0] ?? []).filter((feature) => own.every((of) => of.includes(feature)))
   const common = computeCommon(hosts, { features: shared })
   if (rules.pins !== 'none') return common
   const { psciVersion, vectorLengths } = common

@@ -59,6 +59,13 @@ describe('a baseline that is elected', () => {
     assert.ok(electBaseline(vmmRules('firecracker'), named()).idRegisters.length > 0)
   })
 
+  test('needs a host', () => {
+    assert.throws(() => electBaseline(vmmRules('qemu'), []), {
+      name: 'RangeError',
+      message: 'a baseline needs at least one host',
+    })
+  })
+
   test('leaves out a feature that some host lacks, if the VMM can', () => {
     const common = { ...electBaseline(vmmRules('strict'), named()), features: ['psci-0.2' as const] }
     const own = ['psci-0.2', 'pmu-v3', 'sve'] as const
