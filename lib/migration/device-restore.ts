@@ -14,6 +14,7 @@ import {
 import { captureGic } from './device-capture.js'
 import type { GicState, PmuSetting, VcpuGicState } from './device-state.js'
 import {
+  interfaceName,
   placeName,
   readVcpuGic,
   type RegisterRefusal,
@@ -22,9 +23,9 @@ import {
 } from './gic-registers.js'
 import type { State, VcpuCapture } from './state.js'
 
-/** A value of a device that the destination accepted and then shows differently. */
+/** A value of the GIC that the destination accepted and then shows differently. */
 export interface DeviceDifference {
-  /** `GICD_ISENABLER1 + 4`, `interrupt of the virtual timer` */
+  /** `GICD_ISENABLER1 + 4`, `ICC_PMR_EL1`, `lines of private interrupts` */
   what: string
   /** KVM's id of the vCPU; absent for what belongs to the VM. */
   vcpu?: number
@@ -169,7 +170,7 @@ export function writeGic(
   }
 }
 
-/** Reads the GIC and the timers back and returns what differs from the state. */
+/** Reads the GIC back and returns what differs from the state. */
 export function compareDevices(
   vm: Vm,
   gic: Attributes | undefined,
@@ -217,13 +218,13 @@ function flatten({ distributor, redistributors, irqs, registers, lines }: GicSta
 function flattenVcpu({ redistributor, cpuInterface, lines }: VcpuGicState): Map<string, string> {
   return new Map([
     ...flattenBanks(redistributor),
-    ...cpuInterface.map(({ name, value }): [string, string] => [name, value]),
+    ...cpuInterface.map((register): [string, string] => [interfaceName(register), register.value]),
     ['lines of private interrupts', lines],
   ])
 }
 
 function flattenBanks(banks: GicState['registers']): [string, string][] {
-  return banks.flatMap(({ name, values }) =>
-    values.map((value, index): [string, string] => [placeName(name, index), value]),
+  return banks.flatMap((bank) =>
+    bank.values.map((value, index): [string, string] => [placeName(bank, index), value]),
   )
 }

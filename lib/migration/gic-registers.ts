@@ -52,12 +52,15 @@ const redistributor: readonly Bank[] = [
   { name: 'GICR_ISACTIVER0', offset: 0x1_0300, words: one },
 ]
 
+const banks = [...distributor, ...redistributor]
+/** Names by offset, which no two banks share: the names in a state are for readers. */
+const bankNames = new Map(banks.map(({ name, offset }) => [BigInt(offset), name]))
 /** Registers whose ones set, and that clear with the register 128 bytes behind: a new GIC enables some interrupts by itself. */
-const SETTING = /ISENABLER/
+const setting = new Set(banks.flatMap(({ name, offset }) => (/ISENABLER/.test(name) ? [BigInt(offset)] : [])))
 const CLEARING_OFFSET = 0x80
 
 /** In the order of restoring: ICC_CTLR_EL1 decides what the binary points are and which active priorities exist. */
-const interfaceNames = [
+const interfaceRegisters = [
   'ICC_SRE_EL1',
   'ICC_CTLR_EL1',
   'ICC_PMR_EL1',
@@ -66,7 +69,7 @@ const interfaceNames = [
   ...[0, 1].flatMap((group) => [0, 1, 2, 3].map((index) => `ICC_AP${group}R${index}_EL1`)),
   'ICC_IGRPEN0_EL1',
   'ICC_IGRPEN1_EL1',
-]
+].map((name) => ({ name, number: BigInt(idParts(encodeRegister(name)).index) }))
 
 /** Shared interrupts of a word of levels. */
 const LINES = 32
@@ -90,11 +93,11 @@ function write32(gic: Attributes, group: number, attribute: bigint, value: bigin
 function readBanks(
   gic: Attributes,
   group: number,
-  banks: readonly Bank[],
+  read: readonly Bank[],
   at: bigint,
   shared: number,
 ): RegisterBank[] {
-  return banks.map(({ name, offset, words }) => ({
+  return read.map(({ name, offset, words }) => ({
     name,
     offset: hex(BigInt(offset)),
     values: Array.from({ length: words(shared) }, (_, index) =>
@@ -138,8 +141,7 @@ export function readVcpuGic(gic: Attributes, vcpu: Vcpu): VcpuGicState {
   const at = affinity(vcpu)
   return {
     redistributor: readBanks(gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, redistributor, at, 0),
-    cpuInterface: interfaceNames.flatMap((name): InterfaceRegister[] => {
-      const number = BigInt(idParts(encodeRegister(name)).index)
+    cpuInterface: interfaceRegisters.flatMap(({ name, number }): InterfaceRegister[] => {
       const value = readInterface(gic, at | number)
       return value === undefined ? [] : [{ name, number: hex(number), value: hex(value) }]
     }),
@@ -169,29 +171,35 @@ export interface RegisterRefusal {
 function writeBanks(
   gic: Attributes,
   group: number,
-  banks: readonly RegisterBank[],
+  held: readonly RegisterBank[],
   at: bigint,
 ): RegisterRefusal[] {
-  return banks.flatMap(({ name, offset, values }) =>
+  return held.flatMap(({ name, offset, values }) =>
     values.flatMap((value, index) => {
       const attribute = at | (BigInt(offset) + BigInt(4 * index))
       const errno = errnoOf(() => {
         // A new GIC holds values that KVM changes when they are written, such as a GICR_PROPBASER of 0.
         if (read32(gic, group, attribute) === BigInt(value)) return
-        if (SETTING.test(name)) {
+        if (setting.has(BigInt(offset))) {
           const cleared = BigInt.asUintN(32, ~BigInt(value))
           write32(gic, group, attribute + BigInt(CLEARING_OFFSET), cleared)
         }
         write32(gic, group, attribute, BigInt(value))
       })
-      return errno === undefined ? [] : [{ what: placeName(name, index), value, errno }]
+      return errno === undefined ? [] : [{ what: placeName({ name, offset }, index), value, errno }]
     }),
   )
 }
 
 /** Names a word of a bank. */
-export function placeName(name: string, index: number): string {
-  return index === 0 ? name : `${name} + ${4 * index}`
+export function placeName({ name, offset }: Pick<RegisterBank, 'name' | 'offset'>, index: number): string {
+  const known = bankNames.get(BigInt(offset)) ?? name
+  return index === 0 ? known : `${known} + ${4 * index}`
+}
+
+/** Names a register of a CPU interface. */
+export function interfaceName({ name, number }: Pick<InterfaceRegister, 'name' | 'number'>): string {
+  return interfaceRegisters.find((register) => register.number === BigInt(number))?.name ?? name
 }
 
 function writeLines(gic: Attributes, attribute: bigint, value: string, what: string): RegisterRefusal[] {
@@ -216,17 +224,17 @@ export function writeDistributor(
 
 export function writeVcpuGic(
   gic: Attributes,
-  { redistributor: banks, cpuInterface, lines }: VcpuGicState,
+  { redistributor: held, cpuInterface, lines }: VcpuGicState,
   vcpu: Vcpu,
 ): RegisterRefusal[] {
   const at = affinity(vcpu)
   return [
-    ...writeBanks(gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, banks, at),
+    ...writeBanks(gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, held, at),
     ...writeLines(gic, at, lines, 'lines of private interrupts'),
     ...cpuInterface.flatMap(({ name, number, value }) => {
       const data = new Uint8Array(BigUint64Array.of(BigInt(value)).buffer)
       const errno = errnoOf(() => gic.set(KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, at | BigInt(number), data))
-      return errno === undefined ? [] : [{ what: name, value, errno }]
+      return errno === undefined ? [] : [{ what: interfaceName({ name, number }), value, errno }]
     }),
   ]
 }

@@ -91,6 +91,17 @@ describe('a VM with a GICv3', () => {
     })
   }
 
+  test('is restored whatever its registers are called in the file', () => {
+    using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+    using vm = madeVm(kvm)
+    const captured = capture(kvm, vm)
+    const state = structuredClone(captured)
+    const lists = state.vcpus.flatMap(({ gic }) => [...gic!.redistributor, ...gic!.cpuInterface])
+    for (const entry of [...state.vm.gic!.registers, ...lists]) entry.name = 'another'
+    using again = restore(kvm, state, { prepare: prepare(kvm) }).vm
+    assert.deepEqual(guestOf(capture(kvm, again)), guestOf(captured))
+  })
+
   test('is refused by a kernel with an earlier GIC, whose revision it cannot choose', () => {
     using newer = openKvm(simulator('linux-6.12-neoverse-n1'))
     using older = openKvm(simulator('linux-5.10-neoverse-n1'))
