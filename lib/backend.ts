@@ -114,7 +114,7 @@ export interface EventFd {
   take(): bigint | number
   /**
    * Settles with the counter once it is not 0, and sets it to 0. `-EBUSY` if a wait is in flight, `-EINTR` if the event is closed
-   * meanwhile, `-EAGAIN` if no thread can be made to wait.
+   * meanwhile, `-EAGAIN` if there is no thread or file descriptor left to wait with.
    */
   wait(): Promise<bigint | number>
   close(): void

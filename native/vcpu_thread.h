@@ -12,9 +12,9 @@
 //     then. Ours carry none to free, and return at once, since the owner may be gone.
 //
 // Waking a thread takes several times as long as an exit. So while exits follow each other quickly, both sides wait for
-// each other without sleep: the JavaScript thread in Run() for the exit, then the vCPU's thread for the next run. They
-// wait no longer than a wake-up takes, and the event loop gets its turn after kMostAtOnce, or at once when another vCPU
-// has reported an exit.
+// each other without sleep: the JavaScript thread in Run() for the exit, at most twice as long as a report takes; then
+// the vCPU's thread for the next run, at most kLongestWait. The event loop gets its turn after kMostAtOnce, or at once
+// when another vCPU has reported an exit.
 //
 // The function keeps the event loop alive only while a run is in flight, and a run in flight keeps the vCPU from being
 // collected.

@@ -458,7 +458,7 @@ class FleetReader {
   }
 }
 
-/** To leave out some classes, by the order of reading, would make a result that merges differently each time. */
+/** Leaving out the classes that are read last would make the result depend on the order of reading. */
 class TooManyClasses extends FormatError {
   constructor(where: string) {
     super(

@@ -42,8 +42,8 @@ export class FleetGate {
   }
 
   /**
-   * Returns the other classes to which a VM of this one can go, those with most hosts first: what a node must be where only one way
-   * works.
+   * Returns the other classes to which a VM of this one can go, those with most hosts first. Includes moves whose answer depends on
+   * facts that no report records: `move` lists these as `unknown`.
    * @throws RangeError as `move`
    */
   destinations(from: string): string[] {

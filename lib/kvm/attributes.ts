@@ -114,22 +114,22 @@ export class Attributes {
    * @param attribute 64 bits
    * @param size of the attribute's data in bytes, as the kernel document gives it, at most 65536; bytes that KVM writes beyond it
    * are dropped
-   * @param asked what KVM finds in these bytes, for an attribute that takes a question there: the index of a redistributor region
+   * @param input the first bytes that KVM reads, for an attribute that takes an argument there: the index of a redistributor region
    * @throws KvmError `ENXIO` for an attribute that does not exist or cannot be read, `EBUSY` while a vCPU runs, `ERR_KVM_CLOSED`; others as
    * its document has them
    * @throws TypeError for another type
-   * @throws RangeError for a number wider than 32 or 64 bits, and for a size below the attribute's
+   * @throws RangeError for a number wider than 32 or 64 bits, a size below the attribute's, and more input than `size`
    */
-  get(group: number, attribute: bigint, size: number, asked?: Uint8Array): Uint8Array {
+  get(group: number, attribute: bigint, size: number, input?: Uint8Array): Uint8Array {
     checkNumbers(group, attribute)
     checkSize(size, 'size')
     if (size > MAX_SIZE) throw outOfRange('size', `at most ${MAX_SIZE} bytes`, size)
     this.#checkLength('size', size, group, attribute)
     const data = new Uint8Array(size)
-    if (asked !== undefined) {
-      checkArray(asked, Uint8Array, 0, 'asked')
-      if (asked.length > size) throw outOfRange('asked', `at most as long as size, ${size}`, asked.length)
-      data.set(asked)
+    if (input !== undefined) {
+      checkArray(input, Uint8Array, 0, 'input')
+      if (input.length > size) throw outOfRange('input', `at most ${size} bytes, the size`, input.length)
+      data.set(input)
     }
     const outcome = this.#fd.getDeviceAttr(group, attribute, data)
     check(outcome, this.#details('KVM_GET_DEVICE_ATTR', outcome, group, attribute))

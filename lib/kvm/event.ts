@@ -47,7 +47,8 @@ export class HostEvent implements Disposable, AsyncIterable<bigint> {
   /**
    * Resolves with the count once there is one, and sets the counter to 0; with 0n if the event is closed meanwhile. The process does
    * not end while a wait is in flight.
-   * @throws KvmError `EBUSY` if a wait is in flight already, `EAGAIN` if the system has no thread left, `ERR_KVM_CLOSED`
+   * @throws KvmError `EBUSY` if a wait is in flight already, `EAGAIN` if there is no thread or file descriptor left,
+   * `ERR_KVM_CLOSED`
    */
   async wait(): Promise<bigint> {
     const outcome = await this.fd.wait()

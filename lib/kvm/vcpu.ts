@@ -429,6 +429,7 @@ export class Vcpu implements Disposable {
    * `KVM_SET_GUEST_DEBUG`: makes single steps, breakpoints, watchpoints and `brk` instructions exits with reason `debug`, or ends that
    * with null. The addresses are the guest's virtual ones. A run that ended before an instruction with a breakpoint or watchpoint ends
    * there again: remove it, or step over it without. While the guest is debugged it does not see its own debug registers take effect.
+   * With pKVM, Linux 6.18 ends runs at `brk` alone.
    * @throws KvmError `EBUSY` while a run is in flight, `ERR_KVM_CLOSED`
    * @throws TypeError for another type or an unknown key; RangeError for an address that is no multiple of 4, a watchpoint that passes a
    * multiple of 8, and more of either than the host has

@@ -1,8 +1,8 @@
 import type { FixRegister, InterruptLine, MmioDevice } from './bus.js'
 
 /**
- * Writes that change nothing the guest reads at once: it need not wait until they have been made. Of the transmit register there is
- * one for each character, of the other two for each line of the kernel's log.
+ * Registers whose writes change nothing that the guest reads at once, so it need not wait for them. Linux writes the transmit register
+ * for each character, and the interrupt enable register twice for each line of its log.
  */
 export const SERIAL_POSTED = { offset: 0, size: 2 } as const
 
@@ -42,7 +42,7 @@ const SENT_WHILE_HELD = 0x1_0000
  * shall receive waits without limit, outside the FIFO of 16 bytes, until the guest listens. It does once it enables the interrupt
  * for input or polls the line status: Linux empties the FIFO before, and what was typed early would be lost.
  *
- * While no input can come unnoticed the line status never changes, and is fixed.
+ * While there is no input the line status never changes: it is fixed, so that reads of it need no exit.
  */
 export class SerialPort implements MmioDevice {
   readonly #send: (byte: number) => void

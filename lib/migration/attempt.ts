@@ -98,10 +98,10 @@ export interface RestoreManner {
  * closes it.
  *
  * The order works on every kernel:
- * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; the GIC, which changes ID registers, and the PMU's settings; ID registers before the firmware's (`WORKAROUND_2` may be 3 only once
- * `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may narrow; for the register pairs of the PMU, the
- * clearing one before the setting one; counters last, because time passes; then the GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change
- * other registers.
+ * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; the GIC, which changes ID registers, and the PMU's settings; ID registers before
+ * the firmware's (`WORKAROUND_2` may be 3 only once `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may
+ * narrow; for the register pairs of the PMU, the clearing one before the setting one; counters last, because time passes; then the
+ * GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change other registers.
  */
 export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {}): RestoreAttempt {
   const refusals: StepRefusal[] = []

@@ -9,7 +9,8 @@ import type { CapturedRegister, State, VcpuCapture } from './state.js'
 
 /**
  * Captures the state of a VM: its vCPUs, its GICv3 and its settings. No vCPU may be running. The caller saves the guest's memory and
- * the devices it emulates itself. `vm.notCarried` lists what else KVM holds and a state has no place for.
+ * the devices it emulates itself, and sets up again what connects them: events and the routes of interrupts. `vm.notCarried` lists
+ * the devices and memory tags that KVM holds and a state has no place for.
  *
  * @param options.now the value for `capturedAt`
  * @throws KvmError if a vCPU is not initialised, or not finalized

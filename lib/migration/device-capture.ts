@@ -88,8 +88,8 @@ function redistributorsOf(gic: Attributes): GicState['redistributors'] {
 
 function regionAt(gic: Attributes, index: number): bigint | undefined {
   try {
-    const asked = new Uint8Array(BigUint64Array.of(BigInt(index)).buffer)
-    return readWord(gic.get(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, 8, asked))
+    const input = new Uint8Array(BigUint64Array.of(BigInt(index)).buffer)
+    return readWord(gic.get(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, 8, input))
   } catch (error) {
     if (error instanceof KvmError && ['ENOENT', 'ENXIO'].includes(error.code)) return undefined
     throw error

@@ -227,13 +227,13 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
     general: {
       meaning:
         'KVM holds a part of the VM that a state has no place for: a GICv2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device.',
-      remedy: 'Make the VM with a GICv3 and without it, or carry that part by other means.',
+      remedy: 'Make the VM with a GICv3 and without that part, or carry the part by other means.',
     },
     of: ({ device }) => ({
       source: device,
       destination: 'not carried',
       meaning: 'the state does not hold this part of the VM, and the guest would find it empty',
-      remedy: 'make the VM with a GICv3 and without it, or carry that part by other means',
+      remedy: 'make the VM with a GICv3 and without that part, or carry the part by other means',
     }),
   },
   'events-refused': {

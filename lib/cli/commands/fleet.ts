@@ -68,9 +68,9 @@ export function fleetCommand(): Command {
         `
 A line is a report as \`probe --json | jq -c .\` prints it, or
 {"name": "node-17", "report": …} to name the host, or a row of \`probe
---digest\`. Of a host that is there several times, the newest report counts. A
-directory or file named like a command is ./merge. Equal hosts form one class,
-which is parsed once. fleet predicts every move: it restores a fresh VM of one
+--digest\`. Of a host that is there several times, the newest report counts. To
+read a file or directory named like a command, write ./merge. Equal hosts form
+one class, which is parsed once. fleet predicts every move: it restores a fresh VM of one
 class on a simulation of the other. If there are more than ${MAX_COMPARED} classes, it
 compares those with most hosts.
 

@@ -37,7 +37,7 @@ export function number(amount: number): string {
   return amount.toLocaleString('en')
 }
 
-/** `57 %`; only what is nothing is 0, and only what is all is 100. */
+/** `57 %`; rounds to 0 only what is 0, and to 100 only what is 1. */
 export function percent(share: number): string {
   const rounded = Math.round(share * 100)
   if (rounded === 0 && share > 0) return '< 1 %'

@@ -50,7 +50,7 @@ function showFleet(view: FleetView): void {
   })
 }
 
-// Paper cannot be asked for more.
+// Nobody can open them on paper.
 addEventListener('beforeprint', () => {
   for (const details of document.querySelectorAll<HTMLDetailsElement>('.panel details')) details.open = true
 })

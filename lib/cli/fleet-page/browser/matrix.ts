@@ -14,7 +14,7 @@ const LABELLED = 9.5
 /** Above this number of pixels, the canvas would cost more memory than a phone has. */
 const HIGHEST = 4000
 
-/** What fits between the margins of A4 and of US Letter. The layout for paper comes after the event before it. */
+/** What fits between the margins of A4 and of US Letter: at `beforeprint` a browser has not laid out the paper yet. */
 const PAPER = 680
 
 const kinds: readonly Kind[] = ['free', 'changed', 'near', 'stopped', 'broken', 'none']
@@ -471,7 +471,7 @@ class Matrix {
   }
 }
 
-/** Where there is no room for a mark, a dot tells the rarer kinds from those of like colour. */
+/** Where there is no room for a mark, a dot distinguishes the rarer kinds from others of a similar colour. */
 function hasDot({ kind, isOpened }: Cell): boolean {
   return kind === 'near' || kind === 'broken' || isOpened
 }

@@ -85,7 +85,7 @@ function causesCard(view: FleetView): HTMLElement {
   const text =
     rest === 0
       ? 'Nothing else stops a move. A move may have several causes.'
-      : `Nothing but these ${shown.length} of ${all.length} causes stops ${percent(explained)} of the stopped moves.`
+      : `These ${shown.length} of ${all.length} causes are all that stops ${percent(explained)} of the stopped moves.`
   return card('causes', 'What stops moves', list, make('p', { class: 'note' }, text))
 }
 

@@ -5,7 +5,7 @@ import { type Reason, reasonsOf } from '../model/reasons.js'
 import { count, make } from './dom.js'
 import type { FleetView } from './fleet.js'
 
-/** Registers shown without being asked for, of those for which the same is said. */
+/** Registers of one reason that are shown at once; the others open on a click. */
 const SHOWN = 4
 
 /** A verdict with its mark. */
