@@ -262,13 +262,13 @@ class Members {
   readonly #releases = new Map<string, number>()
   readonly #origins = new Map<string, { origin: Origin; hostCount: number }>()
 
-  add({ release, origin }: Pick<HostRow, 'release' | 'origin'>, count = 1): void {
-    this.hostCount += count
-    this.#releases.set(release, (this.#releases.get(release) ?? 0) + count)
+  add({ release, origin }: Pick<HostRow, 'release' | 'origin'>): void {
+    this.hostCount++
+    this.#releases.set(release, (this.#releases.get(release) ?? 0) + 1)
     const key = canonicalJson(origin)
     const known = this.#origins.get(key)
-    if (known === undefined) this.#origins.set(key, { origin, hostCount: count })
-    else known.hostCount += count
+    if (known === undefined) this.#origins.set(key, { origin, hostCount: 1 })
+    else known.hostCount++
   }
 
   get releases(): string[] {

@@ -24,6 +24,7 @@ import {
   timerCounters,
   withField,
 } from '../registers/index.js'
+import { longestVector } from '../registers/sve.js'
 import type { VcpuFeature } from '../uapi.js'
 import type {
   RegisterOutcome,
@@ -363,7 +364,7 @@ export class Judge {
       code === 'psci-version-refused'
         ? ({ what: 'psci', version: decodePsciVersion(BigInt(pin.value)) } as const)
         : pin.before === 'finalize'
-          ? ({ what: 'vectors', longest: BigInt(pin.value).toString(2).length * 128 } as const)
+          ? ({ what: 'vectors', longest: longestVector(BigInt(pin.value)) } as const)
           : undefined
     const option = setting && this.#rules.option(setting)
     if (option !== undefined) return { remedy: { by: 'option', on: 'source', option } }

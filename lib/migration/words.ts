@@ -11,6 +11,7 @@ import {
 } from '../hypercalls/index.js'
 import { differingField, meaningOf } from '../registers/differing-fields.js'
 import { type Field, fieldValue } from '../registers/index.js'
+import { longestVector } from '../registers/sve.js'
 import type { Finding, FindingCode, Pin, RegisterFinding, Severity } from './finding.js'
 import type { Gic, Unsavable } from './vmm/rules.js'
 
@@ -407,8 +408,8 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
         'Write the lengths both hosts have to `KVM_REG_ARM64_SVE_VLS` on the source, before `KVM_ARM_VCPU_FINALIZE`; where they have none in common, create the VM without `sve`.',
     },
     of: ({ source, destination, pin }) => ({
-      source: `${source} (up to ${longestVector(source)} bits)`,
-      destination: `${destination} (up to ${longestVector(destination)} bits)`,
+      source: `${source} (up to ${longestVector(BigInt(source ?? 0))} bits)`,
+      destination: `${destination} (up to ${longestVector(BigInt(destination ?? 0))} bits)`,
       meaning: 'the guest may use vectors of a length the destination does not have',
       remedy:
         pin === undefined
@@ -423,8 +424,8 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
       remedy: 'Give the VM vector lengths that both hosts have.',
     },
     of: ({ source, destination, pin }) => ({
-      source: `${source} (up to ${longestVector(source)} bits)`,
-      destination: `${destination} (up to ${longestVector(destination)} bits)`,
+      source: `${source} (up to ${longestVector(BigInt(source ?? 0))} bits)`,
+      destination: `${destination} (up to ${longestVector(BigInt(destination ?? 0))} bits)`,
       meaning: 'the guest goes on, perhaps with another vector length; longer vectors lose their upper part',
       remedy:
         pin === undefined
@@ -836,10 +837,6 @@ function fieldPinText({ register, field, value }: Pin): string {
 /** A PSCI version, `1.1`; other values as a number. */
 export function psciText(value: bigint): string {
   return value <= 0xffff_ffffn ? decodePsciVersion(value) : `0x${value.toString(16)}`
-}
-
-function longestVector(lengths: string | null): number {
-  return lengths === null || lengths === '0x0' ? 0 : BigInt(lengths).toString(2).length * 128
 }
 
 function levels({ register, source, destination }: RegisterFinding): { source: string; destination: string } {

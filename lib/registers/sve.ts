@@ -66,3 +66,8 @@ export function sveId(name: string): bigint | undefined {
   const base = match[2] === undefined ? FFR_BASE : P_BASE | (Number(match[2]) << 5)
   return arm64Id(sizes.U256, coprocessors.SVE, base | slice)
 }
+
+/** Returns the bits of the longest vectors in a value of `KVM_REG_ARM64_SVE_VLS`; 0 if it has none. */
+export function longestVector(lengths: bigint): number {
+  return lengths === 0n ? 0 : lengths.toString(2).length * 128
+}

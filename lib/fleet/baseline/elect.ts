@@ -2,6 +2,7 @@
 import { decodePsciVersion } from '../../hypercalls/index.js'
 import { factsOfReport } from '../../migration/vmm/facts.js'
 import { optionalFeatures, type VmmRules, vmOn } from '../../migration/vmm/rules.js'
+import { longestVector } from '../../registers/sve.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { type CommonBaseline, computeCommon } from './baseline.js'
 import type { NamedReport } from './candidate.js'
@@ -28,7 +29,7 @@ export function electBaseline(
     rules.option({ what: 'psci', version: decodePsciVersion(BigInt(psciVersion)) }) !== undefined
   const choosesVectors =
     vectorLengths !== null &&
-    rules.option({ what: 'vectors', longest: longestVector(vectorLengths) }) !== undefined
+    rules.option({ what: 'vectors', longest: longestVector(BigInt(vectorLengths)) }) !== undefined
   return {
     ...common,
     psciVersion: choosesPsci ? psciVersion : null,
@@ -52,9 +53,4 @@ function canLeaveOut(rules: VmmRules, feature: VcpuFeature): boolean {
   if (rules.pins !== 'none') return true
   const named = rules.wants.find((want) => optionalFeatures[want].includes(feature))
   return named !== undefined && rules.option({ what: 'without', feature: named }) !== undefined
-}
-
-/** Bits of the longest vector length of KVM_REG_ARM64_SVE_VLS. */
-function longestVector(lengths: string): number {
-  return BigInt(lengths).toString(2).length * 128
 }
