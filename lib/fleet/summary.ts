@@ -8,7 +8,7 @@
 import * as v from 'valibot'
 import { text } from '../documents/entries.js'
 import { FormatError } from '../documents/document.js'
-import { canonicalJson, CLASS_DIGITS, classOfText } from '../report/digest.js'
+import { canonicalJson, CLASS_DIGITS, classOfText, commonText } from '../report/digest.js'
 import { originSchema } from '../report/origin.js'
 import { checkReport } from '../report/read.js'
 import { type Report, reportSchema } from '../report/report.js'
@@ -74,11 +74,17 @@ export function replaces(one: HostRow, other: HostRow): boolean {
  */
 export function reportOfBody(body: v.InferOutput<typeof classBodySchema>, source: string): Report {
   const { class: digest, common } = body
-  const found = classOfText(canonicalJson(common))
+  const shown = canonicalJson(common)
+  const found = classOfText(shown)
   if (found !== digest) {
     throw new FormatError(source, '$.common', `is not the body of class ${digest} but of ${found}: damaged?`)
   }
-  return checkReport(reportOfCommon(common), `${source}, in "common"`)
+  const report = checkReport(reportOfCommon(common), `${source}, in "common"`)
+  // Written again, it would be the body of another class.
+  if (commonText(report) !== shown) {
+    throw new FormatError(source, '$.common', 'has entries that are not the same on all hosts of a class')
+  }
+  return report
 }
 
 /**

@@ -14,7 +14,7 @@ import { builtInReport } from '../../lib/hosts/index.js'
 import { nfdFeatures } from '../../lib/interchange/nfd.js'
 import { prometheusMetrics } from '../../lib/interchange/prometheus.js'
 import { vmmRules } from '../../lib/migration/vmm/names.js'
-import { classOf } from '../../lib/report/digest.js'
+import { canonicalJson, classOf, classOfText, commonText } from '../../lib/report/digest.js'
 import type { Report } from '../../lib/report/report.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-summary-'))
@@ -127,6 +127,15 @@ describe('merging', () => {
     const nameless = readFleet(fileOf(JSON.stringify(kinds[0])), { named: true })
     assert.match(nameless.errors[0]!.message, /names no host/)
     assert.equal(nameless.hostCount, 0)
+  })
+
+  it('refuses a body that would be another class’s once written again', () => {
+    const common = JSON.parse(commonText(kinds[0]!)) as Pick<Report, 'capabilities'>
+    const online = { ...common, capabilities: { ...common.capabilities, KVM_CAP_NR_VCPUS: [4, 4] } }
+    const text = canonicalJson(online)
+    const head = '{"format":"kvm-arm64/summary","version":1}\n'
+    const { errors } = readFleet(fileOf(`${head}{"class":"${classOfText(text)}","common":${text}}\n`))
+    assert.match(errors[0]!.message, /line 2: \$\.common: has entries that are not the same on all hosts/)
   })
 
   it('says that a summary of a later version is one', () => {
