@@ -4,7 +4,7 @@ import { describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { addressOf, initialState, stateOf } from '../../lib/cli/fleet-page/model/address.js'
 import { ANOTHER_CPU, type FleetData } from '../../lib/cli/fleet-page/model/data.js'
-import { kindOf } from '../../lib/cli/fleet-page/model/kinds.js'
+import { isDoubtful, kindOf } from '../../lib/cli/fleet-page/model/kinds.js'
 import { alike, blockOrder } from '../../lib/cli/fleet-page/model/order.js'
 import { reasonsOf } from '../../lib/cli/fleet-page/model/reasons.js'
 import { search } from '../../lib/cli/fleet-page/model/search.js'
@@ -126,6 +126,20 @@ describe('what is seen first', () => {
     const { possible, largestGroup } = reach(stuck, stuck.vmms[0]!.asIs)
     assert.deepEqual([possible, largestGroup], [0, 1])
     assert.deepEqual(neighbours(stuck.classes, stuck.patterns, stuck.vmms[0]!.asIs, 0), { to: 0, from: 0 })
+  })
+
+  it('counts apart what is possible only as far as the reports say', () => {
+    const { asIs, election } = manyClasses(2)
+    const moves = asIs.moves.map((move) => ({ ...move, unknown: ['source-guest-reads' as const] }))
+    const doubted = fleetData([{ asIs: { ...asIs, moves }, election }])
+    const [one, other] = doubted.classes.map(({ hostCount }) => hostCount)
+    assert.equal(reach(doubted, doubted.vmms[0]!.asIs).doubtful, one! * other!)
+    assert.equal(reach(data, view!.asIs).doubtful, 0)
+    const { patterns } = doubted
+    assert.deepEqual(
+      patterns.map((pattern) => isDoubtful(pattern)),
+      patterns.map(({ possible }) => possible),
+    )
   })
 
   it('names the cause and the step that opens everything', () => {

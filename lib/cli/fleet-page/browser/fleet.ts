@@ -1,7 +1,7 @@
 /** The fleet as the page looks at it now: the data, the state of the view, and what follows from both. */
 import { addressOf, stateOf, type ViewState } from '../model/address.js'
 import type { FleetData, Judgement, Pattern, VmmView } from '../model/data.js'
-import { type Kind, kindOf } from '../model/kinds.js'
+import { isDoubtful, type Kind, kindOf } from '../model/kinds.js'
 import { alike } from '../model/order.js'
 import { search } from '../model/search.js'
 
@@ -13,6 +13,8 @@ export interface Cell {
   kind: Kind
   /** The baseline makes the move possible. */
   isOpened: boolean
+  /** The move is possible as far as the reports say. */
+  isDoubtful: boolean
   /** A filter leaves it out. */
   isDim: boolean
 }
@@ -107,7 +109,12 @@ export class FleetView {
       (kind === 'free' || kind === 'changed') &&
       before >= 0 &&
       !this.data.patterns[before]!.possible
-    return { kind, isOpened, isDim: this.#isDim(from, to, this.lines[row]!, this.lines[column]!) }
+    return {
+      kind,
+      isOpened,
+      isDoubtful: isDoubtful(this.pattern(from, to)),
+      isDim: this.#isDim(from, to, this.lines[row]!, this.lines[column]!),
+    }
   }
 
   /** The move that a cell stands for. */

@@ -2,7 +2,7 @@
  * The matrix of moves. It is drawn on a canvas, so that a thousand classes are as quick as three; for the keyboard and for those who
  * do not see it, it is a grid in which only the current cell exists.
  */
-import { type Kind, kindWords, marks, verdictWords } from '../model/kinds.js'
+import { isDoubtful, type Kind, kindWords, marks, verdictWords } from '../model/kinds.js'
 import { count, make, number } from './dom.js'
 import type { Cell, FleetView } from './fleet.js'
 
@@ -355,7 +355,11 @@ class Matrix {
       to.textBaseline = 'middle'
       to.font = `${cell.kind === 'near' || cell.isOpened ? 600 : 400} ${Math.min(15, size * 0.62)}px system-ui, sans-serif`
       if (cell.kind !== 'stopped')
-        to.fillText(cell.isOpened ? '+' : marks[cell.kind], x + inner / 2, y + inner / 2 + 0.5)
+        to.fillText(
+          `${cell.isOpened ? '+' : marks[cell.kind]}${cell.isDoubtful ? '?' : ''}`,
+          x + inner / 2,
+          y + inner / 2 + 0.5,
+        )
       else {
         to.globalAlpha *= 0.38
         to.fillText(marks.stopped, x + inner / 2, y + inner / 2 + 0.5)
@@ -510,6 +514,7 @@ function legend(view: FleetView): HTMLElement {
         ? [['broken', '!', kindWords.broken] as [string, string, string]]
         : []),
     ]
+    if (view.data.patterns.some(isDoubtful)) entries.push(['free', '✓?', 'moves, as far as the reports say'])
     root.replaceChildren(
       ...entries.map(([kind, mark, words]) =>
         make('li', {}, make('span', { class: `swatch ${kind}`, 'aria-hidden': 'true' }, mark), words),

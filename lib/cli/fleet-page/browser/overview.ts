@@ -52,6 +52,12 @@ function figure(name: string, kind: string, of: Reach): HTMLElement {
     make('p', {}, `of ${number(of.others)} other hosts`),
     bar(of.pairs === 0 ? 0 : of.possible / of.pairs, kind),
     make('p', { class: 'note' }, `${percent(of.pairs === 0 ? 1 : of.possible / of.pairs)} of all moves`),
+    of.doubtful > 0 &&
+      make(
+        'p',
+        { class: 'note' },
+        `${percent(of.doubtful / of.possible)} of these only as far as the reports say`,
+      ),
     make('p', { class: 'note' }, `largest free group: ${count(of.largestGroup, 'host')}`),
   )
 }

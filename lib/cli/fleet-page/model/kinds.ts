@@ -21,6 +21,11 @@ export const kindWords: Readonly<Record<Exclude<Kind, 'none'>, string>> = {
   broken: 'restores, guest breaks',
 }
 
+/** Whether a move is predicted to be possible, and the answer depends on what a report does not say. */
+export function isDoubtful(pattern: Pattern | undefined): boolean {
+  return pattern !== undefined && pattern.possible && pattern.unknown.length > 0
+}
+
 /** The causes that stop a move, each once, and the number of obstacles. */
 export function stopping(
   { obstacles }: Pattern,

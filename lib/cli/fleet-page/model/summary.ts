@@ -10,7 +10,7 @@ import {
   type Upgrade,
   type VmmView,
 } from './data.js'
-import { stopping } from './kinds.js'
+import { isDoubtful, stopping } from './kinds.js'
 
 /** Calls back for each pattern of a matrix with the number of ordered pairs of hosts that have it. */
 function hostPairs(
@@ -30,6 +30,8 @@ export interface Reach {
   /** Ordered pairs of hosts between which a VM can move, those within a class included; and all pairs. */
   possible: number
   pairs: number
+  /** Those of the possible pairs whose answer depends on what a report does not say. */
+  doubtful: number
   /** The number of other hosts a VM can move to, averaged over all hosts. */
   mean: number
   /** The number of other hosts. */
@@ -43,11 +45,14 @@ export function reach(data: FleetData, { moves, groups, bound }: Judgement): Rea
   const within = classes.map(({ hostCount }, index) => (bound.includes(index) ? 1 : hostCount))
   const hostCount = classes.reduce((sum, one) => sum + one.hostCount, 0)
   let possible = classes.reduce((sum, one, index) => sum + one.hostCount * (within[index]! - 1), 0)
+  let doubtful = 0
   hostPairs(classes, moves, (pattern, pairs) => {
     if (patterns[pattern]!.possible) possible += pairs
+    if (isDoubtful(patterns[pattern])) doubtful += pairs
   })
   return {
     possible,
+    doubtful,
     pairs: hostCount * (hostCount - 1),
     mean: hostCount === 0 ? 0 : possible / hostCount,
     others: Math.max(hostCount - 1, 0),
