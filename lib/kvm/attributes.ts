@@ -70,6 +70,9 @@ const settled: Record<AttributeOwnerKind, string> = {
   other: 'It was settled before, by an earlier call or by the first run of a vCPU',
 }
 
+/** Whose settings KVM does not report. */
+const keepers: ReadonlySet<AttributeOwnerKind> = new Set(['vm', 'vcpu'])
+
 /**
  * The device attributes of a VM, a vCPU or a device: settings that KVM addresses by a group number and an attribute number. The
  * kernel documents them for each kind of handle, with the size and meaning of their data, in `Documentation/virt/kvm/devices/`:
@@ -154,12 +157,12 @@ export class Attributes {
     }
     const outcome = this.#fd.setDeviceAttr(group, attribute, data ?? null)
     check(outcome, this.#details('KVM_SET_DEVICE_ATTR', outcome, group, attribute, data))
-    if (this.#owner.kind === 'vcpu') this.#written.push({ group, attribute, data: data?.slice() ?? null })
+    if (keepers.has(this.#owner.kind)) this.#written.push({ group, attribute, data: data?.slice() ?? null })
   }
 
   /**
-   * What `set` set on a vCPU, in its order: KVM has no call that reports most of it. Empty for devices and VMs, whose settings can be
-   * read, or which keep them themselves (`Vm.smcccFilter`).
+   * What `set` set on a VM or a vCPU, in its order: KVM has no call that reports most of it. Empty for devices, whose settings can
+   * be read.
    */
   get written(): readonly Written[] {
     return [...this.#written]

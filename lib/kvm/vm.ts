@@ -31,6 +31,7 @@ import {
   packIrq,
   packSmcccFilter,
   smcccFilterActions,
+  unpackSmcccFilter,
 } from '../uapi.js'
 import { GuestAddressSpace, type MappedMemory } from './address-space.js'
 import { Attributes } from './attributes.js'
@@ -75,6 +76,7 @@ export interface MemorySlot {
 
 /** `handle`: KVM answers the call. `deny`: it returns `NOT_SUPPORTED`. `forward`: the run ends with exit `hypercall`. */
 export type FilterAction = keyof typeof smcccFilterActions
+const filterActions = Object.keys(smcccFilterActions) as FilterAction[]
 
 /** A range of `count` function ids from `base`, and what KVM does with the guest's calls to them. */
 export interface FilteredCalls {
@@ -281,7 +283,7 @@ export class Vm implements Disposable {
     const { base, count, action } = calls
     checkUint32(base, 'base')
     checkUint32(count, 'count')
-    checkChoice(action, 'action', Object.keys(smcccFilterActions))
+    checkChoice(action, 'action', filterActions)
     if (this.#host.enforceOrdering && !this.#closed && this.#firstRun.started) {
       throw new KvmError('EBUSY', undefined, 'the VM has started, which froze its SMCCC filter', {
         syscall: 'KVM_SET_DEVICE_ATTR',
@@ -309,9 +311,14 @@ export class Vm implements Disposable {
     this.#smcccFilter.push({ base, count, action })
   }
 
-  /** The decisions made with `filterCalls`; KVM has no call that reports them. */
+  /** The decisions made with `filterCalls` or as an attribute of the VM; KVM has no call that reports them. */
   get smcccFilter(): readonly FilteredCalls[] {
-    return [...this.#smcccFilter]
+    const asAttributes = this.attributes.written.flatMap(({ group, attribute, data }) => {
+      if (group !== KVM_ARM_VM_SMCCC_CTRL || attribute !== KVM_ARM_VM_SMCCC_FILTER || data === null) return []
+      const { base, nr: count, action } = unpackSmcccFilter(data)!
+      return [{ base, count, action: filterActions.find((name) => smcccFilterActions[name] === action)! }]
+    })
+    return [...this.#smcccFilter, ...asAttributes]
   }
 
   /**

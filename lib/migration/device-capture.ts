@@ -105,6 +105,8 @@ function notCarried(vm: Vm): NotCarried[] {
     if (type === deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V2) found.add('gic-v2')
     else found.add(type === deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS ? 'its' : 'other-device')
   }
+  const isNested = vm.vcpus.some(({ features }) => features.includes('has-el2'))
+  if (isNested && gicOf(vm) !== undefined) found.add('gic-el2')
   if (vm.enabledCapabilities.includes('KVM_CAP_ARM_MTE')) found.add('mte-tags')
   return [...found]
 }

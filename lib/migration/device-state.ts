@@ -65,6 +65,9 @@ const pmuSettingSchema = v.variant('set', [
 
 const timerNames = ['virtual', 'physical', 'hypervisorVirtual', 'hypervisorPhysical'] as const
 
+/** Parts of a VM that KVM holds and a state has no place for; `gic-el2`: what a GICv3 keeps for guests with EL2. */
+export const notCarried = ['gic-v2', 'gic-el2', 'its', 'mte-tags', 'other-device'] as const
+
 /** Entries of the VM that version 1 did not have; one that is absent is not known. */
 export const vmDeviceEntries = {
   /** Null if the VM has no GICv3. */
@@ -87,7 +90,7 @@ export const vmDeviceEntries = {
     ),
   ),
   /** What the VM has and this state does not hold. */
-  notCarried: v.exactOptional(v.array(v.picklist(['gic-v2', 'its', 'mte-tags', 'other-device']))),
+  notCarried: v.exactOptional(v.array(v.picklist(notCarried))),
 } as const
 
 /** Entries of a vCPU that version 1 did not have; one that is absent is not known. */
@@ -107,4 +110,4 @@ export type VcpuGicState = v.InferOutput<typeof vcpuGicSchema>
 export type RegisterBank = v.InferOutput<typeof bankSchema>
 export type InterfaceRegister = v.InferOutput<typeof interfaceRegisterSchema>
 export type PmuSetting = v.InferOutput<typeof pmuSettingSchema>
-export type NotCarried = 'gic-v2' | 'its' | 'mte-tags' | 'other-device'
+export type NotCarried = (typeof notCarried)[number]

@@ -5,6 +5,7 @@
 import * as v from 'valibot'
 import { hex, hex64, int32, text, uint32 } from '../documents/entries.js'
 import type { FilterAction } from '../kvm/index.js'
+import { notCarried } from './device-state.js'
 import { feature } from '../report/report.js'
 import type { Gic } from './vmm/rules.js'
 import { capabilities, type Capability, type MpState, mpStates, smcccFilterActions } from '../uapi.js'
@@ -194,7 +195,7 @@ const stepFindings = [
     code: v.literal('device-not-carried'),
     ...about,
     /** What the VM has and its state does not hold. */
-    device: v.picklist(['gic-v2', 'its', 'mte-tags', 'other-device']),
+    device: v.picklist(notCarried),
   }),
   v.strictObject({
     code: v.literal('save-refused'),

@@ -227,7 +227,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'device-not-carried': {
     general: {
       meaning:
-        'KVM holds a part of the VM that a state has no place for: a GICv2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device.',
+        'KVM holds a part of the VM that a state has no place for: a GICv2, what a GICv3 keeps for EL2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device.',
       remedy: 'Make the VM with a GICv3 and without that part, or carry the part by other means.',
     },
     of: ({ device }) => ({

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { it } from 'vitest'
 import { type FilteredCalls, openKvm } from '../../lib/kvm/index.js'
 import { simulator } from '../../lib/hosts/index.js'
+import { KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, packSmcccFilter } from '../../lib/uapi.js'
 
 for (const [what, calls, message] of [
   ['an action there is not', { action: 'drop' }, 'action must be one of handle, deny, forward, not "drop"'],
@@ -58,4 +59,15 @@ it('refuses to filter calls once the VM has started, before KVM is asked', () =>
     message: /first run.*froze the filter/,
   })
   assert.deepEqual([...vm.smcccFilter, ...other.smcccFilter], [])
+})
+
+it('knows what was filtered by the VM’s attribute', () => {
+  using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+  using vm = kvm.createVm()
+  const filter = packSmcccFilter({ base: 0xc600_0040, nr: 2, action: 1 })
+  vm.attributes.set(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, filter)
+  assert.throws(() => vm.attributes.set(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, filter), {
+    code: 'EEXIST',
+  })
+  assert.deepEqual(vm.smcccFilter, [{ base: 0xc600_0040, count: 2, action: 'deny' }])
 })

@@ -165,6 +165,19 @@ test('a capture names what a state does not hold, and a move loses it', () => {
   assert.ok(findings.some(({ code }) => code === 'device-not-carried'))
 })
 
+test('a capture names what a GIC keeps for guests with EL2', () => {
+  const report = builtInReport('linux-7.2-max-qemu-11')
+  report.capabilities.KVM_CAP_ARM_EL2 = [1, 1]
+  report.traits.init.supported.push('has-el2')
+  report.configurations.push({ features: ['psci-0.2', 'has-el2'], removed: [], added: [], changed: [] })
+  using kvm = openKvm(simulator(report))
+  using vm = kvm.createVm()
+  vm.createVcpu(0, { features: ['psci-0.2', 'has-el2'] })
+  assert.deepEqual(capture(kvm, vm).vm.notCarried, [])
+  vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n })
+  assert.deepEqual(capture(kvm, vm).vm.notCarried, ['gic-el2'])
+})
+
 test('a PMU is restored by the calls that set it up', () => {
   using kvm = openKvm(simulator('linux-7.2-neoverse-n1'))
   using vm = kvm.createVm()
