@@ -50,7 +50,7 @@ export class Driver {
   }
 
   /** The whole initialisation of section 3.1.1. */
-  start(features = 0): void {
+  start(features = 0, lastStatus = 15): void {
     this.write(0x70, 0)
     for (const queue of this.#queues) Object.assign(queue, { available: 0, used: 0 })
     this.ram.at(RAM_BASE, QUEUE_BYTES * this.#queues.length).fill(0)
@@ -61,7 +61,7 @@ export class Driver {
     this.write(0x20, 1)
     this.write(0x70, 11)
     for (const index of this.#queues.keys()) this.#startQueue(index)
-    this.write(0x70, 15)
+    this.write(0x70, lastStatus)
   }
 
   #startQueue(index: number): void {

@@ -57,6 +57,16 @@ describe('the registers of a device', () => {
     assert.equal(driver.read(0x44), 0)
   })
 
+  test('serve what was requested before the driver was ready, once it is', async () => {
+    const driver = new Driver(new VirtioRng())
+    driver.start(0, 11)
+    driver.send(0, [4])
+    assert.deepEqual(driver.received(0), [])
+    driver.write(0x70, 15)
+    await nextTurn()
+    assert.deepEqual([driver.received(0), driver.level], [[4], true])
+  })
+
   test('interrupt until that is acknowledged, unless the driver wants none', () => {
     const driver = new Driver(new VirtioRng())
     driver.start()

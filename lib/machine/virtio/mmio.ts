@@ -247,8 +247,13 @@ export class VirtioMmio implements MmioDevice {
     }
     const isAcceptable = (this.#accepted & ~this.#features) === 0n && (this.#accepted & VERSION_1) !== 0n
     const accepted = isAcceptable ? status : status & ~STATUS_FEATURES_OK
+    const wasReady = (this.#status & STATUS_DRIVER_OK) !== 0
     // The driver cannot clear a bit except by a reset, nor set this one.
     this.#status |= accepted & ~STATUS_NEEDS_RESET
+    // Linux 5.10 requests random numbers before it is ready, and never notifies again.
+    if (!wasReady && (this.#status & STATUS_DRIVER_OK) !== 0) {
+      for (const queue of this.#queues.keys()) this.notify(queue)
+    }
   }
 
   #reset(): void {
