@@ -2,7 +2,6 @@
 
 #include <sys/prctl.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -10,27 +9,6 @@
 #include "interrupt.h"
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
-
-namespace {
-
-// Exits that were reported, and that no JavaScript has seen.
-std::atomic<int> reports_under_way{0};
-
-// Where one processor does everything, whoever waits holds up the other.
-bool HasSeveralProcessors() {
-  static const bool several = std::thread::hardware_concurrency() > 1;
-  return several;
-}
-
-void Relax() {
-#if defined(__aarch64__)
-  asm volatile("yield");
-#elif defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-}  // namespace
 
 std::unique_ptr<VcpuThread> VcpuThread::Start(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers) {
   std::unique_ptr<VcpuThread> thread(new VcpuThread(env, fd, run, answers));
@@ -56,42 +34,14 @@ VcpuThread::~VcpuThread() { Halt(); }
 
 void VcpuThread::Run(Napi::Object self, Napi::Promise::Deferred deferred) {
   deferred_ = deferred;
-  const Clock::time_point now = Clock::now();
-  bool is_awaited = false;
+  self_ = Napi::Persistent(self);
+  report_.Ref(env_);
   {
     const std::lock_guard lock(mutex_);
     BeginRun();
-    is_awaited = is_awaited_ = IsWorthAwaiting(now);
     state_.store(State::kRunning);
   }
   state_.notify_one();
-  if (is_awaited && AwaitExit(now)) {
-    // Runs hooks, which may close this vCPU.
-    Settle(result_);
-    return;
-  }
-  // The report may be on its way, and arrives after this.
-  self_ = Napi::Persistent(self);
-  report_.Ref(env_);
-}
-
-bool VcpuThread::IsWorthAwaiting(Clock::time_point now) const {
-  return HasSeveralProcessors() && now < turn_end_ && run_time_ <= report_time_ && reports_under_way.load() == 0;
-}
-
-// Returns whether the run has ended, and is not reported.
-bool VcpuThread::AwaitExit(Clock::time_point now) {
-  const Clock::time_point end = now + 2 * report_time_;
-  while (state_.load() == State::kRunning && Clock::now() < end && reports_under_way.load() == 0) Relax();
-  const std::lock_guard lock(mutex_);
-  is_awaited_ = false;
-  return state_.load() == State::kParked;
-}
-
-// JavaScript has the exit already, and may be about to run again.
-void VcpuThread::AwaitRun() {
-  const Clock::time_point end = Clock::now() + kLongestWait;
-  while (state_.load() == State::kParked && Clock::now() < end) Relax();
 }
 
 int VcpuThread::RunHere() {
@@ -172,17 +122,11 @@ void VcpuThread::TellPosted() {
 }
 
 void VcpuThread::OnReport(Napi::Env env, Napi::Function, VcpuThread* thread, void* data) {
-  if (data != &posted_report) reports_under_way--;
   if (static_cast<napi_env>(env) == nullptr) return;
   if (data == &posted_report) {
     thread->TellPosted();
     return;
   }
-  const Clock::time_point now = Clock::now();
-  const Clock::duration took = now - thread->returned_;
-  // Whatever else the event loop had to do only ever adds.
-  thread->report_time_ = std::min({took, thread->report_time_ + thread->report_time_ / 8, kLongestWait});
-  thread->turn_end_ = now + kMostAtOnce;
   thread->report_.Unref(env);
   thread->Settle(thread->result_);
 }
@@ -198,28 +142,16 @@ void VcpuThread::Main() {
   for (;;) {
     state_.wait(State::kParked);
     if (state_.load() == State::kHalting) break;
-    const Clock::time_point began = Clock::now();
     const int result = RunOnce();
-    bool is_awaited = false;
     {
       const std::lock_guard lock(mutex_);
       if (state_.load() == State::kHalting) break;
       EndRun(result);
       result_ = result;
-      returned_ = Clock::now();
-      run_time_ = returned_ - began;
-      is_awaited = is_awaited_;
-      if (!is_awaited) reports_under_way++;
       state_.store(State::kParked);
     }
-    if (is_awaited) {
-      AwaitRun();
-      continue;
-    }
     // After this answer the function must not be released here any more.
-    const napi_status status = report_.NonBlockingCall();
-    if (status != napi_ok) reports_under_way--;
-    if (status == napi_closing) return;
+    if (report_.NonBlockingCall() == napi_closing) return;
   }
   report_.Release();
 }

@@ -11,11 +11,6 @@
 //  4. A call that is still queued when the environment ends is made with a null environment, and its data must be freed
 //     then. Ours carry none to free, and return at once, since the owner may be gone.
 //
-// Waking a thread takes several times as long as an exit. So while exits follow each other quickly, both sides wait for
-// each other without sleep: the JavaScript thread in Run() for the exit, at most twice as long as a report takes; then
-// the vCPU's thread for the next run, at most kLongestWait. The event loop gets its turn after kMostAtOnce, or at once
-// when another vCPU has reported an exit.
-//
 // The function keeps the event loop alive only while a run is in flight, and a run in flight keeps the vCPU from being
 // collected.
 #pragma once
@@ -23,7 +18,6 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -58,15 +52,11 @@ class VcpuThread {
   void Close();
 
  private:
-  using Clock = std::chrono::steady_clock;
   enum class State : std::uint32_t { kParked, kRunning, kHalting };
 
   VcpuThread(Napi::Env env, int fd, std::uint8_t* run, MmioAnswers& answers);
   void Main();
   int RunOnce();
-  bool IsWorthAwaiting(Clock::time_point now) const;
-  bool AwaitExit(Clock::time_point now);
-  void AwaitRun();
   void BeginRun();
   void MarkKicked();
   void EndRun(int result);
@@ -74,9 +64,6 @@ class VcpuThread {
   void TellPosted();
   static void OnReport(Napi::Env env, Napi::Function callback, VcpuThread* thread, void* data);
   static void OnEnvironmentEnd(void* thread);
-
-  static constexpr Clock::duration kLongestWait = std::chrono::microseconds(500);
-  static constexpr Clock::duration kMostAtOnce = std::chrono::milliseconds(2);
 
   using Report = Napi::TypedThreadSafeFunction<VcpuThread, void, &VcpuThread::OnReport>;
 
@@ -89,18 +76,10 @@ class VcpuThread {
   std::optional<Napi::Promise::Deferred> deferred_;
   Napi::ObjectReference self_;
   bool halted_ = false;
-  // How long a report takes to arrive, at its best of late.
-  Clock::duration report_time_ = kLongestWait;
-  // Until then exits are awaited here; the event loop moves it on.
-  Clock::time_point turn_end_{};
 
   Report report_;
   // Set when KVM_RUN has returned, before it is reported.
   int result_ = 0;
-  Clock::time_point returned_{};
-  Clock::duration run_time_ = Clock::duration::max();
-  // The JavaScript thread waits for the exit: it is not reported.
-  bool is_awaited_ = false;
 
   // Orders a kick against the return of KVM_RUN: the kick applies to the current run, or else to the next one.
   std::mutex mutex_;

@@ -59,29 +59,6 @@ async function runAndKick(): Promise<void> {
   close()
 }
 
-/** Exits so close to each other that both threads wait without sleep, while the event loop and other vCPUs get their turns. */
-async function exitInARow(): Promise<void> {
-  const { vm, vcpu, close } = endlessHandles()
-  // Only runs of fake-kvm.c end by themselves, which knows no capabilities.
-  if (vm.checkExtension(0) !== -errnos.ENOTTY) return close()
-  let turns = 0
-  const counting = setInterval(() => turns++, 1)
-  // It writes, which nobody has asked to be posted.
-  new Int32Array(vcpu.runPage, 2052, 1)[0] = 100 * rounds
-  for (let round = 0; round < 50 * rounds; round++) {
-    const run = vcpu.run()
-    if (round % 70 === 0) vcpu.kick()
-    if (round % 500 === 0) await meanwhile(round)
-    const result = await run
-    assert.ok(result === 0 || result === interrupted)
-  }
-  const last = vcpu.run()
-  close()
-  await last
-  clearInterval(counting)
-  assert.ok(turns > 10, `${turns} turns of the event loop`)
-}
-
 /** Writes of a guest that go on while this thread takes them, changes constants, and ends the run. */
 async function post(): Promise<void> {
   for (let round = 0; round < rounds / 20; round++) {
@@ -162,13 +139,10 @@ async function endEnvironments(): Promise<void> {
 if (isMainThread) {
   assert.ok(hasKvm, 'nothing to race without KVM')
   await Promise.all([runAndKick(), runAndKick(), post(), signal(), closeInFlight(), endEnvironments()])
-  await Promise.all([exitInARow(), exitInARow(), runAndKick()])
   console.log('raced')
 } else {
   const { kind, started } = workerData as Task
   if (kind === 'leave') void endlessHandles().vcpu.run()
   Atomics.add(started, 0, 1)
-  if (kind === 'work') {
-    await Promise.all([runAndKick(), post(), signal(), closeInFlight(), exitInARow()])
-  }
+  if (kind === 'work') await Promise.all([runAndKick(), post(), signal(), closeInFlight()])
 }
