@@ -70,9 +70,9 @@ A line is a report as \`probe --json | jq -c .\` prints it, or
 {"name": "node-17", "report": …} to name the host, or a row of \`probe
 --digest\`. Of a host that is there several times, the newest report counts. To
 read a file or directory named like a command, write ./merge. Equal hosts form
-one class, which is parsed once. fleet predicts every move: it restores a fresh VM of one
-class on a simulation of the other. If there are more than ${MAX_COMPARED} classes, it
-compares those with most hosts.
+one class, which is parsed once. fleet predicts every move: it restores a fresh
+VM of one class on a simulation of the other. If there are more than
+${MAX_COMPARED} classes, it compares those with most hosts.
 
 Reports that cannot be read or simulated are listed on stderr with their file or
 line; the others are analysed all the same.
