@@ -105,6 +105,12 @@ export async function runInside(lab: Lab, ...command: string[]): Promise<RunResu
   return result
 }
 
+/** The kernel's log: what is safe on a production host leaves no line in it. */
+export async function logOf(lab: Lab): Promise<string[]> {
+  const { stdout } = await runInside(lab, 'dmesg')
+  return stdout.toString().split('\n')
+}
+
 /** Puts invented calls to the kernel inside and to a built-in host. */
 export function fuzzCommand(host: string, operations: number | string, seed: number | string): string[] {
   return [

@@ -87,9 +87,9 @@ async function migrate(qemu: Qemu, { what, file }: DriveTask): Promise<string | 
   const begun = await qemu.ask(what === 'save' ? 'migrate' : 'migrate-incoming', { uri: `file:${file}` })
   if (begun?.error) return begun.error.desc
   for (;;) {
-    const told = await qemu.ask('query-migrate')
-    if (told === undefined) return undefined
-    const status = told.return?.status
+    const reply = await qemu.ask('query-migrate')
+    if (reply === undefined) return undefined
+    const status = reply.return?.status
     // After a failed restore QEMU ends by itself, and only then has it named every reason.
     if (status === 'completed' || (status === 'failed' && what === 'save')) return status
     await new Promise((resolve) => setTimeout(resolve, 100))
@@ -101,9 +101,9 @@ async function drive(task: DriveTask): Promise<DriveResult> {
   await qemu.answer()
   await qemu.ask('qmp_capabilities')
   if (task.what === 'show') {
-    const told = await qemu.ask('query-cpu-model-expansion', { type: 'full', model: { name: 'host' } })
+    const reply = await qemu.ask('query-cpu-model-expansion', { type: 'full', model: { name: 'host' } })
     await qemu.end()
-    return { complaints: qemu.complaints, properties: told?.return?.model?.props ?? {} }
+    return { complaints: qemu.complaints, properties: reply?.return?.model?.props ?? {} }
   }
   const status = await migrate(qemu, task)
   const exit = qemu.exit?.status ?? null

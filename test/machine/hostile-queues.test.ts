@@ -367,6 +367,8 @@ describe('a device survives every guest', () => {
           guest.do({ kind: 'start', size: 8 })
           for (const each of steps) {
             guest.ram.accesses = 0
+            // A start empties the queues.
+            if (each.kind === 'start') served += guest.givenBack
             guest.do(each)
             if (each.kind === 'request' && each.isPosted) await nextTurn()
             guest.checkStatus()
@@ -380,7 +382,7 @@ describe('a device survives every guest', () => {
         { numRuns },
       )
       // Otherwise these guests would only show that a dead device does nothing.
-      assert.ok(served > numRuns / 10, `${served} requests served in ${numRuns} runs`)
+      assert.ok(served > numRuns / 4, `${served} requests served in ${numRuns} runs`)
     })
   }
 })

@@ -134,9 +134,9 @@ function checksOf(workaround: Workaround): Check[] {
 function expectTold(vcpu: Vcpu, { functionId, levels }: Workaround, value: bigint): string {
   const expected = levels.find((level) => level.value === value)
   if (expected === undefined) violated(`reads ${hex(value)}, which is no level`)
-  const told = ask(vcpu, functionIds.SMCCC_ARCH_FEATURES, BigInt(functionId))
-  const did = `reads ${hex(value)}, ${expected.name}, and the guest sees ${resultText(told)}`
-  return told === resultWord(expected.archFeatures) ? did : violated(did)
+  const answer = ask(vcpu, functionIds.SMCCC_ARCH_FEATURES, BigInt(functionId))
+  const did = `reads ${hex(value)}, ${expected.name}, and the guest sees ${resultText(answer)}`
+  return answer === resultWord(expected.archFeatures) ? did : violated(did)
 }
 
 const others: Check[] = [

@@ -433,7 +433,7 @@ describe('what a report does not say', () => {
     ])
   })
 
-  test('is told of a fingerprint’s page size, address space and memory tagging', () => {
+  test('counts a fingerprint’s page size, address space and memory tagging as not known', () => {
     const report = builtInReport(N1)
     report.origin = { kind: 'fingerprint', like: report.host.release }
     delete report.capabilities.KVM_CAP_ARM_VM_IPA_SIZE
