@@ -8,7 +8,7 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   mpStates,
 } from '../../lib/uapi.js'
-import { made, newHost, set, systemOf, told, vcpuOf } from './fixture.js'
+import { made, newHost, set, systemOf, outcomeName, vcpuOf } from './fixture.js'
 
 const CODE = 0x1_0000n
 const LOGGED = 0x10_0000n
@@ -30,7 +30,7 @@ function logged(
   vm.setUserMemoryRegion({ slot: 0, flags: 0, address: CODE, memory: code, offset: 0, size: PAGE })
   const memory = made(system.createMemory(pages * PAGE))
   const map = (flags: number): string | number =>
-    told<number>(
+    outcomeName<number>(
       vm.setUserMemoryRegion({ slot: 1, flags, address: LOGGED, memory, offset: 0, size: pages * PAGE }),
     )
   assert.equal(map(KVM_MEM_LOG_DIRTY_PAGES), 0)
@@ -42,12 +42,12 @@ function logged(
 
 function write(vcpu: VcpuFd, address: bigint): void {
   set(vcpu, 'x1', address)
-  assert.equal(told(vcpu.runSync(0)), 0)
+  assert.equal(outcomeName(vcpu.runSync(0)), 0)
 }
 
 function logOf(vm: VmFd, words = 2): bigint[] {
   const bitmap = new BigUint64Array(words)
-  assert.equal(told(vm.getDirtyLog(1, bitmap)), 0)
+  assert.equal(outcomeName(vm.getDirtyLog(1, bitmap)), 0)
   return [...bitmap]
 }
 
@@ -66,7 +66,7 @@ test('a log lasts until the slot is mapped without it', () => {
   assert.deepEqual(logOf(vm, 1), [1n])
   write(vcpu, LOGGED)
   assert.equal(map(0), 0)
-  assert.equal(told(vm.getDirtyLog(1, new BigUint64Array(1))), 'ENOENT')
+  assert.equal(outcomeName(vm.getDirtyLog(1, new BigUint64Array(1))), 'ENOENT')
   assert.equal(map(KVM_MEM_LOG_DIRTY_PAGES), 0)
   assert.deepEqual(logOf(vm, 1), [0n])
 })
@@ -77,8 +77,8 @@ test('pages that are protected on request stay in the log until they are cleared
   write(vcpu, LOGGED + BigInt(65 * PAGE))
   assert.deepEqual(logOf(vm), [8n, 2n])
   assert.deepEqual(logOf(vm), [8n, 2n])
-  assert.equal(told(vm.clearDirtyLog(1, 0, 64, BigUint64Array.of(8n))), 0)
-  assert.equal(told(vm.clearDirtyLog(1, 64, 6, BigUint64Array.of(1n))), 0)
+  assert.equal(outcomeName(vm.clearDirtyLog(1, 0, 64, BigUint64Array.of(8n))), 0)
+  assert.equal(outcomeName(vm.clearDirtyLog(1, 64, 6, BigUint64Array.of(1n))), 0)
   assert.deepEqual(logOf(vm), [0n, 2n])
 })
 
@@ -90,16 +90,16 @@ test('a log that begins full has the pages of the slot and no bit more', () => {
 test('a run of a vCPU with stolen time marks the page it is in, also while the vCPU is stopped', () => {
   const { vm, vcpu } = logged(2)
   const address = new Uint8Array(BigUint64Array.of(LOGGED + BigInt(PAGE)).buffer)
-  assert.equal(told(vcpu.setDeviceAttr(KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, address)), 0)
+  assert.equal(outcomeName(vcpu.setDeviceAttr(KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, address)), 0)
   assert.deepEqual(logOf(vm, 1), [0n])
   write(vcpu, LOGGED)
   assert.deepEqual(logOf(vm, 1), [3n])
   new Uint8Array(vcpu.runPage)[1] = 1
-  assert.equal(told(vcpu.runSync(0)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(0)), 'EINTR')
   assert.deepEqual(logOf(vm, 1), [0n])
   new Uint8Array(vcpu.runPage)[1] = 0
   vcpu.setMpState(mpStates.stopped)
-  assert.equal(told(vcpu.runSync(1)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(1)), 'EINTR')
   assert.deepEqual(logOf(vm, 1), [2n])
 })
 
@@ -115,7 +115,7 @@ const cleared: [first: number, pages: number, outcome: string | number][] = [
 for (const [first, pages, outcome] of cleared) {
   test(`clearing ${pages} of 70 pages from ${first}: ${outcome}`, () => {
     const { vm } = logged(70)
-    assert.equal(told(vm.clearDirtyLog(1, first, pages, new BigUint64Array(2))), outcome)
+    assert.equal(outcomeName(vm.clearDirtyLog(1, first, pages, new BigUint64Array(2))), outcome)
   })
 }
 
@@ -134,7 +134,7 @@ test('a slot that cannot be is EINVAL, one that is not there ENOENT', () => {
     [most, 'EINVAL'],
     [0x1_0001, 'EINVAL'],
   ] as const) {
-    assert.equal(told(vm.getDirtyLog(slot, new BigUint64Array(1))), outcome)
-    assert.equal(told(vm.clearDirtyLog(slot, 0, 1, new BigUint64Array(1))), outcome)
+    assert.equal(outcomeName(vm.getDirtyLog(slot, new BigUint64Array(1))), outcome)
+    assert.equal(outcomeName(vm.clearDirtyLog(slot, 0, 1, new BigUint64Array(1))), outcome)
   }
 })

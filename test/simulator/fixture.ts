@@ -386,14 +386,14 @@ export const oldestHost: Report = withTraits(
 export type Outcome = string | number
 
 /** An outcome as a person reads it: the errno's name, or what it is. */
-export function told<T>(outcome: T): T | string {
+export function outcomeName<T>(outcome: T): T | string {
   if (typeof outcome !== 'number' || outcome >= 0) return outcome
   return Object.entries(errnos).find(([, errno]) => errno === -outcome)?.[0] ?? outcome
 }
 
 /** The handle an ioctl made. */
 export function made<T>(handle: T | number): T {
-  assert.ok(typeof handle !== 'number', `made no handle: ${String(told(handle))}`)
+  assert.ok(typeof handle !== 'number', `made no handle: ${String(outcomeName(handle))}`)
   return handle
 }
 
@@ -414,7 +414,7 @@ export function vcpuOf(vm: VmFd, id: number, features: readonly VcpuFeature[] = 
   const vcpu = made(vm.createVcpu(id))
   const init = new Uint32Array(8)
   vm.getPreferredTarget(init)
-  assert.equal(told(vcpu.init(init[0]!, [word(features)])), 0)
+  assert.equal(outcomeName(vcpu.init(init[0]!, [word(features)])), 0)
   return vcpu
 }
 
@@ -431,23 +431,23 @@ export function start(
 export function runOnce(vcpu: VcpuFd): string | number {
   const page = new Uint8Array(vcpu.runPage)
   page[1] = 1
-  const outcome = told(vcpu.runSync(0))
+  const outcome = outcomeName(vcpu.runSync(0))
   page[1] = 0
   return outcome
 }
 
 export function get(vcpu: VcpuFd, name: string): bigint | number | string {
-  return told(vcpu.getOneReg(encodeRegister(name)))
+  return outcomeName(vcpu.getOneReg(encodeRegister(name)))
 }
 
 export function set(vcpu: VcpuFd, name: string, value: bigint): number | string {
-  return told(vcpu.setOneReg(encodeRegister(name), value))
+  return outcomeName(vcpu.setOneReg(encodeRegister(name), value))
 }
 
 /** Every id of a vCPU's list. */
 export function listOf(vcpu: VcpuFd): bigint[] {
   const list = new BigUint64Array(1000)
   list[0] = 999n
-  assert.equal(told(vcpu.getRegList(list)), 0)
+  assert.equal(outcomeName(vcpu.getRegList(list)), 0)
   return [...list.subarray(1, 1 + Number(list[0]))]
 }

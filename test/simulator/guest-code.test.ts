@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import type { VcpuFd, VmFd } from '../../lib/backend.js'
 import { decodeExit } from '../../lib/kvm/exits.js'
-import { get, made, newHost, set, systemOf, told, vcpuOf } from './fixture.js'
+import { get, made, newHost, set, systemOf, outcomeName, vcpuOf } from './fixture.js'
 
 const ADDRESS = 0x10000n
 const DEVICE = 0x9000000n
@@ -18,7 +18,9 @@ function running(
   const contents = new DataView(memory.buffer!)
   for (const [index, instruction] of program.entries()) contents.setUint32(4 * index, instruction, true)
   assert.equal(
-    told(vm.setUserMemoryRegion({ slot: 0, flags, address: ADDRESS, memory, offset: 0, size: 0x10000 })),
+    outcomeName(
+      vm.setUserMemoryRegion({ slot: 0, flags, address: ADDRESS, memory, offset: 0, size: 0x10000 }),
+    ),
     0,
   )
   const vcpu = vcpuOf(vm, 0)
@@ -41,7 +43,7 @@ test('a store where no memory is ends the run, and the next run steps over it', 
   assert.equal(get(vcpu, 'pc'), ADDRESS)
   assert.equal(vcpu.runSync(0), 0)
   assert.equal(get(vcpu, 'pc'), ADDRESS + 4n)
-  assert.equal(told(vcpu.runSync(2)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(2)), 'EINTR')
   assert.equal(get(vcpu, 'pc'), ADDRESS + 8n)
 })
 
@@ -50,7 +52,7 @@ test('immediate_exit steps over a store once, and executes nothing', () => {
   set(vcpu, 'x1', DEVICE)
   vcpu.runSync(0)
   new Uint8Array(vcpu.runPage)[1] = 1
-  for (let n = 0; n < 2; n++) assert.equal(told(vcpu.runSync(0)), 'EINTR')
+  for (let n = 0; n < 2; n++) assert.equal(outcomeName(vcpu.runSync(0)), 'EINTR')
   assert.equal(get(vcpu, 'pc'), ADDRESS + 4n)
 })
 
@@ -79,7 +81,7 @@ test('a store to memory goes there', () => {
   const { vcpu, contents } = running([STORE, STAY])
   set(vcpu, 'x1', ADDRESS + 0x8000n)
   set(vcpu, 'x2', 0x1122_3344_5566_7788n)
-  assert.equal(told(vcpu.runSync(2)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(2)), 'EINTR')
   assert.equal(contents.getBigUint64(0x8000, true), 0x1122_3344_5566_7788n)
 })
 
@@ -92,9 +94,9 @@ test('a store to memory the guest may only read ends the run', () => {
 
 test('wfi and b . wait; after wfi the guest goes on', () => {
   const { vcpu } = running([NOP, WFI, STAY])
-  assert.equal(told(vcpu.runSync(2)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(2)), 'EINTR')
   assert.equal(get(vcpu, 'pc'), ADDRESS + 8n)
-  assert.equal(told(vcpu.runSync(2)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(2)), 'EINTR')
   assert.equal(get(vcpu, 'pc'), ADDRESS + 8n)
   assert.throws(() => vcpu.runSync(0), { code: 'ERR_KVM_SIMULATOR_NO_GUEST_CODE' })
 })

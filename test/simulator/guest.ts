@@ -4,7 +4,7 @@ import { callFromGuest, mapStub } from '../../lib/kvm/guest-call.js'
 import { decodeExit, type Exit } from '../../lib/kvm/exits.js'
 import type { Report } from '../../lib/report/report.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
-import { made, systemOf, told, vcpuOf } from './fixture.js'
+import { made, systemOf, outcomeName, vcpuOf } from './fixture.js'
 
 export interface Guest {
   vm: VmFd
@@ -30,12 +30,12 @@ const WAIT = 5
 /** x0 to x3 in hexadecimal, `0xffff_ffff_ffff_ffff` as -1 and its like; with the exit before them where there was one. */
 export function call(vcpu: VcpuFd, conduit: Conduit, ...args: bigint[]): string {
   const found = callFromGuest(vcpu, { conduit, args }, () => vcpu.runSync(WAIT))
-  if (typeof found === 'number') return String(told(found))
+  if (typeof found === 'number') return String(outcomeName(found))
   const words = found.x
     .map((word) => (word >= 1n << 63n ? `${word - (1n << 64n)}` : word.toString(16)))
     .join(' ')
   if (found.returned) return words
-  return `${found.outcome < 0 ? String(told(found.outcome)) : nameOf(decodeExit(new DataView(vcpu.runPage)))}: ${words}`
+  return `${found.outcome < 0 ? String(outcomeName(found.outcome)) : nameOf(decodeExit(new DataView(vcpu.runPage)))}: ${words}`
 }
 
 function nameOf(exit: Exit): string {

@@ -6,7 +6,7 @@ import { functionIds, hypercallFunctions } from '../../lib/hypercalls/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { capabilities, mpStates, type VcpuFeature } from '../../lib/uapi.js'
-import { get, newHost, oldestHost, oldHost, set, told, withTraits } from './fixture.js'
+import { get, newHost, oldestHost, oldHost, set, outcomeName, withTraits } from './fixture.js'
 import { call, guestOf } from './guest.js'
 
 const REFUSED = '-1 0 0 0'
@@ -112,12 +112,12 @@ test('the wall clock and a counter come as halves', () => {
   }
 })
 
-test('stolen time is told where the vCPU has a structure, which is zeroed', () => {
+test('stolen time is announced where the vCPU has a structure, which is zeroed', () => {
   const { vcpus } = guestOf(newHost, [['psci-0.2'], ['psci-0.2']])
   const [vcpu, other] = vcpus
   const address = 0x0f00_8000n
   const data = new Uint8Array(BigUint64Array.of(address).buffer)
-  assert.equal(told(vcpu!.setDeviceAttr(2, 0n, data)), 0)
+  assert.equal(outcomeName(vcpu!.setDeviceAttr(2, 0n, data)), 0)
   assert.equal(call(vcpu!, 'hvc', BigInt(PV_TIME_FEATURES), 0xc500_0021n), '0 0 0 0')
   assert.equal(call(vcpu!, 'hvc', BigInt(PV_TIME_FEATURES), 0xc500_0020n), '0 0 0 0')
   assert.equal(call(vcpu!, 'hvc', BigInt(PV_TIME_FEATURES), 0xc400_0053n), REFUSED)
@@ -287,7 +287,7 @@ test('a vCPU that is refused for its id, too, lets the first of two with one aff
   const { vm, vcpus } = guestOf(newHost, [['psci-0.2'], OFF])
   set(vcpus[0]!, 'MPIDR_EL1', get(vcpus[1]!, 'MPIDR_EL1') as bigint)
   call(vcpus[0]!, 'hvc', BigInt(SMCCC_VERSION))
-  assert.equal(told(vm.createVcpu(1)), 'EEXIST')
+  assert.equal(outcomeName(vm.createVcpu(1)), 'EEXIST')
   assert.equal(call(vcpus[0]!, 'hvc', 0xc400_0003n, 1n), '-4 0 0 0')
 })
 
@@ -323,7 +323,7 @@ test('CPU_ON to code that is not executed is an error of the target’s run, not
   assert.equal(vcpus[1]!.setMpState(mpStates.stopped), 0)
   const again = vcpus[1]!.run()
   vcpus[1]!.kick()
-  assert.equal(told(await again), 'EINTR')
+  assert.equal(outcomeName(await again), 'EINTR')
 })
 
 const affinities: [report: Report, id: bigint, affinity: bigint, level: bigint, expected: string][] = [

@@ -14,7 +14,7 @@ import {
   oldHost,
   set,
   start,
-  told,
+  outcomeName,
   vcpuOf,
   vmOf,
   withTraits,
@@ -154,29 +154,29 @@ for (const [what, report, inits] of sequences) {
   test(`KVM_ARM_VCPU_INIT: ${what}`, () => {
     const vcpu = made(vmOf(report).createVcpu(0))
     for (const [index, [target, words, outcome]] of inits.entries()) {
-      assert.equal(told(vcpu.init(target, words)), outcome, `init ${index}`)
+      assert.equal(outcomeName(vcpu.init(target, words)), outcome, `init ${index}`)
     }
   })
 }
 
 test('features left by a refused init are inherited by the next one', () => {
   const vcpu = made(vmOf(oldHost).createVcpu(0))
-  assert.equal(told(vcpu.init(2, [PSCI | (1 << 10)])), 'ENOENT')
+  assert.equal(outcomeName(vcpu.init(2, [PSCI | (1 << 10)])), 'ENOENT')
   assert.equal(vcpu.init(2, [0]), 0)
   assert.equal(get(vcpu, 'PSCI_VERSION'), 0x10001n)
-  assert.equal(told(vcpu.init(2, [0])), 'EINVAL', 'the inherited feature counts')
+  assert.equal(outcomeName(vcpu.init(2, [0])), 'EINVAL', 'the inherited feature counts')
 })
 
 test('an init refused for another reason has fixed the width of the VM', () => {
   const vm = vmOf(oldHost)
-  assert.equal(told(made(vm.createVcpu(0)).init(2, [AARCH32 | PMU])), 'ENODEV')
-  assert.equal(told(made(vm.createVcpu(1)).init(2, [PSCI])), 'EINVAL')
+  assert.equal(outcomeName(made(vm.createVcpu(0)).init(2, [AARCH32 | PMU])), 'ENODEV')
+  assert.equal(outcomeName(made(vm.createVcpu(1)).init(2, [PSCI])), 'EINVAL')
 })
 
 test('features are not left where the kernel does not leave them', () => {
   for (const report of [newHost, withTraits(oldHost, { init: { leaksRefusedFeatures: false } })]) {
     const vcpu = made(vmOf(report).createVcpu(0))
-    assert.equal(told(vcpu.init(2, [PSCI | (1 << 10)])), 'ENOENT')
+    assert.equal(outcomeName(vcpu.init(2, [PSCI | (1 << 10)])), 'ENOENT')
     assert.equal(vcpu.init(2, [0]), 0)
     assert.equal(get(vcpu, 'PSCI_VERSION'), 1n)
   }
@@ -184,7 +184,7 @@ test('features are not left where the kernel does not leave them', () => {
 
 test('features that were refused as unsupported are forgotten', () => {
   const vcpu = made(vmOf(oldHost).createVcpu(0))
-  assert.equal(told(vcpu.init(2, [PSCI | word(['sve'])])), 'EINVAL')
+  assert.equal(outcomeName(vcpu.init(2, [PSCI | word(['sve'])])), 'EINVAL')
   assert.equal(vcpu.init(2, [0]), 0)
   assert.equal(get(vcpu, 'PSCI_VERSION'), 1n)
 })
@@ -197,8 +197,8 @@ test('vCPUs of one VM may differ where features are their own', () => {
 test('the first init fixes the features of all vCPUs where they are the VM’s', () => {
   const { vm } = start(newHost, ['psci-0.2'])
   const second = made(vm.createVcpu(1))
-  assert.equal(told(second.init(5, [0])), 'EINVAL')
-  assert.equal(told(second.getOneReg(0x6030_0000_0010_0000n)), 'ENOEXEC')
+  assert.equal(outcomeName(second.init(5, [0])), 'EINVAL')
+  assert.equal(outcomeName(second.getOneReg(0x6030_0000_0010_0000n)), 'ENOEXEC')
   assert.equal(second.init(5, [PSCI]), 0)
 })
 
@@ -245,7 +245,7 @@ for (const [what, report, inits] of widths) {
     const vm = vmOf(report)
     const vcpus = [made(vm.createVcpu(0)), made(vm.createVcpu(1))]
     for (const [vcpu, features, outcome] of inits) {
-      assert.equal(told(vcpus[vcpu]!.init(2, [features])), outcome)
+      assert.equal(outcomeName(vcpus[vcpu]!.init(2, [features])), outcome)
     }
   })
 }
@@ -255,7 +255,7 @@ test('a refused re-init leaves the vCPU uninitialised where the kernel compares 
   const vcpu = made(vm.createVcpu(0))
   assert.equal(vcpu.init(2, [AARCH32]), 0)
   made(vm.createVcpu(1))
-  assert.equal(told(vcpu.init(2, [AARCH32])), 'EINVAL')
+  assert.equal(outcomeName(vcpu.init(2, [AARCH32])), 'EINVAL')
   assert.equal(get(vcpu, 'x0'), 'ENOEXEC')
 })
 
@@ -305,19 +305,19 @@ test('before its init a vCPU has no registers, no list and no run', () => {
     vcpu.finalize(4),
     vcpu.runSync(0),
   ]
-  for (const outcome of outcomes) assert.equal(told(outcome), 'ENOEXEC')
+  for (const outcome of outcomes) assert.equal(outcomeName(outcome), 'ENOEXEC')
 })
 
 test('KVM_ARM_VCPU_FINALIZE takes SVE, once, from a vCPU that has it', () => {
   const { vcpu: plain } = start(newHost)
-  assert.equal(told(plain.finalize(4)), 'EINVAL')
+  assert.equal(outcomeName(plain.finalize(4)), 'EINVAL')
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
-  assert.equal(told(vcpu.finalize(3)), 'EINVAL')
+  assert.equal(outcomeName(vcpu.finalize(3)), 'EINVAL')
   assert.equal(vcpu.finalize(4), 0)
-  assert.equal(told(vcpu.finalize(4)), 'EPERM')
+  assert.equal(outcomeName(vcpu.finalize(4)), 'EPERM')
 })
 
-test('a combination the report does not hold is told as such and not made up', () => {
+test('a combination the report does not hold is refused, not made up', () => {
   const report = withTraits(newHost, { init: { supported: ['psci-0.2', 'pmu-v3'] } })
   const vcpu = made(vmOf(report).createVcpu(0))
   assert.throws(() => vcpu.init(5, [PMU]), {
@@ -389,10 +389,10 @@ for (const [leaksSve, refused, isLeft] of [
   test(`an init refused for 0x${refused.toString(16)} leaves ${isLeft ? 'SVE' : 'no SVE'} where ${leaksSve?.join(' and ') ?? 'nothing'} does`, () => {
     const host = withTraits(ofEachVcpu, { init: { ...(leaksSve && { leaksSve: [...leaksSve] }) } })
     const vcpu = made(vmOf(host).createVcpu(0))
-    assert.equal(told(vcpu.init(5, [refused])), 'EINVAL')
+    assert.equal(outcomeName(vcpu.init(5, [refused])), 'EINVAL')
     assert.equal(vcpu.init(5, [PSCI]), 0)
-    assert.equal(told(vcpu.getRegList(new BigUint64Array(1))), isLeft ? 'EPERM' : 'E2BIG')
-    assert.equal(told(vcpu.finalize(4)), isLeft ? 0 : 'EINVAL')
+    assert.equal(outcomeName(vcpu.getRegList(new BigUint64Array(1))), isLeft ? 'EPERM' : 'E2BIG')
+    assert.equal(outcomeName(vcpu.finalize(4)), isLeft ? 0 : 'EINVAL')
     assert.equal(get(vcpu, 'KVM_REG_ARM64_SVE_VLS') === 'ENOENT', !isLeft)
     assert.equal(vcpu.init(5, [PSCI]), 0)
   })

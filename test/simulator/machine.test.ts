@@ -11,7 +11,7 @@ import {
   newHost,
   oldHost,
   systemOf,
-  told,
+  outcomeName,
   vcpuOf,
   withCapabilities,
   withoutMachine,
@@ -37,8 +37,8 @@ test('a guest reads the VM’s value of a register that userspace has changed', 
   assert.equal(vm.enableCap(capabilities.KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, 0, []), 0)
   made(mapStub(system, vm))
   const vcpu = vcpuOf(vm, 0)
-  assert.equal(told(vcpu.setOneReg(encodeRegister('MIDR_EL1'), 0x1234n)), 0)
-  assert.equal(told(vcpu.setOneReg(encodeRegister('CTR_EL0'), 0x8444c003n)), 0)
+  assert.equal(outcomeName(vcpu.setOneReg(encodeRegister('MIDR_EL1'), 0x1234n)), 0)
+  assert.equal(outcomeName(vcpu.setOneReg(encodeRegister('CTR_EL0'), 0x8444c003n)), 0)
   const found = readFromGuest(vcpu, (fd) => fd.runSync(1000))
   assert.deepEqual(found, [1_000_000_000n, 0x8444c003n, 0x4n, 0x1234n])
 })
@@ -56,9 +56,9 @@ test('pKVM ignores the size of the address space; whether it makes protected VMs
   const report = { ...oldHost, vmTypes: { ipaSizes: '0-64,127' } }
   const system = systemOf(report)
   for (const type of [0n, 1n, 0x7fn]) made(system.createVm(type))
-  assert.equal(told(system.createVm(0x100n)), 'EINVAL')
+  assert.equal(outcomeName(system.createVm(0x100n)), 'EINVAL')
   assert.throws(() => system.createVm(KVM_VM_TYPE_ARM_PROTECTED), NOT_RECORDED)
-  assert.equal(told(systemOf(oldHost).createVm(KVM_VM_TYPE_ARM_PROTECTED)), 'EINVAL')
+  assert.equal(outcomeName(systemOf(oldHost).createVm(KVM_VM_TYPE_ARM_PROTECTED)), 'EINVAL')
   assert.throws(() => systemOf(withoutMachine(oldHost)).createVm(KVM_VM_TYPE_ARM_PROTECTED), NOT_RECORDED)
 })
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import { encodeRegister, registerName } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
-import { newHost, oldestHost, oldHost, start, told, withTraits, type Outcome } from './fixture.js'
+import { newHost, oldestHost, oldHost, start, outcomeName, withTraits, type Outcome } from './fixture.js'
 
 const unfixedWidth = withTraits(oldHost, { firmwareWidthChecked: false })
 
@@ -100,10 +100,10 @@ for (const [what, report, id, answers] of ids) {
     const found = vcpu.getOneReg(id)
     assert.deepEqual(
       [
-        typeof found === 'bigint' ? READ : told(found),
-        told(vcpu.setOneReg(id, 0n)),
-        told(vcpu.getOneRegAtNull(id)),
-        told(vcpu.setOneRegAtNull(id)),
+        typeof found === 'bigint' ? READ : outcomeName(found),
+        outcomeName(vcpu.setOneReg(id, 0n)),
+        outcomeName(vcpu.getOneRegAtNull(id)),
+        outcomeName(vcpu.setOneRegAtNull(id)),
       ],
       answers,
     )
@@ -114,22 +114,22 @@ test('a register of the host takes its value in an unknown space too', () => {
   const { vcpu } = start(tabled)
   const value = vcpu.getOneReg(encodeRegister('MIDR_EL1'))
   assert.equal(vcpu.getOneReg(0x603000000017c000n), value)
-  assert.equal(told(vcpu.setOneReg(0x603000000017c000n, value as bigint)), 0)
+  assert.equal(outcomeName(vcpu.setOneReg(0x603000000017c000n, value as bigint)), 0)
 })
 
 test('before SVE is final its registers are EPERM before the value is looked at, after it the lengths are', () => {
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
   const [z0, lengths] = [encodeRegister('z0'), encodeRegister('SVE_VLS')]
-  assert.equal(told(vcpu.getOneRegAtNull(z0)), 'EPERM')
-  assert.equal(told(vcpu.setOneRegAtNull(z0)), 'EPERM')
-  assert.equal(told(vcpu.setOneRegAtNull(lengths)), 'EFAULT')
+  assert.equal(outcomeName(vcpu.getOneRegAtNull(z0)), 'EPERM')
+  assert.equal(outcomeName(vcpu.setOneRegAtNull(z0)), 'EPERM')
+  assert.equal(outcomeName(vcpu.setOneRegAtNull(lengths)), 'EFAULT')
   vcpu.finalize(4)
-  assert.equal(told(vcpu.getOneRegAtNull(z0)), 'EFAULT')
-  assert.equal(told(vcpu.setOneRegAtNull(z0)), 'EFAULT')
-  assert.equal(told(vcpu.setOneRegAtNull(lengths)), 'EPERM')
+  assert.equal(outcomeName(vcpu.getOneRegAtNull(z0)), 'EFAULT')
+  assert.equal(outcomeName(vcpu.setOneRegAtNull(z0)), 'EFAULT')
+  assert.equal(outcomeName(vcpu.setOneRegAtNull(lengths)), 'EPERM')
 })
 
 test('with SVE the vector registers of the core space are EINVAL', () => {
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
-  assert.equal(told(vcpu.getOneReg(encodeRegister('v0'))), 'EINVAL')
+  assert.equal(outcomeName(vcpu.getOneReg(encodeRegister('v0'))), 'EINVAL')
 })

@@ -36,7 +36,7 @@ test('a kernel that keeps the number of counters lets every bit be set', () => {
   assert.equal(get(vcpu, 'PMCNTENSET_EL0'), 0x8000_003fn)
 })
 
-test('event counters have 64 bits from PMUv3p5 on, and 32 in a VM that is told of an older PMU', () => {
+test('event counters have 64 bits from PMUv3p5 on, and 32 in a VM that has an older PMU', () => {
   const { vcpu } = start(builtInReport('linux-7.2-max'), withPmu)
   set(vcpu, 'PMEVCNTR3_EL0', 0x1234_5678_9abcn)
   assert.equal(get(vcpu, 'PMEVCNTR3_EL0'), 0x1234_5678_9abcn)

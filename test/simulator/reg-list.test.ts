@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
 import { registerName } from '../../lib/registers/index.js'
-import { get, listOf, newHost, oldHost, start, told, vcpuOf, vmOf, type Outcome } from './fixture.js'
+import { get, listOf, newHost, oldHost, start, outcomeName, vcpuOf, vmOf, type Outcome } from './fixture.js'
 
 const idsOf = (report: typeof oldHost): bigint[] => report.registers.map(({ id }) => BigInt(id))
 
@@ -68,7 +68,7 @@ for (const [what, room, outcome] of rooms) {
     const count = BigInt(oldHost.registers.length)
     const list = new BigUint64Array(Number(count) + 6)
     list[0] = room(count)
-    assert.equal(told(start(oldHost).vcpu.getRegList(list)), outcome)
+    assert.equal(outcomeName(start(oldHost).vcpu.getRegList(list)), outcome)
     assert.equal(list[0], count)
     assert.equal(list[1], outcome === 0 ? BigInt(oldHost.registers[0]!.id) : 0n)
   })
@@ -76,9 +76,9 @@ for (const [what, room, outcome] of rooms) {
 
 test('KVM_GET_REG_LIST is EPERM until SVE is final', () => {
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
-  assert.equal(told(vcpu.getRegList(new BigUint64Array(1))), 'EPERM')
+  assert.equal(outcomeName(vcpu.getRegList(new BigUint64Array(1))), 'EPERM')
   vcpu.finalize(4)
-  assert.equal(told(vcpu.getRegList(new BigUint64Array(1))), 'E2BIG')
+  assert.equal(outcomeName(vcpu.getRegList(new BigUint64Array(1))), 'E2BIG')
 })
 
 test('a batch reads and writes every register it can and counts the others', () => {
@@ -92,10 +92,10 @@ test('a batch reads and writes every register it can and counts the others', () 
   const errnos = new Int32Array(4)
   const values = BigUint64Array.of(7n, 8n, 9n, 10n)
   assert.equal(vcpu.setRegs(ids, values, errnos), 2)
-  assert.deepEqual([...errnos].map(told), [0, 'ENOENT', 'EINVAL', 0])
+  assert.deepEqual([...errnos].map(outcomeName), [0, 'ENOENT', 'EINVAL', 0])
   values.fill(1n)
   assert.equal(vcpu.getRegs(ids, values, errnos), 2)
-  assert.deepEqual([...errnos].map(told), [0, 'ENOENT', 'EINVAL', 0])
+  assert.deepEqual([...errnos].map(outcomeName), [0, 'ENOENT', 'EINVAL', 0])
   assert.deepEqual([...values], [7n, 0n, 0n, 10n])
 })
 

@@ -10,7 +10,7 @@ import {
   runOnce,
   set,
   start,
-  told,
+  outcomeName,
   vcpuOf,
   vmOf,
   withTraits,
@@ -23,7 +23,7 @@ function word64(value: bigint): Uint8Array {
   return new Uint8Array(BigUint64Array.of(value).buffer)
 }
 
-/** Whether the VM has run, told by a register that freezes. */
+/** Whether the VM has run, as a register that freezes shows. */
 function isFrozen(vcpu: Parameters<typeof set>[0]): boolean {
   return set(vcpu, 'STD_BMAP', 0n) === 'EBUSY'
 }
@@ -34,14 +34,14 @@ test('immediate_exit ends a run before it starts, and it counts as one', async (
   assert.ok(isFrozen(vcpu))
   const other = start(oldHost).vcpu
   new Uint8Array(other.runPage)[1] = 1
-  assert.equal(told(await other.run()), 'EINTR')
+  assert.equal(outcomeName(await other.run()), 'EINTR')
   assert.ok(isFrozen(other))
 })
 
 test('a run with a timeout waits that long', () => {
   const { vcpu } = start(oldHost)
   const begin = performance.now()
-  assert.equal(told(vcpu.runSync(30)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(30)), 'EINTR')
   assert.ok(performance.now() - begin >= 29)
   assert.equal(new DataView(vcpu.runPage).getUint32(8, true), exitReasons.KVM_EXIT_INTR)
   assert.ok(isFrozen(vcpu))
@@ -57,15 +57,15 @@ test('a run in flight lasts until the kick, and only one can be', async () => {
   const { vm, vcpu } = start(oldHost)
   const sibling = vcpuOf(vm, 1)
   const flight = vcpu.run()
-  assert.equal(told(await vcpu.run()), 'EBUSY')
-  assert.equal(told(vcpu.runSync(5)), 'EBUSY')
-  assert.equal(told(sibling.runSync(5)), 'EINTR')
+  assert.equal(outcomeName(await vcpu.run()), 'EBUSY')
+  assert.equal(outcomeName(vcpu.runSync(5)), 'EBUSY')
+  assert.equal(outcomeName(sibling.runSync(5)), 'EINTR')
   assert.equal(await Promise.race([flight, Promise.resolve('in flight')]), 'in flight')
   assert.ok(isFrozen(sibling))
   vcpu.kick()
-  assert.equal(told(await flight), 'EINTR')
+  assert.equal(outcomeName(await flight), 'EINTR')
   vcpu.kick()
-  assert.equal(told(vcpu.runSync(1)), 'EINTR')
+  assert.equal(outcomeName(vcpu.runSync(1)), 'EINTR')
 })
 
 test('a vCPU in flight answers EBUSY to everything but kick and close', async () => {
@@ -91,26 +91,27 @@ test('a vCPU in flight answers EBUSY to everything but kick and close', async ()
     () => vcpu.setDeviceAttr(1, 0n, null),
   ]
   const flight = vcpu.run()
-  for (const [index, request] of requests.entries()) assert.equal(told(request()), 'EBUSY', `call ${index}`)
-  vcpu.kick()
-  assert.equal(told(await flight), 'EINTR')
   for (const [index, request] of requests.entries())
-    assert.notEqual(told(request()), 'EBUSY', `call ${index}`)
+    assert.equal(outcomeName(request()), 'EBUSY', `call ${index}`)
+  vcpu.kick()
+  assert.equal(outcomeName(await flight), 'EINTR')
+  for (const [index, request] of requests.entries())
+    assert.notEqual(outcomeName(request()), 'EBUSY', `call ${index}`)
 })
 
 test('a closed vCPU answers EBADF to a whole batch', () => {
   const { vcpu } = start(oldHost)
   vcpu.close()
   const [ids, values, errnos] = [BigUint64Array.of(x0), new BigUint64Array(1), new Int32Array(1)]
-  assert.equal(told(vcpu.getRegs(ids, values, errnos)), 'EBADF')
-  assert.equal(told(vcpu.setRegs(ids, values, errnos)), 'EBADF')
+  assert.equal(outcomeName(vcpu.getRegs(ids, values, errnos)), 'EBADF')
+  assert.equal(outcomeName(vcpu.setRegs(ids, values, errnos)), 'EBADF')
 })
 
 test('close ends a run in flight', async () => {
   const { vcpu } = start(oldHost)
   const flight = vcpu.run()
   vcpu.close()
-  assert.equal(told(await flight), 'EINTR')
+  assert.equal(outcomeName(await flight), 'EINTR')
 })
 
 test('a vCPU with SVE does not run before the vector lengths are final, and freezes nothing', () => {
@@ -152,9 +153,10 @@ test('a VM whose GIC has no addresses dies of its first run: everything is EIO',
     vm.getDeviceAttr(0, 0n, bytes),
     gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null),
   ]
-  for (const [index, outcome] of outcomes.entries()) assert.equal(told(outcome), 'EIO', `call ${index}`)
+  for (const [index, outcome] of outcomes.entries())
+    assert.equal(outcomeName(outcome), 'EIO', `call ${index}`)
   vcpu.close()
-  assert.equal(told(vcpu.getMpState()), 'EBADF')
+  assert.equal(outcomeName(vcpu.getMpState()), 'EBADF')
 })
 
 test('a VM with an initialised GIC runs and keeps it in its ID registers', () => {
@@ -165,7 +167,7 @@ test('a VM with an initialised GIC runs and keeps it in its ID registers', () =>
   assert.equal(gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null), 0)
   assert.equal(runOnce(vcpu), 'EINTR')
   assert.equal(get(vcpu, 'ID_AA64PFR0_EL1'), 0x0100_0000_0100_0012n)
-  assert.equal(told(vm.createVcpu(1)), 'EBUSY')
+  assert.equal(outcomeName(vm.createVcpu(1)), 'EBUSY')
 })
 
 test('a GIC with addresses that is not initialised makes the run EBUSY', () => {
@@ -187,14 +189,14 @@ test('a kernel that lets the VM live counts the failed run', () => {
 
 test('a GIC comes before the first run and once', () => {
   const { vm, vcpu } = start(newHost)
-  assert.equal(told(vm.createDevice(GIC, 1)), 0)
+  assert.equal(outcomeName(vm.createDevice(GIC, 1)), 0)
   runOnce(vcpu)
-  assert.equal(told(vm.createDevice(GIC, 0)), 'EBUSY')
+  assert.equal(outcomeName(vm.createDevice(GIC, 0)), 'EBUSY')
   const other = vmOf(newHost)
   made(other.createDevice(GIC, 0))
-  assert.equal(told(other.createDevice(GIC, 0)), 'EEXIST')
-  assert.equal(told(other.createDevice(99, 0)), 'ENODEV')
-  assert.equal(told(vmOf(withTraits(newHost, { devices: [] })).createDevice(GIC, 1)), 'ENODEV')
+  assert.equal(outcomeName(other.createDevice(GIC, 0)), 'EEXIST')
+  assert.equal(outcomeName(other.createDevice(99, 0)), 'ENODEV')
+  assert.equal(outcomeName(vmOf(withTraits(newHost, { devices: [] })).createDevice(GIC, 1)), 'ENODEV')
 })
 
 test('a first run refused over the GIC leaves an old VM a GIC to begin anew with', () => {
@@ -203,11 +205,11 @@ test('a first run refused over the GIC leaves an old VM a GIC to begin anew with
   gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))
   gic.setDeviceAttr(3, 0n, new Uint8Array([64, 0, 0, 0]))
   gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, 0n, null)
-  assert.equal(told(vm.createVcpu(1) as number), 'EBUSY')
+  assert.equal(outcomeName(vm.createVcpu(1) as number), 'EBUSY')
   assert.equal(runOnce(vcpu), 'ENXIO')
   made(vm.createVcpu(1))
-  assert.equal(told(gic.setDeviceAttr(3, 0n, new Uint8Array([96, 0, 0, 0]))), 0)
-  assert.equal(told(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
+  assert.equal(outcomeName(gic.setDeviceAttr(3, 0n, new Uint8Array([96, 0, 0, 0]))), 0)
+  assert.equal(outcomeName(gic.setDeviceAttr(0, 3n, word64(0x80a_0000n))), 0)
 })
 
 test('vCPUs keep their redistributors when an old VM loses its GIC, and a new one has none', () => {
@@ -224,7 +226,7 @@ test('vCPUs keep their redistributors when an old VM loses its GIC, and a new on
 test('a device that the host has and the simulator has not can be asked for, and is an error of the simulator’s', () => {
   const vm = vmOf(newHost)
   assert.equal(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 1), 0)
-  assert.equal(told(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V2, 0)), 'ENODEV')
+  assert.equal(outcomeName(vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V2, 0)), 'ENODEV')
   assert.throws(() => vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_ITS, 0), {
     code: 'ERR_KVM_SIMULATOR_NO_DEVICE',
     message: /KVM_DEV_TYPE_ARM_VGIC_ITS/,
@@ -249,7 +251,7 @@ test('a run that would have to wait loads it too where KVM loads before it looks
     assert.equal(runOnce(vcpu), 'EINTR')
     assert.equal(get(vcpu, 'AFSR0_EL1'), 0x5555n)
     vcpu.setMpState(mpStates.stopped)
-    assert.equal(told(vcpu.runSync(1)), 'EINTR')
+    assert.equal(outcomeName(vcpu.runSync(1)), 'EINTR')
     assert.equal(get(vcpu, 'AFSR0_EL1'), kept)
   }
 })

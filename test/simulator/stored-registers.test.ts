@@ -3,7 +3,17 @@ import { test } from 'vitest'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
-import { get, newHost, oldestHost, oldHost, set, start, told, withTraits, type Outcome } from './fixture.js'
+import {
+  get,
+  newHost,
+  oldestHost,
+  oldHost,
+  set,
+  start,
+  outcomeName,
+  withTraits,
+  type Outcome,
+} from './fixture.js'
 
 test('a register keeps what its rule lets it keep', () => {
   const { vcpu } = start(oldHost)
@@ -57,7 +67,7 @@ test('a value that cannot be read zeroes a plain system register where the kerne
     const { vcpu } = start(report)
     for (const name of ['TPIDR_EL0', 'TIMER_CVAL', 'x0', 'PAR_EL1']) {
       set(vcpu, name, 7n)
-      assert.equal(told(vcpu.setOneRegAtNull(encodeRegister(name))), 'EFAULT')
+      assert.equal(outcomeName(vcpu.setOneRegAtNull(encodeRegister(name))), 'EFAULT')
     }
     assert.equal(get(vcpu, 'TPIDR_EL0'), after)
     assert.equal(get(vcpu, 'TIMER_CVAL'), 7n)
@@ -216,7 +226,7 @@ test('a vector register keeps as many bits as the longest vector of the vCPU', (
 test('another init clears vectors, and keeps lengths only once they are final', () => {
   const { vcpu } = start(newHost, ['psci-0.2', 'sve'])
   set(vcpu, 'SVE_VLS', 0b0011n)
-  assert.equal(told(vcpu.init(5, [0x14])), 0)
+  assert.equal(outcomeName(vcpu.init(5, [0x14])), 0)
   assert.equal(get(vcpu, 'SVE_VLS'), 0b1011n)
   set(vcpu, 'SVE_VLS', 0b0011n)
   vcpu.finalize(4)

@@ -8,7 +8,7 @@ import {
   oldHost,
   runOnce,
   systemOf,
-  told,
+  outcomeName,
   vcpuOf,
   vmOf,
   withCapabilities,
@@ -31,7 +31,7 @@ test('/dev/kvm has API version 12 and the recorded mapping size', () => {
 test('a capability is answered as recorded on each descriptor, an unknown one with 0', () => {
   const kvm = systemOf(oldHost)
   const vm = made(kvm.createVm(0n))
-  assert.equal(told(kvm.checkExtension(capabilities.KVM_CAP_MSI_DEVID)), 'EINVAL')
+  assert.equal(outcomeName(kvm.checkExtension(capabilities.KVM_CAP_MSI_DEVID)), 'EINVAL')
   assert.equal(kvm.checkExtension(195), 0)
   assert.equal(vm.checkExtension(195), 0x30003)
   assert.equal(vm.checkExtension(capabilities.KVM_CAP_MSI_DEVID), 1)
@@ -57,15 +57,15 @@ for (const [type, limit, outcome] of vmTypes) {
     const report = withCapabilities(withoutMachine(oldHost), { KVM_CAP_ARM_VM_IPA_SIZE: [limit, limit] })
     const kvm = systemOf(report)
     const vm = kvm.createVm(type)
-    assert.equal(typeof vm === 'number' ? told(vm) : 'made', outcome)
+    assert.equal(typeof vm === 'number' ? outcomeName(vm) : 'made', outcome)
   })
 }
 
 test('a vCPU id is used once, even after its handle is closed, and is below KVM_CAP_MAX_VCPUS', () => {
   const vm = vmOf(oldHost)
   made(vm.createVcpu(3)).close()
-  assert.equal(told(vm.createVcpu(3)), 'EEXIST')
-  assert.equal(told(vm.createVcpu(512)), 'EINVAL')
+  assert.equal(outcomeName(vm.createVcpu(3)), 'EEXIST')
+  assert.equal(outcomeName(vm.createVcpu(512)), 'EINVAL')
   made(vm.createVcpu(511))
 })
 
@@ -73,7 +73,7 @@ test('a VM takes KVM_CAP_MAX_VCPUS vCPUs and no more', () => {
   const vm = vmOf(withCapabilities(oldHost, { KVM_CAP_MAX_VCPUS: [2, 2] }))
   made(vm.createVcpu(0))
   made(vm.createVcpu(1))
-  assert.equal(told(vm.createVcpu(1)), 'EINVAL')
+  assert.equal(outcomeName(vm.createVcpu(1)), 'EINVAL')
 })
 
 test('the preferred target comes without features', () => {
@@ -104,8 +104,8 @@ test('a mask of something that is no system register has no place', () => {
 })
 
 test('writable masks are EINVAL on a kernel without them and for another range', () => {
-  assert.equal(told(vmOf(oldHost).getRegWritableMasks(0, new BigUint64Array(192))), 'EINVAL')
-  assert.equal(told(vmOf(newHost).getRegWritableMasks(1, new BigUint64Array(192))), 'EINVAL')
+  assert.equal(outcomeName(vmOf(oldHost).getRegWritableMasks(0, new BigUint64Array(192))), 'EINVAL')
+  assert.equal(outcomeName(vmOf(newHost).getRegWritableMasks(1, new BigUint64Array(192))), 'EINVAL')
 })
 
 test('arguments no kernel can be handed are thrown back', () => {
@@ -187,7 +187,8 @@ test('after close every method answers EBADF, and close may be repeated', async 
     gic.getDeviceAttr(0, 2n, bytes),
     gic.setDeviceAttr(0, 2n, bytes),
   ]
-  for (const [index, outcome] of outcomes.entries()) assert.equal(told(outcome), 'EBADF', `call ${index}`)
+  for (const [index, outcome] of outcomes.entries())
+    assert.equal(outcomeName(outcome), 'EBADF', `call ${index}`)
   vcpu.kick()
   assert.equal(vcpu.runPage.byteLength, 0)
   assert.equal(memory.buffer?.byteLength, 0)

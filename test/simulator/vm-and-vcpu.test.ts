@@ -11,7 +11,7 @@ import {
   runOnce,
   start,
   systemOf,
-  told,
+  outcomeName,
   vmOf,
   withCapabilities,
   type Outcome,
@@ -43,18 +43,18 @@ const enabled: [report: Report, capability: Capability, flags: number, args: big
 for (const [report, capability, flags, args, outcome] of enabled) {
   const what = `${capability}${flags ? ' with flags' : ''} (${args.join()})`
   test(`KVM_ENABLE_CAP ${what} on the ${report.host.release} host: ${outcome}`, () => {
-    assert.equal(told(vmOf(report).enableCap(capabilities[capability], flags, args)), outcome)
+    assert.equal(outcomeName(vmOf(report).enableCap(capabilities[capability], flags, args)), outcome)
   })
 }
 
 test('writable implementation ids and memory tagging come before the first vCPU', () => {
   const { vm } = start(withMte)
   for (const name of ['KVM_CAP_ARM_WRITABLE_IMP_ID_REGS', 'KVM_CAP_ARM_MTE'] as const) {
-    assert.equal(told(vm.enableCap(capabilities[name], 0, [])), 'EINVAL')
+    assert.equal(outcomeName(vm.enableCap(capabilities[name], 0, [])), 'EINVAL')
   }
 })
 
-test('a VM with memory tagging is not recorded, and is told as such', () => {
+test('a VM with memory tagging is not recorded, which its error says', () => {
   assert.throws(() => vmOf(withMte).enableCap(capabilities.KVM_CAP_ARM_MTE, 0, []), {
     code: 'ERR_KVM_SIMULATOR_NOT_RECORDED',
   })
@@ -75,7 +75,7 @@ test('the chunk size of eager splitting is read back, and is set before there is
     offset: 0,
     size: 4096,
   })
-  assert.equal(told(vm.enableCap(number, 0, [0n])), 'EINVAL')
+  assert.equal(outcomeName(vm.enableCap(number, 0, [0n])), 'EINVAL')
 })
 
 const K4 = 4096
@@ -112,7 +112,7 @@ for (const [what, [slot, flags, address, offset, size], outcome] of regions) {
       vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0x3000n, memory, offset: 0, size: 2 * K4 }),
       0,
     )
-    assert.equal(told(vm.setUserMemoryRegion({ slot, flags, address, memory, offset, size })), outcome)
+    assert.equal(outcomeName(vm.setUserMemoryRegion({ slot, flags, address, memory, offset, size })), outcome)
   })
 }
 
@@ -120,7 +120,7 @@ test('read-only memory is refused by a host without it', () => {
   const kvm = systemOf(withCapabilities(newHost, { KVM_CAP_READONLY_MEM: [0, 0] }))
   const vm = made(kvm.createVm(0n))
   assert.equal(
-    told(
+    outcomeName(
       vm.setUserMemoryRegion({
         slot: 0,
         flags: 2,
@@ -161,15 +161,15 @@ test('a region lies in open memory of the simulator', () => {
   assert.throws(() => vm.setUserMemoryRegion(null as unknown as MemoryRegion), /region must be an object/)
   memory.close()
   assert.equal(
-    told(vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: K4 })),
+    outcomeName(vm.setUserMemoryRegion({ slot: 0, flags: 0, address: 0n, memory, offset: 0, size: K4 })),
     'EBADF',
   )
 })
 
 test('memory is made in whole pages, zeroed, and copied to and from within its bounds', () => {
   const kvm = systemOf(newHost)
-  for (const size of [0, 100]) assert.equal(told(kvm.createMemory(size)), 'EINVAL')
-  assert.equal(told(kvm.createMemory(Number.MAX_SAFE_INTEGER - 4095)), 'ENOMEM')
+  for (const size of [0, 100]) assert.equal(outcomeName(kvm.createMemory(size)), 'EINVAL')
+  assert.equal(outcomeName(kvm.createMemory(Number.MAX_SAFE_INTEGER - 4095)), 'ENOMEM')
   const memory = made(kvm.createMemory(K4))
   assert.equal(memory.size, K4)
   assert.equal(memory.write(K4 - 2, Uint8Array.of(1, 2)), 0)
@@ -177,13 +177,13 @@ test('memory is made in whole pages, zeroed, and copied to and from within its b
   assert.equal(memory.read(K4 - 4, into), 0)
   assert.deepEqual([...into], [0, 0, 1, 2])
   assert.equal(new Uint8Array(memory.buffer!)[K4 - 1], 2)
-  assert.equal(told(memory.read(K4 - 3, into)), 'EFAULT')
-  assert.equal(told(memory.write(K4, Uint8Array.of(1))), 'EFAULT')
+  assert.equal(outcomeName(memory.read(K4 - 3, into)), 'EFAULT')
+  assert.equal(outcomeName(memory.write(K4, Uint8Array.of(1))), 'EFAULT')
 })
 
 test('pages are as large as the kvm_run mapping says', () => {
   const kvm = systemOf({ ...newHost, vcpuMmapSize: 0x20000 })
-  assert.equal(told(kvm.createMemory(K4)), 'EINVAL')
+  assert.equal(outcomeName(kvm.createMemory(K4)), 'EINVAL')
   made(kvm.createMemory(0x10000))
 })
 
@@ -192,9 +192,9 @@ test('power states are those of the host', () => {
   assert.equal(vcpu.setMpState(5), 0)
   assert.equal(vcpu.getMpState(), 5)
   assert.equal(vcpu.setMpState(10), 0)
-  assert.equal(told(vcpu.setMpState(1)), 'EINVAL')
+  assert.equal(outcomeName(vcpu.setMpState(1)), 'EINVAL')
   assert.equal(vcpu.getMpState(), 10)
-  assert.equal(told(start(oldestHost).vcpu.setMpState(10)), 'EINVAL')
+  assert.equal(outcomeName(start(oldestHost).vcpu.setMpState(10)), 'EINVAL')
 })
 
 for (const [when, host, hasRun, pending] of [
@@ -218,8 +218,8 @@ test('events need the init where the kernel looks for it', () => {
   const events = new Uint8Array(64)
   const [old, current] = [oldHost, newHost].map((report) => made(vmOf(report).createVcpu(0)))
   assert.equal(old!.getVcpuEvents(events), 0)
-  assert.equal(told(current!.getVcpuEvents(events)), 'ENOEXEC')
-  assert.equal(told(current!.setVcpuEvents(events)), 'ENOEXEC')
+  assert.equal(outcomeName(current!.getVcpuEvents(events)), 'ENOEXEC')
+  assert.equal(outcomeName(current!.setVcpuEvents(events)), 'ENOEXEC')
 })
 
 function eventsOf(bytes: Record<number, number>): Uint8Array {
@@ -241,7 +241,7 @@ const injected: [what: string, report: Report, set: Uint8Array, outcome: Outcome
 for (const [what, report, set, outcome, after] of injected) {
   test(`KVM_SET_VCPU_EVENTS with ${what}: ${outcome}`, () => {
     const { vcpu } = start(report)
-    assert.equal(told(vcpu.setVcpuEvents(set)), outcome)
+    assert.equal(outcomeName(vcpu.setVcpuEvents(set)), outcome)
     const found = new Uint8Array(64).fill(9)
     assert.equal(vcpu.getVcpuEvents(found), 0)
     assert.deepEqual(found, after)
