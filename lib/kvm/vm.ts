@@ -562,7 +562,7 @@ export class Vm implements Disposable {
    * `KVM_SIGNAL_MSI`: raises a message-signalled interrupt, as a device's write to the translation service (ITS) does. Legal at any
    * time, also while vCPUs run. Returns whether KVM delivered it: false if the guest has not mapped the event.
    * @throws KvmError `EINVAL` without a GIC, for an address that is no ITS's, and for a message without `deviceId`; `ENODEV` for a
-   * VM without an ITS; `ERR_KVM_CLOSED` (`arch/arm64/kvm/vgic/vgic-irqfd.c:kvm_set_msi`)
+   * VM without an ITS; `EBUSY` for an ITS that the guest has not enabled (seen on Linux 6.12); `ERR_KVM_CLOSED` (`arch/arm64/kvm/vgic/vgic-irqfd.c:kvm_set_msi`)
    * @throws TypeError for another type or an unknown key; RangeError for a number that is too wide
    *
    * @example
@@ -607,7 +607,7 @@ export class Vm implements Disposable {
 
   /**
    * `KVM_IRQFD`: raises an interrupt whenever `event` is signalled, by this process or, with another doorbell, by KVM. The GIC must
-   * be initialised. Legal while vCPUs run.
+   * be initialised. Legal while vCPUs run. From Linux 5.11 on KVM takes the event's count then: `take()` and `wait()` do not see it.
    * @param gsi number of the interrupt as `setGsiRouting` routes it, 32 bits; without routes of your own GSI n is shared interrupt 32 + n
    * @param options.resampled for an interrupt that stays raised until the guest acknowledges it; then this event is signalled
    * @throws KvmError `EAGAIN` without an initialised GIC, `EBUSY` for an event that raises an interrupt already, `ERR_KVM_CLOSED` for a

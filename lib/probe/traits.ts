@@ -1,7 +1,7 @@
 /** Experiments on scratch VMs that show how a host's KVM behaves where no register or capability reports it. */
 import type { SystemFd, VcpuFd } from '../backend.js'
 import { workarounds } from '../hypercalls/index.js'
-import { errnoName } from '../kvm/errors.js'
+import { check, errnoName } from '../kvm/errors.js'
 import {
   arm64Id,
   encodeRegister,
@@ -30,7 +30,9 @@ import {
   KVM_ARM_VM_SMCCC_CTRL,
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
+  KVM_DEV_ARM_VGIC_CTRL_INIT,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
+  KVM_DEV_ARM_VGIC_GRP_CTRL,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   packIrq,
@@ -193,6 +195,7 @@ export function probeTraits(
         )
       : null,
     vgicAddressCheckedFirst: vgicAddressCheckedFirst(kvm, type),
+    irqEventKeepsCount: irqEventKeepsCount(kvm, type),
     irqLineByIndex: irqLineByIndex(kvm, type),
     irqLineChecksInitFirst: irqLineChecksInitFirst(kvm, type),
     runWithoutVgicInit: runWithoutVgicInit(kvm, type),
@@ -480,6 +483,27 @@ function workaround2WithoutSsbs(
       ? { value: hex(value), accepts: acceptedLevels(vcpu, WORKAROUND_2) }
       : undefined
   })
+}
+
+/** Signals an event that is connected with a shared interrupt (`virt/kvm/eventfd.c:irqfd_wakeup`). */
+function irqEventKeepsCount(kvm: SystemFd, type: bigint): Traits['irqEventKeepsCount'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+      if (typeof gic === 'number') return undefined
+      const event = check(kvm.createEvent(), { syscall: 'eventfd' })
+      try {
+        initialise(vm, vcpu, BASE)
+        gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, null)
+        check(vm.irqFd(event, 0, 0, null), { syscall: 'KVM_IRQFD' })
+        event.signal(1n)
+        return event.take() === 1n ? true : undefined
+      } finally {
+        event.close()
+        gic.close()
+      }
+    }),
+  )
 }
 
 /** Raises an input of vCPU 0 in a VM whose only vCPU has the id 1. */

@@ -221,6 +221,11 @@ const traits = v.strictObject({
    * Absent if `EEXIST` comes first, or if there is no GICv3.
    */
   vgicAddressCheckedFirst: v.optional(v.literal(true)),
+  /**
+   * Whether an event that raises an interrupt (`KVM_IRQFD`) keeps its count, and wakes whoever waits for it. Absent if KVM takes the
+   * count, or if there is no GICv3.
+   */
+  irqEventKeepsCount: v.optional(v.literal(true)),
   /** Whether `KVM_IRQ_LINE` finds a vCPU by its place in the order of creation. Absent if it finds it by its id. */
   irqLineByIndex: v.optional(v.literal(true)),
   /**

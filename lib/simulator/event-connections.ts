@@ -100,7 +100,9 @@ export function setIrqEvent(
   event.raise = () => {
     const pin = vm.routes === null ? gsi : vm.routes.get(gsi)
     if (pin !== undefined) pulse(vm, pin)
+    return !vm.host.traits.irqEventKeepsCount
   }
+  // A count that was there stays.
   if (event.hasCount) event.raise()
   return 0
 }

@@ -11,8 +11,8 @@ export class SimulatedEvent implements EventFd {
   #count = 0n
   #closed = false
   #settle: ((outcome: bigint | number) => void) | null = null
-  /** Raises the interrupt with which the event is connected. */
-  raise: (() => void) | null = null
+  /** Raises the interrupt with which the event is connected; returns whether KVM takes the count for that. */
+  raise: (() => boolean) | null = null
 
   get hasCount(): boolean {
     return this.#count > 0n
@@ -34,7 +34,10 @@ export class SimulatedEvent implements EventFd {
   /** Adds to the counter as the kernel does, also once userspace has closed it. */
   add(count: bigint): void {
     this.#count = this.#count + count > MOST ? MOST : this.#count + count
-    if (count > 0n) this.raise?.()
+    if (count > 0n && this.raise?.()) {
+      this.#count = 0n
+      return
+    }
     if (this.#settle === null || this.#count === 0n) return
     this.#settle(this.#count)
     this.#count = 0n
@@ -66,6 +69,7 @@ export class SimulatedEvent implements EventFd {
 
   close(): void {
     this.#closed = true
+    this.raise = null
     this.#settle?.(-errnos.EINTR)
   }
 }

@@ -198,3 +198,34 @@ describe('connectIrq()', () => {
     assert.equal(pending(), 0)
   })
 })
+
+describe('an event that raises an interrupt', () => {
+  function connected(host: string): HostEvent {
+    const kvm = openKvm(simulator(host))
+    const vm = kvm.createVm()
+    vm.createVcpu(0)
+    vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n, irqs: 64 })
+    const event = kvm.createEvent()
+    vm.connectIrq(1, event)
+    return event
+  }
+
+  it('keeps its count on Linux 5.10, and wakes whoever waits for it', async () => {
+    const event = connected('linux-5.10-neoverse-n1')
+    event.signal(2n)
+    assert.equal(event.take(), 2n)
+    const wait = event.wait()
+    event.signal()
+    assert.equal(await wait, 1n)
+  })
+
+  it('loses its count to KVM later, and wakes nobody', async () => {
+    const event = connected('linux-6.1-neoverse-n1')
+    event.signal(2n)
+    assert.equal(event.take(), 0n)
+    const wait = event.wait()
+    event.signal()
+    event.close()
+    assert.equal(await wait, 0n)
+  })
+})

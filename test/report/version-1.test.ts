@@ -38,6 +38,7 @@ for (const { name, report } of recordings) {
     assert.deepEqual(converted.origin, { kind: 'unknown' })
     const { origin, traits, ...rest } = withoutMachine(builtInReport(name))
     const {
+      irqEventKeepsCount: _keepsCount,
       irqLineByIndex: _byIndex,
       irqLineChecksInitFirst: _initFirst,
       ...older

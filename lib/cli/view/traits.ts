@@ -155,6 +155,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
   ],
   vgicAddressCheckedFirst: (first) => (first ? [['second address of a GIC', 'checked before EEXIST']] : []),
+  irqEventKeepsCount: (keeps) => (keeps ? [['an event that raises an interrupt', 'keeps its count']] : []),
   irqLineByIndex: (byIndex) => (byIndex ? [['KVM_IRQ_LINE finds a vCPU', 'by the order of creation']] : []),
   irqLineChecksInitFirst: (first) =>
     first ? [['interrupt line that does not exist', 'EBUSY before the GIC is initialised']] : [],
