@@ -69,25 +69,31 @@ export function setUpDevices(
 
 function makeGic(vm: Vm, state: GicState, attempt: AttemptDevice): Attributes | undefined {
   const { distributor, redistributors, irqs, initialised } = state
-  let attributes: Attributes | undefined
-  const isMade = attempt('GICv3', undefined, () => {
-    const { attributes: gic } = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3')
-    attributes = gic
-    const setAddress = (type: bigint, address: bigint): void =>
-      gic.set(KVM_DEV_ARM_VGIC_GRP_ADDR, type, bytesOf(BigUint64Array.of(address)))
-    // Before it is set or the GIC initialised, there are only those of the vCPUs.
-    if (irqs > 32) gic.set(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, bytesOf(Uint32Array.of(irqs)))
-    if (distributor !== null) setAddress(KVM_VGIC_V3_ADDR_TYPE_DIST, BigInt(distributor))
-    for (const [index, { address, count }] of redistributors.entries()) {
-      if (count === 0) setAddress(KVM_VGIC_V3_ADDR_TYPE_REDIST, BigInt(address))
-      else {
-        const region = (BigInt(count) << 52n) | BigInt(address) | BigInt(index)
-        setAddress(KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, region)
-      }
+  let gic: Attributes | undefined
+  attempt('GICv3', undefined, () => (gic = vm.createDevice('KVM_DEV_TYPE_ARM_VGIC_V3').attributes))
+  const set = (what: string, group: number, attribute: bigint, data?: Uint8Array): void => {
+    if (gic !== undefined && !attempt(`GICv3: ${what}`, undefined, () => gic!.set(group, attribute, data))) {
+      // Without one of its settings, the others say nothing.
+      gic = undefined
     }
-    if (initialised) gic.set(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT)
-  })
-  return isMade ? attributes : undefined
+  }
+  const setAddress = (what: string, type: bigint, address: bigint): void =>
+    set(what, KVM_DEV_ARM_VGIC_GRP_ADDR, type, bytesOf(BigUint64Array.of(address)))
+  // Before it is set or the GIC initialised, there are only those of the vCPUs.
+  if (irqs > 32) set(`${irqs} interrupts`, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0n, bytesOf(Uint32Array.of(irqs)))
+  if (distributor !== null) {
+    setAddress(`distributor at ${distributor}`, KVM_VGIC_V3_ADDR_TYPE_DIST, BigInt(distributor))
+  }
+  for (const [index, { address, count }] of redistributors.entries()) {
+    const what = `redistributors at ${address}`
+    if (count === 0) setAddress(what, KVM_VGIC_V3_ADDR_TYPE_REDIST, BigInt(address))
+    else {
+      const region = (BigInt(count) << 52n) | BigInt(address) | BigInt(index)
+      setAddress(`${what} for ${count} vCPUs`, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, region)
+    }
+  }
+  if (initialised) set('initialisation', KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT)
+  return gic
 }
 
 function bytesOf(numbers: Uint32Array | BigUint64Array): Uint8Array {

@@ -295,6 +295,21 @@ describe('the page of many classes', () => {
   }
 })
 
+describe('the page of a VMM that can elect no baseline', () => {
+  it('shows the moves as they are, and says so, also where a link asks for those with the baseline', async () => {
+    const fleet = manyClasses(15)
+    delete fleet.elected
+    writeFileSync(join(folder, 'plain.html'), fleetPage([fleet], 'Moves of 15 classes'))
+    await page.go(`${addressOf('plain.html')}#view=baseline`)
+    const chosen = await page.ask<string>(
+      `[...document.querySelectorAll('input[type=radio]:checked')].map((radio) => radio.parentElement.textContent).join()`,
+    )
+    assert.match(chosen, /as it is/)
+    assert.doesNotMatch(await text('.legend'), /opened by the baseline/)
+    assert.doesNotMatch(await text('main'), /free movement, with the baseline/)
+  })
+})
+
 describe('the page of a verdict', () => {
   it('gives the reasons for one pair, and breaks no rule', async () => {
     const file = join(folder, 'verdict.html')

@@ -199,17 +199,18 @@ describe('connectIrq()', () => {
   })
 })
 
-describe('an event that raises an interrupt', () => {
-  function connected(host: string): HostEvent {
-    const kvm = openKvm(simulator(host))
-    const vm = kvm.createVm()
-    vm.createVcpu(0)
-    vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n, irqs: 64 })
-    const event = kvm.createEvent()
-    vm.connectIrq(1, event)
-    return event
-  }
+/** An event that raises shared interrupt 33. */
+function connected(host: string): HostEvent {
+  const kvm = openKvm(simulator(host))
+  const vm = kvm.createVm()
+  vm.createVcpu(0)
+  vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n, irqs: 64 })
+  const event = kvm.createEvent()
+  vm.connectIrq(1, event)
+  return event
+}
 
+describe('an event that raises an interrupt', () => {
   it('keeps its count on Linux 5.10, and wakes whoever waits for it', async () => {
     const event = connected('linux-5.10-neoverse-n1')
     event.signal(2n)

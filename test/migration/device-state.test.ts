@@ -178,6 +178,16 @@ test('a capture names what a GIC keeps for guests with EL2', () => {
   assert.deepEqual(capture(kvm, vm).vm.notCarried, ['gic-el2'])
 })
 
+test('a GIC that cannot be made is refused with the setting that is at fault', () => {
+  using kvm = openKvm(simulator('linux-7.2-neoverse-n1'))
+  using vm = kvm.createVm()
+  vm.createVcpu(0)
+  vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n })
+  const state = capture(kvm, vm)
+  state.vm.gic!.distributor = '0x8000001'
+  assert.throws(() => restore(kvm, state), /GICv3: distributor at 0x8000001/)
+})
+
 test('a PMU is restored by the calls that set it up', () => {
   using kvm = openKvm(simulator('linux-7.2-neoverse-n1'))
   using vm = kvm.createVm()

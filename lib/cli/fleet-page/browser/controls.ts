@@ -52,7 +52,7 @@ export function controls(view: FleetView): HTMLElement {
   let drawn = ''
   const draw = () => {
     const { state } = view
-    shown.show(state.elected ? 1 : 0, view.vmm.elected === undefined)
+    shown.show(view.isElected ? 1 : 0, view.vmm.elected === undefined)
     vmm.control.value = state.vmm
     if (drawn !== state.vmm) {
       const used = causes(data, view.vmm.asIs.moves).map((one) => one.cause)

@@ -67,6 +67,11 @@ export class FleetView {
     return this.data.vmms.find(({ vmm }) => vmm === this.state.vmm)!
   }
 
+  /** Whether the moves shown are those with the baseline: not every VMM can elect one. */
+  get isElected(): boolean {
+    return this.state.elected && this.vmm.elected !== undefined
+  }
+
   /** The moves shown. */
   get judgement(): Judgement {
     const { asIs, elected } = this.vmm
@@ -105,7 +110,7 @@ export class FleetView {
     const kind = this.kind(from, to)
     const before = this.vmm.asIs.moves[from]![to]!
     const isOpened =
-      this.state.elected &&
+      this.isElected &&
       (kind === 'free' || kind === 'changed') &&
       before >= 0 &&
       !this.data.patterns[before]!.possible

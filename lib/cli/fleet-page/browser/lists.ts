@@ -120,17 +120,13 @@ function classNumbers(indices: readonly number[]): string {
   return indices.map((index) => index + 1).join(', ')
 }
 
-function groups({ judgement, state }: FleetView): HTMLElement {
+function groups({ judgement, isElected }: FleetView): HTMLElement {
   const several = judgement.groups.filter((group) => group.classes.length > 1)
   const texts = several.map(
     (group) =>
       `${count(group.hostCount, 'host')} of ${count(group.classes.length, 'class', 'classes')}: ${classNumbers(group.classes)}`,
   )
-  return listSection(
-    `Groups with free movement${state.elected ? ', with the baseline' : ''}`,
-    'groups',
-    texts,
-  )
+  return listSection(`Groups with free movement${isElected ? ', with the baseline' : ''}`, 'groups', texts)
 }
 
 function divides({ vmm }: FleetView): HTMLElement {

@@ -507,7 +507,7 @@ function legend(view: FleetView): HTMLElement {
     const entries: [string, string, string][] = [
       ['free', '✓', kindWords.free],
       ['changed', '≈', kindWords.changed],
-      ...(view.state.elected ? [['opened', '+', 'opened by the baseline'] as [string, string, string]] : []),
+      ...(view.isElected ? [['opened', '+', 'opened by the baseline'] as [string, string, string]] : []),
       ['near', marks.near, kindWords.near],
       ['stopped', '✗', kindWords.stopped],
       ...(view.data.obstacles.some(({ severity }) => severity === 'guest broken')

@@ -162,7 +162,7 @@ function verdicts(view: FleetView, from: number, to: number): HTMLElement {
       const judgement = elected ? vmm.elected : vmm.asIs
       const pattern = judgement && view.pattern(from, to, judgement)
       if (pattern === undefined) return []
-      const isShown = vmm.vmm === view.state.vmm && elected === view.state.elected
+      const isShown = vmm.vmm === view.state.vmm && elected === view.isElected
       const text = `${view.data.vmms.length > 1 ? `${vmm.vmm}, ` : ''}${elected ? 'baseline' : 'as it is'}`
       const link = make('a', { href: view.address({ ...view.state, vmm: vmm.vmm, elected }) }, text)
       if (isShown) link.setAttribute('aria-current', 'true')
