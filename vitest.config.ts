@@ -8,6 +8,7 @@
  */
 import { fileURLToPath } from 'node:url'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /**
  * Limits are for machines several times slower than a developer's. With six processes on each core, the slowest unit test took 30 s,
@@ -23,6 +24,24 @@ const long = [
   'test/fleet/baseline/baseline-moves.test.ts',
   'test/machine/dtc.test.ts',
 ]
+
+/** The files that take minutes, the slowest first. One that starts last is waited for with all other processors idle. */
+const slowest = [
+  'test/lab-kernels/hosts/linux-5.10-max.test.ts',
+  'test/lab-kernels/hosts/linux-7.2-max.test.ts',
+  'test/lab-kernels/qemu.test.ts',
+  'test/lab-kernels/soak.test.ts',
+  'test/lab-kernels/docs.test.ts',
+]
+
+class SlowestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    // oxlint-disable-next-line unicorn/no-array-sort -- the sequencer's method, not an array's
+    const sorted = await super.sort(files)
+    const first = slowest.flatMap((path) => sorted.filter(({ moduleId }) => moduleId.endsWith(`/${path}`)))
+    return [...first, ...sorted.filter((file) => !first.includes(file))]
+  }
+}
 
 interface Project {
   include: string[]
@@ -59,6 +78,7 @@ export default defineConfig({
     // An addon and a pool of threads do not get on.
     pool: 'forks',
     maxWorkers: 2,
+    sequence: { sequencer: SlowestFirst },
     globalSetup: 'test/setup.ts',
     reporters: ['default', ['junit', { outputFile: 'test-results/vitest.xml' }]],
     coverage: {
