@@ -42,7 +42,7 @@ for (const runtime of runtimes) {
   const version = (arch: 'x64' | 'arm64'): string => runtime.packages[arch].split('@').at(-1)!
   const row = [
     `${runtime.name} ${version(here)}`,
-    runtime.isNode ? unitTests(fetched(runtime, here)) : 'need Node.js',
+    runtime.isNode ? unitTests(fetched(runtime, here)) : 'not tried: they need Node.js',
     cell(simulateOn(runtime, here)),
     `${version('arm64')}: ${cell(await openKvmOn(runtime))}`,
   ]
@@ -61,8 +61,8 @@ writeFileSync(
   join(root, 'docs/runtimes.md'),
   `# Runtimes tried
 
-Written by \`npm run tool runtimes\`. The last two columns are one program (\`test/lab/smoke.mjs\`): it opens KVM, makes a VM with a vCPU,
-sets a register and runs a guest that asks for the version of PSCI.
+The last two columns are one program (\`test/lab/smoke.mjs\`): it opens KVM, makes a VM with a vCPU, sets a register, runs a guest that
+asks for the version of PSCI, and closes everything. \`npm run tool runtimes\` tries all again and writes this page.
 
 ${lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')}
 `,
