@@ -27,7 +27,7 @@ import {
   recordedHosts,
   runInside,
 } from './lab-hosts.js'
-import { type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
+import { freshStates, type RestoreAnswer, restoreAll, sourceStates } from './restores.js'
 import { ask, type Answer } from './scenarios.js'
 
 /** Calls invented on each host, and on those beyond every kernel and CPU. */
@@ -116,7 +116,7 @@ export function holdAgainstKernel(name: string): void {
         })
 
       it('restores the states of other hosts, register by register, as was predicted', async () => {
-        const states = sourceStates(sources)
+        const states = [...sourceStates(sources), ...(isWhole ? freshStates(labHosts) : [])]
         const stdin = JSON.stringify(states.map(({ state }) => state))
         const { status, stdout, stderr } = await lab.run(['node', 'dist/test/lab-kernels/ask-restores.js'], {
           stdin,

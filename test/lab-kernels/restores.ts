@@ -8,7 +8,10 @@ import { attemptRestore, type RegisterOutcome, type RestoreAttempt } from '../..
 import type { State } from '../../lib/migration/state.js'
 import { type Kvm, KvmError, openKvm, type Registers } from '../../lib/kvm/index.js'
 import { decodeRegister, isFeatureIdRegister, registerWidth } from '../../lib/registers/index.js'
-import { simulator } from '../../lib/hosts/index.js'
+import { builtInReport, simulator } from '../../lib/hosts/index.js'
+import { factsOfReport } from '../../lib/migration/vmm/facts.js'
+import { vmmNames, vmmRules } from '../../lib/migration/vmm/names.js'
+import { vmOn } from '../../lib/migration/vmm/rules.js'
 import type { VcpuFeature } from '../../lib/uapi.js'
 import type { RecordedHost } from './lab-hosts.js'
 
@@ -24,6 +27,25 @@ export function sourceStates(hosts: readonly RecordedHost[]): readonly SourceSta
     using kvm = openKvm(simulator(name))
     const states = { ...statesOf(kvm), ...(cpu === 'max' ? widestState(kvm) : {}) }
     return Object.entries(states).map(([what, state]) => ({ source: name, what, state }))
+  })
+}
+
+/** Of each of the hosts, the fresh VM of every VMM; VMMs that choose the same features share one. */
+export function freshStates(hosts: readonly RecordedHost[]): readonly SourceState[] {
+  return hosts.flatMap(({ name }) => {
+    using kvm = openKvm(simulator(name))
+    const facts = factsOfReport(builtInReport(name))
+    const sets = new Map(
+      vmmNames().map((vmm): [string, VcpuFeature[]] => {
+        const { features } = vmOn(vmmRules(vmm), facts)
+        return [features.join(' '), features]
+      }),
+    )
+    return [...sets].map(([what, features]) => ({
+      source: name,
+      what,
+      state: captureHost(kvm, { features }),
+    }))
   })
 }
 
