@@ -22,7 +22,7 @@ export const classDigest = v.pipe(
   ),
 )
 
-const { probedAt } = reportSchema.entries
+const { format, version, probedAt } = reportSchema.entries
 
 /** A host, as `probe --digest` prints it. */
 export const hostRowSchema = v.strictObject({
@@ -44,7 +44,7 @@ export const summaryHeadSchema = v.strictObject({
   version: v.literal(1),
 })
 
-/** What the reports of a class have in common; the class is the digest of its text. */
+/** What the reports of a class have in common, of version 2 in a summary of version 1; the class is the digest of its text. */
 export const classBodySchema = v.strictObject({ class: classDigest, common: v.looseObject({}) })
 
 /**
@@ -99,6 +99,9 @@ export function reportOfCommon(common: object): unknown {
     : cpus?.kinds
   return {
     ...rest,
+    // The version of the summary says which version of reports its bodies are from.
+    format: format.literal,
+    version: version.literal,
     ...(cpus !== undefined && { cpus: { ...cpus, kinds } }),
     probedAt: '1970-01-01T00:00:00.000Z',
     host: { release: '', build: '' },

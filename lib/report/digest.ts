@@ -5,9 +5,13 @@ import type { Report } from './report.js'
  * What equal hosts have in common, as canonical JSON text: a report without when, on which build and by what it was made, without the
  * census, which a probe makes only on request, and without how many CPUs are online: the numbers of CPUs of a kind and
  * `KVM_CAP_NR_VCPUS`. Its keys are in alphabetical order.
+ *
+ * It leaves out `format` and `version` as well, so that a class keeps its identity when a later version of the format records a host
+ * like it in the same entries. A version that records more about a host gives it another class: equal hosts could differ in that.
  */
 export function commonText(report: Report): string {
-  const { probedAt: _when, host: _build, origin: _who, census: _onRequest, ...common } = report
+  const { format: _f, version: _v, probedAt: _when, host: _build, origin: _who, ...more } = report
+  const { census: _onRequest, ...common } = more
   const { KVM_CAP_NR_VCPUS: _online, ...capabilities } = report.capabilities
   return canonicalJson({ ...common, capabilities, cpus: cpuKinds(report) })
 }

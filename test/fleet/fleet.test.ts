@@ -320,6 +320,7 @@ describe('the analysis of a fleet', () => {
     const report = builtInReport('linux-6.1-max')
     const reversed = Object.fromEntries(Object.entries(report).toReversed()) as Report
     assert.equal(reportDigest(reversed), reportDigest(report))
+    assert.equal(reportDigest({ ...report, version: 3 } as unknown as Report), reportDigest(report))
     assert.notEqual(reportDigest(builtInReport('linux-6.12-max')), reportDigest(report))
   })
 })
