@@ -4,7 +4,6 @@ export {
   type AnalyseOptions,
   type Divide,
   type FleetAnalysis,
-  type Move,
   type Upgrade,
   type UpgradedMove,
 } from '../fleet/analyse.js'
@@ -36,3 +35,4 @@ export {
 } from '../fleet/document.js'
 export { type HostRow, hostRow, type Summary, summaryLines } from '../fleet/summary.js'
 export { FleetGate, type GateMove } from '../fleet/gate.js'
+export { canMove, type MoveTable, type Prediction, predictionOf } from '../fleet/moves.js'

@@ -1,8 +1,8 @@
 /** Classes whose VMs cannot move at all, although a fleet predicts no move within a class. */
 import type { Finding } from '../migration/finding.js'
+import type { MoveTable } from './moves.js'
 
-interface MovesOfFleet {
-  moves: readonly { from: number; possible: boolean; obstacles: readonly number[] }[]
+interface MovesOfFleet extends MoveTable {
   obstacles: readonly Finding[]
 }
 
@@ -20,10 +20,14 @@ function isOfSource(finding: Finding): boolean {
 }
 
 /** Returns the indices of those classes, as their moves to other classes show them. */
-export function boundClasses({ moves, obstacles }: MovesOfFleet): Set<number> {
-  const found = moves.filter(
-    ({ possible, obstacles: stopping }) =>
-      !possible && stopping.some((index) => isOfSource(obstacles[index]!)),
+export function boundClasses({ moves, predictions, obstacles }: MovesOfFleet): Set<number> {
+  const ofSource = new Set(
+    [...predictions.keys()].filter((index) => {
+      const { possible, obstacles: stopping } = predictions[index]!
+      return !possible && stopping.some((obstacle) => isOfSource(obstacles[obstacle]!))
+    }),
   )
-  return new Set(found.map(({ from }) => from))
+  return new Set(
+    [...moves.keys()].filter((from) => moves[from]!.some((index) => index !== null && ofSource.has(index))),
+  )
 }

@@ -4,6 +4,7 @@ import { text, uint32 } from '../documents/entries.js'
 import { FormatError } from '../documents/document.js'
 import { boundClasses } from './bound.js'
 import type { FleetDocument } from './document.js'
+import { canMove } from './moves.js'
 import { classDigest } from './summary.js'
 
 const diffedClass = v.strictObject({
@@ -164,12 +165,12 @@ function transitions(
  * stops them is the VM alone.
  */
 function possibleMoves(fleet: FleetDocument): (from: string, to: string) => boolean {
-  const { classes, moves } = fleet
-  const possible = new Set(
-    moves.flatMap((move) =>
-      move.possible ? [`${classes[move.from]!.digest} ${classes[move.to]!.digest}`] : [],
-    ),
-  )
-  const bound = new Set([...boundClasses(fleet)].map((index) => classes[index]!.digest))
-  return (from, to) => (from === to ? !bound.has(from) : possible.has(`${from} ${to}`))
+  const places = new Map(fleet.classes.map(({ digest }, index) => [digest, index]))
+  const bound = boundClasses(fleet)
+  return (from, to) => {
+    const [source, destination] = [places.get(from), places.get(to)]
+    // A class that was not compared has no moves.
+    if (source === undefined || destination === undefined) return from === to
+    return source === destination ? !bound.has(source) : canMove(fleet, source, destination)
+  }
 }

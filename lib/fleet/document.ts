@@ -1,6 +1,6 @@
 /**
- * The fleet as a document: which hosts are alike, which moves are possible, and why others are not. Refers to classes and obstacles
- * by their index, from 0.
+ * The fleet as a document: which hosts are alike, which moves are possible, and why others are not. Refers to classes, predictions
+ * and obstacles by their index, from 0.
  */
 import * as v from 'valibot'
 import { checkDocument, type DocumentFormat, FormatError, readDocument } from '../documents/document.js'
@@ -33,9 +33,7 @@ const hostClass = v.strictObject({
   names: v.array(text),
 })
 
-const move = v.strictObject({
-  from: uint32,
-  to: uint32,
+const prediction = v.strictObject({
   possible: v.boolean(),
   /** Gravest first. */
   obstacles: v.array(uint32),
@@ -69,8 +67,10 @@ export const fleetSchema = v.strictObject({
   classes: v.array(hostClass),
   /** The classes that were not compared because there are too many. */
   left: v.strictObject({ classes: uint32, hostCount: uint32 }),
-  /** From every class to every other. */
-  moves: v.array(move),
+  /** Each distinct prediction once: of a million moves, most are predicted alike. */
+  predictions: v.array(prediction),
+  /** `moves[from][to]`: the index of the prediction for moves from one class to another; null from a class to itself. */
+  moves: v.array(v.array(v.nullable(uint32))),
   /** What stops moves, or what a guest would notice. */
   obstacles: v.array(findingSchema),
   /** Classes with free movement inside, of two hosts or more: at most 20 groups. */
@@ -101,7 +101,7 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
   noun: 'fleet',
   schema: fleetSchema,
   checkMore(document, source) {
-    const { classes, moves, obstacles, groups, divides, upgrades } = document
+    const { classes, predictions, moves, obstacles, groups, divides, upgrades } = document
     const refuse = (path: string, found: readonly number[], length: number, noun: string): void => {
       const wrong = found.find((index) => index >= length)
       if (wrong !== undefined) throw new FormatError(source, path, `no such ${noun}: ${wrong} of ${length}`)
@@ -109,10 +109,10 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
     const refuseClasses = (path: string, ...found: number[]) => refuse(path, found, classes.length, 'class')
     const refuseObstacles = (path: string, found: readonly number[]) =>
       refuse(`${path}.obstacles`, found, obstacles.length, 'obstacle')
-    for (const [index, { from, to, obstacles: found }] of moves.entries()) {
-      refuseClasses(`$.moves[${index}]`, from, to)
-      refuseObstacles(`$.moves[${index}]`, found)
+    for (const [index, { obstacles: found }] of predictions.entries()) {
+      refuseObstacles(`$.predictions[${index}]`, found)
     }
+    checkMoves(document, source)
     for (const [index, group] of groups.entries()) refuseClasses(`$.groups[${index}]`, ...group.classes)
     for (const [index, { pairs }] of divides.entries()) refuseClasses(`$.divides[${index}]`, ...pairs.flat())
     for (const [index, { class: one, opens, closes }] of upgrades.entries()) {
@@ -126,6 +126,28 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
       }
     }
   },
+}
+
+/** Checks that the table has a row and a column for each class, and no prediction only from a class to itself. */
+function checkMoves({ classes, predictions, moves }: FleetDocument, source: string): void {
+  const size = classes.length
+  const refuseLength = (path: string, { length }: readonly unknown[], noun: string): void => {
+    if (length === size) return
+    throw new FormatError(source, path, `expected ${size} ${noun}, one for each class, found ${length}`)
+  }
+  refuseLength('$.moves', moves, 'rows')
+  for (const [from, row] of moves.entries()) {
+    refuseLength(`$.moves[${from}]`, row, 'columns')
+    const wrong = row.findIndex((index, to) =>
+      index === null ? from !== to : from === to || index >= predictions.length,
+    )
+    if (wrong < 0) continue
+    const expected =
+      from === wrong
+        ? 'null, from a class to itself'
+        : `the index of one of ${predictions.length} predictions`
+    throw new FormatError(source, `$.moves[${from}][${wrong}]`, `expected ${expected}, found ${row[wrong]}`)
+  }
 }
 
 /**
@@ -146,7 +168,7 @@ export function checkFleetDocument(data: unknown, source: string): FleetDocument
 
 /** Returns the document of a fleet that was read and analysed. */
 export function fleetDocument({ hostCount, faults }: Fleet, analysis: FleetAnalysis): FleetDocument {
-  const { vmm, classes, left, moves, obstacles, groups, divides, upgrades, errors } = analysis
+  const { vmm, classes, left, predictions, moves, obstacles, groups, divides, upgrades, errors } = analysis
   const refused = errors.reduce((sum, { class: one }) => sum + one.hostCount, 0)
   return {
     format: 'kvm-arm64/fleet',
@@ -156,9 +178,8 @@ export function fleetDocument({ hostCount, faults }: Fleet, analysis: FleetAnaly
     vmm: asText(vmm),
     classes: classes.map(describe),
     left,
-    moves: moves.flatMap((row, from) =>
-      row.flatMap((judged, to) => (judged === null ? [] : [{ from, to, ...judged }])),
-    ),
+    predictions,
+    moves,
     obstacles,
     groups,
     divides,

@@ -2,6 +2,7 @@
 import type { Finding } from '../migration/finding.js'
 import type { UnknownFact } from '../migration/verdict.js'
 import type { FleetDocument } from './document.js'
+import { canMove, predictionOf } from './moves.js'
 
 /** The answer for one move. */
 export interface GateMove {
@@ -12,20 +13,17 @@ export interface GateMove {
   unknown: readonly UnknownFact[]
 }
 
-/** The moves of a fleet, found by class. Making one takes time in proportion to the moves; a look-up does not. */
+/** The moves of a fleet, found by class. */
 export class FleetGate {
   /** The rules that judged the moves. */
   readonly vmm: string
   readonly #document: FleetDocument
   readonly #classes: ReadonlyMap<string, number>
-  /** By `from × number of classes + to`. */
-  readonly #moves = new Map<number, FleetDocument['moves'][number]>()
 
   constructor(document: FleetDocument) {
     this.vmm = document.vmm
     this.#document = document
     this.#classes = new Map(document.classes.map(({ digest }, index) => [digest, index]))
-    for (const move of document.moves) this.#moves.set(this.#key(move.from, move.to), move)
   }
 
   /**
@@ -35,9 +33,9 @@ export class FleetGate {
    * @throws RangeError for a class that the fleet does not have or did not compare
    */
   move(from: string, to: string): GateMove | undefined {
-    const move = this.#moves.get(this.#key(this.#indexOf(from), this.#indexOf(to)))
-    if (move === undefined) return undefined
-    const { possible, obstacles, unknown = [] } = move
+    const prediction = predictionOf(this.#document, this.#indexOf(from), this.#indexOf(to))
+    if (prediction === undefined) return undefined
+    const { possible, obstacles, unknown = [] } = prediction
     return { possible, findings: obstacles.map((index) => this.#document.obstacles[index]!), unknown }
   }
 
@@ -49,12 +47,8 @@ export class FleetGate {
   destinations(from: string): string[] {
     const source = this.#indexOf(from)
     return this.#document.classes
-      .filter((_, to) => this.#moves.get(this.#key(source, to))?.possible === true)
+      .filter((_, to) => canMove(this.#document, source, to))
       .map(({ digest }) => digest)
-  }
-
-  #key(from: number, to: number): number {
-    return from * this.#document.classes.length + to
   }
 
   #indexOf(digest: string): number {

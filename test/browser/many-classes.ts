@@ -1,6 +1,7 @@
 /** A made-up fleet of any size, for the page: kernels of a few CPUs, newer ones with features that older ones lack. */
 import type { JudgedFleet } from '../../lib/cli/fleet-page/fleet-page.js'
 import type { FleetDocument } from '../../lib/fleet/document.js'
+import type { MoveTable, Prediction } from '../../lib/fleet/moves.js'
 import type { Finding } from '../../lib/migration/finding.js'
 import { encodeRegister, hex } from '../../lib/registers/index.js'
 
@@ -72,9 +73,7 @@ export function manyClasses(size: number): JudgedFleet {
     vmm: 'strict',
     classes,
     left: { classes: 0, hostCount: 0 },
-    moves: classes.flatMap((_, from) =>
-      classes.flatMap((__, to) => (from === to ? [] : [{ from, to, ...moveBetween(from, to, isElected) }])),
-    ),
+    ...tableOf(size, isElected),
     obstacles,
     groups: [{ classes: [0], hostCount: classes[0]!.hostCount }],
     divides: [],
@@ -83,7 +82,24 @@ export function manyClasses(size: number): JudgedFleet {
   return { asIs: document(false), elected: document(true), election: 'kvm-arm64 baseline reports/*.json' }
 }
 
-function moveBetween(from: number, to: number, isElected: boolean) {
+function tableOf(size: number, isElected: boolean): MoveTable {
+  const table: MoveTable = { predictions: [], moves: [] }
+  const known = new Map<string, number>()
+  const indexOf = (prediction: Prediction): number => {
+    const key = prediction.obstacles.join()
+    if (!known.has(key)) known.set(key, table.predictions.push(prediction) - 1)
+    return known.get(key)!
+  }
+  for (let from = 0; from < size; from++) {
+    const row = Array.from({ length: size }, (_, to) =>
+      from === to ? null : indexOf(moveBetween(from, to, isElected)),
+    )
+    table.moves.push(row)
+  }
+  return table
+}
+
+function moveBetween(from: number, to: number, isElected: boolean): Prediction {
   const [source, destination] = [traitsOf(from), traitsOf(to)]
   const found = [
     ...(source.cpu === destination.cpu ? [] : [CPU]),

@@ -121,8 +121,13 @@ describe('what is seen first', () => {
     const { asIs, election } = manyClasses(2)
     const code = 'save-refused' as const
     const unsaved: Finding = { code, severity: 'refused', stops: true, vcpus: [], property: 'sve' }
-    const moves = [0, 1].map((from) => ({ from, to: 1 - from, possible: false, obstacles: [0] }))
-    const stuck = fleetData([{ asIs: { ...asIs, obstacles: [unsaved], moves, groups: [] }, election }])
+    const predictions = [{ possible: false, obstacles: [0] }]
+    const moves = [
+      [null, 0],
+      [0, null],
+    ]
+    const bound = { ...asIs, obstacles: [unsaved], predictions, moves, groups: [] }
+    const stuck = fleetData([{ asIs: bound, election }])
     const { possible, largestGroup } = reach(stuck, stuck.vmms[0]!.asIs)
     assert.deepEqual([possible, largestGroup], [0, 1])
     assert.deepEqual(neighbours(stuck.classes, stuck.patterns, stuck.vmms[0]!.asIs, 0), { to: 0, from: 0 })
@@ -130,8 +135,9 @@ describe('what is seen first', () => {
 
   it('counts apart what is possible only as far as the reports say', () => {
     const { asIs, election } = manyClasses(2)
-    const moves = asIs.moves.map((move) => ({ ...move, unknown: ['source-guest-reads' as const] }))
-    const doubted = fleetData([{ asIs: { ...asIs, moves }, election }])
+    const unknown = ['source-guest-reads' as const]
+    const predictions = asIs.predictions.map((prediction) => Object.assign({}, prediction, { unknown }))
+    const doubted = fleetData([{ asIs: { ...asIs, predictions }, election }])
     const [one, other] = doubted.classes.map(({ hostCount }) => hostCount)
     assert.equal(reach(doubted, doubted.vmms[0]!.asIs).doubtful, one! * other!)
     assert.equal(reach(data, view!.asIs).doubtful, 0)

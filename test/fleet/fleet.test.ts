@@ -7,6 +7,7 @@ import { afterAll, describe, it } from 'vitest'
 import * as fc from 'fast-check'
 import { analyseFleet } from '../../lib/fleet/analyse.js'
 import { groupsOf } from '../../lib/fleet/groups.js'
+import { predictionOf } from '../../lib/fleet/moves.js'
 import { type Fleet, readFleet } from '../../lib/fleet/classes.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { reportDigest } from '../../lib/report/digest.js'
@@ -259,13 +260,15 @@ describe('the analysis of a fleet', () => {
   })
 
   it('tells who can move where, and why not', () => {
-    const { moves, obstacles } = analysis
+    const { predictions, moves, obstacles } = analysis
     assert.deepEqual(counts(fleet), [5, 4, 3, 2, 1])
     assert.deepEqual(
-      moves.map((row) => row.map((move) => (move === null ? '·' : move.possible ? 'y' : 'n')).join('')),
+      moves.map((row) =>
+        row.map((index) => (index === null ? '·' : predictions[index]!.possible ? 'y' : 'n')).join(''),
+      ),
       ['·ynnn', 'y·nnn', 'nn·nn', 'nnn·n', 'nnnn·'],
     )
-    const down = moves[0]![2]!.obstacles.map((index) => obstacles[index]!)
+    const down = predictionOf(analysis, 0, 2)!.obstacles.map((index) => obstacles[index]!)
     assert.ok(down.some(({ register, stops }) => stops && register?.name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2'))
   })
 

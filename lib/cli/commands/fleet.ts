@@ -8,6 +8,7 @@ import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
+import { canMove, predictionOf } from '../../fleet/moves.js'
 import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
 import {
@@ -177,34 +178,24 @@ const MATRIX = 40
 /** Groups and divides. */
 const LISTED = 10
 
-function summary({
-  hostCount,
-  classes,
-  left,
-  moves,
-  obstacles,
-  groups,
-  divides,
-  upgrades,
-  vmm,
-}: FleetDocument): string {
-  const byClasses = new Map(moves.map((move) => [`${move.from} ${move.to}`, move]))
+function summary(document: FleetDocument): string {
+  const { hostCount, classes, left, obstacles, groups, divides, upgrades, vmm } = document
   const mark = (from: number, to: number): string => {
-    const move = byClasses.get(`${from} ${to}`)
-    if (move === undefined) return '·'
-    const doubt = move.unknown === undefined ? '' : '?'
-    if (!move.possible) {
-      const stopping = move.obstacles.filter((index) => {
+    const prediction = predictionOf(document, from, to)
+    if (prediction === undefined) return '·'
+    const doubt = prediction.unknown === undefined ? '' : '?'
+    if (!prediction.possible) {
+      const stopping = prediction.obstacles.filter((index) => {
         const { stops, severity } = obstacles[index]!
         return stops || severity === 'guest-broken'
       })
       return `✗${stopping.length}${doubt}`
     }
-    return `${move.obstacles.length === 0 ? '✓' : '≈'}${doubt}`
+    return `${prediction.obstacles.length === 0 ? '✓' : '≈'}${doubt}`
   }
   const areFree = (from: number, to: number): boolean =>
-    byClasses.get(`${from} ${to}`)?.possible === true && byClasses.get(`${to} ${from}`)?.possible === true
-  const bound = boundClasses({ moves, obstacles })
+    canMove(document, from, to) && canMove(document, to, from)
+  const bound = boundClasses(document)
   const lonely = [...classes.keys()].filter(
     (one) =>
       bound.has(one) ||
@@ -237,7 +228,7 @@ function summary({
       shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
     ),
     `  ✓ moves   ≈ moves, its guest sees a change   ✗3 stopped by 3 obstacles${
-      moves.some(({ unknown }) => unknown !== undefined) ? '   ? a report does not say everything' : ''
+      document.predictions.some(({ unknown }) => unknown !== undefined) ? '   ? a report does not say everything' : ''
     }`,
     '',
     paint('bold', 'Groups with free movement'),

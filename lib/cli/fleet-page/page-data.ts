@@ -1,6 +1,7 @@
 /** Turns documents into the data of a page: words for findings, and each kind of move once. */
 import { boundClasses } from '../../fleet/bound.js'
 import type { FleetDocument } from '../../fleet/document.js'
+import type { Prediction } from '../../fleet/moves.js'
 import { codeRow, type Finding } from '../../migration/finding.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
@@ -100,7 +101,7 @@ function vmmView(
 }
 
 function judgementOf(
-  { vmm, classes, moves, obstacles, groups }: FleetDocument,
+  { vmm, classes, predictions, moves, obstacles, groups }: FleetDocument,
   size: number,
   places: ReadonlyMap<string, number>,
   collected: CollectedWords,
@@ -108,49 +109,25 @@ function judgementOf(
   const at = classes.map(({ digest }) => places.get(digest)!)
   const words = obstacles.map((finding) => collected.obstacles.indexOf(obstacleOf(finding, vmm)))
   const matrix: Matrix = Array.from({ length: size }, () => Array.from({ length: size }, () => -1))
-  // Most moves are like another: a million of them, with dozens of obstacles each, would take a minute as text.
-  const known = new Map<number, { move: FleetDocument['moves'][number]; pattern: number }[]>()
-  for (const move of moves) {
-    const hash = hashOf(move)
-    const others = known.get(hash) ?? []
-    let same = others.find((other) => areAlike(other.move, move))
-    if (same === undefined) {
-      same = { move, pattern: collected.patterns.indexOf(patternOf(move, words)) }
-      known.set(hash, [...others, same])
+  const patterns = predictions.map((prediction) => collected.patterns.indexOf(patternOf(prediction, words)))
+  for (const [from, row] of moves.entries()) {
+    for (const [to, index] of row.entries()) {
+      if (index !== null) matrix[at[from]!]![at[to]!] = patterns[index]!
     }
-    matrix[at[move.from]!]![at[move.to]!] = same.pattern
   }
   return {
     moves: matrix,
     groups: groups.map((group) => ({ ...group, classes: group.classes.map((index) => at[index]!) })),
-    bound: [...boundClasses({ moves, obstacles })].map((index) => at[index]!),
+    bound: [...boundClasses({ predictions, moves, obstacles })].map((index) => at[index]!),
   }
 }
 
-function patternOf(
-  { possible, obstacles, unknown = [] }: FleetDocument['moves'][number],
-  words: readonly number[],
-): Pattern {
+function patternOf({ possible, obstacles, unknown = [] }: Prediction, words: readonly number[]): Pattern {
   return {
     possible,
     obstacles: obstacles.map((index) => words[index]!),
     unknown: unknown.map((fact) => fact.replaceAll('-', ' ')),
   }
-}
-
-function hashOf({ possible, obstacles }: FleetDocument['moves'][number]): number {
-  let hash = possible ? 1 : 2
-  for (const index of obstacles) hash = Math.imul(hash ^ index, 0x01000193)
-  return hash
-}
-
-function areAlike(one: FleetDocument['moves'][number], other: FleetDocument['moves'][number]): boolean {
-  return (
-    one.possible === other.possible &&
-    one.obstacles.length === other.obstacles.length &&
-    one.obstacles.every((index, place) => index === other.obstacles[place]) &&
-    one.unknown?.join() === other.unknown?.join()
-  )
 }
 
 /** Returns the data of a page about one pair of hosts. */

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, test } from 'vitest'
 import { analyseFleet } from '../../../lib/fleet/analyse.js'
 import { electBaseline, electedFeatures } from '../../../lib/fleet/baseline/elect.js'
 import { type Fleet, readFleet } from '../../../lib/fleet/classes.js'
+import { predictionOf } from '../../../lib/fleet/moves.js'
 import { builtInReport } from '../../../lib/hosts/index.js'
 import { type VmmName, vmmRules } from '../../../lib/migration/vmm/names.js'
 
@@ -31,9 +32,10 @@ describe('a baseline that is elected', () => {
   function stopping(vmm: VmmName, elected: boolean): string[] {
     const rules = vmmRules(vmm)
     const elect = elected ? { elect: electBaseline(rules, named()) } : {}
-    const { moves, obstacles, classes } = analyseFleet(fleet, { rules, ...elect })
+    const analysis = analyseFleet(fleet, { rules, ...elect })
+    const { obstacles, classes } = analysis
     const [old, , latest] = hosts.map((host) => classes.findIndex(({ names }) => names.includes(host)))
-    return moves[latest!]![old!]!.obstacles.flatMap((index) => {
+    return predictionOf(analysis, latest!, old!)!.obstacles.flatMap((index) => {
       const { stops, code } = obstacles[index]!
       return stops ? [code] : []
     })

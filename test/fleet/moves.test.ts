@@ -1,0 +1,118 @@
+/** The table of a fleet's moves. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'vitest'
+import { checkFleetDocument, type FleetDocument } from '../../lib/fleet/document.js'
+import { canMove, predictionOf, Predictions } from '../../lib/fleet/moves.js'
+import type { Answer } from '../../lib/fleet/predict.js'
+import type { Finding } from '../../lib/migration/finding.js'
+
+function finding(ipaSize: number): Finding {
+  return { code: 'address-space-refused', severity: 'refused', stops: true, vcpus: [], ipaSize, errno: 'EINVAL' }
+}
+
+const free: Answer = { possible: true, findings: [], unknown: [] }
+const stopped: Answer = { possible: false, findings: [finding(48), finding(40)], unknown: [] }
+const doubtful: Answer = { possible: true, findings: [], unknown: ['source-page-size'] }
+
+/** Moves between three classes, predicted in the given order of columns. */
+function tableOf(order: readonly number[]) {
+  const answers = [
+    [null, free, stopped],
+    [doubtful, null, { ...stopped, findings: [finding(40)] }],
+    [free, structuredClone(stopped), null],
+  ]
+  const collected = new Predictions()
+  const moves: (number | null)[][] = [[], [], []]
+  for (const to of order) {
+    for (const from of [0, 1, 2]) {
+      const answer = answers[from]![to]!
+      moves[from]![to] = answer === null ? null : collected.add(answer)
+    }
+  }
+  return collected.table(moves)
+}
+
+describe('the table of moves', () => {
+  const table = tableOf([0, 1, 2])
+
+  it('lists each distinct prediction and finding once, in the order of the rows', () => {
+    assert.deepEqual(table.predictions, [
+      { possible: true, obstacles: [] },
+      { possible: false, obstacles: [0, 1] },
+      { possible: true, obstacles: [], unknown: ['source-page-size'] },
+      { possible: false, obstacles: [1] },
+    ])
+    assert.deepEqual(table.moves, [
+      [null, 0, 1],
+      [2, null, 3],
+      [0, 1, null],
+    ])
+    assert.deepEqual(table.obstacles, [finding(48), finding(40)])
+  })
+
+  it('does not depend on the order in which moves were predicted', () => {
+    for (const order of [
+      [2, 1, 0],
+      [1, 2, 0],
+    ]) {
+      assert.deepEqual(tableOf(order), table)
+    }
+  })
+
+  it('is looked up by the places of two classes', () => {
+    assert.equal(predictionOf(table, 1, 1), undefined)
+    assert.equal(predictionOf(table, 1, 2), table.predictions[3])
+    assert.deepEqual([canMove(table, 0, 1), canMove(table, 1, 2), canMove(table, 1, 1)], [true, false, false])
+  })
+})
+
+describe('a fleet that is read', () => {
+  const one = { hostCount: 1, cpu: '', psciVersion: null, releases: [], origins: [], first: 'a', names: [] }
+  const fleet: FleetDocument = {
+    format: 'kvm-arm64/fleet',
+    version: 1,
+    hostCount: 3,
+    faulty: 0,
+    vmm: 'strict',
+    classes: ['a', 'b', 'c'].map((digit) => ({ ...one, digest: digit.repeat(16) })),
+    left: { classes: 0, hostCount: 0 },
+    ...tableOf([0, 1, 2]),
+    groups: [],
+    divides: [],
+    upgrades: [],
+  }
+  const changed = (change: (document: FleetDocument) => void): FleetDocument => {
+    const document = structuredClone(fleet)
+    change(document)
+    return document
+  }
+
+  it('has a row and a column for each class', () => {
+    assert.deepEqual(checkFleetDocument(fleet, 'fleet'), fleet)
+    for (const [document, message] of [
+      [changed(({ moves }) => moves.pop()), '$.moves: expected 3 rows, one for each class, found 2'],
+      [
+        changed(({ moves }) => moves[1]!.push(0)),
+        '$.moves[1]: expected 3 columns, one for each class, found 4',
+      ],
+      [
+        changed(({ moves }) => (moves[1]![1] = 0)),
+        '$.moves[1][1]: expected null, from a class to itself, found 0',
+      ],
+      [
+        changed(({ moves }) => (moves[0]![2] = null)),
+        '$.moves[0][2]: expected the index of one of 4 predictions, found null',
+      ],
+      [
+        changed(({ moves }) => (moves[0]![2] = 4)),
+        '$.moves[0][2]: expected the index of one of 4 predictions, found 4',
+      ],
+      [
+        changed(({ predictions }) => predictions[3]!.obstacles.push(9)),
+        '$.predictions[3].obstacles: no such obstacle: 9 of 2',
+      ],
+    ] as const) {
+      assert.throws(() => checkFleetDocument(document, 'fleet'), { message: `fleet: ${message}` })
+    }
+  })
+})
