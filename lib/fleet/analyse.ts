@@ -87,7 +87,8 @@ export function analyseFleet(
   // Ordered by destination, so that only one simulation at a time is in memory.
   for (const [to, destination] of classes.entries()) {
     const judge = arrivalsAt(destination.report(), maker)
-    for (const [from, vm] of made.entries()) indices[from]![to] = from === to ? null : collected.add(judge(vm))
+    for (const [from, vm] of made.entries())
+      indices[from]![to] = from === to ? null : collected.add(judge(vm))
     progress?.(to + 1, classes.length)
   }
   const table = collected.table(indices)
@@ -147,7 +148,8 @@ function dividesOf(
     for (let other = one + 1; other < classes.length; other++) {
       const [there, back] = [stopping[moves[one]![other]!]!, stopping[moves[other]![one]!]!]
       const { key, finding } = there.only ?? back.only ?? {}
-      if (key === undefined || [there, back].some(({ count, only }) => count > 0 && only?.key !== key)) continue
+      if (key === undefined || [there, back].some(({ count, only }) => count > 0 && only?.key !== key))
+        continue
       const known = divides.get(key)
       if (known === undefined) divides.set(key, { finding: finding!, pairs: [[one, other]] })
       else known.pairs.push([one, other])

@@ -101,7 +101,7 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
   noun: 'fleet',
   schema: fleetSchema,
   checkMore(document, source) {
-    const { classes, predictions, moves, obstacles, groups, divides, upgrades } = document
+    const { classes, predictions, obstacles, groups, divides, upgrades } = document
     const refuse = (path: string, found: readonly number[], length: number, noun: string): void => {
       const wrong = found.find((index) => index >= length)
       if (wrong !== undefined) throw new FormatError(source, path, `no such ${noun}: ${wrong} of ${length}`)

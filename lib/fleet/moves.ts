@@ -82,15 +82,12 @@ export class Predictions {
    */
   table(moves: MoveTable['moves']): MoveTable & { obstacles: Finding[] } {
     const [predictions, obstacles] = [new Renumbered(this.predictions), new Renumbered(this.obstacles)]
+    const renumbered = (prediction: Prediction): Prediction => ({
+      ...prediction,
+      obstacles: prediction.obstacles.map((index) => obstacles.of(index)),
+    })
     const table = moves.map((row) => row.map((index) => (index === null ? null : predictions.of(index))))
-    return {
-      predictions: predictions.inOrder.map((prediction) => ({
-        ...prediction,
-        obstacles: prediction.obstacles.map((index) => obstacles.of(index)),
-      })),
-      moves: table,
-      obstacles: obstacles.inOrder,
-    }
+    return { predictions: predictions.inOrder.map(renumbered), moves: table, obstacles: obstacles.inOrder }
   }
 }
 

@@ -63,7 +63,9 @@ describe('kvm-arm64 fleet', () => {
       [['node-0', 'node-2'], ['node-1'], ['node-3']],
     )
     assert.deepEqual(
-      found.moves.map((row) => row.map((index) => (index === null ? null : found.predictions[index]!.possible))),
+      found.moves.map((moves) =>
+        moves.map((index) => (index === null ? null : found.predictions[index]!.possible)),
+      ),
       [
         [null, true, false],
         [true, null, false],

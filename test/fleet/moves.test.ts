@@ -7,7 +7,14 @@ import type { Answer } from '../../lib/fleet/predict.js'
 import type { Finding } from '../../lib/migration/finding.js'
 
 function finding(ipaSize: number): Finding {
-  return { code: 'address-space-refused', severity: 'refused', stops: true, vcpus: [], ipaSize, errno: 'EINVAL' }
+  return {
+    code: 'address-space-refused',
+    severity: 'refused',
+    stops: true,
+    vcpus: [],
+    ipaSize,
+    errno: 'EINVAL',
+  }
 }
 
 const free: Answer = { possible: true, findings: [], unknown: [] }
@@ -66,15 +73,27 @@ describe('the table of moves', () => {
   })
 })
 
+function classOf(digit: string): FleetDocument['classes'][number] {
+  return {
+    digest: digit.repeat(16),
+    hostCount: 1,
+    cpu: '',
+    psciVersion: null,
+    releases: [],
+    origins: [],
+    first: digit,
+    names: [],
+  }
+}
+
 describe('a fleet that is read', () => {
-  const one = { hostCount: 1, cpu: '', psciVersion: null, releases: [], origins: [], first: 'a', names: [] }
   const fleet: FleetDocument = {
     format: 'kvm-arm64/fleet',
     version: 1,
     hostCount: 3,
     faulty: 0,
     vmm: 'strict',
-    classes: ['a', 'b', 'c'].map((digit) => ({ ...one, digest: digit.repeat(16) })),
+    classes: ['a', 'b', 'c'].map(classOf),
     left: { classes: 0, hostCount: 0 },
     ...tableOf([0, 1, 2]),
     groups: [],

@@ -228,7 +228,9 @@ function summary(document: FleetDocument): string {
       shown.map((_, from) => [`${from + 1}`].concat(shown.map((__, to) => mark(from, to)))),
     ),
     `  ✓ moves   ≈ moves, its guest sees a change   ✗3 stopped by 3 obstacles${
-      document.predictions.some(({ unknown }) => unknown !== undefined) ? '   ? a report does not say everything' : ''
+      document.predictions.some(({ unknown }) => unknown !== undefined)
+        ? '   ? a report does not say everything'
+        : ''
     }`,
     '',
     paint('bold', 'Groups with free movement'),
