@@ -89,7 +89,7 @@ export default defineConfig({
     },
     projects: [
       project('unit', {
-        include: ['test/!(native|package|browser|lab|lab-kernels)/**/*.test.ts'],
+        include: ['test/!(native|package|browser|engines|lab|lab-kernels)/**/*.test.ts'],
         exclude: long,
         limit: minute,
       }),
@@ -101,6 +101,7 @@ export default defineConfig({
       }),
       project('package', { include: ['test/package/**/*.test.ts'], limit: 10 * minute }),
       project('browser', { include: ['test/browser/**/*.test.ts'], limit: 2 * minute }),
+      project('engines', { include: ['test/engines/**/*.test.ts'], limit: 3 * minute }),
       project('lab', {
         include: ['test/lab/**/*.test.ts', 'test/lab-kernels/**/*.test.ts'],
         limit: 20 * minute,

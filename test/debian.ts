@@ -4,10 +4,12 @@ import { installation, installPackages } from '../lib/lab/setup.js'
 
 /** By program, the package it is in. */
 const packages = {
+  'ansible-playbook': 'ansible-core',
   chromium: 'chromium',
   dtc: 'device-tree-compiler',
   fish: 'fish',
   groff: 'groff-base',
+  sshd: 'openssh-server',
   xz: 'xz-utils',
   zsh: 'zsh',
 } as const

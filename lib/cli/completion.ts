@@ -34,6 +34,7 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   command: () => files,
   count: () => nothing,
   directory: () => files,
+  engine: () => nothing,
   file: () => files,
   files: () => files,
   features: () => list(...Object.keys(vcpuFeatures)),

@@ -74,6 +74,10 @@ const commands: Readonly<Record<string, CommandRow>> = {
       'read the reports of a fleet: which hosts are alike, which can exchange VMs, and what keeps the others apart',
     load: async () => (await import('./commands/fleet.js')).fleetCommand(),
   },
+  collect: {
+    description: 'write the files with which Ansible collects the reports of a fleet',
+    load: async () => (await import('./commands/collect.js')).collectCommand(),
+  },
   trace: {
     description: 'record, replay and invent sequences of KVM calls',
     load: async () => (await import('./commands/trace.js')).traceCommand(),

@@ -30,6 +30,7 @@ import {
   reportOfCommon,
   type Summary,
   summaryHeadSchema,
+  timeOf,
 } from './summary.js'
 
 /** Hosts whose reports are equal except for the date and the kernel build. */
@@ -509,6 +510,26 @@ function parseLine(bytes: Buffer, where: string): Line {
     return { kind: 'head' }
   }
   return { kind: 'report', report: checkReport(data, where), name: undefined, isNamed: false }
+}
+
+/** A class of which only rows were read. */
+export interface UnreportedClass {
+  digest: string
+  hostCount: number
+  /** The host to get its report from: the one that was probed last, since it is the most likely to answer. */
+  host: string
+}
+
+/** Returns the classes of which only rows were read, those with most hosts first. */
+export function unreportedClasses({ classes, hosts }: Fleet): UnreportedClass[] {
+  const newest = new Map<string, HostRow>()
+  for (const row of hosts) {
+    const other = newest.get(row.class)
+    if (other === undefined || timeOf(row) > timeOf(other)) newest.set(row.class, row)
+  }
+  return classes
+    .filter(({ hasReport }) => !hasReport)
+    .map(({ digest, hostCount }) => ({ digest, hostCount, host: newest.get(digest)!.name }))
 }
 
 /** Returns what {@link summaryLines} writes of a fleet. */

@@ -63,9 +63,14 @@ export function hostRow(name: string, digest: string, { host, origin, probedAt: 
 
 /** Returns whether the first row replaces the second, of the same host: it is newer, or else comes later in an order of all rows. */
 export function replaces(one: HostRow, other: HostRow): boolean {
-  // The pattern of a time lets some through that are none.
-  const [when, before] = [one, other].map((row) => Date.parse(row.probedAt) || 0) as [number, number]
+  const [when, before] = [timeOf(one), timeOf(other)]
   return when === before ? canonicalJson(one) > canonicalJson(other) : when > before
+}
+
+/** Returns when a host was probed, in milliseconds since 1970. */
+export function timeOf({ probedAt: when }: HostRow): number {
+  // The pattern of a time lets some through that are none.
+  return Date.parse(when) || 0
 }
 
 /**

@@ -54,11 +54,12 @@ describe('the packed package', () => {
       'dist/bundle/fleet-page.css',
       ...schemas.map(([, file]) => file),
       'lib/hosts/recorded/linux-6.12-neoverse-n1.json',
+      'lib/cli/collection/ansible/collect.yml',
     ]) {
       assert.ok(files.includes(needed), `${needed} is missing`)
     }
     const known =
-      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/man\/kvm-arm64\.1|dist\/lib\/.*\.d\.ts|lib\/.*\.schema\.json|lib\/hosts\/recorded\/[^/]*\.json|prebuilds\/.*\.node)$/
+      /^(README\.md|CHANGELOG\.md|LICENSE|package\.json|dist\/bundle\/.*\.(js|css)|dist\/man\/kvm-arm64\.1|dist\/lib\/.*\.d\.ts|lib\/.*\.schema\.json|lib\/hosts\/recorded\/[^/]*\.json|lib\/cli\/collection\/.*|prebuilds\/.*\.node)$/
     assert.deepEqual(
       files.filter((file) => !known.test(file)),
       [],

@@ -26,7 +26,7 @@ import { grid, table } from '../view/table.js'
 import { count, wrap } from '../view/text.js'
 import { parseFeatures, vmmsOption } from '../vm.js'
 import { fleetDiffCommand } from './fleet/diff.js'
-import { mergeCommand, noteErrors, summariseCommand } from './fleet/summarise.js'
+import { mergeCommand, missingCommand, noteErrors, summariseCommand } from './fleet/summarise.js'
 
 interface Flags {
   vmm: VmmRules[]
@@ -44,6 +44,7 @@ export function fleetCommand(): Command {
       .enablePositionalOptions()
       .addCommand(summariseCommand())
       .addCommand(mergeCommand())
+      .addCommand(missingCommand())
       .addCommand(fleetDiffCommand())
       .argument(
         '<reports...>',

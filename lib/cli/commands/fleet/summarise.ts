@@ -1,8 +1,8 @@
 import { Command } from 'commander'
-import { type Fleet, fleetSummary, readFleet } from '../../../fleet/classes.js'
+import { type Fleet, fleetSummary, readFleet, unreportedClasses } from '../../../fleet/classes.js'
 import { summaryLines } from '../../../fleet/summary.js'
 import { exitStatus } from '../../exit.js'
-import { checkOutput, note, withProgress, writeLines } from '../../output.js'
+import { checkOutput, note, print, withProgress, writeLines } from '../../output.js'
 import { count } from '../../view/text.js'
 
 interface Flags {
@@ -52,14 +52,39 @@ Examples:
     .action((sources: string[], { output }: Flags) => run(sources, output))
 }
 
+/** `kvm-arm64 fleet missing`: list the hosts whose reports are needed. */
+export function missingCommand(): Command {
+  return new Command('missing')
+    .description('print one host of each class of which no report was read, for a script that gets reports')
+    .argument('<reports...>', 'as for `fleet`; - for rows on standard input')
+    .addHelpText(
+      'after',
+      `
+Prints the name of a host on each line, of each class the one that was probed
+last; nothing if there is a report of every class.
+
+Exit status: 2 if any line could not be read.
+
+Examples:
+  kvm-arm64 fleet missing rows.ndjson
+  kvm-arm64 fleet missing all.json rows.ndjson | while read -r host; do
+    ssh "$host" kvm-arm64 probe --json > "reports/$host.json"
+  done`,
+    )
+    .action((sources: string[]) => {
+      const fleet = withProgress(`Reading ${sources.join(' ')}`, () => readFleet(sources, { named: true }))
+      noteErrors(fleet)
+      for (const { host } of unreportedClasses(fleet)) print(host)
+    })
+}
+
 function run(sources: readonly string[], output: string | undefined): void {
   checkOutput(output)
   const fleet = withProgress(`Reading ${sources.join(' ')}`, () => readFleet(sources, { named: true }))
   noteErrors(fleet)
-  for (const { hasReport, digest, names } of fleet.classes) {
-    if (hasReport) continue
-    const others = names.length > 1 ? ` and ${count(names.length - 1, 'host')} like it` : ''
-    note(`no report of class ${digest}: get one with \`kvm-arm64 probe --json\` on ${names[0]}${others}`)
+  for (const { digest, hostCount, host } of unreportedClasses(fleet)) {
+    const others = hostCount > 1 ? `; ${count(hostCount - 1, 'other host')} would do as well` : ''
+    note(`no report of class ${digest}: get one with \`kvm-arm64 probe --json\` on ${host}${others}`)
   }
   writeLines(output, summaryLines(fleetSummary(fleet)))
 }
