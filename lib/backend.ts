@@ -120,6 +120,13 @@ export interface EventFd {
   close(): void
 }
 
+/** The statistics of a VM or a vCPU: a header, an id, descriptors and values (`api.rst`, `KVM_GET_STATS_FD`). */
+export interface StatsFd {
+  /** `pread(2)`: returns how many bytes it read, fewer than asked for at the end and 0 beyond it, or `-errno`. */
+  read(offset: number, into: Uint8Array): number
+  close(): void
+}
+
 /** `KVM_{HAS,GET,SET}_DEVICE_ATTR`, which VMs, vCPUs and devices share. */
 export interface AttributeFd {
   hasDeviceAttr(group: number, attribute: bigint): number
@@ -206,6 +213,10 @@ export interface VmFd extends AttributeFd {
    * handle is closed.
    */
   ioEventFd(event: EventFd, address: bigint, size: number, flags: number, datamatch: bigint): number
+  /**
+   * `KVM_GET_STATS_FD`: the VM's statistics. `-EINVAL` before Linux 5.14. The VM lives until they are closed too.
+   */
+  getStatsFd(): StatsFd | number
   /** `KVM_IRQFD`: `flags` are `KVM_IRQFD_FLAG_*`; `resampled` is ignored without `KVM_IRQFD_FLAG_RESAMPLE`. */
   irqFd(event: EventFd, gsi: number, flags: number, resampled: EventFd | null): number
   close(): void
@@ -279,6 +290,8 @@ export interface VcpuFd extends AttributeFd {
    * value registers of breakpoints, then those of watchpoints. KVM reads them only with `KVM_GUESTDBG_USE_HW`.
    */
   setGuestDebug(control: number, registers: BigUint64Array): number
+  /** `KVM_GET_STATS_FD`: the vCPU's statistics, as `VmFd.getStatsFd`. They can be read while it runs. */
+  getStatsFd(): StatsFd | number
   /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */
   readonly runPage: ArrayBuffer
   /**

@@ -44,6 +44,8 @@ export type {
   RegisterReference,
   Registers,
   Services,
+  Statistic,
+  Stats,
   StolenTime,
   SystemEvent,
   TimerName,

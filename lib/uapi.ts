@@ -355,6 +355,90 @@ export const KVM_IOEVENTFD_VALID_FLAG_MASK = 0x1f
 export const KVM_IRQFD_FLAG_DEASSIGN = 1
 export const KVM_IRQFD_FLAG_RESAMPLE = 2
 
+/** Bytes of `struct kvm_stats_header`, and of `struct kvm_stats_desc` before its name. */
+export const STATS_HEADER_SIZE = 24
+export const STATS_DESCRIPTOR_SIZE = 16
+/** `KVM_STATS_TYPE_*` and `KVM_STATS_UNIT_*`, under the names this library gives them, and the base of `KVM_STATS_BASE_*`. */
+export const statsTypes = {
+  cumulative: 0,
+  instant: 1,
+  peak: 2,
+  'linear-histogram': 3,
+  'logarithmic-histogram': 4,
+} as const
+export const statsUnits = { none: 0, bytes: 1, seconds: 2, cycles: 3, boolean: 4 } as const
+export const statsBases: readonly number[] = [10, 2]
+
+/** `struct kvm_stats_header`: offsets in bytes. */
+export interface StatsHeader {
+  nameSize: number
+  count: number
+  idOffset: number
+  descriptorOffset: number
+  dataOffset: number
+}
+
+/** Returns the bytes of a header without flags. */
+export function packStatsHeader(header: StatsHeader): Uint8Array {
+  const { nameSize, count, idOffset, descriptorOffset, dataOffset } = header
+  return new Uint8Array(Uint32Array.of(0, nameSize, count, idOffset, descriptorOffset, dataOffset).buffer)
+}
+
+/** The inverse of `packStatsHeader`. */
+export function unpackStatsHeader(bytes: Uint8Array): StatsHeader {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STATS_HEADER_SIZE)
+  const [nameSize, count, idOffset, descriptorOffset, dataOffset] = [4, 8, 12, 16, 20].map((at) =>
+    view.getUint32(at, true),
+  ) as [number, number, number, number, number]
+  return { nameSize, count, idOffset, descriptorOffset, dataOffset }
+}
+
+/** `struct kvm_stats_desc`. */
+export interface StatsDescriptor {
+  name: string
+  /** The type in bits 3:0, the unit in 7:4, the base in 11:8. */
+  flags: number
+  exponent: number
+  /** 64-bit numbers. */
+  size: number
+  /** Bytes from the first number of the first statistic. */
+  offset: number
+  bucketSize: number
+}
+
+/** Returns the bytes of a descriptor whose name has `nameSize` bytes. */
+export function packStatsDescriptor(descriptor: StatsDescriptor, nameSize: number): Uint8Array {
+  const { name, flags, exponent, size, offset, bucketSize } = descriptor
+  const bytes = new Uint8Array(STATS_DESCRIPTOR_SIZE + nameSize)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, flags, true)
+  view.setInt16(4, exponent, true)
+  view.setUint16(6, size, true)
+  view.setUint32(8, offset, true)
+  view.setUint32(12, bucketSize, true)
+  bytes.set(new TextEncoder().encode(name), STATS_DESCRIPTOR_SIZE)
+  return bytes
+}
+
+/** The inverse of `packStatsDescriptor`. */
+export function unpackStatsDescriptor(bytes: Uint8Array): StatsDescriptor {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  return {
+    name: unpackText(bytes.subarray(STATS_DESCRIPTOR_SIZE)),
+    flags: view.getUint32(0, true),
+    exponent: view.getInt16(4, true),
+    size: view.getUint16(6, true),
+    offset: view.getUint32(8, true),
+    bucketSize: view.getUint32(12, true),
+  }
+}
+
+/** Returns the text before the first byte of 0. */
+export function unpackText(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0)
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end))
+}
+
 /** `kvm_guest_debug.control`. */
 export const KVM_GUESTDBG_ENABLE = 1
 export const KVM_GUESTDBG_SINGLESTEP = 2

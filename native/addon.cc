@@ -3,6 +3,7 @@
 #include "event.h"
 #include "handle.h"
 #include "memory.h"
+#include "stats.h"
 #include "system.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -17,6 +18,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   addon->vcpu = Napi::Persistent(VcpuFd::Define(env));
   addon->device = Napi::Persistent(DeviceFd::Define(env));
   addon->event = Napi::Persistent(EventFd::Define(env));
+  addon->stats = Napi::Persistent(StatsFd::Define(env));
   addon->memory = Napi::Persistent(GuestMemoryFd::Define(env));
   exports.Set("getAffinity", Napi::Function::New<GetAffinity>(env, "getAffinity"));
   exports.Set("setAffinity", Napi::Function::New<SetAffinity>(env, "setAffinity"));

@@ -20,6 +20,7 @@ struct Addon {
   Napi::FunctionReference device;
   Napi::FunctionReference memory;
   Napi::FunctionReference event;
+  Napi::FunctionReference stats;
   // What the constructor that Create() is calling builds its object from; null at any other time.
   void* parts = nullptr;
 };

@@ -169,6 +169,7 @@ constexpr unsigned long kArmSetCounterOffset = _IOW(kIoctlType, 0xb5, CounterOff
 constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
 constexpr unsigned long kClearDirtyLog = _IOWR(kIoctlType, 0xc0, ClearDirtyLog);
 constexpr unsigned long kArmVcpuFinalize = _IOW(kIoctlType, 0xc2, int);
+constexpr unsigned long kGetStatsFd = _IO(kIoctlType, 0xce);
 constexpr unsigned long kCreateDevice = _IOWR(kIoctlType, 0xe0, CreateDevice);
 constexpr unsigned long kSetDeviceAttr = _IOW(kIoctlType, 0xe1, DeviceAttr);
 constexpr unsigned long kGetDeviceAttr = _IOW(kIoctlType, 0xe2, DeviceAttr);

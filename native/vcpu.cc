@@ -10,6 +10,7 @@
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "registers.h"
+#include "stats.h"
 
 Napi::Function VcpuFd::Define(Napi::Env env) {
   return DefineClass(env, "VcpuFd",
@@ -26,6 +27,7 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::GetVcpuEvents>("getVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetVcpuEvents>("setVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetGuestDebug>("setGuestDebug"),
+                         InstanceMethod<&VcpuFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VcpuFd::Run>("run"),
                          InstanceMethod<&VcpuFd::Kick>("kick"),
                          InstanceMethod<&VcpuFd::Close>("close"),
@@ -86,6 +88,10 @@ Napi::Value VcpuFd::SetGuestDebug(const Napi::CallbackInfo& info) {
   const std::span<const std::uint64_t> registers = ToUint64s({info, 1, "registers"}, std::size(debug.registers));
   std::copy_n(registers.begin(), std::size(debug.registers), debug.registers);
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetGuestDebug, &debug));
+}
+
+Napi::Value VcpuFd::GetStatsFd(const Napi::CallbackInfo& info) {
+  return StatsFd::Open(info.Env(), descriptor(), parts_.slots);
 }
 
 napi_value VcpuFd::RunSync(napi_env env, const std::array<napi_value, 1>& arguments) {

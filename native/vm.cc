@@ -11,6 +11,7 @@
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "memory.h"
+#include "stats.h"
 #include "vcpu.h"
 
 Napi::Function VmFd::Define(Napi::Env env) {
@@ -36,6 +37,7 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::SetGsiRouting>("setGsiRouting"),
                          InstanceMethod<&VmFd::IoEventFd>("ioEventFd"),
                          InstanceMethod<&VmFd::IrqFd>("irqFd"),
+                         InstanceMethod<&VmFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VmFd::Close>("close"),
                      }));
 }
@@ -246,6 +248,8 @@ Napi::Value VmFd::IrqFd(const Napi::CallbackInfo& info) {
   request.resamplefd = static_cast<std::uint32_t>(resample_event);
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIrqFd, &request));
 }
+
+Napi::Value VmFd::GetStatsFd(const Napi::CallbackInfo& info) { return StatsFd::Open(info.Env(), descriptor(), slots_); }
 
 void VmFd::Close(const Napi::CallbackInfo&) {
   parts_.fd.Close();

@@ -57,6 +57,7 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value TakePosted(const Napi::CallbackInfo& info);
   Napi::Value SetCounterOffset(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
+  Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   // Declared first, destroyed last: memory outlives the descriptor through which it can be reached.

@@ -23,6 +23,7 @@ import {
   finalize,
   init,
   memory,
+  stats,
   writableMasks,
 } from './choices/vms.js'
 import { follow } from './consequences.js'
@@ -67,6 +68,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [1.5 * machine, irqEvent],
     [3 * machine, dirtyLog],
     [0.5 * machine, counterOffset],
+    [0.25 * machine, stats],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],
     [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],

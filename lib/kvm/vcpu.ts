@@ -33,6 +33,7 @@ import { callFromGuest } from './guest-call.js'
 import { type GuestDebug, packGuestDebug } from './guest-debug.js'
 import { type FirstRun, hasEntered } from './ordering.js'
 import { Registers } from './registers.js'
+import { NO_STATS, OpenStats, type Stats } from './stats.js'
 import { Pmu, StolenTime, Timers } from './vcpu-parts.js'
 import { withImmediateExit } from './immediate-exit.js'
 
@@ -124,6 +125,7 @@ export class Vcpu implements Disposable {
   /** Where its guest reads the time that the host took from it. */
   readonly stolenTime: StolenTime
   readonly #fd: VcpuFd
+  readonly #stats = new OpenStats()
   readonly #vm: VcpuOwner
   /** Calls of `run()` that have not settled, including one that was refused because another is in flight. */
   #unsettled = 0
@@ -444,11 +446,31 @@ export class Vcpu implements Disposable {
   }
 
   /**
+   * `KVM_GET_STATS_FD`: opens what KVM counts of this vCPU, such as `exits`. They can be read while it runs.
+   * @throws KvmError `EBUSY` while a run is in flight: open them before; otherwise as `Vm.openStats`
+   *
+   * @example
+   * using stats = vcpu.openStats()
+   * const [exits] = stats.read().get('exits')!
+   */
+  openStats(): Stats {
+    const outcome = this.#fd.getStatsFd()
+    const remedy =
+      outcome === -errnos.EBUSY && this.#inFlight
+        ? IN_FLIGHT
+        : outcome === -errnos.EINVAL
+          ? NO_STATS
+          : undefined
+    return this.#stats.add(check(outcome, { syscall: 'KVM_GET_STATS_FD', vcpu: this.id, remedy }))
+  }
+
+  /**
    * Closes the vCPU; a run in flight ends with exit `interrupted`. KVM keeps the vCPU in its VM, and its id stays in use. Every
    * later call throws `ERR_KVM_CLOSED`, except `kick()` and `close()`, which then do nothing.
    */
   close(): void {
     this.#fd.close()
+    this.#stats.close()
     this.#vm.deliverPosted()
   }
 

@@ -46,6 +46,7 @@ import { checkMessage, type Message, type MessageRoute, type PinRoute, toGsiRout
 import { Mmio } from './mmio.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
+import { NO_STATS, OpenStats, type Stats } from './stats.js'
 import { checkVcpuInit, GIC_NOT_READY, NO_GIC, Vcpu, type VcpuInit } from './vcpu.js'
 import { featureIdAt, hex } from '../registers/index.js'
 
@@ -138,6 +139,7 @@ export class Vm implements Disposable {
   readonly #host: VmHost
   readonly #vcpus = new Map<number, Vcpu>()
   readonly #devices = new Set<Device>()
+  readonly #stats = new OpenStats()
   /** The guest's memory, by slot. */
   readonly #slots = new Map<number, MappedMemory>()
   #stub: GuestMemoryFd | null = null
@@ -641,6 +643,22 @@ export class Vm implements Disposable {
     })
   }
 
+  /**
+   * `KVM_GET_STATS_FD`: opens what KVM counts of this VM, such as `remote_tlb_flush`. Legal at any time; `Vcpu.openStats` opens what it
+   * counts of a vCPU.
+   * @throws KvmError `EINVAL` before Linux 5.14 (check `KVM_CAP_BINARY_STATS_FD`), `EMFILE` if the process has too many files open,
+   * `EIO` on a VM that died, `ERR_KVM_CLOSED`
+   *
+   * @example
+   * using stats = vm.openStats()
+   * for (const [name, numbers] of stats.read()) console.log(name, ...numbers)
+   */
+  openStats(): Stats {
+    const outcome = this.#fd.getStatsFd()
+    const remedy = outcome === -errnos.EINVAL ? NO_STATS : undefined
+    return this.#stats.add(check(outcome, { syscall: 'KVM_GET_STATS_FD', remedy }))
+  }
+
   #setLine(irq: Irq, level: boolean, remedies: Readonly<Record<number, string>>, vcpu?: number): void {
     const outcome = this.#fd.irqLine(packIrq(irq), Number(level))
     if (outcome === 0) return
@@ -648,13 +666,14 @@ export class Vm implements Disposable {
   }
 
   /**
-   * Closes the VM with its vCPUs and devices, each of which would keep it alive in the kernel. A run in flight ends with exit
+   * Closes the VM with its vCPUs, devices and statistics, each of which would keep it alive in the kernel. A run in flight ends with exit
    * `interrupted`. Every later call throws `ERR_KVM_CLOSED`, except that `close()` may be repeated.
    */
   close(): void {
     this.#closed = true
     for (const vcpu of this.#vcpus.values()) vcpu.close()
     for (const device of this.#devices) device.close()
+    this.#stats.close()
     this.#stub?.close()
     this.#fd.close()
   }

@@ -27,6 +27,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   getRegWritableMasks: 'KVM_ARM_GET_REG_WRITABLE_MASKS',
   setUserMemoryRegion: 'KVM_SET_USER_MEMORY_REGION',
   createDevice: 'KVM_CREATE_DEVICE',
+  getStatsFd: 'KVM_GET_STATS_FD',
   irqLine: 'KVM_IRQ_LINE',
   signalMsi: 'KVM_SIGNAL_MSI',
   setGsiRouting: 'KVM_SET_GSI_ROUTING',

@@ -74,6 +74,7 @@ function execute(vcpu: VcpuState, pc: bigint, instruction: number): Continuation
   if (instruction !== NOP) refuseStep(vcpu, pc, instruction)
   setGuestRegister(vcpu, PC, pc + 4n)
   if (conduit !== undefined) return answerCall(vcpu, conduit, (instruction >>> 5) & 0xffff)
+  if (isWait) vcpu.counts.wfi++
   return isWait ? waitForInterrupt(vcpu) : 'on'
 }
 

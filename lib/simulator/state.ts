@@ -1,5 +1,6 @@
 import type { Traits } from '../report/report.js'
 import { GUEST_DEBUG_WORDS, mpStates } from '../uapi.js'
+import { Counts } from './counts.js'
 import { CpuInterface } from './gic-cpu-interface.js'
 import { type Interrupt, privateInterrupts, sharedInterrupts } from './gic-interrupts.js'
 import type { IoEvent, IrqEvent } from './event.js'
@@ -226,6 +227,7 @@ export class VcpuState {
   debugControl = 0
   /** The last debug registers that userspace set. */
   debugRegisters = new BigUint64Array(GUEST_DEBUG_WORDS)
+  readonly counts = new Counts()
   /** Syndrome of a pending SError. */
   pendingSError: bigint | null = null
 

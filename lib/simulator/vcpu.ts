@@ -1,4 +1,4 @@
-import type { VcpuFd } from '../backend.js'
+import type { StatsFd, VcpuFd } from '../backend.js'
 import { registerWidth } from '../registers/index.js'
 import { errnos, GUEST_DEBUG_WORDS, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
 import { checkArray, checkUint32, checkUint64, outOfRange } from '../arguments.js'
@@ -15,6 +15,7 @@ import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missi
 import { recordStolenTime } from './stolen-time.js'
 import { loadRegisters, prepareRun, wantsImmediateExit } from './run.js'
 import type { Register, VcpuState } from './state.js'
+import { vcpuStats } from './stats.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
 import { dropInputs, getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'
 
@@ -186,6 +187,11 @@ export class SimulatedVcpu implements VcpuFd {
     checkArray(registers, BigUint64Array, GUEST_DEBUG_WORDS, 'registers')
     const barrier = this.#barrier()
     return barrier < 0 ? barrier : setGuestDebug(this.#state, control, registers)
+  }
+
+  getStatsFd(): StatsFd | number {
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : vcpuStats(this.#state)
   }
 
   hasDeviceAttr(group: number, attribute: bigint): number {
@@ -373,9 +379,11 @@ export class SimulatedVcpu implements VcpuFd {
       if (exit === 'wait') return null
       const write = mmioWriteOf(exit)
       if (write !== null && countWrite(this.#state.vm, write)) {
+        this.#state.counts.mmioKernel++
         completeStore(this.#state)
         continue
       }
+      if (write !== null) this.#state.counts.mmioUser++
       if (write === null || !this.#state.vm.mmio.post(write)) {
         recordExit(this.#runPage, exit)
         return 0

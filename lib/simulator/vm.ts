@@ -1,4 +1,4 @@
-import type { DeviceFd, EventFd, MemoryRegion, VcpuFd, VmFd } from '../backend.js'
+import type { DeviceFd, EventFd, MemoryRegion, StatsFd, VcpuFd, VmFd } from '../backend.js'
 import {
   deviceTypes,
   errnos,
@@ -29,6 +29,7 @@ import { setGsiRouting, signalMsi } from './message-interrupts.js'
 import { setMemoryRegion } from './memory-slots.js'
 import { setSmcccFilter } from './smccc-filter.js'
 import { Gic, VcpuState, type VmState } from './state.js'
+import { vmStats } from './stats.js'
 import { SimulatedVcpu } from './vcpu.js'
 
 /** Words of `struct kvm_vcpu_init`. */
@@ -229,6 +230,11 @@ export class SimulatedVm implements VmFd {
     const barrier = event.closed ? -errnos.EBADF : this.#barrier()
     if (barrier < 0) return barrier
     return setIrqEvent(this.#state, { event, gsi }, flags, resampled?.closed === false ? resampled : null)
+  }
+
+  getStatsFd(): StatsFd | number {
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : vmStats(this.#state)
   }
 
   hasDeviceAttr(group: number, attribute: bigint): number {

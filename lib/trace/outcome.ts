@@ -1,6 +1,7 @@
 /** KVM's answers, in the form a trace has. */
 import { errnoName } from '../kvm/errors.js'
 import { hex } from '../registers/index.js'
+import type { StatsDescriptor } from '../uapi.js'
 
 /** KVM's answer: one of the op's results, or the name of an errno; with `E2BIG` there is `n` too. */
 export interface Outcome {
@@ -13,6 +14,7 @@ export interface Outcome {
   masks?: Readonly<Record<string, string>>
   bitmap?: Readonly<Record<string, string>>
   data?: string
+  stats?: readonly StatsDescriptor[]
   exit?: number
   x?: readonly string[]
   errno?: string

@@ -1,7 +1,7 @@
 /** Each check must be able to fail: faults are planted in a kernel until every one has. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
-import type { VcpuFd } from '../../lib/backend.js'
+import type { StatsFd, VcpuFd } from '../../lib/backend.js'
 import { checkGroups, conformance } from '../../lib/conformance/index.js'
 import { decodeRegister, encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
@@ -67,6 +67,19 @@ function writing(outcome: number): Fault {
 
 function reading(change: (value: bigint | number, id: bigint) => bigint | number): Fault {
   return onVcpu({ getOneReg: (real, id) => change(real(id), id) })
+}
+
+/** Where the descriptors of every kernel's statistics begin, and the earliest place of numbers. */
+const [DESCRIPTORS, DATA] = [72, 200]
+
+/** Reads of statistics are answered so: `read` bytes were read. */
+function countingAs(answer: (into: Uint8Array, offset: number, read: number) => number): Fault {
+  const getStatsFd = (real: () => StatsFd | number): StatsFd | number => {
+    const stats = real()
+    if (typeof stats === 'number') return stats
+    return wrap(stats, { read: (read, offset, into) => answer(into, offset, read(offset, into)) })
+  }
+  return { vm: { getStatsFd }, vcpu: { getStatsFd } }
 }
 
 const refused = (name: ErrnoName): number => -errnos[name]
@@ -225,6 +238,17 @@ const faults: Readonly<Record<string, Fault>> = {
   'refuses to debug': onVcpu({ setGuestDebug: () => refused('EINVAL') }),
   'takes every event, without effect': { vm: { ioEventFd: () => 0, irqFd: () => 0 } },
   'takes no event': { vm: { ioEventFd: () => refused('EPERM'), irqFd: () => refused('EPERM') } },
+  'has no statistics': { vm: { getStatsFd: () => refused('EINVAL') } },
+  'counts nothing': countingAs((into, offset, read) => {
+    if (offset >= DATA) into.fill(0)
+    return read
+  }),
+  'gives all statistics one name': countingAs((into, offset, read) => {
+    if (offset !== DESCRIPTORS) return read
+    for (let at = 16; at < into.length; at += 64) into.fill(0x61, at, at + 4).fill(0, at + 4, at + 48)
+    return read
+  }),
+  'has statistics without end': countingAs((into, _, read) => Math.max(read, into.length)),
   'sets no counter back': { vm: { setCounterOffset: () => 0 } },
   'says no to every capability': { system: { checkExtension: () => 0 }, vm: { checkExtension: () => 0 } },
   'says yes to every capability': { system: { checkExtension: () => 1 }, vm: { checkExtension: () => 1 } },

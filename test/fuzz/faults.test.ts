@@ -318,6 +318,22 @@ const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
     }),
   ],
   ['a control of debugging is not looked at', () => ({ setGuestDebug: () => 0 })],
+  [
+    'a statistic counts another unit',
+    (fd) => ({
+      getStatsFd: () => {
+        const stats = fd.getStatsFd()
+        if (typeof stats === 'number') return stats
+        return altered(stats, {
+          read: (offset, into) => {
+            const read = stats.read(offset, into)
+            if (into.length > 1000) into[4 * 64] = 0
+            return read
+          },
+        })
+      },
+    }),
+  ],
   ['x1 of a call is left', (fd) => afterCall(fd, 'x1', () => 7n)],
   ['a result code is cut to 32 bits', (fd) => afterCall(fd, 'x0', (x0) => BigInt.asUintN(32, x0))],
   ['random bits are one too many', (fd) => afterCall(fd, 'x3', (x3) => x3 << 1n)],
@@ -405,6 +421,7 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
       },
     }),
   ],
+  ['a VM has no statistics', () => ({ getStatsFd: () => -errnos.EINVAL })],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],
   [

@@ -11,7 +11,9 @@ if (hasKvm) {
     const handles = endlessHandles()
     const memory = opened(handles.system.createMemory(65536))
     const event = opened(handles.system.createEvent())
+    const stats = handles.vm.getStatsFd()
     after(() => {
+      if (typeof stats !== 'number') stats.close()
       event.close()
       memory.close()
       handles.close()

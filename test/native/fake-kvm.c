@@ -134,6 +134,8 @@ int ioctl(int fd, unsigned long request, ...) {
       return of_vm(fd, request, argument);
     case KVM_CREATE_DEVICE:
       return create_device((struct kvm_create_device *)argument);
+    case KVM_GET_STATS_FD:
+      return file();
     case KVM_ENABLE_CAP:
       return 0;
     case KVM_RUN:

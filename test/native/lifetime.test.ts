@@ -64,6 +64,10 @@ if (hasKvm) {
         for (let i = 0; i < 5; i++) {
           const { system, vm, vcpu } = endlessHandles()
           const memory = opened(system.createMemory(65536))
+          // Linux before 5.14 has none.
+          for (const stats of [vm.getStatsFd(), vcpu.getStatsFd()]) {
+            if (typeof stats !== 'number') assert.equal(stats.read(0, new Uint8Array(24)), 24)
+          }
           const event = opened(system.createEvent())
           event.signal(1n)
           await event.wait()

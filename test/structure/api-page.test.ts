@@ -19,6 +19,7 @@ const files = {
   Gic: 'gic',
   GuestAddressSpace: 'address-space',
   GuestMemory: 'memory',
+  Stats: 'stats',
   Device: 'device',
   Attributes: 'attributes',
 } as const

@@ -12,6 +12,7 @@ import { psciVersion } from './psci-version.js'
 import { psci } from './psci.js'
 import { registerList } from './register-list.js'
 import { smcccFilter } from './smccc-filter.js'
+import { statisticChecks } from './statistics.js'
 import { vcpuInit } from './vcpu-init.js'
 import { workaroundRegisters } from './workarounds.js'
 
@@ -32,4 +33,5 @@ export const checkGroups: readonly CheckGroup[] = [
   dirtyLog,
   counterOffset,
   guestDebug,
+  statisticChecks,
 ]

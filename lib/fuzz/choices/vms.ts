@@ -152,6 +152,11 @@ export function dirtyLog({ random, model }: Context, { vm: { vm, slots } }: Know
   return { op: 'clear_dirty_log', vm, slot, ...part, words, bitmap: { 0: hex(random.bits(64)) } }
 }
 
+/** What KVM counts of a VM or of a vCPU. */
+export function stats({ random }: Context, { vcpu, vm: { vm } }: KnownVcpu): Call {
+  return { op: 'get_stats_fd', ...(random.oneIn(2) ? { vm } : { vcpu }) }
+}
+
 export function close({ model }: Context, vcpu: KnownVcpu): Call {
   model.dropVcpu(vcpu)
   return { op: 'close', vcpu: vcpu.vcpu }

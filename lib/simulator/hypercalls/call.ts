@@ -20,6 +20,7 @@ export function answerCall(vcpu: VcpuState, conduit: Conduit, immediate: number)
     // EL2 answers this directly, using two registers: el1_hvc_guest in hyp-entry.S.
     return setResults(vcpu, [0n, 0n])
   }
+  if (conduit === 'hvc') vcpu.counts.hvc++
   if (conduit === 'smc' && (immediate !== 0 || !vcpu.vm.host.traits.hypercalls.smc)) {
     return setResults(vcpu, [NOT_SUPPORTED])
   }

@@ -1,8 +1,9 @@
 /** Calls that make a vCPU run, and calls that end handles. */
 import * as v from 'valibot'
-import { hex64, uint32 } from '../../documents/entries.js'
-import type { Conduit, GuestCallOutcome, VcpuFd } from '../../backend.js'
+import { hex64, int32, uint32 } from '../../documents/entries.js'
+import type { Conduit, GuestCallOutcome, StatsFd, VcpuFd } from '../../backend.js'
 import { callFromGuest } from '../../kvm/guest-call.js'
+import { readStatsLayout } from '../../kvm/stats.js'
 import { withImmediateExit } from '../../kvm/immediate-exit.js'
 import { hex } from '../../registers/index.js'
 import { errnos, kvmRun, mpStates } from '../../uapi.js'
@@ -22,6 +23,15 @@ const callArguments = { vcpu: uint32, args: v.pipe(v.array(hex64), v.maxLength(7
 /** Any one of them. */
 const handle = { ...owner, memory: v.optional(uint32), event: v.optional(uint32) }
 const handleKinds = ['vm', 'vcpu', 'device', 'memory', 'event'] as const satisfies readonly NumberedKind[]
+
+const statistic = v.strictObject({
+  name: v.pipe(v.string(), v.maxLength(1000)),
+  flags: uint32,
+  exponent: v.pipe(int32, v.minValue(-0x8000), v.maxValue(0x7fff)),
+  size: v.pipe(uint32, v.maxValue(0xffff)),
+  offset: uint32,
+  bucketSize: uint32,
+})
 
 export const runOperations = {
   /** `KVM_RUN`; `exit` is `kvm_run.exit_reason`. One without `immediate_exit` is interrupted after a millisecond. */
@@ -64,6 +74,28 @@ export const runOperations = {
   /** The guest calls its hypervisor or firmware: see `lib/kvm/guest-call.ts`. */
   hvc: guestCall('hvc'),
   smc: guestCall('smc'),
+
+  /**
+   * `KVM_GET_STATS_FD`: how the statistics are described. A trace does not hold what they count, which depends on time, nor the handle:
+   * the caller gets it itself.
+   */
+  get_stats_fd: new Operation(
+    { vm: v.optional(uint32), vcpu: v.optional(uint32) },
+    { stats: v.optional(v.array(statistic)) },
+  )
+    .checked(oneOf(['vm', 'vcpu']))
+    .performed((handles, { vm, vcpu }) => {
+      const fd = vm === undefined ? handles.get('vcpu', vcpu!) : handles.get('vm', vm)
+      const stats = fd?.getStatsFd() ?? -errnos.EBADF
+      const outcome = statsOutcome(stats)
+      if (typeof stats !== 'number') stats.close()
+      return outcome
+    })
+    .recorded(['vm', 'vcpu'], 'getStatsFd', ({ fd }, _, begin) => {
+      const stats = fd.getStatsFd()
+      begin({})(stats === -errnos.EBADF ? null : statsOutcome(stats))
+      return stats
+    }),
 
   close: new Operation(handle, null)
     .checked(oneOf(handleKinds))
@@ -126,6 +158,12 @@ function runGuestCall(vcpu: VcpuFd): number {
 function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
   if (typeof found === 'number') return refused(found)
   return found.returned ? { x: found.x.map(hex) } : runOutcome(vcpu, found.outcome)
+}
+
+function statsOutcome(stats: StatsFd | number): Outcome {
+  const layout = typeof stats === 'number' ? stats : readStatsLayout(stats)
+  if (typeof layout === 'number') return refused(layout)
+  return { stats: layout?.descriptors ?? [] }
 }
 
 function runOutcome({ runPage }: VcpuFd, errno: number): Outcome {

@@ -28,6 +28,7 @@ import {
   routeTypes,
   vcpuFeatures,
 } from '../../../lib/uapi.js'
+import { readStatsLayout } from '../../../lib/kvm/stats.js'
 import { arm64Handles, opened, preferredTarget, type Handles } from '../handles.js'
 
 describe('A request', () => {
@@ -93,6 +94,29 @@ describe('A request', () => {
     assert.equal(vm.irqFd(event, 0, 0, null), -errnos.EAGAIN)
     assert.equal(vm.irqFd(event, 0, 4, null), -errnos.EINVAL)
     event.close()
+  })
+
+  it('for statistics is answered where there are any', () => {
+    const { system, vm, vcpu } = handles
+    const hasThem = system.checkExtension(capabilities.KVM_CAP_BINARY_STATS_FD) > 0
+    for (const { stats, count } of [
+      { stats: vm.getStatsFd(), count: 2 },
+      { stats: vcpu.getStatsFd(), count: 16 },
+    ]) {
+      if (!hasThem) {
+        assert.equal(stats, -errnos.EINVAL)
+        continue
+      }
+      const layout = readStatsLayout(opened(stats))
+      assert.ok(layout !== null && typeof layout !== 'number')
+      assert.ok(layout.descriptors.length >= count)
+      assert.match(layout.id, new RegExp(`^kvm-${process.pid}(/vcpu-0)?$`))
+      const numbers = new Uint8Array(layout.dataSize + 8)
+      assert.equal(opened(stats).read(layout.dataOffset, numbers), layout.dataSize)
+      assert.equal(opened(stats).read(layout.dataOffset + layout.dataSize, numbers), 0)
+      opened(stats).close()
+      assert.equal(opened(stats).read(0, numbers), -errnos.EBADF)
+    }
   })
 
   it('for writable masks is answered where there are any', () => {
