@@ -2,6 +2,7 @@ import { type ConversionConfig, toJsonSchema } from '@valibot/to-json-schema'
 import type * as v from 'valibot'
 import { baselineSchema } from '../lib/fleet/baseline/format.js'
 import { fleetDiffSchema } from '../lib/fleet/diff.js'
+import { gateSchema } from '../lib/fleet/gate-answer.js'
 import { fleetSchema } from '../lib/fleet/document.js'
 import { stateSchema } from '../lib/migration/state.js'
 import { verdictSchema } from '../lib/migration/verdict-document.js'
@@ -22,6 +23,7 @@ export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/migration/verdict.schema.json', text: jsonSchema('verdict', verdictSchema) },
   { file: 'lib/fleet/fleet.schema.json', text: jsonSchema('fleet', fleetSchema) },
   { file: 'lib/fleet/fleet-diff.schema.json', text: jsonSchema('fleet-diff', fleetDiffSchema) },
+  { file: 'lib/fleet/gate.schema.json', text: jsonSchema('gate answer', gateSchema) },
   { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 

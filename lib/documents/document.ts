@@ -6,10 +6,10 @@ import { isUtf8 } from 'node:buffer'
 import * as v from 'valibot'
 import { foreignBytes, foreignData } from './foreign.js'
 import { JsonError, jsonPath, parseStrictJson } from './json.js'
-import { FormatError } from './format-error.js'
+import { FormatError, unreadable } from './format-error.js'
 import { openInput } from './input.js'
 
-export { FormatError } from './format-error.js'
+export { FormatError, unreadable } from './format-error.js'
 
 interface Head {
   readonly format: v.LiteralSchema<string, undefined>
@@ -64,15 +64,6 @@ export function readText(file: string, noun: string): string {
   // The limit may cut through a character.
   if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
   return bytes.toString('utf8')
-}
-
-/** Makes the error for a file that `node:fs` cannot read. */
-export function unreadable(file: string, error: unknown): FormatError {
-  return new FormatError(
-    file,
-    '$',
-    `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
-  )
 }
 
 /** Returns the file's first `limit` bytes: it does not read on in a file without end, or one too large for memory. */

@@ -23,3 +23,12 @@ export class FormatError extends Error {
 function shortened(message: string): string {
   return message.length > 1000 ? `${message.slice(0, 1000)}…` : message
 }
+
+/** Makes the error for a file that `node:fs` cannot read. */
+export function unreadable(file: string, error: unknown): FormatError {
+  return new FormatError(
+    file,
+    '$',
+    `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
+  )
+}

@@ -34,5 +34,8 @@ export {
   readFleetDocument,
 } from '../fleet/document.js'
 export { type HostRow, hostRow, type Summary, summaryLines } from '../fleet/summary.js'
-export { FleetGate, type GateMove } from '../fleet/gate.js'
+export { FleetGate, type GateClass, type GateDocument, type GateMove } from '../fleet/gate.js'
+export { checkGateAnswer, type GateAnswer } from '../fleet/gate-answer.js'
+export { readGate } from '../fleet/gate-file.js'
+export { moveKeys } from '../fleet/move-keys.js'
 export { canMove, type MoveTable, type Prediction, predictionOf } from '../fleet/moves.js'

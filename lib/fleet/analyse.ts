@@ -8,10 +8,17 @@ import type { NamedReport } from './baseline/candidate.js'
 import type { Finding, FindingCode, RegisterFinding } from '../migration/finding.js'
 import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import type { VcpuFeature } from '../uapi.js'
-import { boundClasses } from './bound.js'
 import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './classes.js'
-import { canMove, type MoveTable, Obstacles, type Prediction, predictionOf, Predictions } from './moves.js'
+import {
+  boundClasses,
+  canMove,
+  type MoveTable,
+  Obstacles,
+  type Prediction,
+  predictionOf,
+  Predictions,
+} from './moves.js'
 import { arrivalsAt, type MadeVm, makeVm, type Maker } from './predict.js'
 
 /** The only difference that prevents two classes from exchanging VMs: a register, or else what the destination refuses. */
@@ -83,12 +90,11 @@ export function analyseFleet(
   const maker: Maker = { rules, features, elect }
   const { classes, made, rest, errors } = simulated(all, maker)
   const collected = new Predictions()
-  const indices: (number | null)[][] = classes.map(() => [])
+  const indices: number[][] = classes.map(() => [])
   // Ordered by destination, so that only one simulation at a time is in memory.
   for (const [to, destination] of classes.entries()) {
     const judge = arrivalsAt(destination.report(), maker)
-    for (const [from, vm] of made.entries())
-      indices[from]![to] = from === to ? null : collected.add(judge(vm))
+    for (const [from, vm] of made.entries()) indices[from]![to] = collected.add(judge(vm))
     progress?.(to + 1, classes.length)
   }
   const table = collected.table(indices)
@@ -209,7 +215,7 @@ function upgradesTo(
       if (other === index) continue
       for (const direction of ['to', 'from'] as const) {
         const [from, to] = direction === 'to' ? [index, other] : [other, index]
-        const before = predictionOf(table, from, to)!
+        const before = predictionOf(table, from, to)
         const { possible, findings } = after[other]![direction]
         if (possible === before.possible) continue
         const reasons = possible ? before.obstacles : findings.map((finding) => obstacles.indexOf(finding))

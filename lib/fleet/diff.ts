@@ -2,7 +2,6 @@
 import * as v from 'valibot'
 import { text, uint32 } from '../documents/entries.js'
 import { FormatError } from '../documents/document.js'
-import { boundClasses } from './bound.js'
 import type { FleetDocument } from './document.js'
 import { canMove } from './moves.js'
 import { classDigest } from './summary.js'
@@ -160,17 +159,13 @@ function transitions(
   return [...found.values()].toSorted((a, b) => size(b) - size(a) || (key(a) < key(b) ? -1 : 1))
 }
 
-/**
- * Returns whether VMs of one class can move to hosts of another. Within a class, which a fleet does not predict, they can unless what
- * stops them is the VM alone.
- */
+/** Returns whether VMs of one class can move to hosts of another, or to others of their own. */
 function possibleMoves(fleet: FleetDocument): (from: string, to: string) => boolean {
   const places = new Map(fleet.classes.map(({ digest }, index) => [digest, index]))
-  const bound = boundClasses(fleet)
   return (from, to) => {
     const [source, destination] = [places.get(from), places.get(to)]
     // A class that was not compared has no moves.
     if (source === undefined || destination === undefined) return from === to
-    return source === destination ? !bound.has(source) : canMove(fleet, source, destination)
+    return canMove(fleet, source, destination)
   }
 }

@@ -69,8 +69,8 @@ export const fleetSchema = v.strictObject({
   left: v.strictObject({ classes: uint32, hostCount: uint32 }),
   /** Each distinct prediction once: of a million moves, most are predicted alike. */
   predictions: v.array(prediction),
-  /** `moves[from][to]`: the index of the prediction for moves from one class to another; null from a class to itself. */
-  moves: v.array(v.array(v.nullable(uint32))),
+  /** `moves[from][to]`: the index of the prediction for moves from one class to another, or between hosts of one. */
+  moves: v.array(v.array(uint32)),
   /** What stops moves, or what a guest would notice. */
   obstacles: v.array(findingSchema),
   /** Classes with free movement inside, of two hosts or more: at most 20 groups. */
@@ -128,7 +128,7 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
   },
 }
 
-/** Checks that the table has a row and a column for each class, and no prediction only from a class to itself. */
+/** Checks that the table has a row and a column for each class. */
 function checkMoves({ classes, predictions, moves }: FleetDocument, source: string): void {
   const size = classes.length
   const refuseLength = (path: string, { length }: readonly unknown[], noun: string): void => {
@@ -138,15 +138,10 @@ function checkMoves({ classes, predictions, moves }: FleetDocument, source: stri
   refuseLength('$.moves', moves, 'rows')
   for (const [from, row] of moves.entries()) {
     refuseLength(`$.moves[${from}]`, row, 'columns')
-    const wrong = row.findIndex((index, to) =>
-      index === null ? from !== to : from === to || index >= predictions.length,
-    )
+    const wrong = row.findIndex((index) => index >= predictions.length)
     if (wrong < 0) continue
-    const expected =
-      from === wrong
-        ? 'null, from a class to itself'
-        : `the index of one of ${predictions.length} predictions`
-    throw new FormatError(source, `$.moves[${from}][${wrong}]`, `expected ${expected}, found ${row[wrong]}`)
+    const problem = `expected the index of one of ${predictions.length} predictions, found ${row[wrong]}`
+    throw new FormatError(source, `$.moves[${from}][${wrong}]`, problem)
   }
 }
 

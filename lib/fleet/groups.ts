@@ -50,3 +50,28 @@ function count(one: ReadonlySet<number>, other: ReadonlySet<number>): number {
   for (const vertex of one) if (other.has(vertex)) found++
   return found
 }
+
+/**
+ * Divides all vertices into sets in each of which every vertex is joined with every other. Starts each set with the vertex of most
+ * weight that is left, and adds those of most weight that are joined with all in it: a smallest number of sets cannot be found in any
+ * useful time.
+ *
+ * @param weights of the vertices
+ */
+export function disjointGroups(
+  weights: readonly number[],
+  areJoined: (one: number, other: number) => boolean,
+): number[][] {
+  const groups: number[][] = []
+  let left = [...weights.keys()].toSorted((a, b) => weights[b]! - weights[a]! || a - b)
+  while (left.length > 0) {
+    const group: number[] = []
+    left = left.filter((vertex) => {
+      const fits = group.every((member) => areJoined(member, vertex))
+      if (fits) group.push(vertex)
+      return !fits
+    })
+    groups.push(group)
+  }
+  return groups
+}

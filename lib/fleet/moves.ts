@@ -6,7 +6,7 @@ import type { Finding } from '../migration/finding.js'
 import type { UnknownFact } from '../migration/verdict.js'
 import type { Answer } from './predict.js'
 
-/** The prediction for moves from one class to another. */
+/** The prediction for moves from one class to another, or between hosts of one class. */
 export interface Prediction {
   possible: boolean
   /** Indices into the obstacles of the fleet, the gravest first. */
@@ -18,23 +18,23 @@ export interface Prediction {
 export interface MoveTable {
   /** Each distinct prediction once, in the order in which the rows of `moves` first refer to it. */
   predictions: Prediction[]
-  /** `moves[from][to]`: an index into `predictions`; null from a class to itself. */
-  moves: (number | null)[][]
+  /** `moves[from][to]`: an index into `predictions`. */
+  moves: number[][]
 }
 
-/** Returns the prediction for a move; undefined from a class to itself, which a fleet does not predict. */
-export function predictionOf(
-  { predictions, moves }: MoveTable,
-  from: number,
-  to: number,
-): Prediction | undefined {
-  const index = moves[from]![to]!
-  return index === null ? undefined : predictions[index]
+/** Returns the prediction for a move; from a class to itself, for one between two of its hosts. */
+export function predictionOf({ predictions, moves }: MoveTable, from: number, to: number): Prediction {
+  return predictions[moves[from]![to]!]!
 }
 
-/** Returns whether a VM of one class can move to another; false from a class to itself. */
+/** Returns whether a VM of one class can move to another, or to another host of its own. */
 export function canMove(table: MoveTable, from: number, to: number): boolean {
-  return predictionOf(table, from, to)?.possible === true
+  return predictionOf(table, from, to).possible
+}
+
+/** Returns the indices of the classes whose VMs cannot even move to a host like their own. */
+export function boundClasses(table: MoveTable): Set<number> {
+  return new Set([...table.moves.keys()].filter((index) => !canMove(table, index, index)))
 }
 
 /** A list without repetition. Findings are equal if their JSON is. */
@@ -86,7 +86,7 @@ export class Predictions {
       ...prediction,
       obstacles: prediction.obstacles.map((index) => obstacles.of(index)),
     })
-    const table = moves.map((row) => row.map((index) => (index === null ? null : predictions.of(index))))
+    const table = moves.map((row) => row.map((index) => predictions.of(index)))
     return { predictions: predictions.inOrder.map(renumbered), moves: table, obstacles: obstacles.inOrder }
   }
 }

@@ -91,10 +91,7 @@ function tableOf(size: number, isElected: boolean): MoveTable {
     return known.get(key)!
   }
   for (let from = 0; from < size; from++) {
-    const row = Array.from({ length: size }, (_, to) =>
-      from === to ? null : indexOf(moveBetween(from, to, isElected)),
-    )
-    table.moves.push(row)
+    table.moves.push(Array.from({ length: size }, (_, to) => indexOf(moveBetween(from, to, isElected))))
   }
   return table
 }

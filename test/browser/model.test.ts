@@ -123,8 +123,8 @@ describe('what is seen first', () => {
     const unsaved: Finding = { code, severity: 'refused', stops: true, vcpus: [], property: 'sve' }
     const predictions = [{ possible: false, obstacles: [0] }]
     const moves = [
-      [null, 0],
-      [0, null],
+      [0, 0],
+      [0, 0],
     ]
     const bound = { ...asIs, obstacles: [unsaved], predictions, moves, groups: [] }
     const stuck = fleetData([{ asIs: bound, election }])

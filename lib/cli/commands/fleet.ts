@@ -1,6 +1,5 @@
 import { Command } from 'commander'
 import { analyseFleet, type AnalyseOptions, MAX_COMPARED } from '../../fleet/analyse.js'
-import { boundClasses } from '../../fleet/bound.js'
 import { electBaseline } from '../../fleet/baseline/elect.js'
 import { type Fleet, type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
@@ -8,7 +7,7 @@ import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
-import { canMove, predictionOf } from '../../fleet/moves.js'
+import { boundClasses, canMove, predictionOf } from '../../fleet/moves.js'
 import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
 import {
@@ -182,8 +181,8 @@ const LISTED = 10
 function summary(document: FleetDocument): string {
   const { hostCount, classes, left, obstacles, groups, divides, upgrades, vmm } = document
   const mark = (from: number, to: number): string => {
+    if (from === to) return '·'
     const prediction = predictionOf(document, from, to)
-    if (prediction === undefined) return '·'
     const doubt = prediction.unknown === undefined ? '' : '?'
     if (!prediction.possible) {
       const stopping = prediction.obstacles.filter((index) => {
@@ -200,7 +199,8 @@ function summary(document: FleetDocument): string {
   const lonely = [...classes.keys()].filter(
     (one) =>
       bound.has(one) ||
-      (classes[one]!.hostCount === 1 && ![...classes.keys()].some((other) => areFree(one, other))),
+      (classes[one]!.hostCount === 1 &&
+        ![...classes.keys()].some((other) => other !== one && areFree(one, other))),
   )
   const shown = classes.slice(0, MATRIX)
   const all = left.classes + classes.length

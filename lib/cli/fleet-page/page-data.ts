@@ -1,7 +1,6 @@
 /** Turns documents into the data of a page: words for findings, and each kind of move once. */
-import { boundClasses } from '../../fleet/bound.js'
 import type { FleetDocument } from '../../fleet/document.js'
-import type { Prediction } from '../../fleet/moves.js'
+import { boundClasses, type Prediction } from '../../fleet/moves.js'
 import { codeRow, type Finding } from '../../migration/finding.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
@@ -112,13 +111,13 @@ function judgementOf(
   const patterns = predictions.map((prediction) => collected.patterns.indexOf(patternOf(prediction, words)))
   for (const [from, row] of moves.entries()) {
     for (const [to, index] of row.entries()) {
-      if (index !== null) matrix[at[from]!]![at[to]!] = patterns[index]!
+      if (from !== to) matrix[at[from]!]![at[to]!] = patterns[index]!
     }
   }
   return {
     moves: matrix,
     groups: groups.map((group) => ({ ...group, classes: group.classes.map((index) => at[index]!) })),
-    bound: [...boundClasses({ predictions, moves, obstacles })].map((index) => at[index]!),
+    bound: [...boundClasses({ predictions, moves })].map((index) => at[index]!),
   }
 }
 

@@ -1,0 +1,87 @@
+/**
+ * Reads as much of a fleet's document as the gate needs. The reader of whole documents checks every entry, and a scheduler that starts
+ * the command for each move would wait for that, and for the schemas to load, several times as long as for the answer.
+ */
+import { readFileSync } from 'node:fs'
+import { FormatError, unreadable } from '../documents/format-error.js'
+import { FleetGate, type GateDocument } from './gate.js'
+
+/**
+ * Reads a fleet from a file, as `kvm-arm64 fleet --json` prints it, for {@link FleetGate}. Unlike `readFleetDocument` it checks only the
+ * entries that answers come from.
+ * @throws FormatError for a file that cannot be read, or is no such document
+ */
+export function readGate(file: string): FleetGate {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw unreadable(file, error)
+  }
+  let data: unknown
+  try {
+    data = JSON.parse(text)
+  } catch (error) {
+    throw new FormatError(
+      file,
+      '$',
+      text.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`,
+    )
+  }
+  refuseOthers(data, file)
+  return new FleetGate(data)
+}
+
+type Entries = Readonly<Record<string, unknown>>
+
+/** @throws FormatError for data from which no answer can be taken */
+function refuseOthers(data: unknown, file: string): asserts data is GateDocument {
+  const require = (isRight: boolean, path: string, expected: string): void => {
+    if (!isRight) throw new FormatError(file, path, `expected ${expected}`)
+  }
+  require(isObject(data), '$', 'a fleet')
+  const { format, version, vmm, classes, left, predictions, moves, obstacles } = data as Entries
+  require(format === 'kvm-arm64/fleet', '$.format', `"kvm-arm64/fleet", as kvm-arm64 fleet --json prints it`)
+  require(version === 1, '$.version', '1, the only version this kvm-arm64 reads')
+  require(typeof vmm === 'string', '$.vmm', 'a name')
+  require(isObject(left), '$.left', 'numbers of classes and hosts')
+  const size = listOf(classes).length
+  require(Array.isArray(classes), '$.classes', 'a list')
+  for (const [index, one] of listOf(classes).entries()) {
+    const { digest, hostCount, cpu, names } = (isObject(one) ? one : {}) as Entries
+    const isClass = typeof digest === 'string' && typeof hostCount === 'number' && typeof cpu === 'string'
+    require(isClass && Array.isArray(names), `$.classes[${index}]`, 'a class of hosts')
+  }
+  require(Array.isArray(obstacles), '$.obstacles', 'a list')
+  for (const [index, finding] of listOf(obstacles).entries()) {
+    require(isObject(finding) && typeof finding.code === 'string', `$.obstacles[${index}]`, 'a finding')
+  }
+  const found = listOf(obstacles).length
+  require(Array.isArray(predictions), '$.predictions', 'a list')
+  for (const [index, prediction] of listOf(predictions).entries()) {
+    const { possible, obstacles: indices, unknown = [] } = (isObject(prediction) ? prediction : {}) as Entries
+    const isPrediction = typeof possible === 'boolean' && Array.isArray(indices) && Array.isArray(unknown)
+    require(isPrediction, `$.predictions[${index}]`, 'a prediction')
+    require(listOf(indices).every((at) =>
+      isIndex(at, found),
+    ), `$.predictions[${index}].obstacles`, `indices of ${found} obstacles`)
+  }
+  const predicted = listOf(predictions).length
+  require(listOf(moves).length === size, '$.moves', `${size} rows, one for each class`)
+  for (const [from, row] of listOf(moves).entries()) {
+    const isRow = listOf(row).length === size && listOf(row).every((at) => isIndex(at, predicted))
+    require(isRow, `$.moves[${from}]`, `${size} indices of ${predicted} predictions, one for each class`)
+  }
+}
+
+function isObject(value: unknown): value is Entries {
+  return value !== null && typeof value === 'object' && !Array.isArray(value)
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+function isIndex(value: unknown, length: number): boolean {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < length
+}
