@@ -4,7 +4,7 @@ import { styleText } from 'node:util'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
 import { FormatError } from '../documents/format-error.js'
 import { openDraft, writeFileAtomically } from '../documents/write.js'
-import { CommandError, exitStatus } from './exit.js'
+import { CommandError, exitStatus, messageOf, statusOf } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -44,6 +44,13 @@ export function printJson(value: unknown): void {
 export function note(text: string): void {
   clearProgress()
   process.stderr.write(`kvm-arm64: ${printableLines(text)}\n`)
+}
+
+/** Prints what ended the command, and sets the exit status. `hasSimulate` as for `messageOf`. */
+export function reportError(error: unknown, hasSimulate = true): void {
+  const stack = error instanceof Error ? error.stack : undefined
+  note(process.env.KVM_ARM64_DEBUG && stack !== undefined ? stack : messageOf(error, hasSimulate))
+  process.exitCode = statusOf(error)
 }
 
 /** Reports the progress of work. */

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, test } from 'vitest'
+import { afterAll, beforeAll, describe, test } from 'vitest'
+import type { FleetDocument } from '../../lib/fleet/document.js'
+import { checkGateAnswer } from '../../lib/fleet/gate-answer.js'
 import { readState } from '../../lib/migration/state.js'
 import { checkVerdict } from '../../lib/migration/verdict-document.js'
 import { builtInReport } from '../../lib/hosts/index.js'
+import { classOf } from '../../lib/report/digest.js'
 import { kvmArm64, onX64 } from './run.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-check-'))
@@ -355,6 +358,94 @@ describe('capture', () => {
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--elect', 'ptp']).status, 1)
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '--vcpus', '0']).status, 2)
     assert.equal(kvmArm64(['capture', '--simulate', 'linux-5.10-max', '-o', '/none/x.json']).status, 2)
+  })
+})
+
+describe('check in a fleet', () => {
+  const fleet = join(folder, 'fleet.json')
+  const [newer, older] = ['linux-7.2-max', 'linux-6.1-max'].map((name) => ({
+    name,
+    digest: classOf(builtInReport(name)),
+  })) as [{ name: string; digest: string }, { name: string; digest: string }]
+
+  beforeAll(() => {
+    const lines = [newer, older].map(({ name }) => JSON.stringify({ name, report: builtInReport(name) }))
+    const { status, out, error } = kvmArm64(['fleet', '-', '--json'], { input: lines.join('\n') })
+    assert.equal(status, 0, error)
+    writeFileSync(fleet, out)
+  })
+
+  const ask = (from: string, to: string, ...more: string[]) =>
+    kvmArm64(['check', '--class', from, '--class', to, '--fleet', fleet, ...more])
+
+  test('looks a move up by class, the first of its digits or a host, and says that it is one way', () => {
+    for (const from of [older.digest, older.digest.slice(0, 6), older.name]) {
+      const { status, out } = ask(from, newer.name)
+      assert.equal(status, 0)
+      assert.match(out, new RegExp(`^${older.digest} → ${newer.digest}, strict: yes\n`))
+      assert.match(out, /^ {2}the way back: no, stopped by \d+ obstacles$/m)
+      assert.match(out, /^ {2}one way: a VM that moves cannot come back$/m)
+    }
+    assert.equal(ask(older.name, newer.name, '--both').status, 1)
+  })
+
+  test('answers no with status 1 and the reasons', () => {
+    const { status, out } = ask(newer.name, older.name)
+    assert.equal(status, 1)
+    assert.match(
+      out,
+      /, strict: no, stopped by \d+ obstacles\n {2}KVM_REG_ARM_PSCI_VERSION: 0x10003 → 0x10001 \(psci-version-refused\)$/m,
+    )
+    assert.match(out, /^ {2}the way back: yes$/m)
+    for (const line of out.split('\n')) assert.ok(line.length <= 80, line)
+  })
+
+  test('answers within a class', () => {
+    const { status, out } = ask(newer.name, newer.digest, '--both')
+    assert.deepEqual([status, out], [0, `${newer.digest} → ${newer.digest}, strict: yes\n`])
+  })
+
+  test('prints JSON that its reader accepts', () => {
+    const { out } = ask(older.name, newer.name, '--json')
+    const { vmm, from, to, there, back } = checkGateAnswer(JSON.parse(out), 'check')
+    assert.deepEqual(
+      [vmm, from, to],
+      ['strict', ...[older, newer].map(({ digest }) => ({ class: digest, hostCount: 1 }))],
+    )
+    assert.deepEqual([there.possible, back.possible], [true, false])
+    assert.ok(back.findings.some(({ code }) => code === 'psci-version-refused'))
+  })
+
+  test('says what an answer depends on that no report says', () => {
+    const doubtful = join(folder, 'doubtful.json')
+    const document = JSON.parse(readFileSync(fleet, 'utf8')) as FleetDocument
+    for (const prediction of document.predictions)
+      prediction.unknown = ['source-features', 'destination-cpu-kinds']
+    writeFileSync(doubtful, JSON.stringify(document))
+    const { status, out } = ask(older.name, newer.name, '--fleet', doubtful)
+    assert.equal(status, 0)
+    assert.match(
+      out.replaceAll(/\s+/g, ' '),
+      /: yes, as far as known; not known: source features, destination cpu kinds /,
+    )
+  })
+
+  test('refuses what it cannot answer with status 2', () => {
+    for (const [args, message] of [
+      [['--class', 'a', '--fleet', fleet], /expected --class FROM --class TO --fleet FILE/],
+      [['--class', 'a', '--class', 'b'], /expected --class FROM --class TO --fleet FILE/],
+      [
+        ['--class', 'x', '--class', newer.name, '--fleet', fleet],
+        /no such class or host "x"; this fleet has /,
+      ],
+      [['--class', newer.name, '--class', newer.name, '--fleet', folder], /: cannot be read \(EISDIR\)/],
+      [['--class', newer.name, '--to', 'x', '--fleet', fleet], /^kvm-arm64: Unknown option '--to'; expected/],
+    ] as const) {
+      const { status, error } = kvmArm64(['check', ...args])
+      assert.equal(status, 2, args.join(' '))
+      assert.match(error, message)
+    }
+    assert.match(kvmArm64(['check', '--class', 'a', '--help']).out, /--class <class>/)
   })
 })
 

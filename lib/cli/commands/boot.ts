@@ -3,7 +3,7 @@ import { bootMachine, type DiskOptions, type MachineEnd } from '../../machine/in
 import { CommandError, exitStatus } from '../exit.js'
 import { note } from '../output.js'
 import { connectTerminal } from '../terminal.js'
-import { wholeNumber } from '../view/text.js'
+import { wholeNumber } from '../number.js'
 
 /** As `lab run` and `timeout` have it. */
 const timedOut = 124

@@ -65,6 +65,13 @@ export function checkCommand(): Command {
       'vCPU features of the VM the VMM makes on the destination, likewise; without it, as --features',
     ).argParser(parseFeatures),
   )
+  // `gate.ts` answers a call with these.
+  command
+    .option(
+      '--class <class>',
+      'given twice, with --fleet: where the VM is and where it should go; a class, the first of its digits, or a host in it',
+    )
+    .option('--fleet <file>', 'what `fleet --json` printed: look the move up there')
   return command
     .addHelpText(
       'after',
@@ -90,6 +97,11 @@ that host; --features, --elect, --psci and --baseline change it. A VMM that
 restores into a VM of its own, as QEMU does, gives that VM what the destination
 has. What a report does not say is counted as unknown.
 
+With --class twice and --fleet, check looks the move up in a fleet instead, in
+a fraction of the time; --both, and --json with another document, are the only
+other options then. What the answer depends on and no report says is listed
+with it; a VM moves both ways only if the way back is possible too.
+
 Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if
 there is no arm64 KVM for \`this\`.
 
@@ -100,7 +112,8 @@ Examples:
   kvm-arm64 check --from a.json --to b.json --elect pv-time --psci 1.0
   kvm-arm64 check --from a.json --to b.json --vmm qemu --features-to none
   kvm-arm64 check --from a.json --to b.json --baseline template.json
-  kvm-arm64 check --state vm.json --to this --live`,
+  kvm-arm64 check --state vm.json --to this --live
+  kvm-arm64 check --class 3f2a --class node-17 --fleet fleet.json --both`,
     )
     .action(run)
 }

@@ -20,7 +20,7 @@ import {
 import { CommandError, exitStatus } from '../exit.js'
 import { note, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
-import { wholeNumber } from '../view/text.js'
+import { wholeNumber } from '../number.js'
 
 /** Exit statuses of `lab run` that belong to the lab itself, chosen as `timeout` and container runners choose theirs. */
 const timedOut = 124

@@ -1,19 +1,9 @@
-/** Numbers as printed for readers, and as typed by them. */
+/** Text for readers: numbers of things, and lines that fit. */
 import { stripVTControlCharacters } from 'node:util'
-import { InvalidArgumentError } from 'commander'
 
 /** `1 host`, `2 hosts` */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
-}
-
-/** Returns a parser for an option's whole number within bounds. */
-export function wholeNumber(from: number, to: number): (text: string) => number {
-  return (text) => {
-    const number = Number(text)
-    if (/^\d+$/.test(text) && number >= from && number <= to) return number
-    throw new InvalidArgumentError(`It must be a whole number from ${from} to ${to}.`)
-  }
 }
 
 /** Columns of the terminal; undefined if the output is not a terminal. */

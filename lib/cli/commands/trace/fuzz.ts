@@ -10,7 +10,8 @@ import { describeAnswers, describeCall, formatTrace } from '../../../trace/index
 import { exitStatus } from '../../exit.js'
 import { hostOf, reportOf, simulateOption } from '../../host.js'
 import { cannotWrite, note, print, withProgress, writeOutput } from '../../output.js'
-import { wholeNumber, wrapOnTerminal } from '../../view/text.js'
+import { wholeNumber } from '../../number.js'
+import { wrapOnTerminal } from '../../view/text.js'
 
 interface FuzzFlags {
   simulate?: string
