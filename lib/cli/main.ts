@@ -14,7 +14,7 @@ process.stderr.on('error', () => undefined)
 
 const words = process.argv.slice(2)
 // Schedulers start this for each move: loading the other commands, and Commander, would take longer than the answer.
-if (isGateCall(words)) (await import('./commands/check/gate.js')).gate(words.slice(1))
+if (isGateCall(words)) (await import('./commands/check/gate.js')).answerGate(words.slice(1))
 else await (await import('./run.js')).run(words)
 
 /** Returns whether `check` is asked about classes of a fleet, and not for its help. */

@@ -48,7 +48,7 @@ function refuseOthers(data: unknown, file: string): asserts data is GateDocument
   const size = listOf(classes).length
   require(Array.isArray(classes), '$.classes', 'a list')
   for (const [index, one] of listOf(classes).entries()) {
-    const { digest, hostCount, cpu, names } = (isObject(one) ? one : {}) as Entries
+    const { digest, hostCount, cpu, names } = entriesOf(one)
     const isClass = typeof digest === 'string' && typeof hostCount === 'number' && typeof cpu === 'string'
     require(isClass && Array.isArray(names), `$.classes[${index}]`, 'a class of hosts')
   }
@@ -59,7 +59,7 @@ function refuseOthers(data: unknown, file: string): asserts data is GateDocument
   const found = listOf(obstacles).length
   require(Array.isArray(predictions), '$.predictions', 'a list')
   for (const [index, prediction] of listOf(predictions).entries()) {
-    const { possible, obstacles: indices, unknown = [] } = (isObject(prediction) ? prediction : {}) as Entries
+    const { possible, obstacles: indices, unknown = [] } = entriesOf(prediction)
     const isPrediction = typeof possible === 'boolean' && Array.isArray(indices) && Array.isArray(unknown)
     require(isPrediction, `$.predictions[${index}]`, 'a prediction')
     require(listOf(indices).every((at) =>
@@ -76,6 +76,10 @@ function refuseOthers(data: unknown, file: string): asserts data is GateDocument
 
 function isObject(value: unknown): value is Entries {
   return value !== null && typeof value === 'object' && !Array.isArray(value)
+}
+
+function entriesOf(value: unknown): Entries {
+  return isObject(value) ? value : {}
 }
 
 function listOf(value: unknown): readonly unknown[] {

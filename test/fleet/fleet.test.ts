@@ -266,7 +266,7 @@ describe('the analysis of a fleet', () => {
       moves.map((row) => row.map((index) => (predictions[index]!.possible ? 'y' : 'n')).join('')),
       ['yynnn', 'yynnn', 'nnynn', 'nnnyn', 'nnnny'],
     )
-    const down = predictionOf(analysis, 0, 2)!.obstacles.map((index) => obstacles[index]!)
+    const down = predictionOf(analysis, 0, 2).obstacles.map((index) => obstacles[index]!)
     assert.ok(down.some(({ register, stops }) => stops && register?.name === 'KVM_REG_ARM_VENDOR_HYP_BMAP_2'))
   })
 

@@ -120,13 +120,13 @@ describe('the gate of a fleet', () => {
   })
 })
 
-describe('a fleet that is read for the gate', () => {
-  const written = (content: string): string => {
-    const path = join(folder, 'fleet.json')
-    writeFileSync(path, content)
-    return path
-  }
+function written(content: string): string {
+  const path = join(folder, 'fleet.json')
+  writeFileSync(path, content)
+  return path
+}
 
+describe('a fleet that is read for the gate', () => {
   it('gives the answers of the whole document', () => {
     const gate = readGate(written(JSON.stringify(document)))
     const whole = new FleetGate(document)
@@ -189,7 +189,7 @@ function fleetOf(table: readonly string[], vmm = 'strict'): GateDocument {
       { possible: true, obstacles: [] },
       { possible: true, obstacles: [], unknown: ['source-features'] },
     ],
-    moves: table.map((row) => [...row].map((mark) => marks.indexOf(mark))),
+    moves: table.map((row) => row.split('').map((mark) => marks.indexOf(mark))),
   }
 }
 

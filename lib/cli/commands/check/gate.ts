@@ -12,7 +12,7 @@ import { paint, print, printJson, reportError } from '../../output.js'
 import { count, wrap } from '../../view/text.js'
 
 /** Answers what these options ask, and sets the exit status. */
-export function gate(options: readonly string[]): void {
+export function answerGate(options: readonly string[]): void {
   try {
     run(options)
   } catch (error) {
