@@ -77,14 +77,12 @@ describe('the gate of a fleet', () => {
       assert.deepEqual(gate.classOf(name), { digest: newest, hostCount: 1 })
     }
     assert.deepEqual(gate.move('node-0', newer.slice(0, 8)), gate.move(newest, newer))
-    for (const names of [['b', 'c', 'e'], ['e', 'c', 'b'], ['c']]) {
-      const named = {
-        ...document,
-        classes: document.classes.map((one) => ({ ...one, names: [] as string[] })),
-      }
-      named.classes[1]!.names = names
-      assert.equal(new FleetGate(named).classOf('c').digest, named.classes[1]!.digest)
-      for (const other of ['a', 'd', 'f']) assert.throws(() => new FleetGate(named).classOf(other), /no such/)
+    for (const names of [['host-b', 'host-d', 'host-f'], ['host-f', 'host-d', 'host-b'], ['host-d']]) {
+      const classes = document.classes.map((one, index) => ({ ...one, names: index === 1 ? names : [] }))
+      const named = new FleetGate({ ...document, classes })
+      assert.equal(named.classOf('host-d').digest, classes[1]!.digest)
+      for (const other of ['host-a', 'host-e', 'host-g'])
+        assert.throws(() => named.classOf(other), /no such class or host/)
     }
   })
 

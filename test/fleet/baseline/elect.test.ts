@@ -35,7 +35,7 @@ describe('a baseline that is elected', () => {
     const analysis = analyseFleet(fleet, { rules, ...elect })
     const { obstacles, classes } = analysis
     const [old, , latest] = hosts.map((host) => classes.findIndex(({ names }) => names.includes(host)))
-    return predictionOf(analysis, latest!, old!)!.obstacles.flatMap((index) => {
+    return predictionOf(analysis, latest!, old!).obstacles.flatMap((index) => {
       const { stops, code } = obstacles[index]!
       return stops ? [code] : []
     })
