@@ -10,7 +10,10 @@ const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-collect-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 const at = (path: string) => join(folder, path)
 
-const engines = { ansible: ['collect.yml', 'group_vars/all.yml', 'install.yml'] }
+const engines = {
+  ansible: ['collect.yml', 'group_vars/all.yml', 'install.yml'],
+  slurm: ['collect.sh', 'probe.sbatch', 'shard.sbatch'],
+}
 
 describe('collect', () => {
   for (const [engine, expected] of Object.entries(engines)) {

@@ -7,7 +7,8 @@ import { cannotWrite, print, writeOutput } from '../output.js'
 
 /** By engine, what to do with the files. Their folder in `lib/cli/collection/` has the engine's name. */
 const engines = {
-  ansible: `look at group_vars/all.yml, then: ansible-playbook -i INVENTORY collect.yml`,
+  ansible: 'look at group_vars/all.yml, then: ansible-playbook -i INVENTORY collect.yml',
+  slurm: 'sbatch --nodes=N probe.sbatch; then, when it has ended: ./collect.sh rows reports',
 } as const
 
 type Engine = keyof typeof engines
@@ -36,6 +37,8 @@ class that is new, and merges them with \`fleet merge\`.
 
 Engines:
   ansible      a playbook for any inventory: hosts need SSH and Python
+  slurm        a job that probes its nodes, and a job array that summarises
+               reports on a shared disk, however many
 
 Exit status: 2 if the directory is not empty, or cannot be written.
 
