@@ -15,7 +15,7 @@ const qemu = await qemuDirectory('qemu@10.0')
 await using lab = await bootLab({
   kernel: series,
   memory: 2048,
-  copy: ['package.json', 'prebuilds', 'dist/lib', 'dist/test', image, qemu],
+  copy: ['package.json', 'prebuilds', 'node_modules/valibot', 'dist/lib', 'dist/test', image, qemu],
   timeout: 600,
 })
 const program = ['node', 'dist/test/lab-kernels/time-boots.js']

@@ -11,7 +11,15 @@ const given = process.argv.slice(2)
 const program = 'dist/test/lab-kernels/boot-linux.js'
 for (const series of given.length > 0 ? given : ['5.10', '6.1', '6.12', '6.18', '7.2']) {
   const guest = await linuxGuest(series)
-  const copy = ['package.json', 'prebuilds', 'dist/lib', program, guest.image, guest.modules]
+  const copy = [
+    'package.json',
+    'prebuilds',
+    'node_modules/valibot',
+    'dist/lib',
+    'dist/test/lab-kernels',
+    guest.image,
+    guest.modules,
+  ]
   await using lab = await bootLab({ kernel: series, copy, timeout: 600 })
   for (const vcpus of [1, 2]) {
     const args = [basename(guest.image), guest.release, String(vcpus), 'serial']

@@ -12,6 +12,11 @@ export {
   MachineError,
   type MachineErrorCode,
   type MachineOptions,
+  MoveRefusedError,
   type PropertyValue,
+  receiveMachine,
+  type ReceiveOptions,
   type RootEntry,
+  type SendOptions,
+  type Sent,
 } from '../machine/index.js'

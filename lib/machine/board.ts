@@ -1,12 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import type { ConstantRead, Exit, GuestMemory, Kvm, PostedWrite, Vcpu, Vm } from '../kvm/index.js'
-import type { VcpuFeature } from '../uapi.js'
 import { Bus, type FixRegister, type InterruptLine } from './bus.js'
-import { encodeDeviceTree } from './device-tree.js'
 import { MachineError } from './errors.js'
 import { createGic } from './gic.js'
-import { hardwareTree } from './hardware-tree.js'
-import type { KernelImage } from './image.js'
+import { type BoardPlan, layOut, loadLinux } from './load-linux.js'
 import {
   FIRST_SPI,
   RAM_BASE,
@@ -16,23 +12,12 @@ import {
   virtioInterrupt,
   virtioPort,
 } from './memory-map.js'
+import { Pause } from './pause.js'
 import { Ram } from './ram.js'
+import type { DevicesState } from './saved-devices.js'
 import { LINE_STATUS, SERIAL_POSTED, SerialPort } from './serial.js'
 import type { VirtioDevice } from './virtio/device.js'
 import { INTERRUPT_STATUS, QUEUE_NOTIFY, VirtioMmio } from './virtio/mmio.js'
-
-/** What a machine is made of each time it starts. */
-export interface BoardPlan {
-  readonly kernel: KernelImage
-  readonly initrd: Uint8Array | undefined
-  readonly commandLine: string
-  readonly vcpus: number
-  readonly features: readonly VcpuFeature[]
-  /** Bytes, a multiple of 2 MiB. */
-  readonly memory: number
-  /** Called last, with a VM that is ready for its first run. */
-  readonly configure: (vm: Vm) => void
-}
 
 /** The devices of one start of a machine; they keep nothing from one start to the next. */
 export interface BoardDevices {
@@ -41,93 +26,130 @@ export interface BoardDevices {
   readonly virtio: readonly VirtioDevice[]
 }
 
-/** How a start of a machine ended: by PSCI, or because `stop` was called. */
-export type BoardEnd = 'off' | 'reset' | 'crash' | 'stopped'
+/** How a start of a machine ended: by PSCI, because `stop` was called, or because the guest goes on elsewhere. */
+export type BoardEnd = 'off' | 'reset' | 'crash' | 'stopped' | 'moved'
 
-const MIB = 0x10_0000
-/** Linux maps no more of it (`arch/arm64/include/asm/boot.h`). */
-const DEVICE_TREE_SIZE = 2 * MIB
+/** The slot of all the guest's memory. */
+export const RAM_SLOT = 0
 
-/** A VM with its memory and devices, from power-on to the guest's last instruction. */
+/**
+ * Makes a VM with a kernel in its memory.
+ * @throws MachineError `ERR_MACHINE_MEMORY`, `ERR_MACHINE_GIC`; KvmError as the calls of the handles
+ */
+export function bootBoard(kvm: Kvm, plan: BoardPlan, devices: BoardDevices): Board {
+  const places = layOut(plan)
+  const vm = kvm.createVm()
+  let memory: GuestMemory | undefined
+  try {
+    memory = kvm.createMemory(plan.memory)
+    vm.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory })
+    for (let id = 0; id < plan.vcpus; id++) {
+      const off = id === 0 ? [] : (['power-off'] as const)
+      vm.createVcpu(id, { features: [...plan.features, ...off] })
+    }
+    const gic = createGic(vm)
+    const board = new Board(vm, memory, devices)
+    loadLinux(vm, plan, places, { gic, virtioDevices: devices.virtio.length })
+    plan.configure(vm)
+    return board
+  } catch (error) {
+    vm.close()
+    memory?.close()
+    throw error
+  }
+}
+
+/** A VM with its memory and devices, until the guest's last instruction. */
 export class Board {
   readonly vm: Vm
+  readonly memory: GuestMemory
+  readonly ram: Ram
   readonly serial: SerialPort
-  readonly #memory: GuestMemory
   readonly #serialOutput: (bytes: Uint8Array) => void
   /** What the guest has sent by the accesses that are being made. */
   #sent: number[] = []
   readonly #ports: VirtioMmio[]
   readonly #bus = new Bus()
+  readonly #pause: Pause
   #end: BoardEnd | undefined
   #failure: unknown
 
-  /** @throws MachineError `ERR_MACHINE_MEMORY`, `ERR_MACHINE_GIC`; KvmError as the calls of the handles */
-  constructor(kvm: Kvm, plan: BoardPlan, devices: BoardDevices) {
-    const places = layOut(plan)
+  /**
+   * @param vm ready to run, with `memory` in `RAM_SLOT` and an interrupt controller. Board closes both when it has run
+   * @throws KvmError as the calls of the handles
+   */
+  constructor(vm: Vm, memory: GuestMemory, devices: BoardDevices) {
+    this.vm = vm
+    this.memory = memory
     this.#serialOutput = devices.serialOutput
-    this.vm = kvm.createVm()
-    try {
-      this.#memory = kvm.createMemory(plan.memory)
-      this.vm.mapMemory(0, { address: BigInt(RAM_BASE), memory: this.#memory })
-      for (let id = 0; id < plan.vcpus; id++) {
-        const off = id === 0 ? [] : (['power-off'] as const)
-        this.vm.createVcpu(id, { features: [...plan.features, ...off] })
-      }
-      const gic = createGic(this.vm)
-      const ram = new Ram(RAM_BASE, this.#memory.buffer)
-      this.serial = new SerialPort(
-        (byte) => this.#sent.push(byte),
-        this.#line(serialInterrupt),
-        this.#fix(serialPort.base + LINE_STATUS, 1),
+    this.#pause = new Pause(vm.vcpus.length)
+    this.ram = new Ram(RAM_BASE, memory.buffer)
+    this.serial = new SerialPort(
+      (byte) => this.#sent.push(byte),
+      this.#line(serialInterrupt),
+      this.#fix(serialPort.base + LINE_STATUS, 1),
+    )
+    this.#bus.add(serialPort, this.serial)
+    this.#post(serialPort, SERIAL_POSTED, ({ address, size, data }) => this.#bus.write(address, size, data))
+    this.#ports = devices.virtio.map((device, index) => {
+      const range = virtioPort(index)
+      const { offset, size } = INTERRUPT_STATUS
+      const port = new VirtioMmio(
+        this.ram,
+        device,
+        this.#line(virtioInterrupt(index)),
+        this.#fix(range.base + offset, size),
+        (error) => this.#fail(error),
       )
-      this.#bus.add(serialPort, this.serial)
-      this.#post(serialPort, SERIAL_POSTED, ({ address, size, data }) => this.#bus.write(address, size, data))
-      this.#ports = devices.virtio.map((device, index) => {
-        const range = virtioPort(index)
-        const { offset, size } = INTERRUPT_STATUS
-        const port = new VirtioMmio(
-          ram,
-          device,
-          this.#line(virtioInterrupt(index)),
-          this.#fix(range.base + offset, size),
-          (error) => this.#fail(error),
-        )
-        this.#bus.add(range, port)
-        this.#post(range, QUEUE_NOTIFY, ({ data }) => port.notify(Number(data)))
-        return port
-      })
+      this.#bus.add(range, port)
+      this.#post(range, QUEUE_NOTIFY, ({ data }) => port.notify(Number(data)))
+      return port
+    })
+  }
 
-      const tree = encodeDeviceTree(
-        hardwareTree({
-          vcpus: plan.vcpus,
-          memory: plan.memory,
-          gic,
-          virtioDevices: this.#ports.length,
-          commandLine: plan.commandLine,
-          initrd: plan.initrd && places.initrd,
-          rngSeed: randomBytes(64),
-          kaslrSeed: randomBytes(8).readBigUInt64LE(),
-        }),
+  /**
+   * Makes the guest stand still: resolves once every vCPU has left it with no access of its own unfinished. The devices leave guest
+   * memory alone from then on. Each call needs a `resume`.
+   * @throws MachineError `ERR_MACHINE_ENDED`; the promise rejects
+   */
+  async pause(): Promise<void> {
+    const reached = this.#pause.begin()
+    if (this.#end === undefined) for (const vcpu of this.vm.vcpus) vcpu.kick()
+    await reached
+    if (this.#pause.isOn) for (const port of this.#ports) port.pause()
+    if (this.#end === undefined) return
+    this.#pause.end()
+    throw new MachineError('ERR_MACHINE_ENDED', `the machine has ended (${this.#end})`)
+  }
+
+  /** Ends a `pause`; the guest goes on when the last has ended. */
+  resume(): void {
+    this.#pause.end()
+    if (!this.#pause.isOn) for (const port of this.#ports) port.resume()
+  }
+
+  /** Whether the guest has ended. */
+  get isOver(): boolean {
+    return this.#end !== undefined
+  }
+
+  /** Returns what the devices hold; the guest must stand still. */
+  save(): DevicesState {
+    return { serial: this.serial.save(), virtio: this.#ports.map((port) => port.save()) }
+  }
+
+  /**
+   * Puts the devices into a state, in a machine that has not run. The interrupt controller already has the levels of their lines.
+   * @throws RangeError for a state that no device of this machine can be in
+   */
+  restore({ serial, virtio }: DevicesState): void {
+    if (virtio.length !== this.#ports.length) {
+      throw new RangeError(
+        `the state is of ${virtio.length} virtio devices, and the machine has ${this.#ports.length}`,
       )
-      if (tree.length > DEVICE_TREE_SIZE) {
-        throw new MachineError(
-          'ERR_MACHINE_MEMORY',
-          `the device tree has ${tree.length} bytes, and Linux takes ${DEVICE_TREE_SIZE}: shorten append`,
-        )
-      }
-      const { memory } = this.vm
-      memory.write(BigInt(places.kernel.base), plan.kernel.bytes)
-      memory.write(BigInt(places.deviceTree.base), tree)
-      if (plan.initrd) memory.write(BigInt(places.initrd.base), plan.initrd)
-      // The other registers are as the boot protocol wants them after `init`: x1 to x3 are 0, the MMU is off.
-      const [first] = this.vm.vcpus
-      first!.registers.set('pc', BigInt(places.kernel.base))
-      first!.registers.set('x0', BigInt(places.deviceTree.base))
-      plan.configure(this.vm)
-    } catch (error) {
-      this.#close()
-      throw error
     }
+    this.serial.restore(serial)
+    for (const [index, port] of this.#ports.entries()) port.restore(virtio[index]!)
   }
 
   /**
@@ -144,16 +166,29 @@ export class Board {
     }
   }
 
-  /** Makes `run` resolve with `stopped`, unless the guest has ended. */
-  stop(): void {
-    this.#finish('stopped')
+  /** Makes `run` resolve with this end, unless the guest has ended. */
+  stop(end: 'stopped' | 'moved' = 'stopped'): void {
+    this.#finish(end)
   }
 
   async #runVcpu(vcpu: Vcpu): Promise<void> {
+    let exit: Exit | undefined
     try {
-      while (this.#end === undefined) this.#handle(vcpu, await vcpu.run())
+      while (this.#end === undefined) {
+        if (this.#pause.isOn) {
+          // KVM completes an access at the next run; until then the registers are not those behind it.
+          if (exit?.reason === 'mmio') vcpu.freeze()
+          exit = undefined
+          await this.#pause.wait()
+        } else {
+          exit = await vcpu.run()
+          this.#handle(vcpu, exit)
+        }
+      }
     } catch (error) {
       this.#fail(error)
+    } finally {
+      this.#pause.leave()
     }
   }
 
@@ -185,6 +220,7 @@ export class Board {
   #finish(end: BoardEnd): void {
     if (this.#end !== undefined) return
     this.#end = end
+    this.#pause.cancel()
     for (const vcpu of this.vm.vcpus) vcpu.kick()
   }
 
@@ -234,9 +270,9 @@ export class Board {
   }
 
   #close(): void {
-    for (const port of this.#ports ?? []) port.stop()
+    for (const port of this.#ports) port.stop()
     this.vm.close()
-    this.#memory?.close()
+    this.memory.close()
   }
 }
 
@@ -252,31 +288,4 @@ function guestError(vcpu: Vcpu, exit: Exit): MachineError {
 function inWords(value: unknown): string {
   if (typeof value === 'bigint') return `0x${value.toString(16)}`
   return Array.isArray(value) ? value.map(inWords).join(' ') : String(value)
-}
-
-interface Places {
-  readonly kernel: Range
-  readonly deviceTree: Range
-  readonly initrd: Range
-}
-
-/** Kernel, device tree and initrd one behind the other, from the start of memory. */
-function layOut({ kernel, initrd, memory }: BoardPlan): Places {
-  const start = RAM_BASE + kernel.textOffset
-  const treeStart = Math.ceil((start + kernel.size) / DEVICE_TREE_SIZE) * DEVICE_TREE_SIZE
-  const initrdStart = treeStart + DEVICE_TREE_SIZE
-  const initrdSize = initrd?.length ?? 0
-  const end = initrdStart + initrdSize
-  if (end > RAM_BASE + memory) {
-    const needed = Math.ceil((end - RAM_BASE) / MIB)
-    throw new MachineError(
-      'ERR_MACHINE_MEMORY',
-      `kernel and initrd do not fit into ${memory / MIB} MiB: give the machine more than ${needed} MiB`,
-    )
-  }
-  return {
-    kernel: { base: start, size: kernel.size },
-    deviceTree: { base: treeStart, size: DEVICE_TREE_SIZE },
-    initrd: { base: initrdStart, size: initrdSize },
-  }
 }

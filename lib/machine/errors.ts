@@ -1,4 +1,5 @@
 import { ConsoleError } from '../console-error.js'
+import type { Finding } from '../migration/finding.js'
 
 export type MachineErrorCode =
   /** The file of the kernel or the initrd cannot be read. */
@@ -17,6 +18,14 @@ export type MachineErrorCode =
   | 'ERR_MACHINE_TIMEOUT'
   /** The machine ended before the console printed what was expected. */
   | 'ERR_MACHINE_ENDED'
+  /** The stream of a move is broken, damaged, of another version or no such stream; or the other side stalls. */
+  | 'ERR_MACHINE_STREAM'
+  /** The destination of a move refuses the machine; `MoveRefusedError` has the reasons. */
+  | 'ERR_MACHINE_REFUSED'
+  /** The machine has what no stream carries, or is being sent already. */
+  | 'ERR_MACHINE_SEND'
+  /** The stream broke after the guest was given away: it is not known whether it runs at the destination. */
+  | 'ERR_MACHINE_UNCERTAIN'
 
 /**
  * A failure of the machine or of the guest in it. Match on `code`.
@@ -31,4 +40,22 @@ export type MachineErrorCode =
  */
 export class MachineError extends ConsoleError<MachineErrorCode> {
   override readonly name = 'MachineError'
+}
+
+/** The destination of a move refuses the machine. The guest goes on at the source. */
+export class MoveRefusedError extends MachineError {
+  /** In words, the gravest first. */
+  readonly reasons: readonly string[]
+  /** What the verdict found; empty if something else was the reason. */
+  readonly findings: readonly Finding[]
+
+  constructor(reasons: readonly string[], findings: readonly Finding[]) {
+    const more = reasons.length > 5 ? `; and ${reasons.length - 5} more` : ''
+    super(
+      'ERR_MACHINE_REFUSED',
+      `the destination refuses the machine: ${reasons.slice(0, 5).join('; ')}${more}`,
+    )
+    this.reasons = reasons
+    this.findings = findings
+  }
 }

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
+import { Duplex, Transform, Writable } from 'node:stream'
 import {
   checkBoolean,
   checkChoice,
+  checkMilliseconds,
   checkOptions,
   checkText,
   checkUint32,
@@ -10,13 +12,15 @@ import {
 } from '../arguments.js'
 import { type Kvm, openKvm, type Vm } from '../kvm/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
-import { Board, type BoardPlan } from './board.js'
+import { type Board, bootBoard, type BoardDevices } from './board.js'
 import { type Disk, fileDisk, memoryDisk } from './disk.js'
 import { MachineError } from './errors.js'
 import { VCPUS_MAX } from './gic.js'
 import { GuestConsole } from './guest-console.js'
 import { readKernelImage } from './image.js'
+import type { BoardPlan } from './load-linux.js'
 import { virtioPorts } from './memory-map.js'
+import { sendMachine, type Sent } from './send.js'
 import { VirtioBlock } from './virtio/block.js'
 import { VirtioConsole } from './virtio/console.js'
 import { VirtioRng } from './virtio/rng.js'
@@ -57,8 +61,29 @@ export interface MachineOptions {
   kvm?: Kvm
 }
 
-/** How a machine ended: the guest switched it off, restarted it with `reboot: false` or reported a crash; or `close` was called. */
-export type MachineEnd = 'off' | 'reset' | 'crash' | 'closed'
+/**
+ * How a machine ended: the guest switched it off, restarted it with `reboot: false` or reported a crash; `close` was called; or `send`
+ * moved the guest elsewhere.
+ */
+export type MachineEnd = 'off' | 'reset' | 'crash' | 'closed' | 'moved'
+
+export interface SendOptions {
+  /**
+   * Whether the destination answers on the stream, as `receiveMachine` does on a socket; without answers the stream is a snapshot.
+   * Default: true for a duplex stream that is no transform.
+   */
+  answers?: boolean
+  /** Whether the guest goes on here too, once a snapshot is complete. Default: false. */
+  continues?: boolean
+  /** The most times that pages are sent while the guest runs, at least 1. Default: 10. */
+  rounds?: number
+  /** Milliseconds that the last pages may take while the guest stands still; more only after the last round. Default: 300. */
+  downtime?: number
+  /** Milliseconds for which the other side may take nothing and answer nothing; 0 means no limit. Default: 60000. */
+  timeout?: number
+  /** Called while the guest stands still and its disks are flushed: copy them here. Default: nothing. */
+  whileStopped?: () => void | Promise<void>
+}
 
 const MIB = 0x10_0000
 const MEMORY_MAX = 0x10_0000
@@ -80,44 +105,63 @@ export function bootMachine(options: MachineOptions): Machine {
   checkMachineOptions(options)
   const { append = '', smp = 1, memory = 256, disks = [], console: kind = 'serial' } = options
   const { features = ['psci-0.2'], reboot = true, configure = () => undefined } = options
-  const device = kind === 'serial' ? 'ttyS0' : 'hvc0'
   const plan: BoardPlan = {
     kernel: readKernelImage(contentOf(options.kernel, 'kernel')),
     initrd: options.initrd === undefined ? undefined : contentOf(options.initrd, 'initrd'),
-    commandLine: `console=${device} ${append}`.trimEnd(),
+    commandLine: `console=${kind === 'serial' ? 'ttyS0' : 'hvc0'} ${append}`.trimEnd(),
     vcpus: smp,
     features,
     memory: memory * MIB,
     configure,
   }
-  const opened: Disk[] = []
-  let kvm: Kvm | undefined
+  const means = openMeans(disks, options.kvm)
   try {
-    for (const [index, disk] of disks.entries()) opened.push(openDisk(disk, index))
-    kvm = options.kvm ?? openKvm()
-    const close = () => {
-      for (const disk of opened) disk.close()
-      if (options.kvm === undefined) kvm?.close()
-    }
-    return new Machine({ kvm, plan, disks: opened, console: kind, reboot, close })
+    const first = (devices: BoardDevices) => bootBoard(means.kvm, plan, devices)
+    return new Machine({ ...means, first, ...(reboot && { plan }), console: kind })
   } catch (error) {
-    for (const disk of opened) disk.close()
-    if (options.kvm === undefined) kvm?.close()
+    means.close()
     throw error
   }
 }
 
-interface MachineParts {
+/** What a machine uses of its host. */
+export interface MachineMeans {
   readonly kvm: Kvm
-  readonly plan: BoardPlan
   readonly disks: readonly Disk[]
-  readonly console: 'serial' | 'virtio'
-  readonly reboot: boolean
   /** Closes what the machine alone uses. */
   readonly close: () => void
 }
 
-/** A machine that runs, made by `bootMachine`. */
+/** @throws MachineError `ERR_MACHINE_DISK`; KvmError as `openKvm` */
+export function openMeans(disks: readonly (string | DiskOptions)[], given: Kvm | undefined): MachineMeans {
+  const opened: Disk[] = []
+  let kvm: Kvm | undefined
+  const close = (): void => {
+    for (const disk of opened.splice(0)) disk.close()
+    if (given === undefined) kvm?.close()
+  }
+  try {
+    for (const [index, disk] of disks.entries()) opened.push(openDisk(disk, index))
+    kvm = given ?? openKvm()
+    return { kvm, disks: [...opened], close }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+interface MachineParts extends MachineMeans {
+  readonly first: (devices: BoardDevices) => Board
+  /** How it starts again when the guest restarts; without it the machine ends then. */
+  readonly plan?: BoardPlan
+  readonly console: 'serial' | 'virtio'
+  /** Whether the guest waits for `resume` before its first instruction. Default: false. */
+  readonly isPaused?: boolean
+  /** What its virtio console has yet to receive. */
+  readonly input?: Uint8Array
+}
+
+/** A machine that runs, made by `bootMachine` or `receiveMachine`. */
 export class Machine implements AsyncDisposable {
   /** The guest's console: its serial port, or with `console: 'virtio'` its virtio console. */
   readonly console: GuestConsole
@@ -130,6 +174,9 @@ export class Machine implements AsyncDisposable {
   #board: Board
   #hvc: VirtioConsole | undefined
   #isClosed = false
+  #isBeingSent = false
+  /** Settles when the guest stands still for `pause`. */
+  #paused: Promise<void> | undefined
 
   /** @internal */
   constructor(parts: MachineParts) {
@@ -145,10 +192,100 @@ export class Machine implements AsyncDisposable {
       )
     }
     this.console = this.#virtioConsole ?? this.serial
-    this.#board = this.#powerOn()
+    this.#board = this.#powerOn(parts.first)
+    if (parts.input !== undefined) this.#hvc?.receive(parts.input)
+    if (parts.isPaused === true) void this.pause().catch(() => undefined)
     this.ended = this.#run()
     // Whoever does not wait for the end is not ended by it.
     this.ended.catch(() => undefined)
+  }
+
+  /**
+   * Makes the guest stand still, and resolves when it does: `vm` can then be captured. Its clock goes on. May be repeated.
+   * @throws MachineError `ERR_MACHINE_ENDED`; the promise rejects
+   *
+   * @example
+   * await machine.pause()
+   * const state = capture(kvm, machine.vm)
+   * machine.resume()
+   */
+  async pause(): Promise<void> {
+    this.#paused ??= this.#board.pause()
+    try {
+      await this.#paused
+    } catch (error) {
+      this.#paused = undefined
+      throw error
+    }
+  }
+
+  /** Lets the guest go on after `pause`. Does nothing if it was not called. */
+  resume(): void {
+    if (this.#paused === undefined) return
+    this.#paused = undefined
+    this.#board.resume()
+  }
+
+  /**
+   * Moves the guest to a machine that `receiveMachine` makes at the other end of the stream, while it runs: first the verdict of that
+   * host, then memory, at last what was written meanwhile, with the guest standing still. When the promise resolves the guest runs
+   * there, and this machine has ended with `moved`. When it rejects the guest goes on here, except with `ERR_MACHINE_UNCERTAIN`.
+   * Sent to a file, or any other stream that brings no answers, it is a snapshot.
+   *
+   * Not sent: the content of disks, which both hosts share or `whileStopped` copies; the transcript of the consoles; and what is
+   * typed while the guest stands still. The guest's clock stands still with it. The stream is ended, or destroyed after an error.
+   *
+   * @param stream takes bytes; nobody else reads or writes it meanwhile
+   * @throws MachineError `ERR_MACHINE_REFUSED` (`MoveRefusedError`) with the destination's reasons, `ERR_MACHINE_STREAM`,
+   * `ERR_MACHINE_SEND` for a machine that cannot be sent, `ERR_MACHINE_ENDED`, `ERR_MACHINE_UNCERTAIN`; the promise rejects
+   * @throws KvmError as `capture` and `Vm.getDirtyLog`
+   * @throws TypeError for another type or an unknown option; RangeError for an option beyond its limits
+   *
+   * @example
+   * const { downtime } = await machine.send(connect(7000, 'other-host'))
+   */
+  async send(stream: Writable, options: SendOptions = {}): Promise<Sent> {
+    // A duplex stream counts as one.
+    if (!(stream instanceof Writable)) throw invalidType('stream', 'a Writable of node:stream', stream)
+    const isConversation = stream instanceof Duplex && !(stream instanceof Transform)
+    checkSendOptions(options)
+    const { answers: asks = isConversation, continues = false, rounds = 10, downtime = 300 } = options
+    const { timeout = 60_000, whileStopped = () => undefined } = options
+    if (asks && !(stream instanceof Duplex)) throw invalidType('stream', 'a Duplex, to bring answers', stream)
+    if (asks && continues) throw outOfRange('continues', 'false for a move', continues)
+    if (this.#isBeingSent) throw new MachineError('ERR_MACHINE_SEND', 'the machine is being sent already')
+    const board = this.#board
+    const input = () => this.#hvc?.waiting ?? new Uint8Array(0)
+    const { kvm, disks, console } = this.#parts
+    this.#isBeingSent = true
+    try {
+      const sent = await sendMachine({ kvm, board, console, disks, input }, stream, {
+        asks,
+        rounds,
+        downtime,
+        timeout,
+        whileStopped,
+      })
+      if (continues) {
+        board.resume()
+        return sent
+      }
+      board.stop('moved')
+      await this.ended
+      return sent
+    } catch (error) {
+      // It still stands still, until somebody has found out where it may go on.
+      if (error instanceof MachineError && error.code === 'ERR_MACHINE_UNCERTAIN') this.#keepPaused(board)
+      throw error
+    } finally {
+      this.#isBeingSent = false
+    }
+  }
+
+  /** Leaves it to `resume` to end the pause in which sending has ended. */
+  #keepPaused(board: Board): void {
+    if (this.#paused === undefined) this.#paused = Promise.resolve()
+    else board.resume()
   }
 
   /** The VM of the current start; a guest that restarts gets a new one. */
@@ -167,8 +304,8 @@ export class Machine implements AsyncDisposable {
     return this.close()
   }
 
-  #powerOn(): Board {
-    const { kvm, plan, disks } = this.#parts
+  #powerOn(make: MachineParts['first']): Board {
+    const { disks } = this.#parts
     const console = this.#virtioConsole
     this.#hvc = console && new VirtioConsole((bytes) => console.print(bytes))
     const virtio = [
@@ -177,7 +314,7 @@ export class Machine implements AsyncDisposable {
       ...(this.#hvc ? [this.#hvc] : []),
     ]
     const serialOutput = (bytes: Uint8Array) => this.serial.print(bytes)
-    const board = new Board(kvm, plan, { serialOutput, virtio })
+    const board = make({ serialOutput, virtio })
     // Somebody may have paused them before the guest restarted.
     if (this.serial.isPaused) board.serial.hold(true)
     if (console?.isPaused) this.#hvc!.hold(true)
@@ -189,8 +326,9 @@ export class Machine implements AsyncDisposable {
     try {
       for (;;) {
         const end = await this.#board.run()
-        if (end === 'reset' && this.#parts.reboot && !this.#isClosed) {
-          this.#board = this.#powerOn()
+        const { kvm, plan } = this.#parts
+        if (end === 'reset' && plan !== undefined && !this.#isClosed) {
+          this.#board = this.#powerOn((devices) => bootBoard(kvm, plan, devices))
           continue
         }
         reason = end === 'stopped' ? 'closed' : end
@@ -205,6 +343,7 @@ export class Machine implements AsyncDisposable {
   }
 }
 
+/** @throws MachineError `ERR_MACHINE_FILE` */
 function contentOf(file: string | Uint8Array, what: string): Uint8Array {
   if (typeof file !== 'string') return file
   try {
@@ -247,10 +386,24 @@ function checkMachineOptions(options: MachineOptions): void {
   }
 }
 
+function checkSendOptions(options: SendOptions): void {
+  checkOptions(options, 'options', ['answers', 'continues', 'rounds', 'downtime', 'timeout', 'whileStopped'])
+  const { answers, continues, rounds, downtime, timeout, whileStopped } = options
+  if (answers !== undefined) checkBoolean(answers, 'answers')
+  if (continues !== undefined) checkBoolean(continues, 'continues')
+  if (rounds !== undefined) checkCount(rounds, 'rounds', 0xffff_ffff)
+  if (downtime !== undefined) checkMilliseconds(downtime, 'downtime')
+  if (timeout !== undefined) checkMilliseconds(timeout, 'timeout')
+  if (whileStopped !== undefined && typeof whileStopped !== 'function') {
+    throw invalidType('whileStopped', 'a function', whileStopped)
+  }
+}
+
 /** Beside its disks a machine has a source of random numbers and may have a console. */
 const DISKS_MAX = virtioPorts - 2
 
-function checkDisks(disks: unknown): void {
+/** @throws TypeError, RangeError */
+export function checkDisks(disks: unknown): void {
   if (disks === undefined) return
   if (!Array.isArray(disks)) throw invalidType('disks', 'an array of paths', disks)
   if (disks.length > DISKS_MAX) throw outOfRange('disks', `at most ${DISKS_MAX} of them`, disks.length)

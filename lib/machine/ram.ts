@@ -19,6 +19,8 @@ export class Ram {
   readonly #bytes: Uint8Array
   readonly #view: DataView
   readonly #halves: Uint16Array
+  /** While writes are logged: the size of a page, and the numbers of those written. */
+  #log: { pageSize: number; pages: Set<number> } | undefined
 
   /** @param buffer the memory, which begins at guest address `base`; its length is even */
   constructor(base: number, buffer: ArrayBuffer) {
@@ -41,7 +43,32 @@ export class Ram {
   }
 
   /**
-   * Returns the memory itself, without a copy.
+   * Begins a log of the pages that are written here, which KVM's log does not see; `undefined` ends it.
+   * @param pageSize bytes
+   */
+  logWrites(pageSize: number | undefined): void {
+    this.#log = pageSize === undefined ? undefined : { pageSize, pages: new Set() }
+  }
+
+  /** Returns the numbers of the pages written since the last call, from the first page of memory on. */
+  takeWritten(): Iterable<number> {
+    const { pages = [] } = this.#log ?? {}
+    if (this.#log) this.#log.pages = new Set()
+    return pages
+  }
+
+  /**
+   * Returns the memory itself, without a copy, to be written before this turn of the event loop ends: it is logged as written now.
+   * @throws OutsideMemoryError
+   */
+  writableAt(address: number, length: number): Uint8Array {
+    const bytes = this.at(address, length)
+    this.#written(address, length)
+    return bytes
+  }
+
+  /**
+   * Returns the memory itself, without a copy, to be read.
    * @throws OutsideMemoryError
    */
   at(address: number, length: number): Uint8Array {
@@ -64,6 +91,7 @@ export class Ram {
 
   write32(address: number, value: number): void {
     this.#view.setUint32(this.#offset(address, 4), value, true)
+    this.#written(address, 4)
   }
 
   /** `address` is even. */
@@ -74,6 +102,14 @@ export class Ram {
   /** `address` is even. */
   store16(address: number, value: number): void {
     Atomics.store(this.#halves, this.#offset(address, 2) >> 1, value)
+    this.#written(address, 2)
+  }
+
+  #written(address: number, length: number): void {
+    if (this.#log === undefined || length === 0) return
+    const { pageSize, pages } = this.#log
+    const last = Math.floor((address - this.base + length - 1) / pageSize)
+    for (let page = Math.floor((address - this.base) / pageSize); page <= last; page++) pages.add(page)
   }
 
   #offset(address: number, length: number): number {

@@ -1,4 +1,5 @@
 import type { FixRegister, InterruptLine, MmioDevice } from './bus.js'
+import type { SerialState } from './saved-devices.js'
 
 /**
  * Registers whose writes change nothing that the guest reads at once, so it need not wait for them. Linux writes the transmit register
@@ -89,6 +90,45 @@ export class SerialPort implements MmioDevice {
   hold(isHeld: boolean): void {
     this.#credit = isHeld ? SENT_WHILE_HELD : Infinity
     if (!isHeld) this.#transmitted = true
+    this.#update()
+  }
+
+  /** Returns all it holds, but for whether it is held. */
+  save(): SerialState {
+    const [first, ...others] = this.#waiting
+    const waiting = first === undefined ? [] : [first.subarray(this.#taken), ...others]
+    return {
+      waiting: Buffer.concat(waiting).toString('base64'),
+      fifo: Buffer.from(this.#fifo).toString('base64'),
+      fifoEnabled: this.#fifoEnabled,
+      // As at the end of the hold, which the other machine need not have.
+      transmitted: this.#transmitted || this.#isHeld,
+      interruptEnable: this.#interruptEnable,
+      lineControl: this.#lineControl,
+      modemControl: this.#modemControl,
+      scratch: this.#scratch,
+      divisor: this.#divisor,
+      isListening: this.#isListening,
+      lastRead: this.#lastRead ?? null,
+      level: this.#level,
+    }
+  }
+
+  /** Puts a new port into a state. The interrupt controller already has the line's level. */
+  restore(state: SerialState): void {
+    const waiting = Buffer.from(state.waiting, 'base64')
+    if (waiting.length > 0) this.#waiting.push(waiting)
+    this.#fifo = [...Buffer.from(state.fifo, 'base64')]
+    this.#fifoEnabled = state.fifoEnabled
+    this.#transmitted = state.transmitted
+    this.#interruptEnable = state.interruptEnable & 0xf
+    this.#lineControl = state.lineControl
+    this.#modemControl = state.modemControl & 0x1f
+    this.#scratch = state.scratch
+    this.#divisor = state.divisor
+    this.#isListening = state.isListening
+    this.#lastRead = state.lastRead ?? undefined
+    this.#level = state.level
     this.#update()
   }
 

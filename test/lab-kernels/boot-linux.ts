@@ -2,8 +2,9 @@
  * Runs inside the lab: boots a kernel in a machine, talks to it, restarts it, and prints what was found as JSON.
  * `boot-linux.js IMAGE MODULES VCPUS serial|virtio`
  */
-import { readdirSync, writeFileSync } from 'node:fs'
-import { bootMachine, initramfs, type RootEntry } from '../../lib/machine/index.js'
+import { writeFileSync } from 'node:fs'
+import { bootMachine } from '../../lib/machine/index.js'
+import { ask as askMachine, limit, linuxRoot } from './talk-to-linux.js'
 
 /** What the guest said and how long it took. */
 export interface Found {
@@ -20,31 +21,14 @@ export interface Found {
   shell: number
 }
 
-/** Milliseconds; other tests may use the processor as well. */
-const limit = 200_000
-
-const init = `#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /mnt
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-for module in /modules/*.ko; do insmod $module 2>/dev/null; done
-# The shell breaks longer lines when it echoes them.
-export COLUMNS=500
-exec setsid cttyhack sh
-`
-
 async function bootLinux(
   image: string,
   modules: string,
   vcpus: number,
   kind: 'serial' | 'virtio',
 ): Promise<Found> {
-  const entries: Record<string, RootEntry> = { init, 'bin/busybox': { file: '/bin/busybox' } }
-  for (const name of readdirSync(modules)) entries[`modules/${name}`] = { file: `${modules}/${name}` }
   writeFileSync('disk.img', new Uint8Array(8 << 20))
-  const initrd = await initramfs(entries)
+  const initrd = await linuxRoot(modules)
 
   const started = performance.now()
   const machine = bootMachine({
@@ -60,20 +44,7 @@ async function bootLinux(
   await guest.expect('# ', { timeout: limit })
   const shell = performance.now() - started
 
-  /** Types a command and returns what it prints. */
-  let count = 0
-  const ask = async (command: string): Promise<string> => {
-    const end = `end-of-${++count}`
-    // The echo of the line does not contain the whole mark.
-    guest.write(`${command}; echo end-of''-${count}\n`)
-    const [, output] = await guest.expect(new RegExp(`''-${count}\\r?\\n([^]*?)${end}\\r?\\n`), {
-      timeout: limit,
-    })
-    // What is typed before the prompt is echoed twice, by the terminal and by the shell.
-    await guest.expect('# ', { timeout: limit })
-    return output!.replaceAll('\r', '').trim()
-  }
-
+  const ask = async (command: string): Promise<string> => await askMachine(machine, command)
   const release = await ask('uname -r')
   const cpus = Number(await ask('nproc'))
   const read = 'dd if=/dev/hwrng bs=16 count=1 2>/dev/null | hexdump -e \'16/1 "%02x"\''

@@ -25,6 +25,8 @@ describe('a machine in the lab', () => {
         copy: [
           'dist/lib',
           'dist/test/lab-kernels/boot-linux.js',
+          'dist/test/lab-kernels/talk-to-linux.js',
+          'node_modules/valibot',
           'package.json',
           'prebuilds',
           guest.image,

@@ -184,3 +184,70 @@ describe('a serial port', () => {
     )
   })
 })
+
+describe('a serial port whose machine moves', () => {
+  interface Access {
+    write: boolean
+    offset: number
+    value: number
+    input: Uint8Array
+  }
+  const access: fc.Arbitrary<Access> = fc.record({
+    write: fc.boolean(),
+    offset: fc.integer({ min: 0, max: 8 }),
+    value: fc.integer({ min: 0, max: 255 }),
+    input: fc.oneof(
+      { weight: 4, arbitrary: fc.constant(new Uint8Array(0)) },
+      { weight: 1, arbitrary: fc.uint8Array({ maxLength: 20 }) },
+    ),
+  })
+
+  /** What an access shows, and the level of the line behind it. */
+  function perform(on: SerialPort, { write: isWrite, offset, value, input }: Access): number | undefined {
+    on.receive(input)
+    if (!isWrite) return on.read(offset)
+    on.write(offset, 1, value)
+    return undefined
+  }
+
+  test('goes on as if nothing had happened', () => {
+    fc.assert(
+      fc.property(fc.array(access), fc.array(access), (before, after) => {
+        let [level, movedLevel] = [false, false]
+        const [sentHere, sentThere]: [number[], number[]] = [[], []]
+        const here = new SerialPort(
+          (byte) => sentHere.push(byte),
+          (is) => (level = is),
+        )
+        for (const each of before) perform(here, each)
+        sentHere.length = 0
+        // The interrupt controller moves too.
+        movedLevel = level
+        const there = new SerialPort(
+          (byte) => sentThere.push(byte),
+          (is) => (movedLevel = is),
+        )
+        there.restore(JSON.parse(JSON.stringify(here.save())) as ReturnType<SerialPort['save']>)
+        for (const each of after) {
+          assert.equal(perform(there, each), perform(here, each))
+          assert.equal(movedLevel, level)
+        }
+        assert.deepEqual(sentThere, sentHere)
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  test('can send at its destination, if it was held at its source', () => {
+    write(1, 2)
+    port.read(2)
+    port.hold(true)
+    const there = new SerialPort(
+      () => undefined,
+      (level) => levels.push(level),
+    )
+    there.restore(port.save())
+    assert.equal(there.read(5), 0x60)
+    assert.equal(levels.at(-1), true)
+  })
+})

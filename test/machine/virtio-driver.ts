@@ -22,7 +22,7 @@ const BUFFERS = RAM_BASE + 0x4_0000
 /** Queues of 16 descriptors from the start of memory, buffers behind them. */
 export class Driver {
   readonly ram = new Ram(RAM_BASE, new ArrayBuffer(RAM_SIZE))
-  readonly port: VirtioMmio
+  port: VirtioMmio
   readonly size = 16
   level = false
   readonly #queues: Queue[]
@@ -34,6 +34,16 @@ export class Driver {
       available: 0,
       used: 0,
     }))
+  }
+
+  /** Gives the driver another device in the state of its own, as a move does. */
+  move(device: VirtioDevice): void {
+    this.port.pause()
+    const state = JSON.parse(JSON.stringify(this.port.save())) as ReturnType<VirtioMmio['save']>
+    this.port.stop()
+    this.port = new VirtioMmio(this.ram, device, (level) => (this.level = level))
+    this.port.restore(state)
+    this.port.resume()
   }
 
   read(offset: number): number {

@@ -11,6 +11,7 @@ import { MachineError } from '../../lib/machine/errors.js'
 import { VirtioBlock } from '../../lib/machine/virtio/block.js'
 import { VirtioConsole } from '../../lib/machine/virtio/console.js'
 import { VirtioRng } from '../../lib/machine/virtio/rng.js'
+import { RAM_BASE } from '../../lib/machine/memory-map.js'
 import { Driver } from './virtio-driver.js'
 
 describe('the registers of a device', () => {
@@ -359,4 +360,102 @@ describe('a disk in a file', () => {
 function isDiskError(problem: RegExp): (error: unknown) => boolean {
   return (error) =>
     error instanceof MachineError && error.code === 'ERR_MACHINE_DISK' && problem.test(error.message)
+}
+
+describe('a device whose machine moves', () => {
+  test('goes on in its queue where it was', async () => {
+    const [before, after] = [new Uint8Array(1024), new Uint8Array(1024)]
+    const driver = new Driver(new VirtioBlock(memoryDisk('a', before, false)))
+    driver.start()
+    // More than the queue has descriptors.
+    for (let count = 0; count < 20; count++)
+      driver.send(0, [header(1, 0), new Uint8Array(512).fill(count), 1])
+    assert.equal(driver.received(0).length, 20)
+    assert.equal(driver.level, true)
+    driver.move(new VirtioBlock(memoryDisk('a', after, false)))
+    assert.equal(driver.read(0x60), 1)
+    driver.write(0x64, 1)
+    assert.equal(driver.level, false)
+    driver.send(0, [header(1, 1), new Uint8Array(512).fill(7), 1])
+    assert.deepEqual([driver.received(0), driver.level], [[1], true])
+    await nextTurn()
+    assert.deepEqual([before[0], before[512], after[0], after[512]], [19, 0, 0, 7])
+  })
+
+  test('serves at its destination what was requested while it stood still', async () => {
+    const driver = new Driver(new VirtioRng())
+    driver.start()
+    driver.port.pause()
+    driver.send(0, [4])
+    driver.port.notify(0)
+    await nextTurn()
+    assert.deepEqual(driver.received(0), [])
+    driver.move(new VirtioRng())
+    await nextTurn()
+    assert.deepEqual(driver.received(0), [4])
+  })
+
+  test('stays broken', () => {
+    const driver = new Driver(new VirtioBlock(memoryDisk('a', new Uint8Array(512), false)))
+    driver.start()
+    driver.send(0, [new Uint8Array(3), 1])
+    const { message } = driver.port.failure!
+    driver.move(new VirtioBlock(memoryDisk('a', new Uint8Array(512), false)))
+    assert.equal(driver.port.failure!.message, message)
+    assert.equal(driver.read(0x70) & 0x40, 0x40)
+    driver.start()
+    assert.equal(driver.port.failure, undefined)
+  })
+
+  test('keeps what a console has yet to receive', () => {
+    const console = new VirtioConsole(() => undefined)
+    console.receive(Buffer.from('one '))
+    console.receive(Buffer.from('two'))
+    assert.equal(Buffer.from(console.waiting).toString(), 'one two')
+  })
+
+  test('refuses a state that it cannot be in', () => {
+    const driver = new Driver(new VirtioRng())
+    driver.start()
+    const state = driver.port.save()
+    const [queue] = state.queues
+    const cases: [Partial<typeof state>, RegExp][] = [
+      [{ type: 2 }, /of a virtio device of type 2, not 4/],
+      [{ accepted: '0x100000020' }, /features 0x20, which this device lacks/],
+      [{ setups: [] }, /has 0 queues, and the device 1/],
+      [{ queues: [{ ...queue!, index: 1 }] }, /no queue 1/],
+      [{ queues: [{ ...queue!, size: 3 }] }, /cannot have 3 descriptors/],
+      [{ queues: [{ ...queue!, used: 2 ** 60 }] }, /cannot be at 0x1000000000000000/],
+    ]
+    for (const [wrong, problem] of cases) {
+      const { port } = new Driver(new VirtioRng())
+      assert.throws(
+        () => port.restore({ ...state, ...wrong }),
+        (error) => error instanceof RangeError && problem.test(error.message),
+      )
+    }
+  })
+
+  test('logs which pages it writes, and none that it reads', () => {
+    const driver = new Driver(new VirtioBlock(memoryDisk('a', new Uint8Array(8192), false)))
+    driver.start()
+    driver.ram.logWrites(0x1000)
+    const [head, data] = driver.send(0, [header(0, 0), 8192, 1])
+    const { used } = driver.places(0)
+    // The driver itself writes through the same object here; the guest's own writes are KVM's to log.
+    const written = new Set(driver.ram.takeWritten())
+    assert.ok(written.has(pageOf(used)))
+    for (const place of [data!, data! + 4096, data! + 8191]) assert.ok(written.has(pageOf(place)))
+    assert.equal(pageOf(head!), pageOf(data!))
+    assert.deepEqual([...driver.ram.takeWritten()], [])
+    driver.ram.writableAt(RAM_BASE, 0)
+    assert.deepEqual([...driver.ram.takeWritten()], [])
+    driver.ram.logWrites(undefined)
+    driver.ram.write32(RAM_BASE, 1)
+    assert.deepEqual([...driver.ram.takeWritten()], [])
+  })
+})
+
+function pageOf(address: number): number {
+  return (address - RAM_BASE) >> 12
 }

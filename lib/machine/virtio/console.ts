@@ -26,6 +26,11 @@ export class VirtioConsole implements VirtioDevice {
     this.#wake(RECEIVE)
   }
 
+  /** What the guest has yet to receive. */
+  get waiting(): Uint8Array {
+    return Buffer.concat(this.#waiting)
+  }
+
   /** Leaves what the guest sends in its queue, until it is called with false. */
   hold(isHeld: boolean): void {
     this.#isHeld = isHeld

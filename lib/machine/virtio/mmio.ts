@@ -1,5 +1,6 @@
 import type { FixRegister, InterruptLine, MmioDevice } from '../bus.js'
 import type { Ram } from '../ram.js'
+import type { VirtioState } from '../saved-devices.js'
 import type { VirtioDevice } from './device.js'
 import { QUEUE_SIZE_MAX, QueueError, VirtQueue } from './queue.js'
 
@@ -75,6 +76,7 @@ export class VirtioMmio implements MmioDevice {
   #status = 0
   #interruptStatus = 0
   #isStopped = false
+  #isPaused = false
   #failure: Error | undefined
 
   /** @param fail receives what a queue throws that is served later, outside an access of the driver */
@@ -106,6 +108,75 @@ export class VirtioMmio implements MmioDevice {
   /** Ends all use of the guest's memory. */
   stop(): void {
     this.#isStopped = true
+  }
+
+  /** Serves no queue, and so leaves the guest's memory alone, until `resume`. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  /** Ends a `pause`, and serves what has come meanwhile. */
+  resume(): void {
+    this.#isPaused = false
+    for (const queue of this.#queues.keys()) this.notify(queue)
+  }
+
+  /** Returns all it holds, without what its device does. */
+  save(): VirtioState {
+    return {
+      type: this.#device.type,
+      accepted: `0x${this.#accepted.toString(16)}`,
+      deviceFeaturesSelect: this.#deviceFeaturesSelect,
+      driverFeaturesSelect: this.#driverFeaturesSelect,
+      queueSelect: this.#queueSelect,
+      setups: this.#setups.map(({ size, halves }) => ({ size, halves: [...halves] })),
+      queues: [...this.#queues].map(([index, { place, progress }]) =>
+        Object.assign({ index }, place, progress),
+      ),
+      status: this.#status,
+      interruptStatus: this.#interruptStatus,
+      failure: this.#failure?.message ?? null,
+    }
+  }
+
+  /**
+   * Puts new registers into a state. The interrupt controller already has the line's level; `resume` serves what is left.
+   * @throws RangeError for a state that this device cannot be in
+   */
+  restore(state: VirtioState): void {
+    const accepted = BigInt(state.accepted)
+    if (state.type !== this.#device.type) {
+      throw new RangeError(`the state is of a virtio device of type ${state.type}, not ${this.#device.type}`)
+    }
+    if ((accepted & ~this.#features) !== 0n && (state.status & STATUS_FEATURES_OK) !== 0) {
+      throw new RangeError(
+        `its driver uses features 0x${(accepted & ~this.#features).toString(16)}, which this device lacks`,
+      )
+    }
+    if (state.setups.length !== this.#device.queues) {
+      throw new RangeError(
+        `the state has ${state.setups.length} queues, and the device ${this.#device.queues}`,
+      )
+    }
+    this.#accepted = accepted
+    this.#deviceFeaturesSelect = state.deviceFeaturesSelect
+    this.#driverFeaturesSelect = state.driverFeaturesSelect
+    this.#queueSelect = state.queueSelect
+    this.#setups = state.setups.map(({ size, halves }) => ({ size, halves: new Map(halves) }))
+    for (const { index, size, descriptors, available, used, taken, given } of state.queues) {
+      if (index >= this.#device.queues) throw new RangeError(`the device has no queue ${index}`)
+      try {
+        const place = { size, descriptors, available, used }
+        this.#queues.set(index, new VirtQueue(this.#ram, place, { taken, given }))
+      } catch (error) {
+        if (!(error instanceof QueueError)) throw error
+        throw new RangeError(error.message, { cause: error })
+      }
+    }
+    this.#status = state.status
+    this.#failure = state.failure === null ? undefined : new QueueError(state.failure)
+    this.#interruptStatus = state.interruptStatus
+    this.#fixInterruptStatus(state.interruptStatus)
   }
 
   /** The driver has notified a queue, and goes on: it is served soon, and once for all of its notifications until then. */
@@ -274,7 +345,7 @@ export class VirtioMmio implements MmioDevice {
 
   #serve(index: number): void {
     const queue = this.#queues.get(index)
-    if (this.#isStopped || queue === undefined || this.#needsReset) return
+    if (this.#isStopped || this.#isPaused || queue === undefined || this.#needsReset) return
     if ((this.#status & STATUS_DRIVER_OK) === 0) return
     let isMore = false
     this.#guard(() => (isMore = this.#device.serve(index, queue)))

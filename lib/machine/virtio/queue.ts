@@ -29,6 +29,12 @@ export interface Chain {
   readonly writableLength: number
 }
 
+/** How far a queue has come: requests taken and given back, modulo 2^16. */
+export interface QueueProgress {
+  readonly taken: number
+  readonly given: number
+}
+
 const HAS_NEXT = 1
 const DEVICE_WRITES = 2
 const INDIRECT = 4
@@ -45,12 +51,12 @@ export class VirtQueue {
   readonly #ram: Ram
   readonly #place: QueuePlace
   /** Both count up to 2^16 and wrap. */
-  #taken = 0
-  #given = 0
+  #taken: number
+  #given: number
   #isInterruptDue = false
 
   /** @throws QueueError for a size or an address that no queue may have */
-  constructor(ram: Ram, place: QueuePlace) {
+  constructor(ram: Ram, place: QueuePlace, { taken, given }: QueueProgress = { taken: 0, given: 0 }) {
     const { size, descriptors, available, used } = place
     if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
       throw new QueueError(`a queue cannot have ${size} descriptors`)
@@ -67,7 +73,17 @@ export class VirtQueue {
     }
     this.#ram = ram
     this.#place = place
+    this.#taken = taken
+    this.#given = given
     this.size = size
+  }
+
+  get place(): QueuePlace {
+    return this.#place
+  }
+
+  get progress(): QueueProgress {
+    return { taken: this.#taken, given: this.#given }
   }
 
   /** Whether the driver has made a request available that `take` has not returned. */
@@ -130,7 +146,8 @@ export class VirtQueue {
       }
       const isWritable = (flags & DEVICE_WRITES) !== 0
       if (!isWritable && writable.length > 0) throw new QueueError('a readable buffer behind a writable one')
-      ;(isWritable ? writable : readable).push(this.#ram.at(address, length))
+      if (isWritable) writable.push(this.#ram.writableAt(address, length))
+      else readable.push(this.#ram.at(address, length))
       lengths[isWritable ? 'writable' : 'readable'] += length
       if ((flags & HAS_NEXT) === 0) {
         return {

@@ -1,0 +1,241 @@
+import { totalmem } from 'node:os'
+import { Duplex, finished, Readable } from 'node:stream'
+import { checkMilliseconds, checkOptions, invalidType } from '../arguments.js'
+import { asText } from '../documents/entries.js'
+import type { GuestMemory, Kvm } from '../kvm/index.js'
+import { restore } from '../migration/restore.js'
+import { type MoveVerdict, verdict } from '../migration/verdict.js'
+import { findingSubject, findingWords } from '../migration/words.js'
+import { Board, type BoardDevices, RAM_SLOT } from './board.js'
+import { MachineError, MoveRefusedError } from './errors.js'
+import { FrameReader, FrameWriter, within } from './frames.js'
+import { VCPUS_MAX } from './gic.js'
+import { checkDisks, type DiskOptions, Machine, type MachineMeans, openMeans } from './machine.js'
+import { RAM_BASE } from './memory-map.js'
+import { type Header, readHeader, readSaved, type Saved } from './moving-machine.js'
+
+export interface ReceiveOptions {
+  /** The machine's disks, as `bootMachine` takes them: as many, as large and as writable as it had. Default: none. */
+  disks?: readonly (string | DiskOptions)[]
+  /** Decides about the verdict of this host. A machine that cannot be restored is refused in any case. Default: `possible` decides. */
+  accept?: (verdict: MoveVerdict) => boolean
+  /** Milliseconds for which nothing may come; 0 means no limit. Default: 60000. */
+  timeout?: number
+  /** KVM to use; it is not closed. Default: that of this machine. */
+  kvm?: Kvm
+}
+
+/**
+ * Receives a machine that `Machine.send` sends, or a snapshot, and lets its guest go on. Nothing of its memory is taken before the
+ * verdict allows the move, and nothing runs before all of it is in place and, with a source that waits for answers, the source has
+ * given the guest away. A guest that restarts ends the machine with `reset`.
+ *
+ * The stream is ended, or destroyed after an error; then nothing of the machine is left. A snapshot is taken as it is: keep it, and
+ * its disks, from being started twice.
+ *
+ * @param stream brings bytes; for a source that waits for answers a duplex stream. Nobody else reads or writes it meanwhile
+ * @throws MachineError `ERR_MACHINE_REFUSED` (`MoveRefusedError`) if this host cannot take the machine, `ERR_MACHINE_STREAM`,
+ * `ERR_MACHINE_DISK`; the promise rejects
+ * @throws KvmError as `openKvm` and `Kvm.createMemory`
+ * @throws TypeError for another type or an unknown option; RangeError for an option beyond its limits
+ *
+ * @example
+ * const machine = await receiveMachine(createReadStream('guest.snapshot'), { disks: ['copy.img'] })
+ */
+export async function receiveMachine(stream: Readable, options: ReceiveOptions = {}): Promise<Machine> {
+  if (!(stream instanceof Readable)) {
+    throw invalidType('stream', 'a Readable or Duplex of node:stream', stream)
+  }
+  checkReceiveOptions(options)
+  const { disks = [], accept = ({ possible }) => possible, timeout = 60_000 } = options
+  // Its errors are those of the calls that use it; one that comes later means nothing any more.
+  stream.on('error', () => undefined)
+  let answers: FrameWriter | undefined
+  try {
+    const reader = new FrameReader(stream, timeout)
+    await reader.begin()
+    const { bytes } = await reader.next(['header'])
+    const header = readHeader(bytes)
+    if (header.asks) {
+      if (!(stream instanceof Duplex)) {
+        throw new MachineError(
+          'ERR_MACHINE_STREAM',
+          'the source waits for answers: give a stream that takes them',
+        )
+      }
+      answers = new FrameWriter(stream, timeout)
+    }
+    const means = openMeans(disks, options.kvm)
+    let arrived: Arrived | undefined
+    try {
+      refuse(judge(header, means, accept))
+      arrived = { means, header, memory: means.kvm.createMemory(header.memory) }
+      await answers?.write('accepted')
+      const saved = await readMachine(reader, arrived.memory)
+      return await start(arrived, saved, { reader, answers, stream })
+    } catch (error) {
+      arrived?.memory.close()
+      means.close()
+      throw error
+    }
+  } catch (error) {
+    if (answers !== undefined) await explain(error, answers, stream as Duplex)
+    stream.destroy()
+    throw error
+  }
+}
+
+interface Arrived {
+  readonly means: MachineMeans
+  readonly header: Header
+  readonly memory: GuestMemory
+}
+
+/** Returns why this host does not take a machine; findings if the verdict is among the reasons. */
+function judge(
+  header: Header,
+  { kvm, disks }: MachineMeans,
+  accept: (verdict: MoveVerdict) => boolean,
+): MoveRefusedError | undefined {
+  const reasons: string[] = []
+  const { state, memory } = header
+  const slots = state.vm.memory ?? []
+  const isWhole =
+    slots.length === 1 &&
+    slots[0]!.slot === RAM_SLOT &&
+    BigInt(slots[0]!.address) === BigInt(RAM_BASE) &&
+    slots[0]!.size === memory
+  if (!isWhole) reasons.push(`its VM's memory is not the ${memory} bytes of the machine`)
+  if (memory > totalmem()) reasons.push(`it has ${memory} bytes of memory, and this host ${totalmem()}`)
+  if (state.vcpus.length > VCPUS_MAX)
+    reasons.push(`it has ${state.vcpus.length} vCPUs: at most ${VCPUS_MAX} are possible`)
+  if (described(header.disks) !== described(disks)) {
+    reasons.push(`its disks are ${described(header.disks)}; those given here are ${described(disks)}`)
+  }
+  if (reasons.length > 0) return new MoveRefusedError(reasons.map(asText), [])
+  const found = verdict(state, kvm)
+  if (found.restores && accept(found)) return undefined
+  const obstacles = found.findings.filter(({ stops, severity }) => stops || severity === 'guest-broken')
+  const told = obstacles.length > 0 ? obstacles : found.findings
+  const words = told.map((finding) => {
+    const { source, destination, meaning, remedy } = findingWords(finding, found.vmm)
+    return `${findingSubject(finding)}: ${source} → ${destination}; ${meaning}; remedy: ${remedy}`
+  })
+  return new MoveRefusedError(words.length > 0 ? words.map(asText) : ['accept() declined'], told)
+}
+
+/** Disks in words. */
+function described(disks: readonly Header['disks'][number][]): string {
+  return (
+    disks.map(({ size, readonly }) => `${size} bytes${readonly ? ', readonly' : ''}`).join('; ') || 'none'
+  )
+}
+
+function refuse(refusal: MoveRefusedError | undefined): void {
+  if (refusal !== undefined) throw refusal
+}
+
+/** Reads memory, and then what else the machine holds. @throws MachineError `ERR_MACHINE_STREAM` */
+async function readMachine(reader: FrameReader, memory: GuestMemory): Promise<Saved> {
+  const content = new Uint8Array(memory.buffer)
+  for (;;) {
+    const { type, bytes } = await reader.next(['pages', 'zeros', 'state'])
+    if (type === 'state') {
+      const saved = readSaved(bytes)
+      await reader.next(['end'])
+      return saved
+    }
+    if (bytes.length < (type === 'zeros' ? 16 : 8)) {
+      throw new MachineError('ERR_MACHINE_STREAM', `a frame ${type} of ${bytes.length} bytes`)
+    }
+    const offset = Number(bytes.readBigUInt64LE(0))
+    const length = type === 'zeros' ? Number(bytes.readBigUInt64LE(8)) : bytes.length - 8
+    if (offset > content.length - length) {
+      throw new MachineError(
+        'ERR_MACHINE_STREAM',
+        `${length} bytes at ${offset} are outside the machine's memory of ${content.length} bytes`,
+      )
+    }
+    if (type === 'zeros') content.fill(0, offset, offset + length)
+    else content.set(bytes.subarray(8), offset)
+  }
+}
+
+interface Conversation {
+  readonly reader: FrameReader
+  readonly answers: FrameWriter | undefined
+  readonly stream: Readable
+}
+
+async function start(
+  { means, header, memory }: Arrived,
+  saved: Saved,
+  { reader, answers, stream }: Conversation,
+): Promise<Machine> {
+  const first = (devices: BoardDevices): Board => {
+    const prepare: Parameters<typeof restore>[2] = {
+      prepare: (vm) => vm.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory }),
+    }
+    const { vm } = restore(means.kvm, saved.state, prepare)
+    try {
+      const board = new Board(vm, memory, devices)
+      board.restore(saved.devices)
+      return board
+    } catch (error) {
+      vm.close()
+      throw error
+    }
+  }
+  const input = Buffer.from(saved.input, 'base64')
+  const machine = new Machine({ ...means, first, console: header.console, isPaused: true, input })
+  if (answers === undefined) {
+    stream.destroy()
+    machine.resume()
+    return machine
+  }
+  try {
+    await answers.write('ready')
+    await reader.next(['go'])
+  } catch (error) {
+    await machine.close()
+    throw error
+  }
+  // From here on the guest is here, whatever becomes of the stream.
+  machine.resume()
+  await answers.write('started').catch(() => undefined)
+  await ended(stream as Duplex)
+  stream.destroy()
+  return machine
+}
+
+/** Tells the source why, as far as it listens. */
+async function explain(error: unknown, answers: FrameWriter, stream: Duplex): Promise<void> {
+  const [reasons, findings] =
+    error instanceof MoveRefusedError
+      ? [error.reasons, error.findings]
+      : [[asText(error instanceof Error ? error.message : String(error))], []]
+  try {
+    await answers.writeJson('refused', { reasons, findings })
+  } catch {
+    // Then the source learns it from the end of the stream.
+  }
+  await ended(stream)
+}
+
+/** Milliseconds for which a source may leave an answer untaken. */
+const PATIENCE = 2000
+
+/** Ends a stream, and resolves when it has taken everything, or will not. */
+async function ended(stream: Duplex): Promise<void> {
+  const taken = new Promise<void>((resolve) => finished(stream, { readable: false }, () => resolve()))
+  stream.end()
+  await within(PATIENCE, 'the source took nothing', taken).catch(() => undefined)
+}
+
+function checkReceiveOptions(options: ReceiveOptions): void {
+  checkOptions(options, 'options', ['disks', 'accept', 'timeout', 'kvm'])
+  const { disks, accept, timeout } = options
+  checkDisks(disks)
+  if (accept !== undefined && typeof accept !== 'function') throw invalidType('accept', 'a function', accept)
+  if (timeout !== undefined) checkMilliseconds(timeout, 'timeout')
+}
