@@ -31,6 +31,7 @@ const valuesOf: Readonly<Record<string, () => Values>> = {
   arguments: () => nothing,
   backend: () => nothing,
   baseline: () => files,
+  class: () => nothing,
   command: () => files,
   count: () => nothing,
   directory: () => files,

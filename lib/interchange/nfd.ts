@@ -2,8 +2,10 @@
  * Feature files of Kubernetes' Node Feature Discovery, source `local` (`docs/usage/customization-guide.md` there;
  * `source/local/local.go` decides what is accepted). Such a file belongs into `/etc/kubernetes/node-feature-discovery/features.d/`.
  */
+import type { GateDocument } from '../fleet/gate.js'
 import type { Report } from '../report/report.js'
 import type { Emitted } from './emitted.js'
+import { moveLabels } from './move-labels.js'
 import { nodeFacts } from './node-facts.js'
 
 /** Prefix of all labels, unless another is chosen. */
@@ -17,16 +19,25 @@ interface NfdOptions {
   namespace?: string
   /** When labels that have not been renewed expire. */
   expires: Date
+  /**
+   * Fleets that this host is in, each for another VMM: `moves-key.VMM` is the same on nodes that can exchange VMs both ways, and
+   * `accepts.VMM.CLASS` is on nodes to which a VM of this class can go.
+   */
+  fleets?: readonly GateDocument[]
 }
 
 /**
  * Returns the file for a node with this report: labels for the usual scheduling decisions, and raw features, for use in
  * NodeFeatureRules, for everything else.
- * @throws RangeError for a namespace that is not a DNS name, and for a file larger than NFD reads
+ * @throws RangeError for a namespace that is not a DNS name, for a host that is not in a fleet, and for a file larger than NFD reads
  */
-export function nfdFeatures(report: Report, { namespace = labelNamespace, expires }: NfdOptions): Emitted {
+export function nfdFeatures(
+  report: Report,
+  { namespace = labelNamespace, expires, fleets = [] }: NfdOptions,
+): Emitted {
   refuseNamespace(namespace)
   const facts = nodeFacts(report)
+  const moves = fleets.map((fleet) => moveLabels(facts.hostClass, fleet))
   const labels: [name: string, value: string][] = [
     ['class', facts.hostClass],
     ['psci', facts.psci],
@@ -46,6 +57,10 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
     ...recorded('mte', facts.mte),
     ...recorded('pkvm', facts.protectedKvm),
     ...recorded('cpu-kinds', facts.cpuKinds),
+    ...moves.flatMap(({ vmm, key, accepts }): [string, string][] => [
+      ...(key === undefined ? [] : [[`moves-key.${vmm}`, key] as [string, string]]),
+      ...accepts.map((digest): [string, string] => [`accepts.${vmm}.${digest}`, 'true']),
+    ]),
   ]
   const raw = [
     ...facts.idRegisters.map(({ name, value }): [string, string] => [name, value]),
@@ -70,7 +85,10 @@ export function nfdFeatures(report: Report, { namespace = labelNamespace, expire
     )
   }
   inexpressible.push(
-    'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others',
+    fleets.length === 0
+      ? 'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others'
+      : 'what may be written, register by register',
+    ...moves.flatMap((labels) => labels.inexpressible),
   )
   return { text, inexpressible }
 }

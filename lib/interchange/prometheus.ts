@@ -1,7 +1,9 @@
 /** Metrics for the textfile collector of Prometheus' node_exporter, in the text exposition format. */
+import type { GateDocument } from '../fleet/gate.js'
 import type { Report } from '../report/report.js'
 import { capabilities } from '../uapi.js'
 import type { Emitted } from './emitted.js'
+import { moveLabels } from './move-labels.js'
 import { nodeFacts } from './node-facts.js'
 
 type Labels = Readonly<Record<string, string>>
@@ -12,14 +14,28 @@ interface Metric {
   samples: readonly (readonly [labels: Labels, value: number])[]
 }
 
-/** Returns a node's metrics. Every value that needs 64 bits is in a label, since samples are floating-point numbers. */
-export function prometheusMetrics(report: Report): Emitted {
+interface PrometheusOptions {
+  /** Fleets that this host is in, each for another VMM: nodes with the same key of `kvm_arm64_moves_info` can exchange VMs both ways. */
+  fleets?: readonly GateDocument[]
+}
+
+/**
+ * Returns a node's metrics. Every value that needs 64 bits is in a label, since samples are floating-point numbers.
+ * @throws RangeError for a host that is not in a fleet
+ */
+export function prometheusMetrics(report: Report, { fleets = [] }: PrometheusOptions = {}): Emitted {
   const facts = nodeFacts(report)
+  const moves = fleets.map((fleet) => ({ ...moveLabels(facts.hostClass, fleet), vmm: fleet.vmm }))
   const metrics: Metric[] = [
     {
       name: 'kvm_arm64_info',
       help: 'What guests of this host are shown, and its class.',
       samples: [[{ release: facts.release, class: facts.hostClass, midr: facts.midr, psci: facts.psci }, 1]],
+    },
+    {
+      name: 'kvm_arm64_moves_info',
+      help: 'Hosts with the same key can exchange VMs both ways under the VMM.',
+      samples: moves.flatMap(({ vmm, key }) => (key === undefined ? [] : [[{ vmm, key }, 1] as const])),
     },
     {
       name: 'kvm_arm64_probe_timestamp_seconds',
@@ -92,7 +108,10 @@ export function prometheusMetrics(report: Report): Emitted {
     .join('\n')
   return {
     text: `${text}\n`,
-    inexpressible: ['what may be written, register by register: it only shows in the class'],
+    inexpressible: [
+      'what may be written, register by register: it only shows in the class',
+      ...moves.flatMap(({ inexpressible }) => inexpressible),
+    ],
   }
 }
 

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, test } from 'vitest'
+import { afterAll, beforeAll, describe, test } from 'vitest'
+import { builtInReport } from '../../lib/hosts/index.js'
 import { parseCpuTemplate } from '../../lib/interchange/firecracker.js'
 import { readReport } from '../../lib/report/read.js'
 import type { Report } from '../../lib/report/report.js'
@@ -13,6 +14,12 @@ const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const HOST = 'linux-6.12-max'
+const inFleet = join(folder, 'fleet.json')
+
+beforeAll(() => {
+  const input = JSON.stringify(builtInReport(HOST))
+  writeFileSync(inFleet, kvmArm64(['fleet', '-', '--json'], { input }).out)
+})
 
 describe('export', () => {
   const formats: [to: string, out: RegExp, told: RegExp][] = [
@@ -111,6 +118,13 @@ describe('export', () => {
     assert.match(out, /^example\.com\/psci=1\.1$/m)
   })
 
+  test('--fleet is for labels of moves', () => {
+    const { out, error } = kvmArm64(['export', HOST, '--to', 'nfd', '--fleet', inFleet])
+    assert.match(out, /^kvm-arm64\.io\/moves-key\.strict=[0-9a-f]{16}$/m)
+    assert.match(out, /^kvm-arm64\.io\/accepts\.strict\.[0-9a-f]{16}=true$/m)
+    assert.doesNotMatch(error, /which moves are possible/)
+  })
+
   const wrong: [what: string, args: string[], status: number, error: RegExp][] = [
     ['no format', [HOST], 2, /--to/],
     ['an unknown format', [HOST, '--to', 'libvirt'], 2, /libvirt.*firecracker, qemu/],
@@ -146,6 +160,19 @@ describe('export', () => {
       [HOST, '--to', 'qemu', '-o', join(folder, 'none', 'x')],
       2,
       /cannot be written \(ENOENT\)/,
+    ],
+    ['two fleets of one VMM', [HOST, '--to', 'nfd', '--fleet', inFleet, inFleet], 2, /two fleets for strict/],
+    [
+      'a host that is not in the fleet',
+      ['linux-6.1-max', '--to', 'nfd', '--fleet', inFleet],
+      2,
+      /no such class/,
+    ],
+    [
+      'a fleet for another format',
+      [HOST, '--to', 'kubevirt', '--fleet', inFleet],
+      2,
+      /--fleet applies to --to nfd and prometheus only, not to --to kubevirt/,
     ],
     ['labels that never go', [HOST, '--to', 'nfd', '--expire', '0'], 2, /number of hours/],
     ['a fingerprint', [gravitonFile('N1', '6.1'), '--to', 'qemu'], 2, /a fingerprint.*kvm-arm64 import/],

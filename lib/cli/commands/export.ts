@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Baseline, baselineFormat, checkBaseline } from '../../fleet/baseline/format.js'
+import { type FleetDocument, readFleetDocument } from '../../fleet/document.js'
 import { baselineConfiguration } from '../../interchange/baseline.js'
 import { guestConfiguration, type GuestConfiguration } from '../../interchange/configuration.js'
 import type { Emitted } from '../../interchange/emitted.js'
@@ -25,6 +26,7 @@ interface Flags {
   features?: VcpuFeature[]
   namespace: string
   expire: number
+  fleet?: string[]
   json?: boolean
 }
 
@@ -59,6 +61,10 @@ export function exportCommand(): Command {
       parseHours,
       24,
     )
+    .option(
+      '--fleet <files...>',
+      'nfd, prometheus: what `fleet --json` printed, one file for each VMM, to say which moves are possible',
+    )
     .option('--json', 'print JSON: the text, and what it cannot express')
     .addHelpText(
       'after',
@@ -72,11 +78,17 @@ Formats:
   kubevirt      affinity and selectors in YAML, for the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
 
+With --fleet, nodes that can exchange VMs both ways under a VMM have the same
+label \`moves-key.VMM\`; a node to which a VM of a class can go, perhaps not
+back, has a label \`accepts.VMM.CLASS\`. Write all nodes' labels anew after each
+analysis: a key changes if a class joins or leaves its group.
+
 What the format cannot express is reported on stderr.
 
 Examples:
   kvm-arm64 export baseline.json --to firecracker -o template.json
   kvm-arm64 export host.json --to nfd -o features.d/kvm-arm64
+  kvm-arm64 export host.json --to nfd --fleet strict.json qemu.json
   kvm-arm64 export a.json b.json --to kubevirt
   kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
     )
@@ -91,6 +103,7 @@ const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
   features: (to) => to === 'firecracker' || to.startsWith('qemu'),
   namespace: (to) => to === 'nfd' || to === 'kubevirt',
   expire: (to) => to === 'nfd',
+  fleet: (to) => to === 'nfd' || to === 'prometheus',
 }
 
 function refuseForeignOptions(to: Target, command: Command): void {
@@ -141,9 +154,29 @@ const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, Emitter>> = {
       (source, flags) => qemuCpuOption(configurationOf(source, flags), version),
     ]),
   ) as Record<`qemu@${QemuVersion}`, Emitter>),
-  nfd: (source, { namespace, expire }) =>
-    nfdFeatures(reportOf(source), { namespace, expires: new Date(Date.now() + expire * 60 * 60 * 1000) }),
-  prometheus: (source) => prometheusMetrics(reportOf(source)),
+  nfd: (source, { namespace, expire, fleet = [] }) =>
+    inFleets(fleet, (fleets) => {
+      const expires = new Date(Date.now() + expire * 60 * 60 * 1000)
+      return nfdFeatures(reportOf(source), { namespace, expires, fleets })
+    }),
+  prometheus: (source, { fleet = [] }) =>
+    inFleets(fleet, (fleets) => prometheusMetrics(reportOf(source), { fleets })),
+}
+
+/** @throws CommandError for a host that is not in a fleet, and for two fleets of one VMM */
+function inFleets(files: readonly string[], emit: (fleets: FleetDocument[]) => Emitted): Emitted {
+  const fleets = files.map(readFleetDocument)
+  const vmms = fleets.map(({ vmm }) => vmm)
+  const twice = vmms.find((vmm, index) => vmms.indexOf(vmm) < index)
+  if (twice !== undefined) {
+    throw new CommandError(`--fleet has two fleets for ${twice}: give one for each VMM`, exitStatus.usage)
+  }
+  try {
+    return emit(fleets)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    throw new CommandError(error.message, exitStatus.usage)
+  }
 }
 
 function configurationOf(source: string, { features }: Flags): GuestConfiguration {
