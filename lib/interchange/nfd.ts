@@ -88,7 +88,7 @@ export function nfdFeatures(
     fleets.length === 0
       ? 'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others'
       : 'what may be written, register by register',
-    ...moves.flatMap((labels) => labels.inexpressible),
+    ...moves.flatMap((of) => of.inexpressible),
   )
   return { text, inexpressible }
 }
