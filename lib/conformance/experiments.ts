@@ -8,7 +8,15 @@ import {
   serviceBitmaps,
 } from '../hypercalls/index.js'
 import { errnoOf } from '../kvm/errors.js'
-import { errnoName, type Exit, type Kvm, type RegisterReference, type Vcpu, type Vm } from '../kvm/index.js'
+import {
+  errnoName,
+  type Exit,
+  type Kvm,
+  KvmError,
+  type RegisterReference,
+  type Vcpu,
+  type Vm,
+} from '../kvm/index.js'
 import { encodeRegister, hex, registerName } from '../registers/index.js'
 import * as rig from '../probe/rig.js'
 import { NO_IPA_SIZE } from '../report/machine.js'
@@ -23,6 +31,16 @@ export const SUCCESS: Answer = 'success'
 /** Returns the answer to an ioctl. */
 export function answerOf(action: () => unknown): Answer {
   return errnoOf(action) ?? SUCCESS
+}
+
+/** Returns the answer to an ioctl at a null address, of which `EFAULT` may be one. */
+export function answerAtNull(action: () => unknown): Answer {
+  try {
+    return answerOf(action)
+  } catch (error) {
+    if (error instanceof KvmError) return error.code
+    throw error
+  }
 }
 
 /** Converts the outcome of a bare ioctl: not negative, or `-errno`. */

@@ -120,13 +120,34 @@ export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {
   return new KvmError(code, outcome, problems[code as keyof typeof errnos] ?? 'failed', details)
 }
 
-/** Returns the `code` of the `KvmError` an action throws; undefined if the action succeeds. Rethrows any other error. */
+/**
+ * Errnos that come from the state of this machine at this moment and say nothing about KVM. `EFAULT` is an answer if the address is
+ * meant to fault, and it can be an exit of `KVM_RUN`.
+ */
+const accidents: ReadonlySet<number> = new Set([-errnos.ENOMEM, -errnos.EMFILE, -errnos.EFAULT])
+
+/** Throws the error for an accident, so that it does not count as an answer of the host. */
+export function refuseAccident(outcome: number, details: KvmErrorDetails): void {
+  if (!accidents.has(outcome)) return
+  throw kvmError(outcome, {
+    ...details,
+    remedy:
+      'This is no answer of the host to record: try again when the machine has memory and file descriptors to spare',
+  })
+}
+
+/** Returns whether KVM refused a call, and not by accident. */
+export function isRefusal(error: unknown): error is KvmError {
+  return error instanceof KvmError && !(error.errno !== undefined && accidents.has(error.errno))
+}
+
+/** Returns the `code` of the refusal an action throws; undefined if the action succeeds. Rethrows accidents and any other error. */
 export function errnoOf(action: () => unknown): string | undefined {
   try {
     action()
     return undefined
   } catch (error) {
-    if (error instanceof KvmError) return error.code
+    if (isRefusal(error)) return error.code
     throw error
   }
 }

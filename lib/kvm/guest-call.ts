@@ -63,12 +63,15 @@ const EXCEPTION_LEVEL = 0xcn
 export function mapStub(system: SystemFd, vm: VmFd): GuestMemoryFd | number {
   const memory = unobserved(system).createMemory(STUB_SIZE)
   if (typeof memory === 'number') return memory
-  const written = memory.write(0, new Uint8Array(program.buffer))
   const region = { slot: STUB_SLOT, flags: 0, address: STUB_ADDRESS, memory, offset: 0, size: STUB_SIZE }
-  const outcome = written < 0 ? written : unobserved(vm).setUserMemoryRegion(region)
-  if (outcome === 0) return memory
-  memory.close()
-  return outcome
+  let outcome = -errnos.EINVAL
+  try {
+    const written = memory.write(0, new Uint8Array(program.buffer))
+    outcome = written < 0 ? written : unobserved(vm).setUserMemoryRegion(region)
+  } finally {
+    if (outcome !== 0) memory.close()
+  }
+  return outcome === 0 ? memory : outcome
 }
 
 /** Follows a chain of observing handles to the underlying one. */

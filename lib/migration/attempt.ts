@@ -1,6 +1,6 @@
 /** Restores a state as far as possible, on a VM made for it. */
-import { errnoOf } from '../kvm/errors.js'
-import { errnoName, type FilteredCalls, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
+import { errnoOf, isRefusal, refuseAccident } from '../kvm/errors.js'
+import { errnoName, type FilteredCalls, type Kvm, type Vcpu, type Vm } from '../kvm/index.js'
 import {
   decodeRegister,
   encodeRegister,
@@ -95,13 +95,16 @@ export interface RestoreManner {
 
 /**
  * Performs the restore. Continues after a refusal, so that it reports every obstacle at once, and leaves the VM to the caller, who
- * closes it.
+ * closes it. Only what the destination answers is a refusal: if this machine lacks memory or file descriptors, the restore ends with that
+ * error, and the VM is closed.
  *
  * The order works on every kernel:
  * features, vector lengths, `KVM_ARM_VCPU_FINALIZE`; the GIC, which changes ID registers, and the PMU's settings; ID registers before
  * the firmware's (`WORKAROUND_2` may be 3 only once `ID_AA64PFR1_EL1.SSBS` is 0); PSTATE before the other core registers, which it may
  * narrow; for the register pairs of the PMU, the clearing one before the setting one; counters last, because time passes; then the
  * GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change other registers.
+ *
+ * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine
  */
 export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {}): RestoreAttempt {
   const refusals: StepRefusal[] = []
@@ -109,7 +112,7 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
     try {
       return perform()
     } catch (error) {
-      if (!(error instanceof KvmError)) throw error
+      if (!isRefusal(error)) throw error
       refusals.push({ ...step, errno: error.code })
       return undefined
     }
@@ -304,7 +307,9 @@ class VcpuRestore {
       BigUint64Array.from(words, ({ id, value }) => (clearing.has(id) ? bitsToClear(id, value) : value)),
     )
     for (const [index, { id }] of words.entries()) {
-      if (errnos[index] !== 0) this.#refused.set(id, errnoName(errnos[index]!))
+      const errno = errnos[index]!
+      refuseAccident(errno, { syscall: 'KVM_SET_ONE_REG', register: id, vcpu: this.#vcpu })
+      if (errno !== 0) this.#refused.set(id, errnoName(errno))
     }
     for (const { id, value } of writes.filter((write) => registerWidth(write.id) > 64)) {
       const errno = errnoOf(() => registers.set(id, value))
@@ -364,8 +369,10 @@ class VcpuRestore {
         try {
           found.set(id, registers.get(id))
         } catch (error) {
-          if (!(error instanceof KvmError)) throw error
+          if (!isRefusal(error)) throw error
         }
+      } else {
+        refuseAccident(errnos[index]!, { syscall: 'KVM_GET_ONE_REG', register: id, vcpu: this.#vcpu })
       }
     }
     return found

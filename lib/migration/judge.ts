@@ -7,8 +7,8 @@ import {
   serviceBitmapOf,
   workarounds,
 } from '../hypercalls/index.js'
-import { errnoOf } from '../kvm/errors.js'
-import { type Kvm, KvmError, type Registers } from '../kvm/index.js'
+import { errnoOf, isRefusal } from '../kvm/errors.js'
+import type { Kvm, Registers } from '../kvm/index.js'
 import { probeHypercalls } from '../probe/guest-calls.js'
 import { differingField as namedField, differingFields } from '../registers/differing-fields.js'
 import {
@@ -583,7 +583,7 @@ function read(registers: Registers, id: bigint): bigint {
   try {
     return registers.get(id)
   } catch (error) {
-    if (error instanceof KvmError) return 0n
+    if (isRefusal(error)) return 0n
     throw error
   }
 }

@@ -32,7 +32,8 @@ const known = new WeakMap<Kvm, MachineFacts>()
  */
 export function machineOf(kvm: Kvm): MachineFacts {
   const found = known.get(kvm) ?? findOut(kvm)
-  known.set(kvm, found)
+  // What an accident kept from it may be found out the next time.
+  if (found.guestReads !== undefined) known.set(kvm, found)
   return found
 }
 

@@ -110,6 +110,7 @@ export interface Restored {
  *
  * @throws RestoreError if a step is refused, or a register reads back differently, and `rules` do not allow it; the VM is then
  * closed
+ * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine; the VM is then closed
  */
 export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: RestoreOptions = {}): Restored {
   const attempt = attemptRestore(kvm, state, {

@@ -1,4 +1,5 @@
 /** Finds out whether a VM can move to a host, by restoring its state there. */
+import { isRefusal } from '../kvm/errors.js'
 import { type Kvm, KvmError, type Vm } from '../kvm/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attempt.js'
@@ -149,7 +150,7 @@ function mapStolenTime(kvm: Kvm, vm: Vm, state: State): void {
     // The VM keeps the memory until it is closed.
     using memory = kvm.createMemory(Number(SCRATCH))
     const mapping = { address: page * SCRATCH, memory }
-    ifPossible(() => vm.mapMemory(slot, mapping))
+    ifTaken(() => vm.mapMemory(slot, mapping))
   }
 }
 
@@ -157,11 +158,12 @@ function mapStolenTime(kvm: Kvm, vm: Vm, state: State): void {
 const SCRATCH = 0x1_0000n
 
 /** Without memory the destination refuses the address, which is a finding of its own. */
-function ifPossible(action: () => void): void {
+function ifTaken(action: () => void): void {
   try {
     action()
   } catch (error) {
-    if (!(error instanceof KvmError)) throw error
+    // EFAULT is the answer for an address beyond those of the guest.
+    if (!isRefusal(error) && !(error instanceof KvmError && error.code === 'EFAULT')) throw error
   }
 }
 

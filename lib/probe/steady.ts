@@ -3,11 +3,7 @@
  * experiment with an error instead of counting as the host's answer.
  */
 import type { Backend, DeviceFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
-import { kvmError } from '../kvm/errors.js'
-import { errnos } from '../uapi.js'
-
-/** `EFAULT` is an answer if the address is meant to fault, and it can be an exit of `KVM_RUN`. */
-const accidents: ReadonlySet<number> = new Set([-errnos.ENOMEM, -errnos.EMFILE, -errnos.EFAULT])
+import { refuseAccident } from '../kvm/errors.js'
 
 type Method = Exclude<keyof SystemFd | keyof VmFd | keyof VcpuFd | keyof DeviceFd, 'observed' | 'runPage'>
 
@@ -91,7 +87,7 @@ export function steady<Fd extends object>(fd: Fd): Fd {
       if (syscall === null) return call
       return (...args: unknown[]) => {
         const outcome = call(...args)
-        if (typeof outcome === 'number') refuseAccident(outcome, syscall)
+        if (typeof outcome === 'number') refuseAccident(outcome, { syscall })
         if (key === 'getRegs' || key === 'setRegs') refuseAccidents(args, syscall)
         const isHandle = typeof outcome === 'object' && outcome !== null && !isPassedOn(key)
         return isHandle ? steady(outcome) : outcome
@@ -108,16 +104,6 @@ function isPassedOn(method: PropertyKey): boolean {
 /** Checks the outcome of each register of a batch. */
 function refuseAccidents([ids, , outcomes]: readonly unknown[], syscall: string): void {
   for (const [index, outcome] of (outcomes as Int32Array).entries()) {
-    refuseAccident(outcome, syscall, (ids as BigUint64Array)[index])
+    refuseAccident(outcome, { syscall, register: (ids as BigUint64Array)[index] })
   }
-}
-
-function refuseAccident(outcome: number, syscall: string, register?: bigint): void {
-  if (!accidents.has(outcome)) return
-  throw kvmError(outcome, {
-    syscall,
-    register,
-    remedy:
-      'This is no answer of the host to record: try again when the machine has memory and file descriptors to spare',
-  })
 }

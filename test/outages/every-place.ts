@@ -11,7 +11,7 @@ import type { Operation } from './operations.js'
 /** Errnos that say something about this moment on this machine and nothing about KVM: no answer may be made of them. */
 const accidents: ReadonlySet<ErrnoName> = new Set(['ENOMEM', 'EMFILE', 'EFAULT'])
 
-export interface Outcome {
+interface Outcome {
   error?: unknown
   result?: unknown
 }
@@ -38,8 +38,9 @@ function describeError(error: unknown): string {
     : String(error)
 }
 
-/** `count` numbers below `total`, evenly spread, the first and the last among them; all of them where there are no more. */
-export function spread(total: number, count: number): number[] {
+/** `count` numbers below `total`, evenly spread, the first and the last among them; all where there are no more; of one, the middle. */
+function spread(total: number, count: number): number[] {
+  if (count === 1) return [total >> 1]
   if (total <= count) return Array.from({ length: total }, (_, index) => index)
   return Array.from({ length: count }, (_, index) => Math.round((index * (total - 1)) / (count - 1)))
 }

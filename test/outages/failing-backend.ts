@@ -1,5 +1,5 @@
 /** A backend that fails its n-th call, and counts what is left open: for tests of what becomes of a failure in any place. */
-import type { Backend } from '../../lib/backend.js'
+import type { Backend, Cpus } from '../../lib/backend.js'
 import { errnos, type ErrnoName } from '../../lib/uapi.js'
 
 /** What may come of calls, by method, beside the errnos of `anyCall`. */
@@ -11,8 +11,17 @@ const byMethod: Readonly<Record<string, readonly ErrnoName[]>> = {
   createVcpu: ['EINVAL', 'ENOMEM', 'EMFILE', 'EBUSY', 'EIO', 'EPERM'],
   createDevice: ['EINVAL', 'ENOMEM', 'EMFILE', 'EBUSY', 'EIO', 'EPERM'],
   createMemory: ['EINVAL', 'ENOMEM', 'EMFILE', 'EPERM'],
+  pin: ['EINVAL', 'EPERM'],
+  createEvent: ['EMFILE', 'ENOMEM'],
   read: ['EFAULT'],
   write: ['EFAULT'],
+  signal: ['EAGAIN', 'EINVAL'],
+  take: ['EAGAIN'],
+  wait: ['EAGAIN', 'EBUSY'],
+  setConstant: ['EEXIST', 'ENOSPC', 'EINVAL'],
+  removeConstant: ['ENOENT'],
+  addPosted: ['EEXIST', 'ENOSPC', 'EINVAL'],
+  removePosted: ['ENOENT'],
 }
 const anyCall: readonly ErrnoName[] = ['EINVAL', 'ENOENT', 'EBUSY', 'EIO', 'ENOMEM', 'EPERM', 'EFAULT']
 
@@ -23,9 +32,15 @@ const makers: ReadonlySet<string> = new Set([
   'createVcpu',
   'createDevice',
   'createMemory',
+  'createEvent',
+  'pin',
 ])
 /** Methods that fail for none of these reasons. */
-const sure: ReadonlySet<string> = new Set(['close', 'kick', 'noteGuestCall'])
+const sure: ReadonlySet<string> = new Set(['close', 'release', 'kick', 'noteGuestCall', 'takePosted'])
+/** Methods that return a promise. */
+const asynchronous: ReadonlySet<string> = new Set(['run', 'wait'])
+/** Milliseconds after which a guest that waits is interrupted: on a simulated host, nothing happens while it waits. */
+const LONGEST_WAIT = 1
 
 export function plausibleErrnos(method: string): readonly ErrnoName[] {
   return byMethod[method] ?? anyCall
@@ -35,6 +50,8 @@ export class FailingBackend implements Backend {
   readonly name: Backend['name']
   readonly host: Backend['host']
   readonly simulates?: string
+  readonly cpus?: Cpus
+  readonly pageSize?: number
   /** Methods in the order they were called; the fault is at `methods[place]`. */
   readonly methods: string[] = []
   /** Handles not yet closed, by the method that made them. */
@@ -54,6 +71,13 @@ export class FailingBackend implements Backend {
     this.name = target.name
     this.host = target.host
     if (target.simulates !== undefined) this.simulates = target.simulates
+    if (target.pageSize !== undefined) this.pageSize = target.pageSize
+    const { cpus } = target
+    if (cpus === undefined) return
+    this.cpus = {
+      kinds: () => cpus.kinds(),
+      pin: () => this.#call(cpus, 'pin', []) as ReturnType<Cpus['pin']>,
+    }
   }
 
   /** Handles left open, by the methods that made them. */
@@ -79,10 +103,11 @@ export class FailingBackend implements Backend {
         const value: unknown = Reflect.get(target, key, target)
         if (typeof value !== 'function' || typeof key !== 'string') return value
         return (...args: unknown[]) => {
-          if (key === 'close') this.handles.delete(proxy)
+          if (key === 'close' || key === 'release') this.handles.delete(proxy)
           return this.#call(target, key, args)
         }
       },
+      set: (_, key, value) => Reflect.set(target, key, value, target),
       // The simulator wants memory of its own class.
       getPrototypeOf: () => Reflect.getPrototypeOf(target),
     })
@@ -94,19 +119,25 @@ export class FailingBackend implements Backend {
 
   readonly #targets = new WeakMap<object, object>()
 
+  /** Memory and events are arguments of other calls. */
+  #unwrap<T>(argument: T): T {
+    if (typeof argument !== 'object' || argument === null) return argument
+    return (this.#targets.get(argument) as T | undefined) ?? argument
+  }
+
   #call(target: object, method: string, args: readonly unknown[]): unknown {
     const call = (...these: unknown[]): unknown =>
       (Reflect.get(target, method, target) as (...all: unknown[]) => unknown).apply(target, these)
     if (sure.has(method)) return call(...args)
     const isFault = this.#isFault(method)
+    if (method === 'runSync' && typeof args[0] === 'number') args = [Math.min(args[0], LONGEST_WAIT)]
     if (isFault && (method === 'getRegs' || method === 'setRegs')) return this.#failOne(call, method, args)
-    if (isFault) return method === 'run' ? Promise.resolve(this.#errno) : this.#errno
+    if (isFault) return asynchronous.has(method) ? Promise.resolve(this.#errno) : this.#errno
     if (method === 'setUserMemoryRegion') {
       const region = args[0] as { memory: object | null }
-      const memory = region.memory && (this.#targets.get(region.memory) ?? region.memory)
-      return call({ ...region, memory })
+      return call({ ...region, memory: this.#unwrap(region.memory) })
     }
-    const outcome = call(...args)
+    const outcome = call(...args.map((argument) => this.#unwrap(argument)))
     if (outcome instanceof Promise) {
       this.unsettled++
       return outcome.finally(() => this.unsettled--)

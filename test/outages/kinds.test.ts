@@ -8,7 +8,7 @@ import { openKvm, type Vcpu } from '../../lib/kvm/index.js'
 import { probe } from '../../lib/probe/probe.js'
 import type { ErrnoName } from '../../lib/uapi.js'
 import { FailingBackend } from './failing-backend.js'
-import { HOST } from './operations.js'
+import { checks, HOST, operations } from './operations.js'
 
 /** A backend whose `nth` call of a method, from 0, fails in `perform`. */
 function failing(
@@ -72,7 +72,7 @@ function probed(backend: FailingBackend): unknown {
   return probe(kvm)
 }
 
-function checks(backend: FailingBackend): ReturnType<typeof conformance> {
+function bitmapChecks(backend: FailingBackend): ReturnType<typeof conformance> {
   return conformance(backend, { only: 'STD_HYP_BMAP' })
 }
 
@@ -101,13 +101,35 @@ describe('an accident', () => {
   })
 
   test('fails a conformance check, and makes none inapplicable', () => {
-    const before = checks(new FailingBackend(simulator(HOST)))
-    const after = checks(failing(checks, 'createVm', 'ENOMEM', 4))
+    const before = bitmapChecks(new FailingBackend(simulator(HOST)))
+    const after = bitmapChecks(failing(bitmapChecks, 'createVm', 'ENOMEM', 4))
     assert.equal(after.length, before.length)
     const changed = after.filter(({ verdict }, index) => verdict !== before[index]!.verdict)
     assert.deepEqual(
       changed.map(({ verdict, did }) => [verdict, did.split(':')[0]]),
       [['fails', 'ENOMEM']],
     )
+  })
+
+  test('is no finding of a verdict', () => {
+    const judged = operations['a verdict on this host']!.perform
+    for (const [method, nth] of [
+      ['createDevice', 0],
+      ['createVm', 0],
+      ['init', 0],
+      ['setOneReg', 50],
+      ['getOneReg', 5],
+    ] as const) {
+      const backend = failing(judged, method, 'ENOMEM', nth)
+      assert.throws(() => judged(backend), { name: 'KvmError', code: 'ENOMEM' })
+      assert.deepEqual(backend.left, [])
+    }
+  })
+
+  test('in the memory of the stub guest leaves none of it open', () => {
+    const called = checks['SMCCC filter: A denied call is NOT_SUPPORTED, by hvc and by smc']!.perform
+    const backend = failing(called, 'setUserMemoryRegion', 'ENOMEM')
+    called(backend)
+    assert.deepEqual(backend.left, [])
   })
 })

@@ -57,9 +57,12 @@ export const messageInterrupts: CheckGroup = {
           expect('without a GIC', signal(KVM_MSI_VALID_DEVID), 'EINVAL')
           const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
           if (typeof gic === 'number') return 'EINVAL'
-          expect('with a GIC', signal(KVM_MSI_VALID_DEVID), 'ENODEV')
-          expect('with an unknown flag', signal(2), 'EINVAL')
-          gic.close()
+          try {
+            expect('with a GIC', signal(KVM_MSI_VALID_DEVID), 'ENODEV')
+            expect('with an unknown flag', signal(2), 'EINVAL')
+          } finally {
+            gic.close()
+          }
           return 'EINVAL, ENODEV'
         }),
     },

@@ -20,6 +20,7 @@ import {
 import { type Check, type CheckGroup, deviates, notApplicable, violated } from '../check.js'
 import {
   type Answer,
+  answerAtNull,
   answerOf,
   call,
   callEnding,
@@ -215,7 +216,7 @@ const ranges: Check[] = [
     source: 'every release that has it',
     mark: 'observed',
     experiment: filtering((_vcpu, { attributes }) => {
-      const answer = answerOf(() => attributes.set(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER))
+      const answer = answerAtNull(() => attributes.set(KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER))
       expect('a null address', answer, 'EFAULT')
       return answer
     }),

@@ -1,4 +1,5 @@
 /** What a VMM finds out about a host, from its KVM or from its report. */
+import { refuseAccident } from '../../kvm/errors.js'
 import type { Kvm } from '../../kvm/index.js'
 import { CNTFRQ_EL0, guestRead, hasMte } from '../../report/machine.js'
 import { deviceSupport, featureSupport, untriedFields, untriedValues } from '../../report/registers.js'
@@ -41,6 +42,8 @@ const announcing: Readonly<Partial<Record<VcpuFeature, Capability>>> = {
 /**
  * Returns what a host's KVM answers. For the simulation of a report that leaves something unknown, as that of a fingerprint, call
  * {@link factsOfReport}: KVM has no such answer.
+ *
+ * Its functions throw a KvmError for an accident on this machine, such as `ENOMEM`.
  */
 export function factsOfKvm(kvm: Kvm): HostFacts {
   return {
@@ -52,10 +55,16 @@ export function factsOfKvm(kvm: Kvm): HostFacts {
     },
     gic(version) {
       const vm = kvm.fd.createVm(0n)
-      if (typeof vm === 'number') return 'unknown'
+      if (typeof vm === 'number') {
+        refuseAccident(vm, { syscall: 'KVM_CREATE_VM' })
+        return 'unknown'
+      }
       try {
-        const makes = (type: DeviceType): boolean =>
-          vm.createDevice(deviceTypes[type], KVM_CREATE_DEVICE_TEST) === 0
+        const makes = (type: DeviceType): boolean => {
+          const outcome = vm.createDevice(deviceTypes[type], KVM_CREATE_DEVICE_TEST)
+          if (typeof outcome === 'number') refuseAccident(outcome, { syscall: 'KVM_CREATE_DEVICE' })
+          return outcome === 0
+        }
         if (makes(devices[version])) return 'yes'
         // A host that makes no device at all is one of whose devices nothing is known.
         return (Object.keys(deviceTypes) as DeviceType[]).some(makes) ? 'no' : 'unknown'
