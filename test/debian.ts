@@ -11,10 +11,13 @@ const packages = {
   fish: 'fish',
   groff: 'groff-base',
   munged: 'munge',
+  prometheus: 'prometheus',
+  'prometheus-node-exporter': 'prometheus-node-exporter',
   sbatch: 'slurm-client',
   slurmctld: 'slurmctld',
   slurmd: 'slurmd',
   sshd: 'openssh-server',
+  'systemd-analyze': 'systemd',
   xz: 'xz-utils',
   zsh: 'zsh',
 } as const

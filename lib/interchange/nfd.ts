@@ -40,6 +40,7 @@ export function nfdFeatures(
   const moves = fleets.map((fleet) => moveLabels(facts.hostClass, fleet))
   const labels: [name: string, value: string][] = [
     ['class', facts.hostClass],
+    ['origin', facts.origin],
     ['psci', facts.psci],
     ['midr', facts.midr],
     ...facts.bitmaps.map(({ name, mask }): [string, string] => [name, mask]),

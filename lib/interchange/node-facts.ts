@@ -11,6 +11,7 @@ import {
   isProtectedKvm,
   pageSizeOf,
 } from '../report/machine.js'
+import type { Origin } from '../report/origin.js'
 import { bitmapsOf, mitigationsOf, registerValue } from '../report/registers.js'
 import type { Report } from '../report/report.js'
 import type { VcpuFeature } from '../uapi.js'
@@ -20,6 +21,8 @@ interface NodeFacts {
   /** The class as `kvm-arm64 fleet` shows it; hosts of one class show the same. */
   hostClass: string
   release: string
+  /** What answered when the host was probed, so that a simulation does not pass for a machine. */
+  origin: Origin['kind']
   /** A version like `1.1`, the newest. */
   psci: string
   /** MIDR_EL1 */
@@ -53,6 +56,7 @@ export function nodeFacts(report: Report): NodeFacts {
   return {
     hostClass: classOf(report),
     release: report.host.release,
+    origin: report.origin.kind,
     psci: decodePsciVersion(valueOf('KVM_REG_ARM_PSCI_VERSION')),
     midr: hex(valueOf('MIDR_EL1')),
     vcpuFeatures: report.traits.init.supported,

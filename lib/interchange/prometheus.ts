@@ -29,8 +29,19 @@ export function prometheusMetrics(report: Report, { fleets = [] }: PrometheusOpt
   const metrics: Metric[] = [
     {
       name: 'kvm_arm64_info',
-      help: 'What guests of this host are shown, and its class.',
-      samples: [[{ release: facts.release, class: facts.hostClass, midr: facts.midr, psci: facts.psci }, 1]],
+      help: 'What guests of this host are shown, its class, and what answered the probe.',
+      samples: [
+        [
+          {
+            release: facts.release,
+            class: facts.hostClass,
+            midr: facts.midr,
+            psci: facts.psci,
+            origin: facts.origin,
+          },
+          1,
+        ],
+      ],
     },
     {
       name: 'kvm_arm64_moves_info',

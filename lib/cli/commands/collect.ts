@@ -8,6 +8,8 @@ import { cannotWrite, print, writeOutput } from '../output.js'
 /** By engine, what to do with the files. Their folder in `lib/cli/collection/` has the engine's name. */
 const engines = {
   ansible: 'look at group_vars/all.yml, then: ansible-playbook -i INVENTORY collect.yml',
+  prometheus:
+    'install metrics.sh as /usr/local/lib/kvm-arm64/metrics.sh, the units in /etc/systemd/system; then: systemctl enable --now kvm-arm64-metrics.timer',
   slurm: 'sbatch --nodes=N probe.sbatch; then, when it has ended: ./collect.sh rows reports',
 } as const
 
@@ -31,12 +33,13 @@ export function collectCommand(): Command {
     .addHelpText(
       'after',
       `
-The files are yours to edit; docs/collection.md explains them. Each engine
-collects rows first, as \`probe --digest\` prints them, then one report of each
-class that is new, and merges them with \`fleet merge\`.
+The files are yours to edit; docs/collection.md explains them. Ansible and Slurm
+collect rows first, as \`probe --digest\` prints them, then one report of each
+class that is new, and merge them with \`fleet merge\`.
 
 Engines:
   ansible      a playbook for any inventory: hosts need SSH and Python
+  prometheus   a systemd timer that writes metrics for node_exporter, and rules
   slurm        a job that probes its nodes, and a job array that summarises
                reports on a shared disk, however many
 
