@@ -13,7 +13,7 @@ import { check, kvmError } from '../kvm/errors.js'
 import { callFromGuest, mapStub } from '../kvm/guest-call.js'
 import { encodeRegister, hex } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
-import { errnos } from '../uapi.js'
+import { errnos, type VcpuFeature } from '../uapi.js'
 import { BASE } from './configurations.js'
 import { hasPendingSError, initialise, onVcpu, onVm, pendSError } from './rig.js'
 
@@ -29,13 +29,18 @@ const NO_AFFINITY = 1n << 31n
 const MPIDR_EL1 = encodeRegister('MPIDR_EL1')
 const SUCCESS = 0n
 
-/** Runs an experiment on an initialised vCPU of a VM that has the stub guest. */
-export function onStub<T>(kvm: SystemFd, type: bigint, experiment: (vcpu: VcpuFd, vm: VmFd) => T): T {
+/** Runs an experiment on a vCPU, initialised with the features, of a VM that has the stub guest. */
+export function onStub<T>(
+  kvm: SystemFd,
+  type: bigint,
+  experiment: (vcpu: VcpuFd, vm: VmFd) => T,
+  features: readonly VcpuFeature[] = BASE,
+): T {
   return onVm(kvm, type, (vm) => {
     const stub = check(mapStub(kvm, vm), { syscall: 'KVM_SET_USER_MEMORY_REGION' })
     try {
       return onVcpu(vm, 0, (vcpu) => {
-        initialise(vm, vcpu, BASE)
+        initialise(vm, vcpu, features)
         return experiment(vcpu, vm)
       })
     } finally {
@@ -72,7 +77,7 @@ function sameAffinity(kvm: SystemFd, type: bigint): 'first' | 'last' {
 }
 
 /** Returns x0 after a call that must return. */
-function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
+export function answerTo(vcpu: VcpuFd, conduit: Conduit, args: bigint[]): bigint {
   const found = callFromGuest(vcpu, { conduit, args }, (fd) => fd.runSync(PATIENCE))
   if (typeof found === 'number') throw kvmError(found, { syscall: 'KVM_GET_ONE_REG' })
   if (found.returned) return found.x[0]!

@@ -1,5 +1,7 @@
 /** Experiments on the attributes of a vCPU: its timers' interrupts, its PMU. */
 import type { SystemFd, VcpuFd, VmFd } from '../backend.js'
+import { functionIds } from '../hypercalls/index.js'
+import { encodeRegister, hex, U64 } from '../registers/index.js'
 import type { Traits } from '../report/report.js'
 import {
   deviceTypes,
@@ -12,8 +14,13 @@ import {
   KVM_ARM_VCPU_TIMER_CTRL,
 } from '../uapi.js'
 import { BASE } from './configurations.js'
-import { freeze, initialise, onVcpu, onVm } from './rig.js'
+import { answerTo, onStub } from './guest-calls.js'
+import { freeze, initialise, onVcpu, onVm, readRegister } from './rig.js'
 
+const PMCR_EL0 = encodeRegister('PMCR_EL0')
+/** PMCR_EL0.E: the counters count. */
+const PMCR_ENABLE = 1n
+const PMCCNTR_EL0 = encodeRegister('PMCCNTR_EL0')
 const VIRTUAL_TIMER = 0n
 /** A private interrupt that no timer uses by default. */
 const OTHER_INTERRUPT = 20
@@ -68,8 +75,24 @@ export function probePmu(kvm: SystemFd, type: bigint): NonNullable<Traits['pmu']
         ? (COUNTERS.find((count) => set(vcpu, KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS, bytes([count])) === 0) ??
           0)
         : null,
+      ...firstRunKeeps(kvm, type),
     }
   })
+}
+
+/** Asks for zeroed counters, without starting them, and runs guest code. */
+function firstRunKeeps(kvm: SystemFd, type: bigint): { firstRunKeeps?: string } {
+  const experiment = (vcpu: VcpuFd): { firstRunKeeps?: string } => {
+    set(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, null)
+    vcpu.setOneReg(PMCCNTR_EL0, 1n)
+    vcpu.setOneReg(PMCR_EL0, U64 & ~PMCR_ENABLE)
+    const written = readRegister(vcpu, PMCR_EL0)
+    answerTo(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)])
+    const lost = written & ~readRegister(vcpu, PMCR_EL0)
+    const isLeftAlone = lost === 0n && readRegister(vcpu, PMCCNTR_EL0) === 1n
+    return isLeftAlone ? {} : { firstRunKeeps: hex(U64 & ~lost) }
+  }
+  return onStub(kvm, type, experiment, [...BASE, 'pmu-v3'])
 }
 
 function probeFilter(kvm: SystemFd, type: bigint): NonNullable<NonNullable<Traits['pmu']>['filter']> {

@@ -212,6 +212,11 @@ const traits = v.strictObject({
       ids: v.nullable(v.array(int32)),
       /** Most counters `KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS` accepts; null if there is none. */
       counters: v.nullable(int32),
+      /**
+       * A vCPU's first `KVM_RUN` without `immediate_exit` does what PMCR_EL0.C and P ask for, it zeroes counters, and then keeps
+       * these bits of the register (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_handle_pmcr`). Absent if it does neither.
+       */
+      firstRunKeeps: v.optional(hex64),
     }),
   ),
   /** First `KVM_RUN` of a vCPU whose PMU was requested but not initialised; null if it succeeds or there is no PMU. */

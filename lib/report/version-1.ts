@@ -1,9 +1,9 @@
 /**
  * Reports of version 1: they hold what a register accepts in six places (`write`, `accepts`, `bitmaps`, `workarounds`,
  * `writableMasks` and two traits), and record neither what answered KVM's calls nor the VM types, the unnamed capabilities, the
- * registers a guest reads from the CPU and the machine's CPUs. Nor do they record how `KVM_IRQ_LINE` finds a vCPU
- * and what it checks first: they are read as if by its id, and
- * number and vCPU.
+ * registers a guest reads from the CPU and the machine's CPUs. Nor do they record how `KVM_IRQ_LINE` finds a vCPU and what it checks
+ * first, and what a first run does with PMCR_EL0: they are read as if it found the vCPU by its id and checked number and vCPU first,
+ * and as if the run left the register alone.
  */
 import * as v from 'valibot'
 import { checkShape, refuseDuplicateIds } from '../documents/document.js'

@@ -53,7 +53,9 @@ export function enablePmu(vcpu: VcpuState): number {
   }
   // The PMU may have been initialised before there was a GIC.
   const isConnected = vm.gic === null || (pmuInterrupt !== null && hasInterrupt(vm, pmuInterrupt))
-  return isConnected ? 0 : -errnos.EINVAL
+  if (!isConnected) return -errnos.EINVAL
+  vcpu.pmuReloadIsDue = true
+  return 0
 }
 
 /** If the features belong to the VM, a vCPU has the PMU as soon as one of them is initialised. */

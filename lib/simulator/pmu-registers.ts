@@ -6,6 +6,11 @@ import type { Register, VcpuState } from './state.js'
 
 const ID_AA64DFR0_EL1 = encodeRegister('ID_AA64DFR0_EL1')
 const PMCR_EL0 = encodeRegister('PMCR_EL0')
+const PMCCNTR_EL0 = encodeRegister('PMCCNTR_EL0')
+const eventCounters = Array.from({ length: 31 }, (_, index) => encodeRegister(`PMEVCNTR${index}_EL0`))
+/** PMCR_EL0.P and C: writing 1 zeroes the event counters, or the cycle counter. */
+const P = 1n << 1n
+const C = 1n << 2n
 const bitmaps = new Set(setClearPairs.flat())
 
 /** PMCR_EL0.N, bits 15:11: the number of event counters. */
@@ -39,6 +44,24 @@ function hasLongCounters(debugFeatures: bigint): boolean {
 
 function countersIn(control: bigint): number {
   return Number((control & N) >> 11n)
+}
+
+/** What the first run does with PMCR_EL0 as userspace wrote it (`arch/arm64/kvm/pmu-emul.c:kvm_pmu_handle_pmcr`). */
+export function reloadPmu(vcpu: VcpuState): void {
+  const { values, file, vm } = vcpu
+  if (!vcpu.pmuReloadIsDue) return
+  vcpu.pmuReloadIsDue = false
+  const kept = vm.host.traits.pmu!.firstRunKeeps
+  if (kept === undefined) return
+  const control = BigInt(file!.byId.get(PMCR_EL0)!.read(vcpu))
+  const zeroed = [
+    ...((control & C) === 0n ? [] : [PMCCNTR_EL0]),
+    ...((control & P) === 0n ? [] : eventCounters.slice(0, countersIn(control))),
+  ]
+  const slotOf = (id: bigint) => file!.slots.get(id)
+  for (const slot of zeroed.map(slotOf)) if (slot !== undefined) values[slot] = 0n
+  const slot = slotOf(PMCR_EL0)!
+  values[slot] = values[slot]! & BigInt(kept)
 }
 
 /** Returns the register if it is one of those, else undefined. */

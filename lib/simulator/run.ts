@@ -7,6 +7,7 @@ import { tabulateAffinities } from './affinity.js'
 import { isHidden } from './hidden-registers.js'
 import { isFinalised } from './init.js'
 import { enablePmu } from './pmu-attributes.js'
+import { reloadPmu } from './pmu-registers.js'
 import type { Gic, VcpuState, VmState } from './state.js'
 import { enableTimers } from './timer-attributes.js'
 
@@ -63,6 +64,7 @@ function narrowIdRegisters(vm: VmState): void {
 export function loadRegisters(vcpu: VcpuState, stage: 'run' | 'load' | 'guest'): void {
   const { vm, values, file } = vcpu
   if (stage === 'run' && vm.gic?.initialised) vcpu.cpuInterface.load()
+  if (stage === 'load') reloadPmu(vcpu)
   for (const { id, by, kept } of vm.host.traits.lossyRegisters) {
     const slot = by === stage && !isHidden(vcpu, BigInt(id)) ? file!.slots.get(BigInt(id)) : undefined
     if (slot !== undefined) values[slot] = values[slot]! & BigInt(kept)

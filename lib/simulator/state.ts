@@ -213,6 +213,8 @@ export class VcpuState {
   timersEnabled = false
   pmuInterrupt: number | null = null
   pmuInitialised = false
+  /** The next run without `immediate_exit` is the first that loads the PMU. */
+  pmuReloadIsDue = false
   /** Guest physical address of the stolen-time structure. */
   stolenTimeBase: bigint | null = null
   /** The registers that PSCI's CPU_ON set for the vCPU; pending until an ioctl accesses the vCPU or it runs. */

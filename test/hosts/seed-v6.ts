@@ -59,6 +59,8 @@ export function seedV6(base: Report): Report {
       vcpuEventsNeedInit: false,
       // kvm_vgic_map_resources calls kvm_vm_dead since 6.12 (also in stable kernels); before, it destroyed the GIC alone.
       runWithoutVgicInit: traits.runWithoutVgicInit && { ...traits.runWithoutVgicInit, killsVm: false },
+      // The first run clears bits of PMCR_EL0 since 6.2 (and in stable kernels); before, it did what they ask for and kept them.
+      pmu: traits.pmu && { ...traits.pmu, firstRunKeeps: '0xffffffffffffffff' },
       // The filter came with 6.4, and with it the answers to calls by smc.
       smcccFilter: null,
       hypercalls: { ...traits.hypercalls, smc: false },

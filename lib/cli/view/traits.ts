@@ -150,6 +150,14 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
           ],
           ['PMU of a VM', pmu.ids === null ? 'cannot be chosen' : `one of ${pmu.ids.join(' ')}, by its id`],
           ['counters of a PMU', pmu.counters === null ? 'cannot be chosen' : `up to ${pmu.counters}`],
+          ...(pmu.firstRunKeeps === undefined
+            ? []
+            : [
+                [
+                  'PMCR_EL0 in the first run',
+                  `zeroes counters as asked, and keeps bits ${pmu.firstRunKeeps}`,
+                ] as const,
+              ]),
         ],
   runWithoutPmuInit: (errno) => [
     ['first run with a PMU not initialised', errno ?? 'runs, or there is no PMU'],
