@@ -166,7 +166,10 @@ export const oldHost: Report = {
     {
       features: ['psci-0.2', 'pmu-v3'],
       removed: [],
-      added: [{ ...register('PMCR_EL0', 0x41033000n), index: 51 }],
+      added: [
+        { ...register('PMCR_EL0', 0x41033000n), index: 51 },
+        { ...register('PMCCNTR_EL0', 0n), index: 52 },
+      ],
       changed: [],
     },
     { features: ['psci-0.2', 'el1-32bit', 'pmu-v3'], refused: 'ENODEV' },
