@@ -75,24 +75,21 @@ export function probePmu(kvm: SystemFd, type: bigint): NonNullable<Traits['pmu']
         ? (COUNTERS.find((count) => set(vcpu, KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS, bytes([count])) === 0) ??
           0)
         : null,
-      ...firstRunKeeps(kvm, type),
+      ...onStub(kvm, type, firstRunKeeps, [...BASE, 'pmu-v3']),
     }
   })
 }
 
 /** Asks for zeroed counters, without starting them, and runs guest code. */
-function firstRunKeeps(kvm: SystemFd, type: bigint): { firstRunKeeps?: string } {
-  const experiment = (vcpu: VcpuFd): { firstRunKeeps?: string } => {
-    set(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, null)
-    vcpu.setOneReg(PMCCNTR_EL0, 1n)
-    vcpu.setOneReg(PMCR_EL0, U64 & ~PMCR_ENABLE)
-    const written = readRegister(vcpu, PMCR_EL0)
-    answerTo(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)])
-    const lost = written & ~readRegister(vcpu, PMCR_EL0)
-    const isLeftAlone = lost === 0n && readRegister(vcpu, PMCCNTR_EL0) === 1n
-    return isLeftAlone ? {} : { firstRunKeeps: hex(U64 & ~lost) }
-  }
-  return onStub(kvm, type, experiment, [...BASE, 'pmu-v3'])
+function firstRunKeeps(vcpu: VcpuFd): { firstRunKeeps?: string } {
+  set(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, null)
+  vcpu.setOneReg(PMCCNTR_EL0, 1n)
+  vcpu.setOneReg(PMCR_EL0, U64 & ~PMCR_ENABLE)
+  const written = readRegister(vcpu, PMCR_EL0)
+  answerTo(vcpu, 'hvc', [BigInt(functionIds.SMCCC_VERSION)])
+  const lost = written & ~readRegister(vcpu, PMCR_EL0)
+  const isLeftAlone = lost === 0n && readRegister(vcpu, PMCCNTR_EL0) === 1n
+  return isLeftAlone ? {} : { firstRunKeeps: hex(U64 & ~lost) }
 }
 
 function probeFilter(kvm: SystemFd, type: bigint): NonNullable<NonNullable<Traits['pmu']>['filter']> {
