@@ -18,7 +18,16 @@ const shared = [
   { name: 'library', test: /\/lib\/(kvm|kernel|report(?!\/digest)|documents|probe|simulator|hosts)\// },
 ]
 
-const licence = `/*! valibot: ${readFileSync(`${root}/node_modules/valibot/LICENSE.md`, 'utf8')}*/`
+/** Packages that the bundle holds, each with its licence: as packages of their own Node would read all of them. */
+const bundled = [
+  ['valibot', 'valibot/LICENSE.md'],
+  ['hyparquet-writer', 'hyparquet-writer/LICENSE'],
+  // What the writer shares with the reader, under the same licence.
+  ['hyparquet', 'hyparquet-writer/LICENSE'],
+].map(([name, file]) => ({
+  name,
+  licence: `/*! ${name}: ${readFileSync(`${root}/node_modules/${file}`, 'utf8')}*/`,
+}))
 
 export async function bundle() {
   const { output } = await build({
@@ -37,9 +46,11 @@ export async function bundle() {
     transform: { target: 'node20.19' },
     output: {
       comments: { legal: true, jsdoc: false },
-      // The licence of the one dependency that is in the bundle: as a package of its own Node would read all of it.
       banner: ({ moduleIds }) =>
-        moduleIds.some((id) => id.includes('/node_modules/valibot/')) ? licence : '',
+        bundled
+          .filter(({ name }) => moduleIds.some((id) => id.includes(`/node_modules/${name}/`)))
+          .map(({ licence }) => licence)
+          .join('\n'),
       codeSplitting: { groups: shared },
     },
     write: false,

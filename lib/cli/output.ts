@@ -1,4 +1,4 @@
-import { accessSync, constants, realpathSync, statSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
@@ -101,6 +101,19 @@ export function checkOutput(file: string | undefined): void {
     } else accessSync(file, constants.W_OK)
   } catch (error) {
     throw cannotWrite(file, error)
+  }
+}
+
+/**
+ * Makes a directory for files unless it is there, before there is work to lose.
+ * @throws CommandError as `writeOutput`
+ */
+export function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true })
+    accessSync(`${directory}/.`, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    throw cannotWrite(directory, error)
   }
 }
 

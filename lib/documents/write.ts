@@ -42,7 +42,7 @@ export function writeFileAtomically(file: string, content: string): void {
 
 /** The new content of a file; the file keeps the old one until the new one is published. */
 export interface Draft {
-  write(text: string): void
+  write(content: string | Uint8Array): void
   /** Replaces the file with what was written. */
   publish(): void
   /** Leaves the file unchanged. */
@@ -61,7 +61,7 @@ export function openDraft(file: string): Draft {
   const descriptor = openSync(temporary, 'wx')
   return {
     // Unlike writeSync, it continues if the system wrote only a part.
-    write: (text) => writeFileSync(descriptor, text),
+    write: (content) => writeFileSync(descriptor, content),
     publish: () => {
       if (old !== undefined) fchmodSync(descriptor, old.mode)
       fsyncSync(descriptor)
@@ -81,7 +81,7 @@ function openDirectly(file: string): Draft {
   const descriptor = openSync(file, 'w')
   closeSync(first)
   const close = () => closeSync(descriptor)
-  return { write: (text) => writeFileSync(descriptor, text), publish: close, discard: close }
+  return { write: (content) => writeFileSync(descriptor, content), publish: close, discard: close }
 }
 
 /**

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -79,6 +79,27 @@ describe('kvm-arm64 fleet', () => {
     assert.ok(groups.length > 0 && groups.every(({ hostCount }) => hostCount > 1))
     assert.ok(classes.some(({ names }) => names.includes('linux-6.1-neoverse-n1')))
     assert.equal(classes.length, builtInHosts().length)
+  })
+
+  it('writes tables, of all VMMs together', () => {
+    const tables = join(folder, 'made', 'tables')
+    const { status, out, error } = kvmArm64(['fleet', reports, '--parquet', tables, '--vmm', 'strict,qemu'])
+    assert.equal(status, 0, error)
+    assert.match(out, /^4 hosts in 3 classes\n/)
+    const files = ['hosts', 'classes', 'registers', 'moves', 'obstacles'].map((name) => `${name}.parquet`)
+    assert.deepEqual(readdirSync(tables).toSorted(), files.toSorted())
+    for (const name of files) {
+      assert.match(readFileSync(join(tables, name), 'latin1'), /^PAR1[^]*PAR1$/)
+      assert.ok(error.includes(`wrote ${join(tables, name)}\n`))
+    }
+  })
+
+  it('refuses a directory that it cannot write, before it reads a report', () => {
+    for (const tables of [reports, join(reports, 'tables')]) {
+      const { status, error } = kvmArm64(['fleet', 'nowhere.ndjson', '--parquet', tables])
+      assert.equal(status, 2)
+      assert.match(error, /^kvm-arm64: .*: cannot be written \((EEXIST|ENOTDIR)\)\n$/)
+    }
   })
 
   it('tells every line that is no report, analyses the others, and ends with 2', () => {

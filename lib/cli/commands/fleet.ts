@@ -11,8 +11,10 @@ import { boundClasses, canMove, predictionOf } from '../../fleet/moves.js'
 import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
 import {
+  cannotWrite,
   checkOutput,
   isStandardOutput,
+  makeDirectory,
   note,
   paint,
   print,
@@ -32,6 +34,7 @@ interface Flags {
   features?: VcpuFeature[]
   whatIf?: string
   html?: string
+  parquet?: string
   json?: boolean
 }
 
@@ -63,6 +66,10 @@ export function fleetCommand(): Command {
         '--html <file>',
         'write a page with the matrix of moves and the reasons, as it is and with the baseline of the fleet elected',
       )
+      .option(
+        '--parquet <directory>',
+        'write tables for queries as Parquet files: hosts, classes, registers, moves and obstacles',
+      )
       .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
       .addHelpText(
         'after',
@@ -83,6 +90,7 @@ Exit status: 2 if any report could not be read or simulated.
 Examples:
   kvm-arm64 fleet reports/ --html fleet.html
   kvm-arm64 fleet reports/ --html fleet.html --vmm qemu,firecracker
+  kvm-arm64 fleet reports/ --parquet tables --vmm all
   for host in $(cat hosts); do
     ssh $host kvm-arm64 probe --backend kernel --json |
       jq -c --arg name $host '{name: $name, report: .}'
@@ -93,12 +101,16 @@ Examples:
   )
 }
 
-function run(sources: readonly string[], { vmm, features, whatIf, html, json }: Flags): void {
+async function run(
+  sources: readonly string[],
+  { vmm, features, whatIf, html, parquet, json }: Flags,
+): Promise<void> {
   refuseTwoDocuments('--html', html, json)
   if (json && vmm.length > 1) {
     throw new CommandError('--json prints the fleet under one VMM: choose one with --vmm', exitStatus.usage)
   }
   checkOutput(html)
+  if (parquet !== undefined) makeDirectory(parquet)
   const upgrades = whatIf === undefined ? [] : reportsOf(whatIf)
   const fleet = withProgress(`Reading ${sources.join(' ')}`, () => readFleet(sources))
   noteErrors(fleet)
@@ -121,8 +133,23 @@ function run(sources: readonly string[], { vmm, features, whatIf, html, json }: 
   if (html !== undefined) {
     writeOutput(html, fleetPage(judged, `Moves between ${count(documents[0]!.hostCount, 'host')}`))
   }
+  if (parquet !== undefined) await writeTables(parquet, fleet, documents)
   if (json) process.stdout.write(`${printableJson(JSON.stringify(documents[0]))}\n`)
   else if (!isStandardOutput(html)) print(documents.map(summary).join('\n\n'))
+}
+
+/** Only here is the writer of Parquet files loaded. */
+async function writeTables(
+  directory: string,
+  fleet: Fleet,
+  documents: readonly FleetDocument[],
+): Promise<void> {
+  const { writeFleetTables } = await import('../../interchange/fleet-tables.js')
+  try {
+    for (const file of writeFleetTables(directory, fleet, documents)) note(`wrote ${file}`)
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : cannotWrite(directory, error)
+  }
 }
 
 /** Analyses a fleet and lists the classes that cannot be simulated; returns undefined if that is all of them. */
