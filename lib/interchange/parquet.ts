@@ -80,13 +80,14 @@ export function writeTable<C extends Columns>(file: string, { columns, rows }: T
       bytes.index = 0
     }
     for (const group of grouped(rows)) {
-      writer.write({
+      // Both calls return promises only for sinks that do.
+      void writer.write({
         columnData: entries.map(([name]) => ({ name, data: group.map((row) => row[name]) })),
         rowGroupSize: ROWS,
       })
       flush()
     }
-    writer.finish()
+    void writer.finish()
     flush()
     draft.publish()
   } catch (error) {

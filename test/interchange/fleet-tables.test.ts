@@ -42,16 +42,11 @@ const rowOnly = hostRow('node-6', 'f'.repeat(16), builtInReport('linux-6.1-max')
 const file = join(folder, 'reports.ndjson')
 writeFileSync(file, `${hosts.map((line) => JSON.stringify(line)).join('\n')}\n${rowText(rowOnly)}\n`)
 const fleet = readFleet(file)
-const documents: FleetDocument[] = (['strict', 'qemu'] as const).map((vmm) => {
-  const document = fleetDocument(fleet, analyseFleet(fleet, { rules: vmmRules(vmm) }))
-  if (vmm === 'strict') return document
-  // So that there is something that no report says.
-  const [first, ...others] = document.predictions
-  return {
-    ...document,
-    predictions: [{ ...first!, unknown: ['source-features', 'source-page-size'] }, ...others],
-  }
-})
+const documents = (['strict', 'qemu'] as const).map((vmm) =>
+  fleetDocument(fleet, analyseFleet(fleet, { rules: vmmRules(vmm) })),
+)
+// So that there is something that no report says.
+documents[1]!.predictions[0]!.unknown = ['source-features', 'source-page-size']
 const [strict] = documents as [FleetDocument]
 
 let database: DuckDBConnection
@@ -93,23 +88,39 @@ const reports = fleet.classes
   .filter(({ hasReport }) => hasReport)
   .map((one) => ({ of: one.digest, report: one.report() }))
 
-function counted<T extends Cell[]>(rows: readonly T[]): Map<string, number> {
+/** Each different row once, with the number of its occurrences behind it. */
+function counted(rows: readonly Cell[][]): Cell[][] {
   const counts = new Map<string, number>()
   for (const row of rows) counts.set(JSON.stringify(row), (counts.get(JSON.stringify(row)) ?? 0) + 1)
-  return counts
+  return [...counts].map(([key, count]) => rowOf(key, [count]))
+}
+
+function rowOf(key: string, more: readonly Cell[]): Cell[] {
+  return (JSON.parse(key) as Cell[]).concat(more)
+}
+
+function inOrder(rows: readonly Cell[][]): string[] {
+  return rows.map((row) => JSON.stringify(row)).toSorted()
+}
+
+function decimal(value: string | null | undefined): string | null {
+  return value === null || value === undefined ? null : String(BigInt(value))
+}
+
+async function typesOf(table: string): Promise<Record<string, Cell>> {
+  const described = await rowsOf(`DESCRIBE SELECT * FROM '${table}.parquet'`)
+  return Object.fromEntries(described.map(([name, type]) => [name, type!])) as Record<string, Cell>
 }
 
 /** What the documents answer to each question, in any order. */
 const answers: Record<string, () => Cell[][]> = {
   'Which CPUs and kernels are there?': () =>
-    [
-      ...counted(
-        fleet.hosts.map((row) => [
-          classes.find(({ digest }) => digest === row.class)?.cpu ?? null,
-          row.release,
-        ]),
-      ),
-    ].map(([key, count]) => [...(JSON.parse(key) as Cell[]), count]),
+    counted(
+      fleet.hosts.map((row) => [
+        classes.find(({ digest }) => digest === row.class)?.cpu ?? null,
+        row.release,
+      ]),
+    ),
   'Which reports are the oldest?': () =>
     ['node-2', 'node-4'].map((name) => {
       const row = fleet.hosts.find((one) => one.name === name)!
@@ -148,7 +159,7 @@ const answers: Record<string, () => Cell[][]> = {
         found.set(key, [count + 1, between + classes[from]!.hostCount * classes[to]!.hostCount])
       }
     }
-    return [...found].map(([key, counts]) => [...(JSON.parse(key) as Cell[]), ...counts])
+    return [...found].map(([key, counts]) => rowOf(key, counts))
   },
   'Which answers depend on what no report says?': () => {
     const facts = documents.flatMap((document) =>
@@ -157,7 +168,7 @@ const answers: Record<string, () => Cell[][]> = {
         return unknown.map((fact): Cell[] => [document.vmm, fact])
       }),
     )
-    return [...counted(facts)].map(([key, count]) => [...(JSON.parse(key) as Cell[]), count])
+    return counted(facts)
   },
   'In which registers do hosts differ?': () => {
     const contents = new Map<string, { values: Set<string>; of: Set<string> }>()
@@ -185,7 +196,7 @@ const answers: Record<string, () => Cell[][]> = {
     const rules = reports.flatMap(({ of, report }) =>
       report.registers.map(({ write }): Cell[] => [of, write?.rule ?? 'any']),
     )
-    return [...counted(rules)].map(([key, count]) => [...(JSON.parse(key) as Cell[]), count])
+    return counted(rules)
   },
   'Under which VMM are most moves possible?': () =>
     documents.map((document) => {
@@ -205,7 +216,6 @@ describe('the queries', () => {
 
   for (const [question, answer] of Object.entries(answers)) {
     it(`answer: ${question}`, async () => {
-      const inOrder = (rows: readonly Cell[][]) => rows.map((row) => JSON.stringify(row)).toSorted()
       const expected = answer()
       assert.deepEqual(inOrder(await rowsOf(queries.get(question)!)), inOrder(expected))
       assert.ok(expected.length > 0)
@@ -215,11 +225,7 @@ describe('the queries', () => {
 
 describe('the tables', () => {
   it('have typed columns', async () => {
-    const types = async (table: string) =>
-      Object.fromEntries(
-        (await rowsOf(`DESCRIBE SELECT * FROM '${table}.parquet'`)).map(([name, type]) => [name, type]),
-      )
-    assert.deepEqual(await types('hosts'), {
+    assert.deepEqual(await typesOf('hosts'), {
       name: 'VARCHAR',
       class: 'VARCHAR',
       kernel: 'VARCHAR',
@@ -228,7 +234,7 @@ describe('the tables', () => {
       answered_by: 'VARCHAR',
       probed_at: 'TIMESTAMP',
     })
-    assert.deepEqual(await types('registers'), {
+    assert.deepEqual(await typesOf('registers'), {
       class: 'VARCHAR',
       configuration: 'VARCHAR',
       bits: 'UINTEGER',
@@ -240,9 +246,9 @@ describe('the tables', () => {
       write_rule: 'VARCHAR',
       rule_bits: 'UBIGINT',
     })
-    const { possible, unknown, prediction } = await types('moves')
+    const { possible, unknown, prediction } = await typesOf('moves')
     assert.deepEqual([possible, unknown, prediction], ['BOOLEAN', 'VARCHAR[]', 'UINTEGER'])
-    const { midr, host_count: count, vcpu_features: features } = await types('classes')
+    const { midr, host_count: count, vcpu_features: features } = await typesOf('classes')
     assert.deepEqual([midr, count, features], ['UBIGINT', 'UINTEGER', 'VARCHAR[]'])
   })
 
@@ -252,7 +258,6 @@ describe('the tables', () => {
         `SELECT id::VARCHAR, name, value::VARCHAR, wide_value, writable_mask::VARCHAR, rule_bits::VARCHAR
         FROM 'registers.parquet' WHERE class = '${of}' AND configuration = ''`,
       )
-      const decimal = (value: string | null | undefined) => (value == null ? null : String(BigInt(value)))
       assert.deepEqual(
         rows,
         report.registers.map(({ id, name, value, mask, write }) => {
