@@ -75,7 +75,7 @@ const commands: Readonly<Record<string, CommandRow>> = {
     load: async () => (await import('./commands/fleet.js')).fleetCommand(),
   },
   collect: {
-    description: 'write the files with which Ansible, Slurm or Prometheus collects a fleet',
+    description: 'write the files with which Ansible, Slurm, Prometheus or Kubernetes collects a fleet',
     load: async () => (await import('./commands/collect.js')).collectCommand(),
   },
   trace: {

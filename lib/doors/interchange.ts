@@ -21,6 +21,7 @@ export {
 } from '../interchange/firecracker.js'
 export { kubevirtSelectors } from '../interchange/kubevirt.js'
 export { nfdFeatures } from '../interchange/nfd.js'
+export { nfdObjects } from '../interchange/nfd-objects.js'
 export { prometheusMetrics } from '../interchange/prometheus.js'
 export { qemuCpuOption, type QemuVersion, qemuVersions } from '../interchange/qemu.js'
 export { type Vouched, VouchError } from '../interchange/vouched-features.js'

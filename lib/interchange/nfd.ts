@@ -26,15 +26,23 @@ interface NfdOptions {
   fleets?: readonly GateDocument[]
 }
 
+/** What a report says of a node, as labels. */
+export interface NodeLabels {
+  /** With prefix. */
+  labels: readonly (readonly [name: string, value: string])[]
+  /** For use in rules only. */
+  raw: readonly (readonly [name: string, value: string])[]
+  inexpressible: string[]
+}
+
 /**
- * Returns the file for a node with this report: labels for the usual scheduling decisions, and raw features, for use in
- * NodeFeatureRules, for everything else.
- * @throws RangeError for a namespace that is not a DNS name, for a host that is not in a fleet, and for a file larger than NFD reads
+ * Returns labels for the usual scheduling decisions, and raw features, for use in NodeFeatureRules, for everything else.
+ * @throws RangeError for a namespace that is not a DNS name, and for a host that is not in a fleet
  */
-export function nfdFeatures(
+export function nodeLabels(
   report: Report,
-  { namespace = labelNamespace, expires, fleets = [] }: NfdOptions,
-): Emitted {
+  { namespace = labelNamespace, fleets = [] }: Omit<NfdOptions, 'expires'> = {},
+): NodeLabels {
   refuseNamespace(namespace)
   const facts = nodeFacts(report)
   const moves = fleets.map((fleet) => moveLabels(facts.hostClass, fleet))
@@ -68,16 +76,36 @@ export function nfdFeatures(
     ...facts.guestReads.map(({ name, value }): [string, string] => [`guest-read.${name}`, value]),
   ]
   const inexpressible: string[] = []
-  const line = ([name, value]: [string, string]) => {
-    if (isLabelName(name) && isLabelValue(value)) return [`${namespace}/${name}=${value}`]
+  const prefixed = ([name, value]: readonly [string, string]): (readonly [string, string])[] => {
+    if (isLabelName(name) && isLabelValue(value)) return [[`${namespace}/${name}`, value]]
     inexpressible.push(`${name}=${value}: Kubernetes allows no such label`)
     return []
   }
+  const shown = { labels: labels.flatMap(prefixed), raw: raw.flatMap(prefixed) }
+  inexpressible.push(
+    fleets.length === 0
+      ? 'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others'
+      : 'what may be written, register by register',
+    ...moves.flatMap((of) => of.inexpressible),
+  )
+  return { ...shown, inexpressible }
+}
+
+function line([name, value]: readonly [string, string]): string {
+  return `${name}=${value}`
+}
+
+/**
+ * Returns the file for a node with this report.
+ * @throws RangeError as `nodeLabels`, and for a file larger than NFD reads
+ */
+export function nfdFeatures(report: Report, { expires, ...options }: NfdOptions): Emitted {
+  const { labels, raw, inexpressible } = nodeLabels(report, options)
   const text = `${[
     `# KVM of ${report.host.release.replaceAll(/[^\w.+~-]/g, '?')}, written by kvm-arm64`,
     `# +expiry-time=${expires.toISOString().replace(/\.\d+Z$/, 'Z')}`,
-    ...labels.flatMap(line),
-    ...raw.flatMap((entry) => line(entry).flatMap((feature) => ['# +no-label', feature])),
+    ...labels.map(line),
+    ...raw.flatMap((entry) => ['# +no-label', line(entry)]),
   ].join('\n')}\n`
   const size = Buffer.byteLength(text)
   if (size > MOST_BYTES) {
@@ -85,12 +113,6 @@ export function nfdFeatures(
       `The feature file would have ${size} bytes, and Node Feature Discovery ignores files of more than ${MOST_BYTES}`,
     )
   }
-  inexpressible.push(
-    fleets.length === 0
-      ? 'what may be written, register by register: labels tell which hosts are alike (class), not which moves are possible between others'
-      : 'what may be written, register by register',
-    ...moves.flatMap((of) => of.inexpressible),
-  )
   return { text, inexpressible }
 }
 
@@ -101,10 +123,7 @@ function recorded(name: string, value: bigint | number | boolean | undefined): [
 
 /** @throws RangeError for a text that Kubernetes does not accept as the prefix of a label */
 export function refuseNamespace(namespace: string): void {
-  const isDnsName =
-    namespace.length <= 253 &&
-    namespace.split('.').every((part) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(part))
-  if (!isDnsName)
+  if (!isDnsName(namespace))
     throw new RangeError(`${JSON.stringify(namespace)} is no DNS name in lower case, as labels begin with`)
   if (
     /(^|\.)(kubernetes|k8s)\.io$/.test(namespace) &&
@@ -112,6 +131,13 @@ export function refuseNamespace(namespace: string): void {
   ) {
     throw new RangeError(`Node Feature Discovery makes no labels in ${namespace}, which is Kubernetes' own`)
   }
+}
+
+/** A name as Kubernetes accepts it for objects and in front of labels. */
+export function isDnsName(name: string): boolean {
+  return (
+    name.length <= 253 && name.split('.').every((part) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(part))
+  )
 }
 
 /** The part after the slash. */

@@ -12,6 +12,7 @@ const at = (path: string) => join(folder, path)
 
 const engines = {
   ansible: ['collect.yml', 'group_vars/all.yml', 'install.yml'],
+  kubernetes: ['Containerfile', 'collect.sh', 'kvm-arm64.yaml', 'probe.sh'],
   prometheus: ['kvm-arm64-metrics.service', 'kvm-arm64-metrics.timer', 'kvm-arm64.rules.yml', 'metrics.sh'],
   slurm: ['collect.sh', 'probe.sbatch', 'shard.sbatch'],
 }

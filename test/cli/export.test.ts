@@ -153,7 +153,7 @@ describe('export', () => {
       'a namespace of an option',
       [HOST, '--to', 'qemu@10.0', '--namespace', 'a.b'],
       2,
-      /--namespace applies to --to nfd and kubevirt only, not to --to qemu@10.0/,
+      /--namespace applies to --to nfd, nfd-objects and kubevirt only, not to --to qemu@10.0/,
     ],
     [
       'a file in no directory',

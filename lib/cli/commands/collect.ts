@@ -8,6 +8,8 @@ import { cannotWrite, print, writeOutput } from '../output.js'
 /** By engine, what to do with the files. Their folder in `lib/cli/collection/` has the engine's name. */
 const engines = {
   ansible: 'look at group_vars/all.yml, then: ansible-playbook -i INVENTORY collect.yml',
+  kubernetes:
+    'build the image of Containerfile, name it in kvm-arm64.yaml; then: kubectl apply -f kvm-arm64.yaml; later: ./collect.sh',
   prometheus:
     'install metrics.sh as /usr/local/lib/kvm-arm64/metrics.sh, the units in /etc/systemd/system; then: systemctl enable --now kvm-arm64-metrics.timer',
   slurm: 'sbatch --nodes=N probe.sbatch; then, when it has ended: ./collect.sh rows reports',
@@ -33,12 +35,14 @@ export function collectCommand(): Command {
     .addHelpText(
       'after',
       `
-The files are yours to edit; docs/collection.md explains them. Ansible and Slurm
-collect rows first, as \`probe --digest\` prints them, then one report of each
-class that is new, and merge them with \`fleet merge\`.
+The files are yours to edit; docs/collection.md explains them. Except for
+Prometheus, they collect rows first, as \`probe --digest\` prints them, then one
+report of each class that is new, and merge them with \`fleet merge\`.
 
 Engines:
   ansible      a playbook for any inventory: hosts need SSH and Python
+  kubernetes   a DaemonSet that labels nodes by Node Feature Discovery, and objects
+               for it
   prometheus   a systemd timer that writes metrics for node_exporter, and rules
   slurm        a job that probes its nodes, and a job array that summarises
                reports on a shared disk, however many

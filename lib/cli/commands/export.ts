@@ -3,12 +3,14 @@ import { basename } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Baseline, baselineFormat, checkBaseline } from '../../fleet/baseline/format.js'
 import { type FleetDocument, readFleetDocument } from '../../fleet/document.js'
+import { readFleet } from '../../fleet/classes.js'
 import { baselineConfiguration } from '../../interchange/baseline.js'
 import { guestConfiguration, type GuestConfiguration } from '../../interchange/configuration.js'
 import type { Emitted } from '../../interchange/emitted.js'
 import { firecrackerTemplate } from '../../interchange/firecracker.js'
 import { kubevirtSelectors } from '../../interchange/kubevirt.js'
 import { labelNamespace, nfdFeatures, refuseNamespace } from '../../interchange/nfd.js'
+import { nfdObjects } from '../../interchange/nfd-objects.js'
 import { prometheusMetrics } from '../../interchange/prometheus.js'
 import { qemuCpuOption, type QemuVersion, qemuVersions } from '../../interchange/qemu.js'
 import { KvmError, openKvm } from '../../kvm/index.js'
@@ -19,6 +21,7 @@ import { CommandError, exitStatus } from '../exit.js'
 import { reportOf } from '../host.js'
 import { checkOutput, note, printJson, refuseTwoDocuments, writeOutput } from '../output.js'
 import { parseFeatures } from '../vm.js'
+import { noteErrors } from './fleet/summarise.js'
 
 interface Flags {
   to: Target
@@ -31,7 +34,7 @@ interface Flags {
 }
 
 const ofQemus = qemuVersions.map((version) => `qemu@${version}` as const)
-const targets = ['firecracker', 'qemu', ...ofQemus, 'nfd', 'kubevirt', 'prometheus'] as const
+const targets = ['firecracker', 'qemu', ...ofQemus, 'nfd', 'nfd-objects', 'kubevirt', 'prometheus'] as const
 
 type Target = (typeof targets)[number]
 
@@ -40,7 +43,7 @@ export function exportCommand(): Command {
   return new Command('export')
     .argument(
       '<report...>',
-      'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt',
+      'reports, or names of `kvm-arm64 hosts`; a baseline for firecracker and qemu; several for kubevirt; a fleet for nfd-objects',
     )
     .addOption(new Option('--to <format>', 'what to write').choices(targets).makeOptionMandatory())
     .option('-o, --output <file>', 'write to a file (- is standard output); --json prints too')
@@ -51,7 +54,7 @@ export function exportCommand(): Command {
     )
     .option(
       '--namespace <name>',
-      'nfd, kubevirt: DNS name in front of labels',
+      'nfd, nfd-objects, kubevirt: DNS name in front of labels',
       parseNamespace,
       labelNamespace,
     )
@@ -75,6 +78,8 @@ Formats:
   qemu          the option -cpu for the newest known QEMU; for others:
                 ${ofQemus.join(', ')}
   nfd           a file for features.d of Kubernetes' Node Feature Discovery
+  nfd-objects   a NodeFeature for each host of a fleet, and a NodeFeatureGroup for
+                each class, for kubectl; takes what \`fleet\` reads
   kubevirt      affinity and selectors in YAML, for the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
 
@@ -89,6 +94,7 @@ Examples:
   kvm-arm64 export baseline.json --to firecracker -o template.json
   kvm-arm64 export host.json --to nfd -o features.d/kvm-arm64
   kvm-arm64 export host.json --to nfd --fleet strict.json qemu.json
+  kvm-arm64 export all.json --to nfd-objects | kubectl apply -f -
   kvm-arm64 export a.json b.json --to kubevirt
   kvm-arm64 export linux-6.12-max --to qemu --features psci-0.2,pmu-v3,sve`,
     )
@@ -101,7 +107,7 @@ Examples:
 /** The formats that use each option; all others ignore it. */
 const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
   features: (to) => to === 'firecracker' || to.startsWith('qemu'),
-  namespace: (to) => to === 'nfd' || to === 'kubevirt',
+  namespace: (to) => to === 'nfd' || to === 'nfd-objects' || to === 'kubevirt',
   expire: (to) => to === 'nfd',
   fleet: (to) => to === 'nfd' || to === 'prometheus',
 }
@@ -109,14 +115,15 @@ const optionsOf: Readonly<Record<string, (to: Target) => boolean>> = {
 function refuseForeignOptions(to: Target, command: Command): void {
   for (const [option, isFor] of Object.entries(optionsOf)) {
     if (command.getOptionValueSource(option) !== 'cli' || isFor(to)) continue
-    const others = targets.filter((target) => !target.includes('@') && isFor(target)).join(' and ')
-    throw new CommandError(`--${option} applies to --to ${others} only, not to --to ${to}`, exitStatus.usage)
+    const others = targets.filter((target) => !target.includes('@') && isFor(target))
+    const named = others.join(', ').replace(/, (?!.*, )/, ' and ')
+    throw new CommandError(`--${option} applies to --to ${named} only, not to --to ${to}`, exitStatus.usage)
   }
 }
 
 function run(sources: string[], flags: Flags): void {
   const [source, ...others] = sources as [string, ...string[]]
-  if (others.length > 0 && flags.to !== 'kubevirt') {
+  if (others.length > 0 && flags.to !== 'kubevirt' && flags.to !== 'nfd-objects') {
     throw new CommandError(`--to ${flags.to} takes one report, found ${sources.length}`, exitStatus.usage)
   }
   if (flags.to === 'nfd' && flags.output !== undefined && basename(flags.output).startsWith('.')) {
@@ -128,11 +135,8 @@ function run(sources: string[], flags: Flags): void {
   refuseTwoDocuments('-o', flags.output, flags.json)
   checkOutput(flags.output)
   const { text, inexpressible } =
-    flags.to === 'kubevirt'
-      ? kubevirtSelectors(
-          sources.map((each) => reportOf(each)),
-          { namespace: flags.namespace },
-        )
+    flags.to === 'kubevirt' || flags.to === 'nfd-objects'
+      ? ofMany[flags.to](sources, flags)
       : emitters[flags.to](source, flags)
   if (flags.json) {
     if (flags.output !== undefined) writeOutput(flags.output, text)
@@ -143,9 +147,25 @@ function run(sources: string[], flags: Flags): void {
   for (const what of inexpressible) note(`not in it: ${what}`)
 }
 
+/** The formats that describe several hosts. */
+const ofMany: Readonly<
+  Record<'kubevirt' | 'nfd-objects', (sources: readonly string[], flags: Flags) => Emitted>
+> = {
+  kubevirt: (sources, { namespace }) =>
+    kubevirtSelectors(
+      sources.map((each) => reportOf(each)),
+      { namespace },
+    ),
+  'nfd-objects': (sources, { namespace }) => {
+    const fleet = readFleet(sources, { named: true })
+    noteErrors(fleet)
+    return nfdObjects(fleet, { namespace })
+  },
+}
+
 type Emitter = (source: string, flags: Flags) => Emitted
 
-const emitters: Readonly<Record<Exclude<Target, 'kubevirt'>, Emitter>> = {
+const emitters: Readonly<Record<Exclude<Target, keyof typeof ofMany>, Emitter>> = {
   firecracker: (source, flags) => firecrackerTemplate(configurationOf(source, flags)),
   qemu: (source, flags) => qemuCpuOption(configurationOf(source, flags)),
   ...(Object.fromEntries(

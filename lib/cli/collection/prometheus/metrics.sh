@@ -14,5 +14,5 @@ if [[ -n ${KVM_ARM64_SIMULATE:-} ]]; then backend=(--simulate "$KVM_ARM64_SIMULA
 
 draft=$(mktemp -d)
 trap 'rm -rf "$draft"' EXIT
-"${command[@]}" probe "${backend[@]}" -o "$draft/report.json"
+"${command[@]}" probe "${backend[@]}" --digest -o "$draft/report.json"
 "${command[@]}" export "$draft/report.json" --to prometheus -o "$textfile/kvm-arm64.prom"
