@@ -1,6 +1,8 @@
 /** Measures `kvm-arm64 fleet` on reports that come through a pipe, beside a Python program that only reads them and ANDs the bitmaps. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
 
@@ -60,12 +62,22 @@ export async function benchFleet(
     readFleetBy(hosts, process.execPath, [main, 'fleet', '-', '--json'])
   const few = await ours(10_000)
   const python = await readFleetBy(10_000, 'python3', ['-c', plainPython])
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-bench-tables-'))
+  const tables = await readFleetBy(100_000, process.execPath, [main, 'fleet', '-', '--parquet', folder])
+  rmSync(folder, { recursive: true })
   const [tenth, all] = [await ours(100_000), await ours(1_000_000)]
   print(
     `fleet of 10,000 whole reports, ${CLASSES} classes, all compared (Python, only the AND: ${python.seconds.toFixed(1)} s)`,
     `${few.seconds.toFixed(1)} s`,
     '≤ Python',
     few.seconds <= python.seconds,
+  )
+  const used = tables.memory / 1024 ** 3
+  print(
+    `fleet of 100,000 whole reports with tables (${tables.seconds.toFixed(1)} s), memory`,
+    `${used.toFixed(2)} GiB`,
+    '≤ 1 GiB',
+    used <= 1,
   )
   print(
     `fleet of 1,000,000 whole reports through a pipe (100,000: ${tenth.seconds.toFixed(1)} s)`,

@@ -14,7 +14,9 @@ const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const HOST = 'linux-6.12-max'
-const inFleet = join(folder, 'fleet.json')
+const fleetFolder = mkdtempSync(join(tmpdir(), 'kvm-arm64-export-fleet-'))
+const inFleet = join(fleetFolder, 'fleet.json')
+afterAll(() => rmSync(fleetFolder, { recursive: true }))
 
 beforeAll(() => {
   const input = JSON.stringify(builtInReport(HOST))
