@@ -1,20 +1,11 @@
 /** Restores a state as far as possible, on a VM made for it. */
 import { errnoOf, isRefusal, refuseAccident } from '../kvm/errors.js'
 import { errnoName, type FilteredCalls, type Kvm, type Vcpu, type Vm } from '../kvm/index.js'
-import {
-  decodeRegister,
-  encodeRegister,
-  featureIdIndex,
-  hex,
-  registerName,
-  registerWidth,
-  setClearPairs,
-  timerCounters,
-  withoutIstatus,
-} from '../registers/index.js'
+import { hex, registerName, registerWidth, timerCounters, withoutIstatus } from '../registers/index.js'
 import { capabilities, type Capability, type MpState, type VcpuFeature } from '../uapi.js'
 import { compareDevices, type DeviceDifference, setUpDevices, writeGic } from './device-restore.js'
-import type { CapturedRegister, State, VcpuCapture } from './state.js'
+import { PHASES, type PlannedWrites, RestorePlan, SVE_VLS } from './planned-writes.js'
+import type { State, VcpuCapture } from './state.js'
 
 interface OutcomeBase {
   /** KVM's id of the vCPU. */
@@ -104,9 +95,15 @@ export interface RestoreManner {
  * narrow; for the register pairs of the PMU, the clearing one before the setting one; counters last, because time passes; then the
  * GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change other registers.
  *
+ * @param plan of the same state and manner, made before
  * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine
  */
-export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {}): RestoreAttempt {
+export function attemptRestore(
+  kvm: Kvm,
+  state: State,
+  manner: RestoreManner = {},
+  plan = new RestorePlan(manner),
+): RestoreAttempt {
   const refusals: StepRefusal[] = []
   const attempt = <T>(step: Step, perform: () => T): T | undefined => {
     try {
@@ -129,7 +126,7 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
       attempt({ step: 'smccc-filter', calls }, () => vm.filterCalls(calls))
     }
     const begun = state.vcpus.flatMap((from) => {
-      const to = beginVcpu(vm, from, attempt, manner)
+      const to = beginVcpu(vm, from, attempt, manner, plan)
       return to === undefined ? [] : [to]
     })
     const attemptDevice = (what: string, vcpu: number | undefined, perform: () => void): boolean => {
@@ -138,7 +135,7 @@ export function attemptRestore(kvm: Kvm, state: State, manner: RestoreManner = {
     }
     const gic = setUpDevices(vm, state, begun, attemptDevice)
     const written = begun.map((target) => new VcpuRestore(target, manner))
-    for (const [phase] of phases.entries()) {
+    for (let phase = 0; phase < PHASES; phase++) {
       // A vCPU without psci-0.2 can only write PSCI 0.1, and the version belongs to the VM on hosts where vCPUs may differ in that
       // feature.
       const speakers = written.toSorted((a, b) => Number(a.speaksPsci) - Number(b.speaksPsci))
@@ -188,8 +185,7 @@ function result(
 
 interface Target {
   from: VcpuCapture
-  /** The state's registers, as the VMM restores them. */
-  captured: readonly CapturedRegister[]
+  writes: PlannedWrites
   to: Vcpu
   /** Errno of the write of the vector lengths, which precedes all other writes. */
   lengths: string | undefined
@@ -201,7 +197,8 @@ function beginVcpu(
   vm: Vm,
   from: VcpuCapture,
   attempt: Attempt,
-  { carries = () => true, features: own, convertsVectors = false }: RestoreManner,
+  { carries = () => true, features: own }: RestoreManner,
+  plan: RestorePlan,
 ): Target | undefined {
   const { id } = from
   const features = own === undefined ? from.features : withPower(own, from.features)
@@ -218,8 +215,7 @@ function beginVcpu(
     const isFinal = attempt({ step: 'finalize', vcpu: id }, () => (vcpu.finalize(), true))
     if (!isFinal) return undefined
   }
-  const captured = convertsVectors ? convertVectors(from.registers, features.includes('sve')) : from.registers
-  return { from, captured, to: vcpu, lengths }
+  return { from, writes: plan.writesTo(from, features.includes('sve')), to: vcpu, lengths }
 }
 
 /** Features of the VMM's own choice; whether the vCPU starts is part of the state. */
@@ -228,90 +224,38 @@ function withPower(own: readonly VcpuFeature[], saved: readonly VcpuFeature[]): 
   return saved.includes('power-off') ? ['power-off', ...chosen] : chosen
 }
 
-/** V0 to V31 are the low 128 bits of Z0 to Z31, and a vCPU has registers of only one kind. */
-function convertVectors(registers: readonly CapturedRegister[], toSve: boolean): CapturedRegister[] {
-  return registers.flatMap((register): CapturedRegister[] => {
-    const { value } = register
-    const { name, space } = decodeRegister(BigInt(register.id))
-    const [, kind, number] = /^([vz])(\d+)$/.exec(name) ?? []
-    if (kind === 'v' && toSve) return [{ ...named(`z${number}`), value }]
-    if (toSve || space !== 'sve') return [register]
-    return kind === 'z' ? [{ ...named(`v${number}`), value: hex(BigInt.asUintN(128, BigInt(value))) }] : []
-  })
-}
-
-function named(name: string): { id: string; name: string } {
-  return { id: hex(encodeRegister(name)), name }
-}
-
-const SVE_VLS = encodeRegister('KVM_REG_ARM64_SVE_VLS')
-const PSTATE = encodeRegister('pstate')
-const PMCR_EL0 = encodeRegister('PMCR_EL0')
-
-/** The setting register of each pair, by the clearing one. */
-const clearing = new Map(setClearPairs.map(([set, clear]) => [clear, set]))
-
-/** The order of writes; a register belongs to the first group that matches it. */
-const phases: readonly ((id: bigint) => boolean)[] = [
-  (id) => featureIdIndex(id) !== undefined,
-  (id) => ['firmware', 'bitmap'].includes(decodeRegister(id).space),
-  // PMCR_EL0.N decides how many counters the other registers have bits for.
-  (id) => id === PSTATE || id === PMCR_EL0,
-  (id) => clearing.has(id),
-  (id) => !timerCounters.has(id),
-  () => true,
-]
-
-interface PlannedWrite {
-  id: bigint
-  phase: number
-  captured: CapturedRegister
-  value: bigint
-}
-
 /** The registers of one vCPU during the restore. */
 class VcpuRestore {
   readonly to: Vcpu
   readonly speaksPsci: boolean
   readonly #vcpu: number
-  readonly #writes: readonly PlannedWrite[]
+  readonly #writes: PlannedWrites
   /** Registers of the new vCPU that the state lacks, with its values; empty if they are not written back. */
   readonly #initial: ReadonlyMap<bigint, bigint>
   readonly notWrittenBack: WriteBackRefusal[] = []
   /** Errnos by register id. */
   readonly #refused = new Map<bigint, string>()
 
-  constructor(
-    { from, captured: registers, to, lengths }: Target,
-    { carries = () => true, writesBack = false }: RestoreManner,
-  ) {
+  constructor({ from, writes, to, lengths }: Target, { writesBack = false }: RestoreManner) {
     this.to = to
     this.speaksPsci = from.features.includes('psci-0.2')
     this.#vcpu = from.id
-    this.#writes = registers
-      .map((captured) => {
-        const id = BigInt(captured.id)
-        return { id, phase: phases.findIndex((takes) => takes(id)), captured, value: BigInt(captured.value) }
-      })
-      .filter(({ id }) => carries(id))
+    this.#writes = writes
     if (lengths !== undefined) this.#refused.set(SVE_VLS, lengths)
     this.#initial = writesBack ? this.#read(this.#unsetIds()) : new Map()
   }
 
   write(phase: number): void {
     const { registers } = this.to
-    const writes = this.#writes.filter((write) => write.phase === phase && write.id !== SVE_VLS)
-    const words = writes.filter(({ id }) => registerWidth(id) <= 64)
-    const errnos = registers.write(
-      BigUint64Array.from(words, ({ id }) => id),
-      BigUint64Array.from(words, ({ id, value }) => (clearing.has(id) ? bitsToClear(id, value) : value)),
-    )
-    for (const [index, { id }] of words.entries()) {
-      const errno = errnos[index]!
+    const { words, ids, values, wide } = this.#writes.phases[phase]!
+    const errnos = registers.write(ids, values)
+    for (const [index, errno] of errnos.entries()) {
+      if (errno === 0) continue
+      const { id } = words[index]!
       refuseAccident(errno, { syscall: 'KVM_SET_ONE_REG', register: id, vcpu: this.#vcpu })
-      if (errno !== 0) this.#refused.set(id, errnoName(errno))
+      this.#refused.set(id, errnoName(errno))
     }
-    for (const { id, value } of writes.filter((write) => registerWidth(write.id) > 64)) {
+    for (const { id, value } of wide) {
       const errno = errnoOf(() => registers.set(id, value))
       if (errno !== undefined) this.#refused.set(id, errno)
     }
@@ -330,17 +274,18 @@ class VcpuRestore {
   }
 
   outcomes(): RegisterOutcome[] {
-    const listed = new Set(this.to.registers.list())
-    const found = this.#read(this.#writes.map(({ id }) => id))
-    return this.#writes.map(({ id, captured: { name, value: text }, value }): RegisterOutcome => {
-      const base = { vcpu: this.#vcpu, id: hex(id), name, value: text }
+    const { all, ids } = this.#writes
+    let listed: Set<bigint> | undefined
+    const { values, errnos } = this.to.registers.read(ids)
+    return all.map(({ id, value, same }, index): RegisterOutcome => {
       const errno = this.#refused.get(id)
-      if (errno !== undefined) return { ...base, outcome: listed.has(id) ? 'refused' : 'absent', errno }
-      const reads = found.get(id)
-      if (reads === undefined) return { ...base, outcome: 'absent', errno: 'ENOENT' }
-      return isSame(id, value, reads)
-        ? { ...base, outcome: 'same' }
-        : { ...base, outcome: 'differs', reads: hex(reads) }
+      if (errno !== undefined) {
+        listed ??= new Set(this.to.registers.list())
+        return { ...same, outcome: listed.has(id) ? 'refused' : 'absent', errno }
+      }
+      const reads = errnos[index] === 0 ? values[index]! : this.#readAlone(id, errnos[index]!)
+      if (reads === undefined) return { ...same, outcome: 'absent', errno: 'ENOENT' }
+      return isSame(id, value, reads) ? same : { ...same, outcome: 'differs', reads: hex(reads) }
     })
   }
 
@@ -353,44 +298,44 @@ class VcpuRestore {
     }))
   }
 
-  #unsetIds(): bigint[] {
-    const written = new Set(this.#writes.map(({ id }) => id))
-    return [...this.to.registers.list()].filter((id) => !written.has(id))
+  #unsetIds(): BigUint64Array {
+    return this.to.registers.list().filter((id) => !this.#writes.has.has(id))
   }
 
   /** Values by register id, without those that cannot be read. */
-  #read(ids: readonly bigint[]): Map<bigint, bigint> {
-    const { registers } = this.to
-    const { values, errnos } = registers.read(BigUint64Array.from(ids))
+  #read(ids: BigUint64Array): Map<bigint, bigint> {
+    const { values, errnos } = this.to.registers.read(ids)
     const found = new Map<bigint, bigint>()
     for (const [index, id] of ids.entries()) {
-      if (errnos[index] === 0) found.set(id, values[index]!)
-      else if (registerWidth(id) > 64) {
-        try {
-          found.set(id, registers.get(id))
-        } catch (error) {
-          if (!isRefusal(error)) throw error
-        }
-      } else {
-        refuseAccident(errnos[index]!, { syscall: 'KVM_GET_ONE_REG', register: id, vcpu: this.#vcpu })
-      }
+      const value = errnos[index] === 0 ? values[index]! : this.#readAlone(id, errnos[index]!)
+      if (value !== undefined) found.set(id, value)
     }
     return found
   }
-}
 
-/**
- * Returns what to write to the clearing register of a pair so that the bitmap ends with the state's value. If KVM clears the bits
- * written, that is the complement; if KVM stores the value, the later write of the setting register overwrites it.
- */
-function bitsToClear(id: bigint, value: bigint): bigint {
-  return BigInt.asUintN(registerWidth(id), ~value)
+  /**
+   * Returns the value of a register that the batch did not read: it is too wide for that, or else its read failed with `-errno`.
+   * Undefined if it cannot be read.
+   */
+  #readAlone(id: bigint, errno: number): bigint | undefined {
+    if (registerWidth(id) <= 64) {
+      refuseAccident(errno, { syscall: 'KVM_GET_ONE_REG', register: id, vcpu: this.#vcpu })
+      return undefined
+    }
+    try {
+      return this.to.registers.get(id)
+    } catch (error) {
+      if (isRefusal(error)) return undefined
+      throw error
+    }
+  }
 }
 
 /** Ticks by which a counter may have advanced: more than an hour at 1 GHz. */
 const PATIENCE = 1n << 42n
 
 function isSame(id: bigint, value: bigint, reads: bigint): boolean {
+  if (value === reads) return true
   if (timerCounters.has(id)) return BigInt.asUintN(64, reads - value) < PATIENCE
   return withoutIstatus(id, value) === withoutIstatus(id, reads)
 }

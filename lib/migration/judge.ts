@@ -7,7 +7,7 @@ import {
   serviceBitmapOf,
   workarounds,
 } from '../hypercalls/index.js'
-import { errnoOf, isRefusal } from '../kvm/errors.js'
+import { errnoOf, isRefusal, refuseAccident } from '../kvm/errors.js'
 import type { Kvm, Registers } from '../kvm/index.js'
 import { probeHypercalls } from '../probe/guest-calls.js'
 import { differingField as namedField, differingFields } from '../registers/differing-fields.js'
@@ -21,6 +21,7 @@ import {
   isAArch32IdRegister,
   isIdRegister,
   registerName,
+  registerWidth,
   timerCounters,
   withField,
 } from '../registers/index.js'
@@ -91,13 +92,15 @@ const severityOfOutcome: Readonly<Record<Obstacle, Severity>> = {
   missing: 'silent-default',
 }
 
+/** Services that each KVM was found to provide, by the type of the VM. */
+const answered = new WeakMap<Kvm, Map<bigint, readonly string[]>>()
+
 export class Judge {
   readonly #state: State
   readonly #kvm: Kvm
   readonly #rules: VmmRules
   readonly #attempt: RestoreAttempt
   readonly #context: JudgeContext
-  #answered: readonly string[] | undefined
 
   constructor(state: State, kvm: Kvm, rules: VmmRules, attempt: RestoreAttempt, context: JudgeContext) {
     this.#state = state
@@ -317,8 +320,12 @@ export class Judge {
 
   /** Services that the destination's KVM provides in a fresh VM. */
   #answers(): readonly string[] {
-    this.#answered ??= probeHypercalls(this.#kvm.fd, this.#attempt.vm!.type).services
-    return this.#answered
+    const { type } = this.#attempt.vm!
+    const ofKvm = answered.get(this.#kvm) ?? new Map<bigint, readonly string[]>()
+    answered.set(this.#kvm, ofKvm)
+    const known = ofKvm.get(type) ?? probeHypercalls(this.#kvm.fd, type).services
+    ofKvm.set(type, known)
+    return known
   }
 
   /** Returns whether this is an AArch32 ID register of a guest whose ID_AA64PFR0_EL1 shows no AArch32. */
@@ -568,15 +575,29 @@ function numberOf({ width, signed }: Field, content: bigint): bigint {
 /** Returns the field values the destination accepts while all other fields keep its own value. Restores the register. */
 function acceptedContents(registers: Registers, id: bigint, field: Field, value: bigint): bigint[] {
   // A wider field holds a number, not one of a few feature levels.
-  const candidates =
-    field.width > 4 ? [] : Array.from({ length: 1 << field.width }, (_, bits) => BigInt(bits))
-  const taken = candidates.filter((bits) => accepts(registers, id, withField(field, value, bits)))
-  accepts(registers, id, value)
-  return taken
+  if (field.width > 4) return []
+  const candidates = Array.from({ length: 1 << field.width }, (_, bits) => BigInt(bits))
+  const values = [...candidates.map((bits) => withField(field, value, bits)), value]
+  const taken = writeAll(registers, id, values)
+  return candidates.filter((_, index) => taken[index])
 }
 
 function accepts(registers: Registers, id: bigint, value: bigint): boolean {
-  return errnoOf(() => registers.set(id, value)) === undefined
+  return registerWidth(id) > 64
+    ? errnoOf(() => registers.set(id, value)) === undefined
+    : writeAll(registers, id, [value])[0]!
+}
+
+/**
+ * Writes values of at most 64 bits one after the other, and returns which the destination accepts. A batch returns refusals, which are
+ * many here; an error for each would take most of the time.
+ */
+function writeAll(registers: Registers, id: bigint, values: readonly bigint[]): boolean[] {
+  const outcomes = registers.write(BigUint64Array.from(values, () => id), BigUint64Array.from(values))
+  return Array.from(outcomes, (errno) => {
+    refuseAccident(errno, { syscall: 'KVM_SET_ONE_REG', register: id })
+    return errno === 0
+  })
 }
 
 function read(registers: Registers, id: bigint): bigint {

@@ -65,15 +65,15 @@ export function counterFrequencyOf({ guestReads }: MachineFacts): bigint | undef
 
 /**
  * Compares two machines by what a guest finds there, beside the counter's frequency.
- * @param carried ids of registers of the state, which are judged as such
+ * @param carried registers of the state, which are judged as such
  */
 export function compareMachines(
   source: MachineFacts,
   destination: MachineFacts,
-  carried: ReadonlySet<string>,
+  carried: readonly { id: string }[],
 ): Finding[] {
   const findings: Finding[] = differentReads(source, destination).filter(
-    ({ register }) => !carried.has(register.id),
+    ({ register }) => !carried.some(({ id }) => id === register.id),
   )
   if (isLess(source.pageSize, destination.pageSize)) {
     const pages = { source: source.pageSize!, destination: destination.pageSize! }

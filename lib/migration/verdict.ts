@@ -6,6 +6,7 @@ import { attemptRestore, type RestoreAttempt, type RestoreManner } from './attem
 import { type Finding, severities } from './finding.js'
 import { type Counters, Judge } from './judge.js'
 import { compareMachines, counterFrequencyOf, type MachineFacts, machineOf } from './machine-facts.js'
+import { RestorePlan } from './planned-writes.js'
 import type { State } from './state.js'
 import { factsOfKvm } from './vmm/facts.js'
 import { type Gic, strict, type VmmRules, type VmmVm, vmOn } from './vmm/rules.js'
@@ -70,6 +71,16 @@ export interface VerdictOptions {
   sourceKvm?: Kvm
   /** The VM that the VMM makes on the destination. Default: what `rules` say of a host with this KVM. */
   destination?: VmmVm
+  /** The writes of this state under these rules, as `planRestore` returns them: for a state that is judged on many hosts. */
+  plan?: RestorePlan
+}
+
+/** Returns an empty plan, which keeps what verdicts about one state under these rules have in common. */
+export function planRestore(rules: VmmRules): RestorePlan {
+  return new RestorePlan({
+    carries: (id) => rules.carries(id),
+    convertsVectors: rules.vectors === 'converted',
+  })
 }
 
 /**
@@ -83,7 +94,12 @@ export function verdict(
   state: State,
   kvm: Kvm,
   rules: VmmRules = strict,
-  { source, sourceKvm, destination = vmOn(rules, factsOfKvm(kvm)) }: VerdictOptions = {},
+  {
+    source,
+    sourceKvm,
+    destination = vmOn(rules, factsOfKvm(kvm)),
+    plan = planRestore(rules),
+  }: VerdictOptions = {},
 ): MoveVerdict {
   const saved = state.vcpus[0]!.features
   const features = rules.restoresInto === 'own' ? destination.features : saved
@@ -94,10 +110,10 @@ export function verdict(
     writesBack: rules.writesBack,
     prepare: (vm) => mapStolenTime(kvm, vm, state),
   }
-  using attempt = attemptRestore(kvm, state, manner)
+  using attempt = attemptRestore(kvm, state, manner, plan)
   const judge = new Judge(state, kvm, rules, attempt, { features, sourceKvm })
   using reduced = withoutRefused(judge, attempt, features, (fewer) =>
-    attemptRestore(kvm, state, { ...manner, features: fewer }),
+    attemptRestore(kvm, state, { ...manner, features: fewer }, plan),
   )
   const { outcomes, unset, notWrittenBack } = reduced
   const judgeRegisters =
@@ -107,14 +123,14 @@ export function verdict(
     source: source?.counterFrequency ?? counterFrequencyOf(here),
     destination: destination.counterFrequency ?? counterFrequencyOf(there),
   }
-  const carried = new Set(state.vcpus[0]!.registers.map(({ id }) => id))
+  const failures = outcomes.filter(({ outcome }) => outcome !== 'same')
   const findings = mergeVcpus([
     ...judge.vm(source, destination, counters),
-    ...compareMachines(here, there, carried),
+    ...compareMachines(here, there, state.vcpus[0]!.registers),
     ...attempt.refusals.map((refusal) => judge.refusal(refusal)),
     ...attempt.deviceDifferences.map((difference) => judge.deviceDifference(difference)),
     ...judge.notCarried(),
-    ...outcomes.flatMap((outcome) => judgeRegisters.outcome(outcome)),
+    ...failures.flatMap((outcome) => judgeRegisters.outcome(outcome)),
     ...notWrittenBack.map((register) => judgeRegisters.notWrittenBack(register)),
     ...unset.flatMap((register) => judgeRegisters.unset(register)),
   ])
@@ -135,7 +151,7 @@ export function verdict(
     }),
     registers: {
       total: outcomes.length,
-      same: outcomes.filter(({ outcome }) => outcome === 'same').length,
+      same: outcomes.length - failures.length,
     },
     findings: findings.toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity)),
   }
@@ -195,7 +211,7 @@ interface Sides {
 
 function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
   const { source, destination, counters, here, there, isSimulated } = sides
-  const { isUntried = () => false } = destination
+  const { isUntried } = destination
   const hasGic = rules.gics.length > 0
   const hasMte = state.vm.capabilities.includes('KVM_CAP_ARM_MTE')
   const isUnknown: Readonly<Record<UnknownFact, boolean>> = {
@@ -214,9 +230,9 @@ function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
     'destination-memory-tagging': hasMte && destination.hasMte === undefined,
     'source-devices': state.vm.gic === undefined,
     'destination-gic-priorities': isSimulated && Boolean(state.vm.gic),
-    'destination-id-fields': state.vcpus.some((vcpu) =>
-      vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value))),
-    ),
+    'destination-id-fields':
+      isUntried !== undefined &&
+      state.vcpus.some((vcpu) => vcpu.registers.some(({ id, value }) => isUntried(id, BigInt(value)))),
     'source-cpu-kinds': here.cpuKinds === undefined,
     'destination-cpu-kinds': there.cpuKinds === undefined,
     'source-other-cpus': source?.hasOtherCpus ?? false,
@@ -227,12 +243,23 @@ function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
 
 /** A finding that is the same on several vCPUs is listed once. */
 function mergeVcpus(findings: readonly Finding[]): Finding[] {
-  const merged = new Map<string, Finding>()
-  for (const finding of findings) {
-    const key = JSON.stringify({ ...finding, vcpus: [] })
-    const known = merged.get(key)
-    if (known === undefined) merged.set(key, finding)
-    else known.vcpus.push(...finding.vcpus)
-  }
-  return [...merged.values()]
+  /** Those that may be the same, by what differs most. */
+  const alike = new Map<string, Finding[]>()
+  return findings.filter((finding) => {
+    const key = `${finding.code} ${finding.register?.id}`
+    const others = alike.get(key)
+    if (others === undefined) {
+      alike.set(key, [finding])
+      return true
+    }
+    const text = withoutVcpus(finding)
+    const same = others.find((other) => withoutVcpus(other) === text)
+    if (same === undefined) others.push(finding)
+    else same.vcpus.push(...finding.vcpus)
+    return same === undefined
+  })
+}
+
+function withoutVcpus(finding: Finding): string {
+  return JSON.stringify({ ...finding, vcpus: [] })
 }
