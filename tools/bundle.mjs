@@ -39,6 +39,8 @@ export async function bundle() {
         readdirSync(`${root}/lib/doors`).map((file) => [file.replace('.ts', ''), `lib/doors/${file}`]),
       ),
       main: 'lib/cli/main.ts',
+      // A thread starts with a file of its own.
+      'predict-worker': 'lib/fleet/predict-worker.ts',
     },
     external: ['cli-table3', 'commander', 'node-gyp-build'],
     platform: 'node',

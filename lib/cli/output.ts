@@ -61,7 +61,24 @@ const REFRESH = 100
 
 /** Runs `work` while a line names it and counts its steps; only on a terminal, since it would be noise in a log. */
 export function withProgress<T>(text: string, work: (step: Step) => T): T {
-  if (!process.stderr.isTTY) return work(() => undefined)
+  try {
+    return work(progressLine(text))
+  } finally {
+    clearProgress()
+  }
+}
+
+/** As {@link withProgress}, for work that goes on elsewhere. */
+export async function withProgressOf<T>(text: string, work: (step: Step) => Promise<T>): Promise<T> {
+  try {
+    return await work(progressLine(text))
+  } finally {
+    clearProgress()
+  }
+}
+
+function progressLine(text: string): Step {
+  if (!process.stderr.isTTY) return () => undefined
   const line = (rest: string) => {
     clearProgress()
     // A wrapped line could not be cleared.
@@ -70,14 +87,10 @@ export function withProgress<T>(text: string, work: (step: Step) => T): T {
   }
   line(' …')
   let last = performance.now()
-  try {
-    return work((done, of) => {
-      if (performance.now() - last < REFRESH) return
-      last = performance.now()
-      line(` … ${done} of ${of}`)
-    })
-  } finally {
-    clearProgress()
+  return (done, of) => {
+    if (performance.now() - last < REFRESH) return
+    last = performance.now()
+    line(` … ${done} of ${of}`)
   }
 }
 

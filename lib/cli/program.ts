@@ -33,7 +33,8 @@ Environment:
   KVM_ARM64_DEBUG        print the stack of an error
   KVM_ARM64_LAB_MIRROR   Debian mirror that "lab" uses instead of this machine's
                          (http://…/debian)
-  XDG_CACHE_HOME         where "lab" keeps kernels, instead of ~/.cache`
+  XDG_CACHE_HOME         where "lab" keeps kernels, and "fleet" predictions,
+                         instead of ~/.cache`
 
 interface CommandRow {
   readonly description: string

@@ -1,6 +1,6 @@
 /** Predicts who can move where in a fleet: restores a fresh VM's state of each class on a simulation of every other. */
 import { encodeRegister } from '../registers/index.js'
-import { FormatError } from '../documents/document.js'
+import type { FormatError } from '../documents/document.js'
 import { reportDigest } from '../report/digest.js'
 import { registerValue } from '../report/registers.js'
 import type { CommonBaseline } from './baseline/baseline.js'
@@ -10,16 +10,10 @@ import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import type { VcpuFeature } from '../uapi.js'
 import { groupsOf } from './groups.js'
 import type { Fleet, HostClass } from './classes.js'
-import {
-  boundClasses,
-  canMove,
-  type MoveTable,
-  Obstacles,
-  type Prediction,
-  predictionOf,
-  Predictions,
-} from './moves.js'
-import { arrivalsAt, type MadeVm, makeVm, type Maker } from './predict.js'
+import { compareClasses, type ComparedClass } from './compared.js'
+import { KnownMoves, type PredictedMoves } from './known-moves.js'
+import { boundClasses, canMove, type MoveTable, Obstacles, type Prediction, predictionOf } from './moves.js'
+import { arrivalsAt, makeVm, type Maker } from './predict.js'
 
 /** The only difference that prevents two classes from exchanging VMs: a register, or else what the destination refuses. */
 export type Divide = ({ register: RegisterFinding['register'] } | { code: FindingCode }) & {
@@ -73,31 +67,41 @@ export interface AnalyseOptions {
   elect?: CommonBaseline
   /** Hosts as they would be with another kernel: each class with the same MIDR_EL1 is tried with it. */
   whatIf?: readonly NamedReport[]
+  /** What `predictMoves` returned for this fleet with the same options. Predictions that are missing are made. */
+  predicted?: PredictedMoves
   /** Called after each class with the number of classes judged as a destination so far. */
   progress?: (done: number, of: number) => void
 }
 
-/** The limit on classes: each is compared with every other, which takes some milliseconds per pair. */
-export const MAX_COMPARED = 200
 const MAX_GROUPS = 20
 const MIDR_EL1 = encodeRegister('MIDR_EL1')
 
 /** @throws FormatError for a host of `whatIf` that cannot be simulated */
 export function analyseFleet(
   { classes: all }: Fleet,
-  { rules = strict, features, elect, whatIf = [], progress }: AnalyseOptions = {},
+  { rules = strict, features, elect, whatIf = [], predicted, progress }: AnalyseOptions = {},
 ): FleetAnalysis {
   const maker: Maker = { rules, features, elect }
-  const { classes, made, rest, errors } = simulated(all, maker)
-  const collected = new Predictions()
+  const { compared, known } = predicted ?? {
+    compared: compareClasses(all, maker),
+    known: new KnownMoves(),
+  }
+  const { rest, errors } = compared
+  const classes = compared.classes.map(({ of }) => of)
   const indices: number[][] = classes.map(() => [])
   // Ordered by destination, so that only one simulation at a time is in memory.
-  for (const [to, destination] of classes.entries()) {
-    const judge = arrivalsAt(destination.report(), maker)
-    for (const [from, vm] of made.entries()) indices[from]![to] = collected.add(judge(vm))
+  for (const [to, { of, destination }] of compared.classes.entries()) {
+    let judge: ReturnType<typeof arrivalsAt> | undefined
+    for (const [from, { source, vm }] of compared.classes.entries()) {
+      const predict = (): number => {
+        judge ??= arrivalsAt(of.report(), maker)
+        return known.add(source, destination, judge(vm()))
+      }
+      indices[from]![to] = known.get(source, destination) ?? predict()
+    }
     progress?.(to + 1, classes.length)
   }
-  const table = collected.table(indices)
+  const table = known.predictions.table(indices)
   const bound = boundClasses(table)
   return {
     vmm: rules.name,
@@ -111,35 +115,9 @@ export function analyseFleet(
       .filter((group) => group.hostCount > 1 && !group.classes.some((one) => bound.has(one)))
       .slice(0, MAX_GROUPS),
     divides: dividesOf(classes, table),
-    upgrades: whatIf.flatMap((host) => upgradesTo(host, classes, made, table, maker)),
+    upgrades: whatIf.flatMap((host) => upgradesTo(host, compared.classes, table, maker)),
     errors,
   }
-}
-
-/** Returns the first classes that can be compared, with a VM of each. */
-function simulated(
-  all: readonly HostClass[],
-  maker: Maker,
-): {
-  classes: HostClass[]
-  made: MadeVm[]
-  rest: readonly HostClass[]
-  errors: FleetAnalysis['errors']
-} {
-  const classes: HostClass[] = []
-  const made: MadeVm[] = []
-  const errors: FleetAnalysis['errors'] = []
-  for (const [index, one] of all.entries()) {
-    if (classes.length === MAX_COMPARED) return { classes, made, rest: all.slice(index), errors }
-    try {
-      made.push(makeVm(one.report(), one.first, maker))
-      classes.push(one)
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error
-      errors.push({ class: one, error })
-    }
-  }
-  return { classes, made, rest: [], errors }
 }
 
 /** Returns the pairs whose two directions together have one register as their only obstacle. */
@@ -191,8 +169,7 @@ function stoppingOf({ obstacles: indices }: Prediction, obstacles: readonly Find
 /** Adds the obstacles of moves as they would be to those of the fleet. */
 function upgradesTo(
   { name, report }: NamedReport,
-  classes: readonly HostClass[],
-  made: readonly MadeVm[],
+  classes: readonly ComparedClass[],
   table: MoveTable & { obstacles: Finding[] },
   maker: Maker,
 ): Upgrade[] {
@@ -201,13 +178,13 @@ function upgradesTo(
   const upgradedVm = makeVm(report, name, maker)
   const judge = arrivalsAt(report, maker)
   const obstacles = new Obstacles(table.obstacles)
-  const upgraded = classes.flatMap((one, index) =>
-    registerValue(one.report(), MIDR_EL1) === midr && !digest.startsWith(one.digest) ? [index] : [],
+  const upgraded = classes.flatMap(({ of }, index) =>
+    registerValue(of.report(), MIDR_EL1) === midr && !digest.startsWith(of.digest) ? [index] : [],
   )
   if (upgraded.length === 0) return []
-  const after = classes.map((one, index) => ({
-    to: arrivalsAt(one.report(), maker)(upgradedVm),
-    from: judge(made[index]!),
+  const after = classes.map(({ of, vm }) => ({
+    to: arrivalsAt(of.report(), maker)(upgradedVm),
+    from: judge(vm()),
   }))
   return upgraded.map((index) => {
     const upgrade: Upgrade = { class: index, upgrade: name, opens: [], closes: [] }

@@ -1,5 +1,5 @@
-/** The search stops after this many steps and uses what it found so far: the number of groups can grow exponentially. */
-const PATIENCE = 200_000
+/** The search stops after this many look-ups and uses what it found so far: the number of groups can grow exponentially. */
+const PATIENCE = 100_000_000
 
 /**
  * Finds maximal sets of vertices in which each is joined with every other (Bron and Kerbosch, with Tomita's choice of the pivot),
@@ -15,9 +15,11 @@ export function groupsOf(
     (_, one) => new Set([...weights.keys()].filter((other) => other !== one && areJoined(one, other))),
   )
   const groups: number[][] = []
-  let steps = 0
+  let lookUps = 0
   const extend = (group: number[], candidates: Set<number>, done: Set<number>): void => {
-    if (++steps > PATIENCE) return
+    // A step counts the neighbours of each vertex among the candidates.
+    lookUps += 1 + candidates.size * (candidates.size + done.size)
+    if (lookUps > PATIENCE) return
     if (candidates.size === 0) {
       if (done.size === 0) groups.push(group)
       return

@@ -40,18 +40,64 @@ export function boundClasses(table: MoveTable): Set<number> {
 /** A list without repetition. Findings are equal if their JSON is. */
 export class Obstacles {
   readonly #list: Finding[]
-  readonly #indices: Map<string, number>
+  /** Indices of those that may be equal, by what differs most. */
+  readonly #alike = new Map<string, number[]>()
 
   /** Additions go to the end of this list. */
   constructor(list: Finding[]) {
     this.#list = list
-    this.#indices = new Map(list.map((finding, index) => [JSON.stringify(finding), index]))
+    for (const [index, finding] of list.entries()) this.#alikeTo(finding).push(index)
   }
 
   /** Returns the index of a finding, which it adds if it is new. */
   indexOf(finding: Finding): number {
-    return indexIn(this.#list, this.#indices, JSON.stringify(finding), finding)
+    const alike = this.#alikeTo(finding)
+    const known = alike.find((index) => isEqualJson(this.#list[index], finding))
+    if (known !== undefined) return known
+    const index = this.#list.push(finding) - 1
+    alike.push(index)
+    return index
   }
+
+  #alikeTo(finding: Finding): number[] {
+    const { code, register } = finding
+    const key =
+      register === undefined ? code : `${code} ${register.id} ${finding.source} ${finding.destination}`
+    const alike = this.#alike.get(key) ?? []
+    this.#alike.set(key, alike)
+    return alike
+  }
+}
+
+/** Whether two values have the same JSON; it would take several times as long to write that of each. */
+function isEqualJson(one: unknown, other: unknown): boolean {
+  if (one === other) return true
+  if (one === null || other === null || typeof one !== 'object' || typeof other !== 'object') return false
+  if (Array.isArray(one)) {
+    const isList = Array.isArray(other) && one.length === other.length
+    return isList && one.every((entry, place) => isEqualJson(entry, other[place]))
+  }
+  const [mine, theirs] = [Object.entries(one), Object.entries(other)]
+  return (
+    !Array.isArray(other) &&
+    mine.length === theirs.length &&
+    // The order of entries counts, too.
+    mine.every(([key, value], place) => {
+      const [otherKey, otherValue] = theirs[place]!
+      return key === otherKey && isEqualJson(value, otherValue)
+    })
+  )
+}
+
+/**
+ * Answers about one destination, as threads send them and the cache keeps them: each finding once, and each distinct prediction once
+ * with indices into these findings.
+ */
+export interface Arrivals {
+  findings: Finding[]
+  predictions: Prediction[]
+  /** By what matters of a source (`sourceKey`): an index into `predictions`. */
+  sources: Record<string, number>
 }
 
 /** Collects the answers for moves: each finding once, and each distinct prediction once. */
@@ -59,7 +105,8 @@ export class Predictions {
   readonly obstacles: Finding[] = []
   readonly predictions: Prediction[] = []
   readonly #obstacles = new Obstacles(this.obstacles)
-  readonly #predictions = new Map<string, number>()
+  /** By a hash: as text, a million predictions with dozens of obstacles each would take a minute. */
+  readonly #alike = new Map<number, number[]>()
 
   /** Returns the index of the prediction. */
   add({ possible, findings, unknown }: Answer): number {
@@ -70,10 +117,23 @@ export class Predictions {
     })
   }
 
+  /** Returns the index of each prediction about one destination. */
+  addArrivals({ findings, predictions }: Arrivals): number[] {
+    const places = findings.map((finding) => this.#obstacles.indexOf(finding))
+    return predictions.map((prediction) =>
+      this.#indexOf({ ...prediction, obstacles: prediction.obstacles.map((index) => places[index]!) }),
+    )
+  }
+
   #indexOf(prediction: Prediction): number {
-    const { possible, obstacles, unknown } = prediction
-    const key = `${possible} ${obstacles.join()} ${unknown?.join()}`
-    return indexIn(this.predictions, this.#predictions, key, prediction)
+    const hash = hashOf(prediction)
+    const alike = this.#alike.get(hash) ?? []
+    this.#alike.set(hash, alike)
+    const known = alike.find((index) => isEqualJson(this.predictions[index], prediction))
+    if (known !== undefined) return known
+    const index = this.predictions.push(prediction) - 1
+    alike.push(index)
+    return index
   }
 
   /**
@@ -91,11 +151,10 @@ export class Predictions {
   }
 }
 
-function indexIn<T>(list: T[], indices: Map<string, number>, key: string, entry: T): number {
-  const known = indices.get(key)
-  if (known !== undefined) return known
-  indices.set(key, list.length)
-  return list.push(entry) - 1
+function hashOf({ possible, obstacles, unknown }: Prediction): number {
+  let hash = possible ? 1 : 2
+  for (const index of obstacles) hash = Math.imul(hash ^ index, 0x0100_0193)
+  return hash ^ (unknown?.length ?? 0)
 }
 
 /** Numbers entries of a list anew, in the order in which they are asked for. */

@@ -4,17 +4,15 @@ import { errnoName, type FilteredCalls, type Kvm, type Vcpu, type Vm } from '../
 import { hex, registerName, registerWidth, timerCounters, withoutIstatus } from '../registers/index.js'
 import { capabilities, type Capability, type MpState, type VcpuFeature } from '../uapi.js'
 import { compareDevices, type DeviceDifference, setUpDevices, writeGic } from './device-restore.js'
-import { PHASES, type PlannedWrites, RestorePlan, SVE_VLS } from './planned-writes.js'
+import {
+  type OutcomeBase,
+  PHASES,
+  type PlannedWrite,
+  type PlannedWrites,
+  RestorePlan,
+  SVE_VLS,
+} from './planned-writes.js'
 import type { State, VcpuCapture } from './state.js'
-
-interface OutcomeBase {
-  /** KVM's id of the vCPU. */
-  vcpu: number
-  id: string
-  name: string
-  /** The value in the state. */
-  value: string
-}
 
 /** The outcome for one register of a state. */
 export type RegisterOutcome =
@@ -277,7 +275,7 @@ class VcpuRestore {
     const { all, ids } = this.#writes
     let listed: Set<bigint> | undefined
     const { values, errnos } = this.to.registers.read(ids)
-    return all.map(({ id, value, same }, index): RegisterOutcome => {
+    const outcomeOf = ({ id, value, same }: PlannedWrite, index: number): RegisterOutcome => {
       const errno = this.#refused.get(id)
       if (errno !== undefined) {
         listed ??= new Set(this.to.registers.list())
@@ -286,7 +284,8 @@ class VcpuRestore {
       const reads = errnos[index] === 0 ? values[index]! : this.#readAlone(id, errnos[index]!)
       if (reads === undefined) return { ...same, outcome: 'absent', errno: 'ENOENT' }
       return isSame(id, value, reads) ? same : { ...same, outcome: 'differs', reads: hex(reads) }
-    })
+    }
+    return all.map(outcomeOf)
   }
 
   unset(): UnsetRegister[] {

@@ -593,7 +593,10 @@ function accepts(registers: Registers, id: bigint, value: bigint): boolean {
  * many here; an error for each would take most of the time.
  */
 function writeAll(registers: Registers, id: bigint, values: readonly bigint[]): boolean[] {
-  const outcomes = registers.write(BigUint64Array.from(values, () => id), BigUint64Array.from(values))
+  const outcomes = registers.write(
+    BigUint64Array.from(values, () => id),
+    BigUint64Array.from(values),
+  )
   return Array.from(outcomes, (errno) => {
     refuseAccident(errno, { syscall: 'KVM_SET_ONE_REG', register: id })
     return errno === 0

@@ -8,15 +8,24 @@ import {
   setClearPairs,
   timerCounters,
 } from '../registers/index.js'
-import type { RegisterOutcome } from './attempt.js'
 import type { CapturedRegister, VcpuCapture } from './state.js'
+
+/** What every outcome for a register says. */
+export interface OutcomeBase {
+  /** KVM's id of the vCPU. */
+  vcpu: number
+  id: string
+  name: string
+  /** The value in the state. */
+  value: string
+}
 
 /** A register of the state that is to be written. */
 export interface PlannedWrite {
   id: bigint
   value: bigint
-  /** Its outcome if it reads back the same, which is that of most registers; `id`, `name` and `value` are those of every outcome. */
-  same: RegisterOutcome & { outcome: 'same' }
+  /** Its outcome if it reads back the same, which is that of most registers. */
+  same: OutcomeBase & { outcome: 'same' }
 }
 
 /** The writes of one phase. */
@@ -96,7 +105,9 @@ function phaseOf(writes: readonly PlannedWrite[]): Phase {
   return {
     words,
     ids: BigUint64Array.from(words, ({ id }) => id),
-    values: BigUint64Array.from(words, ({ id, value }) => (clearing.has(id) ? bitsToClear(id, value) : value)),
+    values: BigUint64Array.from(words, ({ id, value }) =>
+      clearing.has(id) ? bitsToClear(id, value) : value,
+    ),
     wide: writes.filter(({ id }) => registerWidth(id) > 64),
   }
 }

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { analyseFleet, type AnalyseOptions, MAX_COMPARED } from '../../fleet/analyse.js'
+import { analyseFleet, type AnalyseOptions } from '../../fleet/analyse.js'
 import { electBaseline } from '../../fleet/baseline/elect.js'
 import { type Fleet, type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
@@ -7,9 +7,14 @@ import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
+import { MAX_COMPARED } from '../../fleet/compared.js'
+import type { PredictedMoves } from '../../fleet/known-moves.js'
 import { boundClasses, canMove, predictionOf } from '../../fleet/moves.js'
+import { predictMoves } from '../../fleet/predict-moves.js'
+import { predictionDirectory } from '../../fleet/prediction-cache.js'
 import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
+import { interruptible } from '../interruptible.js'
 import {
   cannotWrite,
   checkOutput,
@@ -20,6 +25,7 @@ import {
   print,
   refuseTwoDocuments,
   withProgress,
+  withProgressOf,
   writeOutput,
 } from '../output.js'
 import { classOrigins, classPsci, divideSubject, isFromKernels } from '../view/fleet.js'
@@ -36,6 +42,7 @@ interface Flags {
   html?: string
   parquet?: string
   json?: boolean
+  cache: boolean
 }
 
 /** `kvm-arm64 fleet`: show which hosts are alike, and which moves are possible. */
@@ -71,6 +78,7 @@ export function fleetCommand(): Command {
         'write tables for queries as Parquet files: hosts, classes, registers, moves and obstacles',
       )
       .option('--json', 'print the fleet as JSON (kvm-arm64/fleet.schema.json)')
+      .option('--no-cache', 'predict every move anew, and keep nothing for later runs')
       .addHelpText(
         'after',
         `
@@ -81,6 +89,10 @@ read a file or directory named like a command, write ./merge. Equal hosts form
 one class, which is parsed once. fleet predicts every move: it restores a fresh
 VM of one class on a simulation of the other. If there are more than
 ${MAX_COMPARED} classes, it compares those with most hosts.
+
+Predictions between many classes take minutes: they are made in threads and kept
+for later runs in $XDG_CACHE_HOME/kvm-arm64/predictions (~/.cache), at most 256
+MiB. After Ctrl-C, the same command continues from what was predicted until then.
 
 Reports that cannot be read or simulated are listed on stderr with their file or
 line; the others are analysed all the same.
@@ -103,7 +115,7 @@ Examples:
 
 async function run(
   sources: readonly string[],
-  { vmm, features, whatIf, html, parquet, json }: Flags,
+  { vmm, features, whatIf, html, parquet, json, cache }: Flags,
 ): Promise<void> {
   refuseTwoDocuments('--html', html, json)
   if (json && vmm.length > 1) {
@@ -119,15 +131,17 @@ async function run(
     process.exitCode = exitStatus.usage
   }
   if (fleet.hostCount === 0) return
-  const judged = vmm.flatMap((rules) => {
+  const judged: JudgedFleet[] = []
+  for (const rules of vmm) {
     const options = { rules, ...(features && { features }) }
-    const asIs = documentOf(fleet, { ...options, whatIf: upgrades })
-    if (asIs === undefined) return []
+    const asIs = await documentOf(fleet, { ...options, whatIf: upgrades }, cache)
+    if (asIs === undefined) continue
     if (upgrades.length > 0 && asIs.upgrades.length === 0) {
       note(`no class of this fleet has the CPU of ${whatIf} and another kernel: there is nothing to compare`)
     }
-    return [{ asIs, ...(html === undefined ? { election: '' } : electedFleet(fleet, asIs, options)) }]
-  })
+    const elected = html === undefined ? { election: '' } : await electedFleet(fleet, asIs, options, cache)
+    judged.push({ asIs, ...elected })
+  }
   if (judged.length === 0) return
   const documents = judged.map(({ asIs }) => asIs)
   if (html !== undefined) {
@@ -153,28 +167,60 @@ async function writeTables(
 }
 
 /** Analyses a fleet and lists the classes that cannot be simulated; returns undefined if that is all of them. */
-function documentOf(fleet: Fleet, options: AnalyseOptions): FleetDocument | undefined {
+async function documentOf(
+  fleet: Fleet,
+  options: AnalyseOptions,
+  cache: boolean,
+): Promise<FleetDocument | undefined> {
   const under = `${options.rules!.name}${options.elect === undefined ? '' : ', with the baseline'}`
+  const predicted = await predictedFor(fleet, options, cache, under)
   const analysis = withProgress(`Comparing ${fleet.classes.length} classes (${under})`, (progress) =>
-    analyseFleet(fleet, { ...options, progress }),
+    analyseFleet(fleet, { ...options, predicted, progress }),
   )
   for (const { class: one, error } of analysis.errors) note(`${error.message}${alsoOn(one)}`)
   if (analysis.errors.length > 0) process.exitCode = exitStatus.usage
   return analysis.classes.length === 0 ? undefined : fleetDocument(fleet, analysis)
 }
 
+/** Predicts the moves of a fleet; when interrupted, it says how far it got. */
+async function predictedFor(
+  fleet: Fleet,
+  { whatIf: _afterwards, ...options }: AnalyseOptions,
+  cache: boolean,
+  under: string,
+): Promise<PredictedMoves> {
+  let [predicted, wanted] = [0, 0]
+  const work = (signal: AbortSignal) =>
+    withProgressOf(`Predicting moves (${under})`, (step) =>
+      predictMoves(fleet, {
+        ...options,
+        ...(cache && { cache: predictionDirectory() }),
+        signal,
+        progress(done, of) {
+          ;[predicted, wanted] = [done, of]
+          step(done, of)
+        },
+      }),
+    )
+  return interruptible(work, () => {
+    if (cache) note(`interrupted: ${predicted} of ${wanted} predictions are made; the next run continues`)
+  })
+}
+
 /** Analyses a fleet with the baseline of its classes elected on every VM. */
-function electedFleet(
+async function electedFleet(
   fleet: Fleet,
   asIs: FleetDocument,
   { rules, features }: { rules: VmmRules; features?: VcpuFeature[] },
-): Omit<JudgedFleet, 'asIs'> {
+  cache: boolean,
+): Promise<Omit<JudgedFleet, 'asIs'>> {
   const compared = new Set(asIs.classes.map(({ digest }) => digest))
   const classes = fleet.classes.filter(({ digest }) => compared.has(digest))
   try {
     const hosts = classes.map((one) => ({ name: one.digest, report: one.report() }))
     const elect = electBaseline(rules, hosts, features)
-    const elected = documentOf({ ...fleet, classes }, { rules, ...(features && { features }), elect })
+    const how = { rules, ...(features && { features }), elect }
+    const elected = await documentOf({ ...fleet, classes }, how, cache)
     return { ...(elected && { elected }), election: electionText(rules) }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error

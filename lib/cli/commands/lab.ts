@@ -18,6 +18,7 @@ import {
   listKernels,
 } from '../../lab/index.js'
 import { CommandError, exitStatus } from '../exit.js'
+import { interruptible } from '../interruptible.js'
 import { note, print, printJson } from '../output.js'
 import { table } from '../view/table.js'
 import { wholeNumber } from '../number.js'
@@ -211,26 +212,6 @@ Examples:
         note('the lab is ready')
       })
     })
-}
-
-/** Runs `work`; on a signal ends it in order, and then ends this process with the same signal. */
-async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  const abort = new AbortController()
-  let interruption: NodeJS.Signals | undefined
-  const interrupt = (name: NodeJS.Signals) => {
-    interruption ??= name
-    abort.abort()
-  }
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  for (const name of signals) process.on(name, interrupt)
-  try {
-    await work(abort.signal)
-  } catch (error) {
-    if (!interruption) throw error
-  } finally {
-    for (const name of signals) process.removeListener(name, interrupt)
-  }
-  if (interruption) process.kill(process.pid, interruption)
 }
 
 /** Announces long work only on a terminal. */
