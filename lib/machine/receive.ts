@@ -1,10 +1,11 @@
 import { totalmem } from 'node:os'
 import { Duplex, finished, Readable } from 'node:stream'
-import { checkMilliseconds, checkOptions, invalidType } from '../arguments.js'
+import { checkMilliseconds, checkObject, checkOptions, invalidType } from '../arguments.js'
 import { asText } from '../documents/entries.js'
 import type { GuestMemory, Kvm } from '../kvm/index.js'
 import { restore } from '../migration/restore.js'
 import { type MoveVerdict, verdict } from '../migration/verdict.js'
+import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import { findingSubject, findingWords } from '../migration/words.js'
 import { Board, type BoardDevices, RAM_SLOT } from './board.js'
 import { MachineError, MoveRefusedError } from './errors.js'
@@ -17,6 +18,8 @@ import { type Header, readHeader, readSaved, type Saved } from './moving-machine
 export interface ReceiveOptions {
   /** The machine's disks, as `bootMachine` takes them: as many, as large and as writable as it had. Default: none. */
   disks?: readonly (string | DiskOptions)[]
+  /** Decides which registers are restored, and which outcome is an obstacle. Default: `strict`: all, and each that differs. */
+  rules?: VmmRules
   /** Decides about the verdict of this host. A machine that cannot be restored is refused in any case. Default: `possible` decides. */
   accept?: (verdict: MoveVerdict) => boolean
   /** Milliseconds for which nothing may come; 0 means no limit. Default: 60000. */
@@ -47,7 +50,7 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
     throw invalidType('stream', 'a Readable or Duplex of node:stream', stream)
   }
   checkReceiveOptions(options)
-  const { disks = [], accept = ({ possible }) => possible, timeout = 60_000 } = options
+  const { disks = [], rules = strict, accept = ({ possible }) => possible, timeout = 60_000 } = options
   // Its errors are those of the calls that use it; one that comes later means nothing any more.
   stream.on('error', () => undefined)
   let answers: FrameWriter | undefined
@@ -68,8 +71,8 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
     const means = openMeans(disks, options.kvm)
     let arrived: Arrived | undefined
     try {
-      refuse(judge(header, means, accept))
-      arrived = { means, header, memory: means.kvm.createMemory(header.memory) }
+      refuse(judge(header, means, rules, accept))
+      arrived = { means, header, rules, memory: means.kvm.createMemory(header.memory) }
       await answers?.write('accepted')
       const saved = await readMachine(reader, arrived.memory)
       return await start(arrived, saved, { reader, answers, stream })
@@ -88,6 +91,7 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
 interface Arrived {
   readonly means: MachineMeans
   readonly header: Header
+  readonly rules: VmmRules
   readonly memory: GuestMemory
 }
 
@@ -95,6 +99,7 @@ interface Arrived {
 function judge(
   header: Header,
   { kvm, disks }: MachineMeans,
+  rules: VmmRules,
   accept: (verdict: MoveVerdict) => boolean,
 ): MoveRefusedError | undefined {
   const reasons: string[] = []
@@ -113,7 +118,7 @@ function judge(
     reasons.push(`its disks are ${described(header.disks)}; those given here are ${described(disks)}`)
   }
   if (reasons.length > 0) return new MoveRefusedError(reasons.map(asText), [])
-  const found = verdict(state, kvm)
+  const found = verdict(state, kvm, rules)
   if (found.restores && accept(found)) return undefined
   const obstacles = found.findings.filter(({ stops, severity }) => stops || severity === 'guest-broken')
   const told = obstacles.length > 0 ? obstacles : found.findings
@@ -168,15 +173,15 @@ interface Conversation {
 }
 
 async function start(
-  { means, header, memory }: Arrived,
+  { means, header, rules, memory }: Arrived,
   saved: Saved,
   { reader, answers, stream }: Conversation,
 ): Promise<Machine> {
   const first = (devices: BoardDevices): Board => {
-    const prepare: Parameters<typeof restore>[2] = {
-      prepare: (vm) => vm.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory }),
-    }
-    const { vm } = restore(means.kvm, saved.state, prepare)
+    const { vm } = restore(means.kvm, saved.state, {
+      rules,
+      prepare: (made) => made.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory }),
+    })
     try {
       const board = new Board(vm, memory, devices)
       board.restore(saved.devices)
@@ -233,9 +238,10 @@ async function ended(stream: Duplex): Promise<void> {
 }
 
 function checkReceiveOptions(options: ReceiveOptions): void {
-  checkOptions(options, 'options', ['disks', 'accept', 'timeout', 'kvm'])
-  const { disks, accept, timeout } = options
+  checkOptions(options, 'options', ['disks', 'rules', 'accept', 'timeout', 'kvm'])
+  const { disks, rules, accept, timeout } = options
   checkDisks(disks)
+  if (rules !== undefined) checkObject(rules, 'rules')
   if (accept !== undefined && typeof accept !== 'function') throw invalidType('accept', 'a function', accept)
   if (timeout !== undefined) checkMilliseconds(timeout, 'timeout')
 }

@@ -43,7 +43,11 @@ export interface SendSource {
   readonly input: () => Uint8Array
 }
 
-const ZEROS = new Uint8Array(4096)
+/** Bytes in which memory is found to be 0; a page of any host is a multiple of it. */
+const GRAIN = 4096
+/** Pieces of memory, however small, after which other work of this thread has its turn. */
+const PIECES_A_TURN = 16
+const ZEROS = new Uint8Array(PIECE)
 
 /**
  * Sends a machine. When the promise resolves, the guest stands still: it is the destination's, or in the snapshot. When it rejects
@@ -71,6 +75,8 @@ class Sender {
   /** The destination's next answer, once it has accepted. */
   #answer: Promise<Frame> | undefined
   #refusal: unknown
+  /** What was sent since other work of this thread had its turn, in bytes. */
+  #sinceTurn = 0
 
   constructor(source: SendSource, stream: Writable, plan: SendPlan) {
     this.#source = source
@@ -232,23 +238,31 @@ class Sender {
       this.#writer.check()
       const piece = Math.min(PIECE, length - done)
       await this.#sendPiece(offset + done, this.#board.memory.read(offset + done, piece), isFirst)
-      // The guest's accesses to devices are served here too.
+      this.#sinceTurn += Math.max(piece, PIECE / PIECES_A_TURN)
+      if (this.#sinceTurn < PIECE) continue
+      // The guest's accesses to devices are served by this thread too.
+      this.#sinceTurn = 0
       await nextTurn()
     }
   }
 
   async #sendPiece(offset: number, bytes: Uint8Array, isFirst: boolean): Promise<void> {
-    const isZero = (at: number) => Buffer.compare(bytes.subarray(at, at + ZEROS.length), ZEROS) === 0
     for (let start = 0; start < bytes.length;) {
-      const zero = isZero(start)
-      let end = start + ZEROS.length
-      while (end < bytes.length && isZero(end) === zero) end += ZEROS.length
+      const zero = isZero(bytes, start, start + GRAIN)
+      let end = start + GRAIN
+      // Most memory is all one or all the other.
+      if (zero && isZero(bytes, start, bytes.length)) end = bytes.length
+      while (end < bytes.length && isZero(bytes, end, end + GRAIN) === zero) end += GRAIN
       const place = new BigUint64Array([BigInt(offset + start), BigInt(end - start)])
       if (!zero) await this.#writer.write('pages', bytesOf(place.subarray(0, 1)), bytes.subarray(start, end))
       else if (!isFirst) await this.#writer.write('zeros', bytesOf(place))
       start = end
     }
   }
+}
+
+function isZero(bytes: Uint8Array, start: number, end: number): boolean {
+  return Buffer.compare(bytes.subarray(start, end), ZEROS.subarray(0, end - start)) === 0
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: BigUint64Array): Uint8Array {

@@ -40,7 +40,7 @@ async function moveLinux(image: string, modules: string, vcpus: number): Promise
     kernel: image,
     initrd,
     smp: vcpus,
-    memory: 192,
+    memory: 128,
     append: 'quiet',
     disks: ['disk.img'],
   })
@@ -48,7 +48,7 @@ async function moveLinux(image: string, modules: string, vcpus: number): Promise
   progress('the guest has booted')
   await ask(source, 'mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file')
   await ask(source, 'mkdir /t && mount -t tmpfs t /t && dd if=/dev/urandom of=/t/data bs=64k count=16')
-  await ask(source, '(i=0; while :; do i=$((i+1)); echo $i >/t/n; mv /t/n /t/count; done) &')
+  await ask(source, '(i=0; while :; do i=$((i+1)); echo $i >/t/n; mv /t/n /t/count; sleep 0.1; done) & true')
   const found: Moved = { counts: [], digests: [], kept: [], cpus: [], lost: 0 } as unknown as Moved
   const look = async (machine: Machine) => {
     found.counts.push(Number(await ask(machine, 'cat /t/count')))
@@ -62,7 +62,7 @@ async function moveLinux(image: string, modules: string, vcpus: number): Promise
   const before = await clockOf(source)
   const [first, second] = await socketPair()
   const receiving = receiveMachine(second, { kvm, disks: ['disk.img'] })
-  const [sent, machine] = await Promise.all([source.send(first), receiving])
+  const [sent, machine] = await Promise.all([source.send(first, { rounds: 3 }), receiving])
   found.sent = sent
   const after = await clockOf(machine)
   found.lost = after.host - before.host - Number(after.guest - before.guest) / ticksPerMs(kvm)

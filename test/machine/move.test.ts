@@ -17,6 +17,7 @@ import {
   receiveMachine,
   type SendOptions,
 } from '../../lib/machine/index.js'
+import { strict } from '../../lib/migration/vmm/rules.js'
 import { type Direction, duplexPair } from './duplex-pair.js'
 import { kernelImage } from './images.js'
 
@@ -296,6 +297,22 @@ describe('a destination', () => {
     await assertAlive(source)
   })
 
+  test('restores by the rules of its caller', async () => {
+    const source = waiting()
+    const { here, there } = duplexPair()
+    let vmm = ''
+    const [, machine] = await Promise.all([
+      source.send(here),
+      receiveMachine(there, {
+        kvm,
+        rules: { ...strict, name: 'of the fleet' },
+        accept: (verdict) => ((vmm = verdict.vmm), verdict.possible),
+      }),
+    ])
+    assert.equal(vmm, 'of the fleet')
+    await assertAlive(machine)
+  })
+
   test('refuses other disks', async () => {
     const disk = join(folder, 'disk.img')
     writeFileSync(disk, new Uint8Array(1024))
@@ -487,7 +504,7 @@ describe('a machine', () => {
     await assert.rejects(machine.send(writable, { answers: true }), TypeError)
     await machine.close()
     await assert.rejects(receiveMachine('file' as never), TypeError)
-    for (const wrong of [{ accept: 1 }, { timeout: '1' }, { disks: 'x' }, { memory: 5 }]) {
+    for (const wrong of [{ accept: 1 }, { rules: 1 }, { timeout: '1' }, { disks: 'x' }, { memory: 5 }]) {
       await assert.rejects(receiveMachine(new PassThrough(), wrong as never), TypeError)
     }
   })
