@@ -23,7 +23,7 @@ export const jsonSchemas: readonly { file: string; text: string }[] = [
   { file: 'lib/migration/verdict.schema.json', text: jsonSchema('verdict', verdictSchema) },
   { file: 'lib/fleet/fleet.schema.json', text: jsonSchema('fleet', fleetSchema) },
   { file: 'lib/fleet/fleet-diff.schema.json', text: jsonSchema('fleet-diff', fleetDiffSchema) },
-  { file: 'lib/fleet/gate.schema.json', text: jsonSchema('gate answer', gateSchema) },
+  { file: 'lib/fleet/gate.schema.json', text: jsonSchema('gate', gateSchema) },
   { file: 'lib/fleet/baseline/baseline.schema.json', text: jsonSchema('baseline', baselineSchema) },
 ]
 
