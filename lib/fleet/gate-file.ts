@@ -14,7 +14,8 @@ import { FleetGate, type GateDocument } from './gate.js'
 export function readGate(file: string): FleetGate {
   let text: string
   try {
-    text = readFileSync(file, 'utf8')
+    // With or without a byte order mark, as every document.
+    text = readFileSync(file, 'utf8').replace(/^\ufeff/, '')
   } catch (error) {
     throw unreadable(file, error)
   }

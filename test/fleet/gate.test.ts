@@ -126,9 +126,11 @@ function written(content: string): string {
 
 describe('a fleet that is read for the gate', () => {
   it('gives the answers of the whole document', () => {
-    const gate = readGate(written(JSON.stringify(document)))
     const whole = new FleetGate(document)
-    assert.deepEqual(gate.move(newest, old), whole.move(newest, old))
+    for (const mark of ['', '\ufeff']) {
+      const gate = readGate(written(mark + JSON.stringify(document)))
+      assert.deepEqual(gate.move(newest, old), whole.move(newest, old))
+    }
   })
 
   it('is refused with the entry that no answer could be taken from', () => {
