@@ -2,6 +2,7 @@
 const programs = [
   'boot-times',
   'elections',
+  'fleet-size',
   'fuzz',
   'journey',
   'linux-boots',

@@ -127,7 +127,9 @@ async function inThreads(
       proceed()
     })
   const file = new URL('dist/bundle/predict-worker.js', packageRoot)
-  const workers = Array.from({ length: count }, () => new Worker(file, { workerData: start }))
+  // Without the options of Node: those for a program on the command line, as --input-type, refuse a file.
+  const options = { workerData: start, execArgv: [] }
+  const workers = Array.from({ length: count }, () => new Worker(file, options))
   try {
     await Promise.all(workers.map(work))
   } finally {

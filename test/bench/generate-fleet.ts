@@ -1,7 +1,8 @@
 /**
- * Writes a synthetic fleet to standard output, one report on each line: `node dist/test/bench/generate-fleet.js HOSTS [CLASSES]`. The reports are
- * those of real hosts, whole, in CLASSES kinds made by changing registers and services of the recorded ones; of each kind every host
- * has a time, a build of the kernel and a name of its own.
+ * Writes a synthetic fleet to standard output, one report on each line: `node dist/test/bench/generate-fleet.js HOSTS [CLASSES [--all]]`.
+ * The reports are those of real hosts, whole, in CLASSES kinds made by changing registers and services of the recorded ones; of each
+ * kind every host has a time, a build of the kernel and a name of its own. With `--all`, there are up to 64 kinds of each recorded host,
+ * and otherwise fewer, of those with one CPU model.
  */
 import { writeSync } from 'node:fs'
 import { hex } from '../../lib/registers/index.js'
@@ -10,7 +11,10 @@ import type { Report } from '../../lib/report/report.js'
 import { builtInReport } from '../../lib/hosts/index.js'
 import { recordedHosts } from '../lab-kernels/lab-hosts.js'
 
-const models = recordedHosts.filter(({ cpu }) => cpu === 'neoverse-n1').map(({ name }) => builtInReport(name))
+const ofAll = process.argv.includes('--all')
+const models = recordedHosts
+  .filter(({ cpu }) => ofAll || cpu === 'neoverse-n1')
+  .map(({ name }) => builtInReport(name))
 
 /** The n-th kind: a recorded host with another revision of the CPU, another cache and another choice of services. */
 function variant(index: number): Report {
@@ -21,19 +25,32 @@ function variant(index: number): Report {
     const register = report.registers.find((candidate) => candidate.name === name)
     if (register !== undefined) register.value = `0x${to(BigInt(register.value!)).toString(16)}`
   }
+  if (ofAll) {
+    change('MIDR_EL1', (value) => value ^ BigInt(step & 7))
+    changeServices(report, step >> 3)
+    // Decides no move.
+    if (step & 32) report.capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS = [16, 16]
+    return report
+  }
   change('MIDR_EL1', (value) => (value & ~0xfn) | BigInt(step & 0xf))
   if (step & 1) change('CCSIDR_EL1[0]', (value) => value ^ 0x10n)
-  if (step & 2) {
-    const versions = psciVersionsOf(report).slice(0, -1)
+  changeServices(report, step >> 1)
+  return report
+}
+
+/** Takes the newest PSCI version away (bit 0), and services (bit 1). */
+function changeServices(report: Report, which: number): void {
+  const versions = psciVersionsOf(report).slice(0, -1)
+  const newest = versions.at(-1)
+  if (which & 1 && newest !== undefined) {
     const row = report.registers.find(({ name }) => name === 'KVM_REG_ARM_PSCI_VERSION')!
     row.write = { rule: 'values', accepts: versions.map(hex) }
-    row.value = hex(versions.at(-1)!)
+    row.value = hex(newest)
   }
-  if (step & 4) {
+  if (which & 2) {
     const bitmap = report.registers.find(({ write }) => write?.rule === 'subset')
     if (bitmap !== undefined) bitmap.write = { rule: 'subset', of: '0x0' }
   }
-  return report
 }
 
 /** The part of a line that all hosts of a kind have in common. */

@@ -49,6 +49,7 @@ describe('the packed package', () => {
       'dist/bundle/index.js',
       'dist/lib/index.d.ts',
       'dist/bundle/main.js',
+      'dist/bundle/predict-worker.js',
       'dist/man/kvm-arm64.1',
       'dist/bundle/fleet-page.js',
       'dist/bundle/fleet-page.css',
