@@ -1,9 +1,9 @@
-import { accessSync, constants, mkdirSync, realpathSync, statSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
 import { FormatError } from '../documents/format-error.js'
-import { openDraft, writeFileAtomically } from '../documents/write.js'
+import { finalName, openDraft, writeFileAtomically } from '../documents/write.js'
 import { CommandError, exitStatus, messageOf, statusOf } from './exit.js'
 
 type Style = Parameters<typeof styleText>[0]
@@ -109,7 +109,7 @@ export function checkOutput(file: string | undefined): void {
     if (old?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
     if (old === undefined || old.isFile()) {
       // The file is replaced, so its directory must be writable; the dot makes sure that it is a directory.
-      const directory = dirname(old === undefined ? file : realpathSync(file))
+      const directory = dirname(finalName(file))
       accessSync(`${directory}/.`, constants.W_OK | constants.X_OK)
     } else accessSync(file, constants.W_OK)
   } catch (error) {

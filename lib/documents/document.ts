@@ -2,14 +2,14 @@
  * Reads files of the formats this package publishes: limits their size, checks them against their schema, and names the entry at
  * fault when it refuses one.
  */
-import { isUtf8 } from 'node:buffer'
 import * as v from 'valibot'
-import { foreignBytes, foreignData } from './foreign.js'
-import { JsonError, jsonPath, parseStrictJson } from './json.js'
-import { FormatError, unreadable } from './format-error.js'
-import { openInput } from './input.js'
+import { foreignData } from './foreign.js'
+import { jsonPath } from './json.js'
+import { FormatError } from './format-error.js'
+import { parseDocumentJson, readJson } from './text.js'
 
 export { FormatError, unreadable } from './format-error.js'
+export { MAX_BYTES, parseDocumentJson, parseJson, readJson, readText } from './text.js'
 
 interface Head {
   readonly format: v.LiteralSchema<string, undefined>
@@ -27,9 +27,6 @@ export interface DocumentFormat<T> {
   readonly earlier?: ReadonlyMap<unknown, (data: unknown, source: string) => T>
 }
 
-/** Two orders of magnitude larger than any document: a larger file is something else. */
-export const MAX_BYTES = 64 * 1024 * 1024
-
 /**
  * Reads a document from a file.
  * @throws FormatError for a file that is missing, empty, truncated, of another format or version, or hostile
@@ -39,81 +36,11 @@ export function readDocument<T>(file: string, format: DocumentFormat<T>): T {
 }
 
 /**
- * Reads JSON of any format from a file, up to the largest size of a document.
- * @param noun what the file should be, for errors: `report`
- * @throws FormatError for a file that is missing, empty, too large, or no JSON
- */
-export function readJson(file: string, noun: string): unknown {
-  return parseDocumentJson(readText(file, noun), file, noun)
-}
-
-/**
- * Reads UTF-8 text from a file, up to one byte more than the largest size of a document.
- * @param noun what the file should be, for errors: `report`
- * @throws FormatError for a file that cannot be read, or is not UTF-8
- */
-export function readText(file: string, noun: string): string {
-  let bytes: Buffer
-  try {
-    bytes = readAtMost(file, MAX_BYTES + 1)
-  } catch (error) {
-    throw unreadable(file, error)
-  }
-  const foreign = foreignBytes(bytes)
-  if (foreign !== undefined) throw new FormatError(file, '$', `is not a ${noun} but ${foreign}`)
-  // The limit may cut through a character.
-  if (bytes.length <= MAX_BYTES && !isUtf8(bytes)) throw new FormatError(file, '$', 'is not UTF-8 text')
-  return bytes.toString('utf8')
-}
-
-/** Returns the file's first `limit` bytes: it does not read on in a file without end, or one too large for memory. */
-function readAtMost(file: string, limit: number): Buffer {
-  const input = openInput(file)
-  try {
-    const chunks: Buffer[] = []
-    let length = 0
-    while (length < limit) {
-      const chunk = Buffer.allocUnsafe(Math.min(256 * 1024, limit - length))
-      const count = input.read(chunk, 0)
-      if (count === 0) break
-      chunks.push(chunk.subarray(0, count))
-      length += count
-    }
-    return Buffer.concat(chunks)
-  } finally {
-    input.close()
-  }
-}
-
-/**
  * Reads a document from JSON text; errors call the text `source`.
  * @throws FormatError as `readDocument`
  */
 export function parseDocument<T>(json: string, source: string, format: DocumentFormat<T>): T {
   return checkDocument(parseDocumentJson(json, source, format.noun), source, format)
-}
-
-/**
- * Reads JSON text of any format; errors call it `source` and `noun`.
- * @throws FormatError as `readJson`
- */
-export function parseDocumentJson(json: string, source: string, noun: string): unknown {
-  if (json.length > MAX_BYTES)
-    throw new FormatError(source, '$', `is larger than any ${noun} (${MAX_BYTES / 1024 / 1024} MiB at most)`)
-  return parseJson(json, source)
-}
-
-/**
- * Parses JSON of a known length; errors call the text `source`.
- * @throws FormatError for text that is empty, is not JSON, or has a key twice in one object
- */
-export function parseJson(json: string, source: string): unknown {
-  try {
-    return parseStrictJson(json)
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error
-    throw new FormatError(source, error.path, error.message)
-  }
 }
 
 /**

@@ -3,7 +3,9 @@ import {
   constants,
   fchmodSync,
   fsyncSync,
+  lstatSync,
   openSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -11,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { patiently } from './input.js'
 import { printableJson } from './printable.js'
 
@@ -56,8 +58,9 @@ export interface Draft {
 export function openDraft(file: string): Draft {
   const old: Stats | undefined = statSync(file, { throwIfNoEntry: false })
   if (old !== undefined && !old.isFile()) return openDirectly(file)
-  const target = old === undefined ? file : realpathSync(file)
-  const temporary = join(dirname(target), `.${basename(target)}.${Math.random().toString(36).slice(2)}.tmp`)
+  const target = finalName(file)
+  // Without the name of the file, which may be as long as names can be.
+  const temporary = join(dirname(target), `.kvm-arm64-${Math.random().toString(36).slice(2)}.tmp`)
   const descriptor = openSync(temporary, 'wx')
   return {
     // Unlike writeSync, it continues if the system wrote only a part.
@@ -73,6 +76,15 @@ export function openDraft(file: string): Draft {
       closeSync(descriptor)
     },
   }
+}
+
+/**
+ * Returns the file to which symbolic links lead, which need not be there yet.
+ * @throws the error of `node:fs`
+ */
+export function finalName(file: string): string {
+  if (lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return file
+  return finalName(resolve(realpathSync(dirname(file)), readlinkSync(file)))
 }
 
 function openDirectly(file: string): Draft {

@@ -2,33 +2,17 @@
  * Reads as much of a fleet's document as the gate needs. The reader of whole documents checks every entry, and a scheduler that starts
  * the command for each move would wait for that, and for the schemas to load, several times as long as for the answer.
  */
-import { readFileSync } from 'node:fs'
-import { FormatError, unreadable } from '../documents/format-error.js'
+import { FormatError } from '../documents/format-error.js'
+import { readJson } from '../documents/text.js'
 import { FleetGate, type GateDocument } from './gate.js'
 
 /**
  * Reads a fleet from a file, as `kvm-arm64 fleet --json` prints it, for {@link FleetGate}. Unlike `readFleetDocument` it checks only the
  * entries that answers come from.
- * @throws FormatError for a file that cannot be read, or is no such document
+ * @throws FormatError for a file that cannot be read, is empty or too large, or is no such document
  */
 export function readGate(file: string): FleetGate {
-  let text: string
-  try {
-    // With or without a byte order mark, as every document.
-    text = readFileSync(file, 'utf8').replace(/^\ufeff/, '')
-  } catch (error) {
-    throw unreadable(file, error)
-  }
-  let data: unknown
-  try {
-    data = JSON.parse(text)
-  } catch (error) {
-    throw new FormatError(
-      file,
-      '$',
-      text.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`,
-    )
-  }
+  const data = readJson(file, 'fleet')
   refuseOthers(data, file)
   return new FleetGate(data)
 }
@@ -51,17 +35,17 @@ function refuseOthers(data: unknown, file: string): asserts data is GateDocument
   for (const [index, one] of listOf(classes).entries()) {
     const { digest, hostCount, cpu, names } = entriesOf(one)
     const isClass = typeof digest === 'string' && typeof hostCount === 'number' && typeof cpu === 'string'
-    require(isClass && Array.isArray(names), `$.classes[${index}]`, 'a class of hosts')
+    require(isClass && areTexts(names), `$.classes[${index}]`, 'a class of hosts')
   }
   require(Array.isArray(obstacles), '$.obstacles', 'a list')
   for (const [index, finding] of listOf(obstacles).entries()) {
-    require(isObject(finding) && typeof finding.code === 'string', `$.obstacles[${index}]`, 'a finding')
+    require(isFinding(finding), `$.obstacles[${index}]`, 'a finding')
   }
   const found = listOf(obstacles).length
   require(Array.isArray(predictions), '$.predictions', 'a list')
   for (const [index, prediction] of listOf(predictions).entries()) {
     const { possible, obstacles: indices, unknown = [] } = entriesOf(prediction)
-    const isPrediction = typeof possible === 'boolean' && Array.isArray(indices) && Array.isArray(unknown)
+    const isPrediction = typeof possible === 'boolean' && Array.isArray(indices) && areTexts(unknown)
     require(isPrediction, `$.predictions[${index}]`, 'a prediction')
     require(listOf(indices).every((at) =>
       isIndex(at, found),
@@ -85,6 +69,17 @@ function entriesOf(value: unknown): Entries {
 
 function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : []
+}
+
+function areTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((entry) => typeof entry === 'string')
+}
+
+/** Whether a value has the entries of a finding that decide an answer or are printed. */
+function isFinding(value: unknown): boolean {
+  const { code, severity, stops, register } = entriesOf(value)
+  const isNamed = register === undefined || typeof entriesOf(register).name === 'string'
+  return areTexts([code, severity]) && typeof stops === 'boolean' && isNamed
 }
 
 function isIndex(value: unknown, length: number): boolean {

@@ -74,6 +74,28 @@ describe('writing a file whole or not at all', () => {
     rmSync(link)
   })
 
+  test('makes the file a symbolic link leads to', () => {
+    const directory = join(folder, 'directory')
+    mkdirSync(directory)
+    symlinkSync('directory', join(folder, 'alias'))
+    symlinkSync('../new.json', join(directory, 'second.json'))
+    symlinkSync('alias/second.json', join(folder, 'first.json'))
+    writeFileAtomically(join(folder, 'first.json'), 'through both links')
+    assert.equal(readFileSync(join(folder, 'new.json'), 'utf8'), 'through both links')
+    assert.deepEqual(readdirSync(folder), ['alias', 'directory', 'first.json', 'new.json', 'report.json'])
+    assert.ok(lstatSync(join(folder, 'first.json')).isSymbolicLink())
+    for (const made of ['alias', 'directory', 'first.json', 'new.json']) {
+      rmSync(join(folder, made), { recursive: true })
+    }
+  })
+
+  test('takes a name as long as names can be', () => {
+    const long = join(folder, 'n'.repeat(255))
+    writeFileAtomically(long, 'new')
+    assert.equal(readFileSync(long, 'utf8'), 'new')
+    rmSync(long)
+  })
+
   test('writes to a pipe instead of replacing it', async () => {
     // As to a device, such as /dev/null, which a test that failed would take from the machine.
     const pipe = join(folder, 'pipe')

@@ -1,5 +1,6 @@
 /** The gate for schedulers: the answers of a fleet, by class, and the keys of classes between which VMs move freely. */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -148,6 +149,15 @@ describe('a fleet that is read for the gate', () => {
       [changed({ classes: {} }), /: \$\.classes: expected a list$/],
       [changed({ classes: [null] }), /: \$\.classes\[0\]: expected a class of hosts$/],
       [changed({ obstacles: 0 }), /: \$\.obstacles: expected a list$/],
+      [`\ufeff${changed({}).slice(0, -1)},"moves":[]}`, /: \$\.moves: appears twice$/],
+      [
+        changed({ obstacles: [{ ...document.obstacles[0], register: null }, ...document.obstacles.slice(1)] }),
+        /: \$\.obstacles\[0\]: expected a finding$/,
+      ],
+      [
+        changed({ predictions: [{ ...prediction, unknown: [1] }, ...others] }),
+        /: \$\.predictions\[0\]: expected a prediction$/,
+      ],
       [changed({ obstacles: [{}] }), /: \$\.obstacles\[0\]: expected a finding$/],
       [changed({ predictions: {} }), /: \$\.predictions: expected a list$/],
       [changed({ predictions: [1] }), /: \$\.predictions\[0\]: expected a prediction$/],
@@ -164,6 +174,13 @@ describe('a fleet that is read for the gate', () => {
       assert.throws(() => readGate(written(text)), { name: 'FormatError', message })
     }
     assert.throws(() => readGate(join(folder, 'missing')), /missing: cannot be read \(ENOENT\)$/)
+  })
+
+  it('does not block on a pipe without a writer, or on a file without an end', () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    assert.throws(() => readGate(pipe), /pipe: is empty$/)
+    assert.throws(() => readGate('/dev/zero'), /is larger than any fleet \(64 MiB at most\)$/)
   })
 })
 
