@@ -151,7 +151,9 @@ describe('a fleet that is read for the gate', () => {
       [changed({ obstacles: 0 }), /: \$\.obstacles: expected a list$/],
       [`\ufeff${changed({}).slice(0, -1)},"moves":[]}`, /: \$\.moves: appears twice$/],
       [
-        changed({ obstacles: [{ ...document.obstacles[0], register: null }, ...document.obstacles.slice(1)] }),
+        changed({
+          obstacles: [{ ...document.obstacles[0], register: null }, ...document.obstacles.slice(1)],
+        }),
         /: \$\.obstacles\[0\]: expected a finding$/,
       ],
       [
