@@ -36,8 +36,11 @@ export function readText(file: string, noun: string): string {
   return bytes.toString('utf8')
 }
 
-/** Returns the file's first `limit` bytes: it does not read on in a file without end, or one too large for memory. */
-function readAtMost(file: string, limit: number): Buffer {
+/**
+ * Returns the file's first `limit` bytes: it does not read on in a file without end, or one too large for memory.
+ * @throws the error of `node:fs`
+ */
+export function readAtMost(file: string, limit: number): Buffer {
   const input = openInput(file)
   try {
     const chunks: Buffer[] = []

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { Duplex, Transform, Writable } from 'node:stream'
 import {
   checkBoolean,
@@ -10,6 +9,7 @@ import {
   invalidType,
   outOfRange,
 } from '../arguments.js'
+import { readAtMost } from '../documents/text.js'
 import { type Kvm, openKvm, type Vm } from '../kvm/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
 import { type Board, bootBoard, type BoardDevices } from './board.js'
@@ -106,8 +106,8 @@ export function bootMachine(options: MachineOptions): Machine {
   const { append = '', smp = 1, memory = 256, disks = [], console: kind = 'serial' } = options
   const { features = ['psci-0.2'], reboot = true, configure = () => undefined } = options
   const plan: BoardPlan = {
-    kernel: readKernelImage(contentOf(options.kernel, 'kernel')),
-    initrd: options.initrd === undefined ? undefined : contentOf(options.initrd, 'initrd'),
+    kernel: readKernelImage(contentOf(options.kernel, 'kernel', memory)),
+    initrd: options.initrd === undefined ? undefined : contentOf(options.initrd, 'initrd', memory),
     commandLine: `console=${kind === 'serial' ? 'ttyS0' : 'hvc0'} ${append}`.trimEnd(),
     vcpus: smp,
     features,
@@ -344,14 +344,25 @@ export class Machine implements AsyncDisposable {
 }
 
 /** @throws MachineError `ERR_MACHINE_FILE` */
-function contentOf(file: string | Uint8Array, what: string): Uint8Array {
+/** The longest Buffer of every Node.js. */
+const LONGEST = 0x7fff_ffff
+
+/** Reads pipes too, but no more of a file than fits into the machine: a device may have no end. */
+function contentOf(file: string | Uint8Array, what: string, memory: number): Uint8Array {
   if (typeof file !== 'string') return file
+  const limit = Math.min(memory * MIB, LONGEST)
+  let bytes: Uint8Array
   try {
-    return readFileSync(file)
+    bytes = readAtMost(file, limit + 1)
   } catch (error) {
     const message = `the ${what} ${file} cannot be read: ${(error as Error).message}`
     throw new MachineError('ERR_MACHINE_FILE', message, { cause: error })
   }
+  if (bytes.length <= limit) return bytes
+  throw new MachineError(
+    'ERR_MACHINE_MEMORY',
+    `the ${what} ${file} does not fit into ${Math.floor(limit / MIB)} MiB`,
+  )
 }
 
 function openDisk(disk: string | DiskOptions, index: number): Disk {

@@ -25,6 +25,12 @@ describe('a script that is', () => {
     assert.equal(error, `kvm-arm64: ${pipe}: cannot be loaded: is a pipe, not a module\n`)
   })
 
+  test('a directory is refused', () => {
+    const { status, error } = kvmArm64(['trace', 'record', folder, '--simulate', HOST])
+    assert.equal(status, 2)
+    assert.equal(error, `kvm-arm64: ${folder}: cannot be loaded: is a directory, not a module\n`)
+  })
+
   test('a loop of links is refused, also with an output', () => {
     const loop = join(folder, 'loop')
     symlinkSync('loop', loop)

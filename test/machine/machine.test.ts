@@ -1,5 +1,6 @@
 /** How a machine is set up and ended, on simulated hosts, which execute no guest; test/lab-kernels/machine.test.ts boots Linux. */
 import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -196,6 +197,21 @@ describe('a machine', () => {
       assert.throws(() => bootMachine(options(more)), isMachineError(code, problem))
     })
   }
+
+  test('reads a kernel from a pipe, and no further than it could use', async () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    assert.throws(() => bootMachine(options({ kernel: pipe })), isMachineError('ERR_MACHINE_KERNEL', /Image/))
+    const image = join(folder, 'Image')
+    writeFileSync(image, guest(WAIT))
+    spawn('sh', ['-c', 'cat "$1" > "$2"', 'sh', image, pipe], { stdio: 'ignore' })
+    const machine = bootMachine(options({ kernel: pipe }))
+    await machine.close()
+    assert.throws(
+      () => bootMachine(options({ initrd: '/dev/zero', memory: 8 })),
+      isMachineError('ERR_MACHINE_MEMORY', /the initrd \/dev\/zero does not fit into 8 MiB/),
+    )
+  })
 
   for (const [wrong, error] of [
     [{ smp: 0 }, RangeError],

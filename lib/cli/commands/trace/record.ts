@@ -170,7 +170,9 @@ async function importScript(file: string): Promise<(kvm: Kvm) => unknown> {
   let exports: { default?: unknown }
   try {
     // Node would wait for a writer, and receive no signal.
-    if (statSync(file).isFIFO()) throw new Error('is a pipe, not a module')
+    const found = statSync(file)
+    if (found.isFIFO()) throw new Error('is a pipe, not a module')
+    if (found.isDirectory()) throw new Error('is a directory, not a module')
     exports = (await import(pathToFileURL(resolve(file)).href)) as { default?: unknown }
   } catch (error) {
     throw new CommandError(`${file}: cannot be loaded: ${(error as Error).message}`, exitStatus.usage)
