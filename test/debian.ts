@@ -1,4 +1,5 @@
 /** Programs of Debian that tests need, beside those of the lab. */
+import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { isInstalled } from '../lib/lab/execute.js'
 import { installation, installPackages } from '../lib/lab/setup.js'
@@ -22,6 +23,16 @@ const packages = {
   zsh: 'zsh',
 } as const
 
+/** By program, the unit that its package would start at once and at each boot. The tests start the daemons themselves. */
+const units: Partial<Record<keyof typeof packages, string>> = {
+  munged: 'munge',
+  prometheus: 'prometheus',
+  'prometheus-node-exporter': 'prometheus-node-exporter',
+  slurmctld: 'slurmctld',
+  slurmd: 'slurmd',
+  sshd: 'ssh',
+}
+
 export type Program = keyof typeof packages
 export const programs = Object.keys(packages) as Program[]
 
@@ -31,7 +42,7 @@ function isThere(program: Program): boolean {
 }
 
 /**
- * Installs the packages of programs that are missing, through apt.
+ * Installs the packages of programs that are missing, through apt, and leaves no daemon running.
  * @throws Error with the command that installs them where this user may not, or where it fails
  */
 export async function ensurePrograms(wanted: readonly Program[]): Promise<void> {
@@ -41,4 +52,12 @@ export async function ensurePrograms(wanted: readonly Program[]): Promise<void> 
   if (!allowed) throw new Error(`the tests need ${missing.join(', ')}; install with: ${command}`)
   const status = await installPackages(command)
   if (!missing.every(isThere)) throw new Error(`exited with status ${status}: ${command}`)
+  disable(missing.flatMap((program) => units[program] ?? []))
+}
+
+/** Ends units where systemd runs them, for now and for the next boot. */
+function disable(names: readonly string[]): void {
+  if (names.length === 0 || !existsSync('/run/systemd/system')) return
+  const command = [...(process.getuid?.() === 0 ? [] : ['sudo', '-n']), 'systemctl', 'disable', '--now']
+  execFileSync(command[0]!, [...command.slice(1), ...names], { stdio: ['ignore', 2, 2] })
 }
