@@ -21,6 +21,7 @@
         'native/memory.cc',
         'native/mmio.cc',
         'native/registers.cc',
+        'native/rings.cc',
         'native/stats.cc',
         'native/system.cc',
         'native/vcpu.cc',

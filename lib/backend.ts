@@ -214,6 +214,14 @@ export interface VmFd extends AttributeFd {
    */
   ioEventFd(event: EventFd, address: bigint, size: number, flags: number, datamatch: bigint): number
   /**
+   * `KVM_REGISTER_COALESCED_MMIO`: from now on KVM keeps a write within these bytes (32 bits) in the VM's ring, and the vCPU goes on.
+   * `pio` is 0, or 1 for a port of x86, of which arm64 has none; another is `-EINVAL`. `-ENOSPC` beyond 1000 zones and other devices
+   * inside KVM. A zone may overlap another, and pass the end of the address space: it then gets no write.
+   */
+  registerCoalescedMmio(address: bigint, size: number, pio: number): number
+  /** `KVM_UNREGISTER_COALESCED_MMIO`: removes every zone that holds all of these bytes; 0 also if none does. */
+  unregisterCoalescedMmio(address: bigint, size: number, pio: number): number
+  /**
    * `KVM_GET_STATS_FD`: the VM's statistics. `-EINVAL` before Linux 5.14. The VM lives until they are closed too.
    */
   getStatsFd(): StatsFd | number
@@ -290,6 +298,12 @@ export interface VcpuFd extends AttributeFd {
    * value registers of breakpoints, then those of watchpoints. KVM reads them only with `KVM_GUESTDBG_USE_HW`.
    */
   setGuestDebug(control: number, registers: BigUint64Array): number
+  /**
+   * No ioctl: moves writes from the VM's ring, which every vCPU maps, to `entries`, oldest first, three words each: the size, the
+   * address, the data. Returns how many; fewer than there is room for once the ring is empty. Works while a run is in flight. `-EINVAL`
+   * if the indexes in the ring were written over, `-ENXIO` without a ring.
+   */
+  takeCoalesced(entries: BigUint64Array): number
   /** `KVM_GET_STATS_FD`: the vCPU's statistics, as `VmFd.getStatsFd`. They can be read while it runs. */
   getStatsFd(): StatsFd | number
   /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */

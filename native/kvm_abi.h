@@ -71,6 +71,25 @@ struct IrqFd {
   std::uint8_t pad[16];
 };
 
+struct CoalescedMmioZone {
+  std::uint64_t addr;
+  std::uint32_t size;
+  std::uint32_t pio;
+};
+
+// struct kvm_coalesced_mmio, of which the ring has as many as fit in the page behind its two indexes.
+struct CoalescedMmio {
+  std::uint64_t phys_addr;
+  std::uint32_t len;
+  std::uint32_t pio;
+  std::uint8_t data[8];
+};
+
+struct CoalescedMmioRing {
+  std::uint32_t first;
+  std::uint32_t last;
+};
+
 struct DirtyLog {
   std::uint32_t slot;
   std::uint32_t padding;
@@ -149,6 +168,8 @@ constexpr unsigned long kCreateVcpu = _IO(kIoctlType, 0x41);
 constexpr unsigned long kGetDirtyLog = _IOW(kIoctlType, 0x42, DirtyLog);
 constexpr unsigned long kSetUserMemoryRegion = _IOW(kIoctlType, 0x46, UserMemoryRegion);
 constexpr unsigned long kIrqLine = _IOW(kIoctlType, 0x61, IrqLevel);
+constexpr unsigned long kRegisterCoalescedMmio = _IOW(kIoctlType, 0x67, CoalescedMmioZone);
+constexpr unsigned long kUnregisterCoalescedMmio = _IOW(kIoctlType, 0x68, CoalescedMmioZone);
 constexpr unsigned long kSetGsiRouting = _IOW(kIoctlType, 0x6a, IrqRouting);
 constexpr unsigned long kIrqFd = _IOW(kIoctlType, 0x76, IrqFd);
 constexpr unsigned long kIoEventFd = _IOW(kIoctlType, 0x79, IoEventFd);

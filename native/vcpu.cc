@@ -10,6 +10,7 @@
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "registers.h"
+#include "rings.h"
 #include "stats.h"
 
 Napi::Function VcpuFd::Define(Napi::Env env) {
@@ -27,6 +28,7 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::GetVcpuEvents>("getVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetVcpuEvents>("setVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetGuestDebug>("setGuestDebug"),
+                         InstanceMethod<&VcpuFd::TakeCoalesced>("takeCoalesced"),
                          InstanceMethod<&VcpuFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VcpuFd::Run>("run"),
                          InstanceMethod<&VcpuFd::Kick>("kick"),
@@ -88,6 +90,13 @@ Napi::Value VcpuFd::SetGuestDebug(const Napi::CallbackInfo& info) {
   const std::span<const std::uint64_t> registers = ToUint64s({info, 1, "registers"}, std::size(debug.registers));
   std::copy_n(registers.begin(), std::size(debug.registers), debug.registers);
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kSetGuestDebug, &debug));
+}
+
+// No ioctl: also while a run is in flight.
+Napi::Value VcpuFd::TakeCoalesced(const Napi::CallbackInfo& info) {
+  const std::span<std::uint64_t> entries = ToUint64s({info, 0, "entries"}, kWordsOfCoalesced);
+  if (!parts_.run) return Napi::Number::New(info.Env(), -EBADF);
+  return Napi::Number::New(info.Env(), TakeCoalescedWrites(*parts_.run, entries));
 }
 
 Napi::Value VcpuFd::GetStatsFd(const Napi::CallbackInfo& info) {

@@ -37,6 +37,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
   Napi::Value GetVcpuEvents(const Napi::CallbackInfo& info);
   Napi::Value SetGuestDebug(const Napi::CallbackInfo& info);
   Napi::Value SetVcpuEvents(const Napi::CallbackInfo& info);
+  Napi::Value TakeCoalesced(const Napi::CallbackInfo& info);
   Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   napi_value RunSync(napi_env env, const std::array<napi_value, 1>& arguments);
   int RunFor(double milliseconds);

@@ -37,6 +37,8 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::SetGsiRouting>("setGsiRouting"),
                          InstanceMethod<&VmFd::IoEventFd>("ioEventFd"),
                          InstanceMethod<&VmFd::IrqFd>("irqFd"),
+                         InstanceMethod<&VmFd::RegisterCoalescedMmio>("registerCoalescedMmio"),
+                         InstanceMethod<&VmFd::UnregisterCoalescedMmio>("unregisterCoalescedMmio"),
                          InstanceMethod<&VmFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VmFd::Close>("close"),
                      }));
@@ -247,6 +249,27 @@ Napi::Value VmFd::IrqFd(const Napi::CallbackInfo& info) {
   request.fd = static_cast<std::uint32_t>(event);
   request.resamplefd = static_cast<std::uint32_t>(resample_event);
   return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kIrqFd, &request));
+}
+
+namespace {
+
+Napi::Value ChangeZones(int fd, unsigned long request, const Napi::CallbackInfo& info) {
+  const kvm_abi::CoalescedMmioZone zone{
+      .addr = ToUint64({info, 0, "address"}),
+      .size = ToUint32({info, 1, "size"}),
+      .pio = ToUint32({info, 2, "pio"}),
+  };
+  return Napi::Number::New(info.Env(), KvmIoctl(fd, request, &zone));
+}
+
+}  // namespace
+
+Napi::Value VmFd::RegisterCoalescedMmio(const Napi::CallbackInfo& info) {
+  return ChangeZones(descriptor(), kvm_abi::kRegisterCoalescedMmio, info);
+}
+
+Napi::Value VmFd::UnregisterCoalescedMmio(const Napi::CallbackInfo& info) {
+  return ChangeZones(descriptor(), kvm_abi::kUnregisterCoalescedMmio, info);
 }
 
 Napi::Value VmFd::GetStatsFd(const Napi::CallbackInfo& info) { return StatsFd::Open(info.Env(), descriptor(), slots_); }

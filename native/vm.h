@@ -57,6 +57,8 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value TakePosted(const Napi::CallbackInfo& info);
   Napi::Value SetCounterOffset(const Napi::CallbackInfo& info);
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
+  Napi::Value RegisterCoalescedMmio(const Napi::CallbackInfo& info);
+  Napi::Value UnregisterCoalescedMmio(const Napi::CallbackInfo& info);
   Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

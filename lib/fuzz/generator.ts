@@ -1,6 +1,7 @@
 import type { Call, Outcome } from '../trace/index.js'
 import {
   attribute,
+  coalescedZone,
   createDevice,
   gsiRouting,
   ioEvent,
@@ -66,6 +67,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [1 * machine, gsiRouting],
     [1.5 * machine, ioEvent],
     [1.5 * machine, irqEvent],
+    [1 * machine, coalescedZone],
     [3 * machine, dirtyLog],
     [0.5 * machine, counterOffset],
     [0.25 * machine, stats],

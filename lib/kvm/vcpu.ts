@@ -469,6 +469,8 @@ export class Vcpu implements Disposable {
    * later call throws `ERR_KVM_CLOSED`, except `kick()` and `close()`, which then do nothing.
    */
   close(): void {
+    // The ring of coalesced writes is mapped with the vCPU.
+    this.#vm.deliverPosted()
     this.#fd.close()
     this.#stats.close()
     this.#vm.deliverPosted()

@@ -10,7 +10,7 @@ import {
   numberOf,
   outOfRange,
 } from '../arguments.js'
-import type { GuestMemoryFd, SystemFd, VmFd } from '../backend.js'
+import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../backend.js'
 import {
   capabilities,
   type Capability,
@@ -138,6 +138,8 @@ export class Vm implements Disposable {
   readonly #firstRun = new FirstRun()
   readonly #host: VmHost
   readonly #vcpus = new Map<number, Vcpu>()
+  /** Each maps the VM's ring of coalesced writes. */
+  readonly #rings: VcpuFd[] = []
   readonly #devices = new Set<Device>()
   readonly #stats = new OpenStats()
   /** The guest's memory, by slot. */
@@ -151,7 +153,7 @@ export class Vm implements Disposable {
     this.type = type
     this.#host = host
     this.memory = new GuestAddressSpace(() => this.#slots.values())
-    this.mmio = new Mmio(fd)
+    this.mmio = new Mmio(fd, (entries) => this.#takeCoalesced(entries))
     this.attributes = new Attributes(fd, { kind: 'vm', runRemedy: () => this.#runRemedy() })
     this.services = new Services({
       anyVcpu: () => this.#anyVcpu(),
@@ -214,6 +216,7 @@ export class Vm implements Disposable {
       throw error
     }
     this.#vcpus.set(id, vcpu)
+    this.#rings.push(fd)
     return vcpu
   }
 
@@ -676,6 +679,14 @@ export class Vm implements Disposable {
     this.#stats.close()
     this.#stub?.close()
     this.#fd.close()
+  }
+
+  #takeCoalesced(entries: BigUint64Array): number {
+    for (const fd of this.#rings) {
+      const taken = fd.takeCoalesced(entries)
+      if (taken !== -errnos.EBADF) return taken
+    }
+    return -errnos.EBADF
   }
 
   #anyVcpu(): Vcpu | undefined {

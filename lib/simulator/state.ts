@@ -1,5 +1,6 @@
 import type { Traits } from '../report/report.js'
 import { GUEST_DEBUG_WORDS, mpStates } from '../uapi.js'
+import { CoalescedMmio } from './coalesced-mmio.js'
 import { Counts } from './counts.js'
 import { CpuInterface } from './gic-cpu-interface.js'
 import { type Interrupt, privateInterrupts, sharedInterrupts } from './gic-interrupts.js'
@@ -144,6 +145,7 @@ export class VmState {
   affinityTable: AffinityTable | null = null
   readonly memorySlots = new Map<number, MemorySlot>()
   readonly mmio = new MmioAnswers()
+  readonly coalesced: CoalescedMmio
   /** Places whose writes an event counts. */
   readonly ioEvents: IoEvent[] = []
   /** Pins of the GIC by the interrupts (GSIs) routed to them; null for the routes that its initialisation makes. */
@@ -164,6 +166,7 @@ export class VmState {
   constructor(host: Host, ipaBits: number) {
     this.host = host
     this.ipaBits = ipaBits
+    this.coalesced = new CoalescedMmio(host)
     this.timerInterrupts = host.traits.timers.interrupts
   }
 

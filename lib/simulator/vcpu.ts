@@ -14,7 +14,8 @@ import { detach } from './memory.js'
 import { aliasedRegister, missingRegister, missingRegisterAtNull } from './missing-registers.js'
 import { recordStolenTime } from './stolen-time.js'
 import { loadRegisters, prepareRun, wantsImmediateExit } from './run.js'
-import type { Register, VcpuState } from './state.js'
+import type { MmioWrite } from './mmio.js'
+import type { Register, VcpuState, VmState } from './state.js'
 import { vcpuStats } from './stats.js'
 import { vcpuAttributes } from './vcpu-attributes.js'
 import { dropInputs, getEvents, hasWakingEvent, setEvents } from './vcpu-events.js'
@@ -187,6 +188,11 @@ export class SimulatedVcpu implements VcpuFd {
     checkArray(registers, BigUint64Array, GUEST_DEBUG_WORDS, 'registers')
     const barrier = this.#barrier()
     return barrier < 0 ? barrier : setGuestDebug(this.#state, control, registers)
+  }
+
+  takeCoalesced(entries: BigUint64Array): number {
+    checkArray(entries, BigUint64Array, 3, 'entries')
+    return this.#closed ? -errnos.EBADF : this.#state.vm.coalesced.take(entries)
   }
 
   getStatsFd(): StatsFd | number {
@@ -378,7 +384,7 @@ export class SimulatedVcpu implements VcpuFd {
       const exit = runGuest(this.#state)
       if (exit === 'wait') return null
       const write = mmioWriteOf(exit)
-      if (write !== null && countWrite(this.#state.vm, write)) {
+      if (write !== null && isKept(this.#state.vm, write)) {
         this.#state.counts.mmioKernel++
         completeStore(this.#state)
         continue
@@ -394,6 +400,11 @@ export class SimulatedVcpu implements VcpuFd {
       })
     }
   }
+}
+
+/** Whether KVM itself has taken the write. */
+function isKept(vm: VmState, write: MmioWrite): boolean {
+  return countWrite(vm, write) || vm.coalesced.keep(write)
 }
 
 function checkBatch(ids: BigUint64Array, values: BigUint64Array, outcomes: Int32Array): void {

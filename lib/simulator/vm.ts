@@ -232,6 +232,23 @@ export class SimulatedVm implements VmFd {
     return setIrqEvent(this.#state, { event, gsi }, flags, resampled?.closed === false ? resampled : null)
   }
 
+  registerCoalescedMmio(address: bigint, size: number, pio: number): number {
+    const barrier = this.#zoneBarrier(address, size, pio)
+    return barrier < 0 ? barrier : this.#state.coalesced.register(address, size, pio)
+  }
+
+  unregisterCoalescedMmio(address: bigint, size: number, pio: number): number {
+    const barrier = this.#zoneBarrier(address, size, pio)
+    return barrier < 0 ? barrier : this.#state.coalesced.unregister(address, size, pio)
+  }
+
+  #zoneBarrier(address: bigint, size: number, pio: number): number {
+    checkUint64(address, 'address')
+    checkUint32(size, 'size')
+    checkUint32(pio, 'pio')
+    return this.#barrier()
+  }
+
   getStatsFd(): StatsFd | number {
     const barrier = this.#barrier()
     return barrier < 0 ? barrier : vmStats(this.#state)

@@ -80,6 +80,7 @@ type RecordedMethod = (typeof operations)[Op]['recordings'][number]['on']
 const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
   'system.close': true,
   'vcpu.onPosted': true,
+  'vcpu.takeCoalesced': true,
   'vm.setConstant': true,
   'vm.removeConstant': true,
   'vm.addPosted': true,

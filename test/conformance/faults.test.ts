@@ -238,6 +238,14 @@ const faults: Readonly<Record<string, Fault>> = {
   'refuses to debug': onVcpu({ setGuestDebug: () => refused('EINVAL') }),
   'takes every event, without effect': { vm: { ioEventFd: () => 0, irqFd: () => 0 } },
   'takes no event': { vm: { ioEventFd: () => refused('EPERM'), irqFd: () => refused('EPERM') } },
+  'coalesces nothing': { vm: { registerCoalescedMmio: () => 0 } },
+  'takes no zone': {
+    vm: {
+      registerCoalescedMmio: () => refused('EINVAL'),
+      unregisterCoalescedMmio: () => refused('ENOENT'),
+    },
+  },
+  'removes no zone': { vm: { unregisterCoalescedMmio: () => 0 } },
   'has no statistics': { vm: { getStatsFd: () => refused('EINVAL') } },
   'counts nothing': countingAs((into, offset, read) => {
     if (offset >= DATA) into.fill(0)

@@ -421,6 +421,17 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
       },
     }),
   ],
+  [
+    'ports are coalesced as memory',
+    (fd) => ({ registerCoalescedMmio: (address, size) => fd.registerCoalescedMmio(address, size, 0) }),
+  ],
+  [
+    'a zone that is not there cannot be removed',
+    (fd) => ({
+      unregisterCoalescedMmio: (address, size, pio) =>
+        fd.unregisterCoalescedMmio(address, size, pio) || (size === 8 ? -errnos.ENOENT : 0),
+    }),
+  ],
   ['a VM has no statistics', () => ({ getStatsFd: () => -errnos.EINVAL })],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],

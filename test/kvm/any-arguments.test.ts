@@ -144,6 +144,7 @@ const calls: Readonly<Record<string, Call>> = {
   'vm.mmio.doorbell': ({ vm, event }, address, size, match) =>
     vm.mmio.doorbell(address, size, event, match).close(),
   'vm.connectIrq': ({ vm }, ...args: [never, never, never]) => vm.connectIrq(...args).close(),
+  'vm.mmio.coalesced': ({ vm }, ...args: [never, never, never]) => vm.mmio.coalesced(...args).close(),
   'vm.openStats': ({ vm }) => vm.openStats().close(),
   'vcpu.openStats': ({ vcpu }) => vcpu.openStats().read(),
   'vm.writableMasks': ({ vm }) => vm.writableMasks(),

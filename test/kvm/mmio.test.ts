@@ -132,3 +132,89 @@ describe('Ranges', () => {
     vm.mmio.constant(DEVICE - 4n, 8, 0n).close()
   })
 })
+
+const ignore = (): void => undefined
+
+describe('Coalesced writes', () => {
+  it('reach their receiver before the exit that follows them, and are exits again afterwards', () => {
+    const { vm, vcpu } = guest([STORE, STORE, STORE_NEXT, STORE])
+    const seen: (PostedWrite[] | string)[] = []
+    const zone = vm.mmio.coalesced(DEVICE, 8, (writes) => seen.push([...writes]))
+    seen.push(vcpu.runSync().reason)
+    assert.deepEqual(seen, [[first, first], 'mmio'])
+    zone.close()
+    zone.close()
+    assert.equal(vcpu.runSync().reason, 'mmio')
+    assert.equal(seen.length, 2)
+  })
+
+  it('go to the receiver of their zone, also when the vCPU that wrote them is closed', () => {
+    const { vm, vcpu } = guest([STORE, STORE_NEXT, STAY])
+    const seen: string[] = []
+    vm.mmio.coalesced(DEVICE, 8, () => seen.push('first'))
+    vm.mmio.coalesced(DEVICE + 8n, 8, (writes) => seen.push(`second of ${writes.length}`))
+    vcpu.runSync({ timeout: 1 })
+    assert.deepEqual(seen, ['first', 'second of 1'])
+    const other = vm.createVcpu(1)
+    vcpu.close()
+    other.close()
+    vm.mmio.deliver()
+    vm.close()
+    vm.mmio.deliver()
+    assert.equal(seen.length, 2)
+  })
+
+  for (const [host, room] of [
+    ['linux-6.1-neoverse-n1', 85],
+    ['linux-6.12-neoverse-n1', 169],
+  ] as const) {
+    it(`are exits once the ring is full, ${host}`, () => {
+      const { vm, vcpu } = guest(Array.from({ length: 400 }, () => STORE), simulator(host))
+      let kept = 0
+      vm.mmio.coalesced(DEVICE, 8, (writes) => (kept += writes.length))
+      assert.equal(vcpu.runSync().reason, 'mmio')
+      assert.equal(kept, room)
+    })
+  }
+
+  it('are counted in the kernel', () => {
+    const { vm, vcpu } = guest([STORE, STORE_NEXT])
+    using stats = vcpu.openStats()
+    vm.mmio.coalesced(DEVICE, 8, ignore)
+    vcpu.runSync()
+    const numbers = stats.read()
+    assert.deepEqual([numbers.get('mmio_exit_kernel'), numbers.get('mmio_exit_user')], [[1n], [1n]])
+  })
+
+  it('cannot have two receivers, nor pass the end of the address space', () => {
+    const { vm } = guest([STAY])
+    vm.mmio.coalesced(DEVICE, 8, ignore)
+    assert.throws(() => vm.mmio.coalesced(DEVICE + 4n, 8, ignore), { code: 'EEXIST' })
+    vm.mmio.coalesced((1n << 64n) - 8n, 8, ignore)
+    assert.throws(() => vm.mmio.coalesced((1n << 64n) - 8n, 9, ignore), RangeError)
+    for (const size of [0, 0x8000_0000]) {
+      assert.throws(() => vm.mmio.coalesced(0n, size, ignore), RangeError)
+    }
+    assert.throws(() => vm.mmio.coalesced(0n, 4, undefined as never), TypeError)
+    for (let zone = 0n; zone < 998n; zone++) vm.mmio.coalesced(zone * 16n, 16, ignore)
+    const full = { code: 'ENOSPC', message: /1000 zones/ }
+    assert.throws(() => vm.mmio.coalesced(0x10_0000n, 16, ignore), full)
+    vm.close()
+    assert.throws(() => vm.mmio.coalesced(0x10_0000n, 16, ignore), { code: 'ERR_KVM_CLOSED' })
+  })
+
+  it('of zones that KVM accepts and never uses end runs', () => {
+    const kvm = simulator('linux-6.12-neoverse-n1').open()
+    assert.ok(typeof kvm !== 'number')
+    const vm = kvm.createVm(0n)
+    assert.ok(typeof vm !== 'number')
+    assert.equal(vm.registerCoalescedMmio((1n << 64n) - 8n, 16, 0), 0)
+    assert.equal(vm.registerCoalescedMmio(DEVICE, 0xffff_ffff, 1), 0)
+    assert.equal(vm.unregisterCoalescedMmio(DEVICE, 0xffff_ffff, 1), 0)
+    assert.equal(vm.registerCoalescedMmio(DEVICE, 4, 2), -22)
+    assert.equal(vm.unregisterCoalescedMmio(DEVICE, 4, 2), -22)
+    vm.close()
+    assert.equal(vm.registerCoalescedMmio(DEVICE, 4, 0), -9)
+    assert.equal(vm.unregisterCoalescedMmio(DEVICE, 4, 0), -9)
+  })
+})

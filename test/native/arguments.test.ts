@@ -56,6 +56,8 @@ if (hasKvm) {
       'flags of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, value, 0n),
       'interrupt of an event': (value) => vm.irqFd(event, value, 0, null),
       'flags of an event': (value) => vm.irqFd(event, 0, value, null),
+      'size of a zone': (value) => vm.registerCoalescedMmio(0n, value, 0),
+      'kind of a zone': (value) => vm.unregisterCoalescedMmio(0n, 4, value),
       'control of debugging': (value) => vcpu.setGuestDebug(value, new BigUint64Array(64)),
       target: (value) => vcpu.init(value, []),
       'word of features': (value) => vcpu.init(0, [0, value]),
@@ -100,6 +102,7 @@ if (hasKvm) {
       'address of posted writes': (value) => vm.addPosted(value, 4, 0),
       'address of a message': (value) => vm.signalMsi(value, 0, 0, 0),
       'address of a doorbell': (value) => vm.ioEventFd(event, value, 4, 0, 0n),
+      'address of a zone': (value) => vm.registerCoalescedMmio(value, 4, 0),
       'value of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, 0, value),
       'count of an event': (value) => event.signal(value as bigint),
       attribute: (value) => vm.getDeviceAttr(0, value, new Uint8Array(8)),
@@ -129,6 +132,10 @@ if (hasKvm) {
         short: [new BigUint64Array(0), new BigUint64Array(1)],
       },
       'array of routes': { call: (value) => vm.setGsiRouting(0, value), short: [new Uint32Array(13)] },
+      'array for coalesced writes': {
+        call: (value) => vcpu.takeCoalesced(value),
+        short: [new BigUint64Array(2)],
+      },
       'array for posted writes': { call: (value) => vm.takePosted(value), short: [new BigUint64Array(2)] },
       'array for the preferred target': {
         call: (value) => vm.getPreferredTarget(value),

@@ -1,5 +1,6 @@
 import type { CheckGroup } from '../check.js'
 import { bitmapRegisters } from './bitmap-registers.js'
+import { coalescedMmio } from './coalesced-mmio.js'
 import { counterOffset } from './counter-offset.js'
 import { dirtyLog } from './dirty-log.js'
 import { events } from './events.js'
@@ -30,6 +31,7 @@ export const checkGroups: readonly CheckGroup[] = [
   interruptLines,
   messageInterrupts,
   events,
+  coalescedMmio,
   dirtyLog,
   counterOffset,
   guestDebug,

@@ -5,7 +5,7 @@ import { hex } from '../../registers/index.js'
 import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE, packGsiRoutes, unpackGsiRoutes } from '../../uapi.js'
 import { nonZeroMasks } from '../outcome.js'
 import { bytes, filled, hex32, ret } from './entries.js'
-import { Operation } from './operation.js'
+import { type Arguments, Operation } from './operation.js'
 
 /** Room for the pages of a slot of 1 TiB. */
 const bitmapWords = v.pipe(uint32, v.maxValue(0x40_0000))
@@ -17,6 +17,20 @@ const route = v.strictObject({
   flags: uint32,
   words: v.pipe(v.array(uint32), v.maxLength(8)),
 })
+
+const zone = { vm: uint32, address: hex64, size: uint32, pio: v.optional(uint32) }
+const coalesced = {
+  toCall: ([address, size, pio]: readonly [bigint, number, number]) => ({
+    address: hex(address),
+    size,
+    ...(pio !== 0 && { pio }),
+  }),
+  toArguments: ({ address, size, pio }: Arguments<typeof zone>): [bigint, number, number] => [
+    BigInt(address),
+    size,
+    pio ?? 0,
+  ],
+}
 
 export const vmOperations = {
   /** `KVM_ENABLE_CAP` */
@@ -168,6 +182,12 @@ export const vmOperations = {
       return event === undefined || second === undefined ? -errnos.EBADF : [event, gsi, flags, second]
     },
   }),
+
+  /** `KVM_REGISTER_COALESCED_MMIO`; a trace does not hold what the ring gets. */
+  register_coalesced_mmio: new Operation(zone, ret).by('vm', 'registerCoalescedMmio', coalesced),
+
+  /** `KVM_UNREGISTER_COALESCED_MMIO` */
+  unregister_coalesced_mmio: new Operation(zone, ret).by('vm', 'unregisterCoalescedMmio', coalesced),
 
   /** `KVM_SET_USER_MEMORY_REGION` */
   set_user_memory_region: new Operation(

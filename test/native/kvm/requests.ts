@@ -29,7 +29,7 @@ import {
   vcpuFeatures,
 } from '../../../lib/uapi.js'
 import { readStatsLayout } from '../../../lib/kvm/stats.js'
-import { arm64Handles, opened, preferredTarget, type Handles } from '../handles.js'
+import { arm64Handles, opened, preferredTarget, type Handles, x } from '../handles.js'
 
 describe('A request', () => {
   let handles: Handles & { memory: GuestMemoryFd }
@@ -94,6 +94,37 @@ describe('A request', () => {
     assert.equal(vm.irqFd(event, 0, 0, null), -errnos.EAGAIN)
     assert.equal(vm.irqFd(event, 0, 4, null), -errnos.EINVAL)
     event.close()
+  })
+
+  it('for coalesced writes is answered', () => {
+    const guest = arm64Handles([...Array.from({ length: 8 }, () => 0xb9000022), 0xb9000062])
+    const { vm, vcpu } = guest
+    const words = new BigUint64Array(3 * 4)
+    assert.equal(vm.registerCoalescedMmio(0x9000000n, 16, 0), 0)
+    assert.equal(vm.registerCoalescedMmio(0x9000000n, 16, 2), -errnos.EINVAL)
+    assert.equal(vcpu.takeCoalesced(words), 0)
+    for (const [n, value] of [
+      [1, 0x9000004n],
+      [2, 0x1_2345_6789n],
+      [3, 0xa000000n],
+    ] as const) {
+      assert.equal(vcpu.setOneReg(x(n), value), 0)
+    }
+    assert.equal(vcpu.runSync(5000), 0)
+    assert.equal(vcpu.takeCoalesced(words), 4)
+    assert.deepEqual([...words.subarray(0, 3)], [4n, 0x9000004n, 0x2345_6789n])
+    assert.equal(vcpu.takeCoalesced(words.subarray(0, 10)), 3)
+    assert.equal(vcpu.takeCoalesced(words), 1)
+    assert.equal(vcpu.takeCoalesced(words), 0)
+    // The indexes are at the beginning of the ring's page.
+    const ring = new Uint32Array(vcpu.runPage, vcpu.runPage.byteLength / 2)
+    const [first] = ring
+    ring[0] = 0xffff_ffff
+    assert.equal(vcpu.takeCoalesced(words), -errnos.EINVAL)
+    ring[0] = first!
+    assert.equal(vm.unregisterCoalescedMmio(0x9000004n, 1, 0), 0)
+    guest.close()
+    assert.equal(vcpu.takeCoalesced(words), -errnos.EBADF)
   })
 
   it('for statistics is answered where there are any', () => {
