@@ -169,7 +169,10 @@ describe('Coalesced writes', () => {
     ['linux-6.12-neoverse-n1', 169],
   ] as const) {
     it(`are exits once the ring is full, ${host}`, () => {
-      const { vm, vcpu } = guest(Array.from({ length: 400 }, () => STORE), simulator(host))
+      const { vm, vcpu } = guest(
+        Array.from({ length: 400 }, () => STORE),
+        simulator(host),
+      )
       let kept = 0
       vm.mmio.coalesced(DEVICE, 8, (writes) => (kept += writes.length))
       assert.equal(vcpu.runSync().reason, 'mmio')
