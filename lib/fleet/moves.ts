@@ -60,9 +60,11 @@ export class Obstacles {
   }
 
   #alikeTo(finding: Finding): number[] {
-    const { code, register } = finding
+    const { code, register, field } = finding
     const key =
-      register === undefined ? code : `${code} ${register.id} ${finding.source} ${finding.destination}`
+      register === undefined
+        ? code
+        : `${code} ${register.id} ${field} ${finding.source} ${finding.destination}`
     const alike = this.#alike.get(key) ?? []
     this.#alike.set(key, alike)
     return alike
@@ -77,15 +79,13 @@ function isEqualJson(one: unknown, other: unknown): boolean {
     const isList = Array.isArray(other) && one.length === other.length
     return isList && one.every((entry, place) => isEqualJson(entry, other[place]))
   }
-  const [mine, theirs] = [Object.entries(one), Object.entries(other)]
+  const [keys, otherKeys] = [Object.keys(one), Object.keys(other)]
+  const [mine, theirs] = [one as Record<string, unknown>, other as Record<string, unknown>]
   return (
     !Array.isArray(other) &&
-    mine.length === theirs.length &&
+    keys.length === otherKeys.length &&
     // The order of entries counts, too.
-    mine.every(([key, value], place) => {
-      const [otherKey, otherValue] = theirs[place]!
-      return key === otherKey && isEqualJson(value, otherValue)
-    })
+    keys.every((key, place) => key === otherKeys[place] && isEqualJson(mine[key], theirs[key]))
   )
 }
 

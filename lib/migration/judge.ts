@@ -101,6 +101,8 @@ export class Judge {
   readonly #rules: VmmRules
   readonly #attempt: RestoreAttempt
   readonly #context: JudgeContext
+  /** Whether the guest's ID_AA64PFR0_EL1 shows AArch32, or it has none. */
+  #showsAArch32: boolean | undefined
 
   constructor(state: State, kvm: Kvm, rules: VmmRules, attempt: RestoreAttempt, context: JudgeContext) {
     this.#state = state
@@ -331,8 +333,10 @@ export class Judge {
   /** Returns whether this is an AArch32 ID register of a guest whose ID_AA64PFR0_EL1 shows no AArch32. */
   #isUnknownToGuest(id: bigint): boolean {
     if (!isAArch32IdRegister(id)) return false
-    const pfr0 = this.#state.vcpus[0]?.registers.find((register) => BigInt(register.id) === ID_AA64PFR0_EL1)
-    return pfr0 !== undefined && !hasAArch32(BigInt(pfr0.value))
+    this.#showsAArch32 ??= this.#state.vcpus[0]!.registers.every(
+      ({ id: other, value }) => BigInt(other) !== ID_AA64PFR0_EL1 || hasAArch32(BigInt(value)),
+    )
+    return !this.#showsAArch32
   }
 
   #registersOf(vcpu: number): Registers {

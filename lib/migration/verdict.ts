@@ -246,7 +246,7 @@ function mergeVcpus(findings: readonly Finding[]): Finding[] {
   /** Those that may be the same, by what differs most. */
   const alike = new Map<string, Finding[]>()
   return findings.filter((finding) => {
-    const key = `${finding.code} ${finding.register?.id}`
+    const key = `${finding.code} ${finding.register?.id} ${finding.field}`
     const others = alike.get(key)
     if (others === undefined) {
       alike.set(key, [finding])

@@ -92,7 +92,7 @@ ${MAX_COMPARED} classes, it compares those with most hosts.
 
 Predictions between many classes take minutes: they are made in threads and kept
 for later runs in $XDG_CACHE_HOME/kvm-arm64/predictions (~/.cache), at most 256
-MiB. After Ctrl-C, the same command continues from what was predicted until then.
+MiB. After Ctrl-C, the same command continues from there.
 
 Reports that cannot be read or simulated are listed on stderr with their file or
 line; the others are analysed all the same.
