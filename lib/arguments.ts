@@ -11,6 +11,18 @@ export function outOfRange(name: string, expected: string, ...found: unknown[]):
   return Object.assign(new RangeError(sentence(name, expected, found)), { code: 'ERR_OUT_OF_RANGE' })
 }
 
+/**
+ * Calls a function of the caller that must be done when it returns.
+ * @throws TypeError if it returns a promise, as an async function does: what it awaits would come too late
+ */
+export function callAtOnce<T>(name: string, perform: (argument: T) => void, argument: T): void {
+  const result: unknown = perform(argument)
+  if (!(result instanceof Promise)) return
+  // Nobody else handles its rejection.
+  result.catch(() => undefined)
+  throw invalidType(name, 'a function that is done when it returns, and this one is async')
+}
+
 function sentence(name: string, expected: string, found: readonly unknown[]): string {
   return `${name} must be ${expected}${found.length === 0 ? '' : `, not ${shown(found[0])}`}`
 }

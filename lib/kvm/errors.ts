@@ -136,12 +136,13 @@ export function refuseAccident(outcome: number, details: KvmErrorDetails): void 
   })
 }
 
-/** Returns whether KVM refused a call, and not by accident. */
+/** Returns whether KVM refused a call: not by accident, and not because the handle is closed. */
 export function isRefusal(error: unknown): error is KvmError {
-  return error instanceof KvmError && !(error.errno !== undefined && accidents.has(error.errno))
+  if (!(error instanceof KvmError) || error.code === 'ERR_KVM_CLOSED') return false
+  return error.errno === undefined || !accidents.has(error.errno)
 }
 
-/** Returns the `code` of the refusal an action throws; undefined if the action succeeds. Rethrows accidents and any other error. */
+/** Returns the `code` of the refusal an action throws; undefined if the action succeeds. Rethrows any other error. */
 export function errnoOf(action: () => unknown): string | undefined {
   try {
     action()

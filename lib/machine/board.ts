@@ -1,3 +1,4 @@
+import { callAtOnce } from '../arguments.js'
 import type { ConstantRead, Exit, GuestMemory, Kvm, PostedWrite, Vcpu, Vm } from '../kvm/index.js'
 import { Bus, type FixRegister, type InterruptLine } from './bus.js'
 import { MachineError } from './errors.js'
@@ -50,7 +51,7 @@ export function bootBoard(kvm: Kvm, plan: BoardPlan, devices: BoardDevices): Boa
     const gic = createGic(vm)
     const board = new Board(vm, memory, devices)
     loadLinux(vm, plan, places, { gic, virtioDevices: devices.virtio.length })
-    plan.configure(vm)
+    callAtOnce('configure', plan.configure, vm)
     return board
   } catch (error) {
     vm.close()

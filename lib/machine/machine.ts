@@ -93,7 +93,7 @@ const MEMORY_MAX = 0x10_0000
  *
  * @throws MachineError `ERR_MACHINE_FILE`, `ERR_MACHINE_KERNEL`, `ERR_MACHINE_MEMORY`, `ERR_MACHINE_DISK`, `ERR_MACHINE_GIC`
  * @throws KvmError as `openKvm` and the calls of the handles
- * @throws TypeError for another type or an unknown option; RangeError for an option beyond its limits
+ * @throws TypeError for another type, an unknown option, or a `configure` that returns a promise; RangeError for an option beyond its limits
  *
  * @example
  * await using machine = bootMachine({ kernel: 'Image', initrd: 'initrd.cpio' })

@@ -1,4 +1,5 @@
 /** Restores a state as far as possible, on a VM made for it. */
+import { callAtOnce } from '../arguments.js'
 import { errnoOf, isRefusal, refuseAccident } from '../kvm/errors.js'
 import { errnoName, type FilteredCalls, type Kvm, type Vcpu, type Vm } from '../kvm/index.js'
 import { hex, registerName, registerWidth, timerCounters, withoutIstatus } from '../registers/index.js'
@@ -94,7 +95,7 @@ export interface RestoreManner {
  * GIC's registers, which are found by MPIDR_EL1. Read-back comes after all writes: a write may change other registers.
  *
  * @param plan of the same state and manner, made before
- * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine
+ * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine; `ERR_KVM_CLOSED`
  */
 export function attemptRestore(
   kvm: Kvm,
@@ -116,7 +117,7 @@ export function attemptRestore(
   const vm = attempt({ step: 'create-vm', ipaSize: ipaSize || 40 }, () => kvm.createVm({ ipaSize }))
   if (vm === undefined) return result(undefined, [], refusals)
   try {
-    manner.prepare?.(vm)
+    if (manner.prepare !== undefined) callAtOnce('prepare', manner.prepare, vm)
     for (const capability of state.vm.capabilities) {
       attempt({ step: 'enable-capability', capability }, () => vm.enableCapability(capabilities[capability]))
     }

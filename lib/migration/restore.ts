@@ -110,7 +110,8 @@ export interface Restored {
  *
  * @throws RestoreError if a step is refused, or a register reads back differently, and `rules` do not allow it; the VM is then
  * closed
- * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine; the VM is then closed
+ * @throws KvmError `ENOMEM`, `EMFILE`, `EFAULT` for an accident on this machine; the VM is then closed; `ERR_KVM_CLOSED`
+ * @throws TypeError for a `prepare` that returns a promise
  */
 export function restore(kvm: Kvm, state: State, { rules = strict, prepare }: RestoreOptions = {}): Restored {
   const attempt = attemptRestore(kvm, state, {

@@ -140,6 +140,13 @@ describe('a machine', () => {
     }
   })
 
+  test('refuses a configure that is not done when it returns', () => {
+    assert.throws(() => bootMachine(options({ configure: async () => fail() })), {
+      name: 'TypeError',
+      message: /^configure must be a function that is done when it returns/,
+    })
+  })
+
   test('needs memory for kernel and initrd', () => {
     const initrd = new Uint8Array(4 << 20)
     assert.throws(

@@ -233,7 +233,26 @@ describe('a restore that cannot be whole', () => {
     assert.deepEqual(attempt.refusals, [{ step: 'create-vm', ipaSize: 52, errno: 'EINVAL' }])
     assert.throws(() => restore(kvm, source), RestoreError)
   })
+
+  test('refuses a prepare that is not done when it returns, and closes the VM', () => {
+    const { backend, open } = watchVms(simulator('linux-6.1-cortex-a57'))
+    using kvm = openKvm(backend)
+    const source = captureOn('linux-6.1-cortex-a57')
+    assert.throws(() => restore(kvm, source, { prepare }), { name: 'TypeError', message: /^prepare must be/ })
+    assert.equal(open.size, 0)
+  })
+
+  test('takes a closed handle for no refusal', () => {
+    const kvm = openKvm(simulator('linux-6.1-cortex-a57'))
+    kvm.close()
+    const source = captureOn('linux-6.1-cortex-a57')
+    assert.throws(() => restore(kvm, source), { name: 'KvmError', code: 'ERR_KVM_CLOSED' })
+  })
 })
+
+async function prepare(): Promise<void> {
+  throw new Error('late')
+}
 
 function captureOn(host: string, features: readonly VcpuFeature[] = ['psci-0.2']): State {
   using kvm = openKvm(simulator(host))
