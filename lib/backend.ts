@@ -222,6 +222,11 @@ export interface VmFd extends AttributeFd {
   /** `KVM_UNREGISTER_COALESCED_MMIO`: removes every zone that holds all of these bytes; 0 also if none does. */
   unregisterCoalescedMmio(address: bigint, size: number, pio: number): number
   /**
+   * `KVM_RESET_DIRTY_RINGS`: gives the entries that `takeDirty` took back to KVM, which logs the next write of their pages again.
+   * Returns how many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
+   */
+  resetDirtyRings(): number
+  /**
    * `KVM_GET_STATS_FD`: the VM's statistics. `-EINVAL` before Linux 5.14. The VM lives until they are closed too.
    */
   getStatsFd(): StatsFd | number
@@ -304,6 +309,12 @@ export interface VcpuFd extends AttributeFd {
    * if the indexes in the ring were written over, `-ENXIO` without a ring.
    */
   takeCoalesced(entries: BigUint64Array): number
+  /**
+   * No ioctl: moves entries from the vCPU's dirty ring to `entries`, oldest first, two words each: the slot with its address space in
+   * bits 31:16, and the page in the slot. Returns how many; fewer than there is room for once there are no more. Works while a run is
+   * in flight. `-ENXIO` without a ring.
+   */
+  takeDirty(entries: BigUint64Array): number
   /** `KVM_GET_STATS_FD`: the vCPU's statistics, as `VmFd.getStatsFd`. They can be read while it runs. */
   getStatsFd(): StatsFd | number
   /** The `kvm_run` mapping: the exit is read from it and MMIO data written to it. Detached after `close()`. */

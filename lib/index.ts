@@ -13,6 +13,7 @@ export type {
   ConstantRead,
   DebugCause,
   Device,
+  DirtyPage,
   ElectedServices,
   Election,
   Exit,

@@ -198,6 +198,11 @@ export const KVM_MEM_READONLY = 2
 export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
 export const KVM_DIRTY_LOG_INITIALLY_SET = 2n
 
+/** Bytes of an entry of a dirty ring, `struct kvm_dirty_gfn`. */
+export const DIRTY_GFN_SIZE = 16
+/** Entries that a ring keeps free: a run ends with `KVM_EXIT_DIRTY_RING_FULL` before they are used. */
+export const KVM_DIRTY_RING_RSVD_ENTRIES = 64
+
 /** Attribute groups of a VM (`KVM_{HAS,SET}_DEVICE_ATTR` on its fd). */
 export const KVM_ARM_VM_SMCCC_CTRL = 0
 export const KVM_ARM_VM_SMCCC_FILTER = 0n

@@ -90,6 +90,15 @@ struct CoalescedMmioRing {
   std::uint32_t last;
 };
 
+// struct kvm_dirty_gfn, an entry of a vCPU's dirty ring.
+struct DirtyGfn {
+  std::uint32_t flags;
+  std::uint32_t slot;
+  std::uint64_t offset;
+};
+constexpr std::uint32_t kDirtyGfnDirty = 1;
+constexpr std::uint32_t kDirtyGfnReset = 2;
+
 struct DirtyLog {
   std::uint32_t slot;
   std::uint32_t padding;
@@ -190,6 +199,7 @@ constexpr unsigned long kArmSetCounterOffset = _IOW(kIoctlType, 0xb5, CounterOff
 constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
 constexpr unsigned long kClearDirtyLog = _IOWR(kIoctlType, 0xc0, ClearDirtyLog);
 constexpr unsigned long kArmVcpuFinalize = _IOW(kIoctlType, 0xc2, int);
+constexpr unsigned long kResetDirtyRings = _IO(kIoctlType, 0xc7);
 constexpr unsigned long kGetStatsFd = _IO(kIoctlType, 0xce);
 constexpr unsigned long kCreateDevice = _IOWR(kIoctlType, 0xe0, CreateDevice);
 constexpr unsigned long kSetDeviceAttr = _IOW(kIoctlType, 0xe1, DeviceAttr);
@@ -202,5 +212,9 @@ constexpr std::size_t kRegListRoom = 8192;
 constexpr std::size_t kRouteWords = 12;
 constexpr std::size_t kFeatureIdRangeSize = 192;
 constexpr std::uint32_t kCreateDeviceTest = 1;
+constexpr std::uint32_t kCapDirtyLogRing = 192;
+constexpr std::uint32_t kCapDirtyLogRingAcqRel = 223;
+// Where a vCPU's descriptor has its dirty ring, in pages.
+constexpr std::size_t kDirtyLogPageOffset = 64;
 
 }  // namespace kvm_abi

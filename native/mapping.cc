@@ -2,8 +2,8 @@
 
 #include <sys/mman.h>
 
-Shared<Mapping> Mapping::Map(int fd, std::size_t size) {
-  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+Shared<Mapping> Mapping::Map(int fd, std::size_t size, std::size_t offset) {
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   if (address == MAP_FAILED) return {};
   return Shared<Mapping>::Make(address, size);
 }

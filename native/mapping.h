@@ -15,8 +15,8 @@
 // memory that has no other use.
 class Mapping {
  public:
-  // Maps `size` bytes of `fd` for reading and writing; empty, with errno set, when that fails.
-  static Shared<Mapping> Map(int fd, std::size_t size);
+  // Maps `size` bytes of `fd` from `offset` on for reading and writing; empty, with errno set, when that fails.
+  static Shared<Mapping> Map(int fd, std::size_t size, std::size_t offset = 0);
 
   Mapping(void* address, std::size_t size) : range_(Shared<Range>::Make(address, size)) {}
   Mapping(const Mapping&) = delete;

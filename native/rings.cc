@@ -41,3 +41,24 @@ int TakeCoalescedWrites(const Mapping& run, std::span<std::uint64_t> entries) {
   __atomic_store_n(&ring->first, first, __ATOMIC_RELEASE);
   return taken;
 }
+
+Shared<Mapping> DirtyRing::Map(int fd, std::size_t size) {
+  return Mapping::Map(fd, size, kvm_abi::kDirtyLogPageOffset * PageSize());
+}
+
+int DirtyRing::Take(std::span<std::uint64_t> entries) {
+  if (!mapping_) return -ENXIO;
+  auto* const gfns = reinterpret_cast<kvm_abi::DirtyGfn*>(mapping_->data());
+  const std::size_t count = mapping_->size() / sizeof(*gfns);
+  int taken = 0;
+  for (; entries.size() >= kWordsOfDirty; taken++) {
+    kvm_abi::DirtyGfn& gfn = gfns[next_ % count];
+    if (__atomic_load_n(&gfn.flags, __ATOMIC_ACQUIRE) != kvm_abi::kDirtyGfnDirty) break;
+    entries[0] = gfn.slot;
+    entries[1] = gfn.offset;
+    entries = entries.subspan(kWordsOfDirty);
+    __atomic_store_n(&gfn.flags, kvm_abi::kDirtyGfnReset, __ATOMIC_RELEASE);
+    next_ = (next_ + 1) % count;
+  }
+  return taken;
+}

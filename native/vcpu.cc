@@ -10,7 +10,6 @@
 #include "kvm_abi.h"
 #include "kvm_ioctl.h"
 #include "registers.h"
-#include "rings.h"
 #include "stats.h"
 
 Napi::Function VcpuFd::Define(Napi::Env env) {
@@ -29,6 +28,7 @@ Napi::Function VcpuFd::Define(Napi::Env env) {
                          InstanceMethod<&VcpuFd::SetVcpuEvents>("setVcpuEvents"),
                          InstanceMethod<&VcpuFd::SetGuestDebug>("setGuestDebug"),
                          InstanceMethod<&VcpuFd::TakeCoalesced>("takeCoalesced"),
+                         InstanceMethod<&VcpuFd::TakeDirty>("takeDirty"),
                          InstanceMethod<&VcpuFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VcpuFd::Run>("run"),
                          InstanceMethod<&VcpuFd::Kick>("kick"),
@@ -99,6 +99,12 @@ Napi::Value VcpuFd::TakeCoalesced(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), TakeCoalescedWrites(*parts_.run, entries));
 }
 
+// No ioctl either.
+Napi::Value VcpuFd::TakeDirty(const Napi::CallbackInfo& info) {
+  const std::span<std::uint64_t> entries = ToUint64s({info, 0, "entries"}, kWordsOfDirty);
+  return Napi::Number::New(info.Env(), parts_.run ? parts_.ring.Take(entries) : -EBADF);
+}
+
 Napi::Value VcpuFd::GetStatsFd(const Napi::CallbackInfo& info) {
   return StatsFd::Open(info.Env(), descriptor(), parts_.slots);
 }
@@ -161,6 +167,7 @@ void VcpuFd::Close(const Napi::CallbackInfo& info) {
   parts_.answers->ForgetWake();
   run_page_.Detach(info.This().As<Napi::Object>(), "runPage");
   parts_.run.Reset();
+  parts_.ring.Close();
   parts_.fd.Close();
   parts_.slots.Reset();
   // Last, since it runs hooks, as Run() does: the hooks then find a closed vCPU.

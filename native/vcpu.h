@@ -7,6 +7,7 @@
 #include "attributes.h"
 #include "fd.h"
 #include "mapping.h"
+#include "rings.h"
 #include "vcpu_thread.h"
 #include "vm.h"
 
@@ -19,6 +20,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
     Shared<MemorySlots> slots;
     Shared<MmioAnswers> answers;
     Shared<Mapping> run;
+    DirtyRing ring;
     Fd fd;
   };
 
@@ -38,6 +40,7 @@ class VcpuFd : public AttributeHandle<VcpuFd> {
   Napi::Value SetGuestDebug(const Napi::CallbackInfo& info);
   Napi::Value SetVcpuEvents(const Napi::CallbackInfo& info);
   Napi::Value TakeCoalesced(const Napi::CallbackInfo& info);
+  Napi::Value TakeDirty(const Napi::CallbackInfo& info);
   Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   napi_value RunSync(napi_env env, const std::array<napi_value, 1>& arguments);
   int RunFor(double milliseconds);

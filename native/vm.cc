@@ -39,6 +39,7 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::IrqFd>("irqFd"),
                          InstanceMethod<&VmFd::RegisterCoalescedMmio>("registerCoalescedMmio"),
                          InstanceMethod<&VmFd::UnregisterCoalescedMmio>("unregisterCoalescedMmio"),
+                         InstanceMethod<&VmFd::ResetDirtyRings>("resetDirtyRings"),
                          InstanceMethod<&VmFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VmFd::Close>("close"),
                      }));
@@ -54,7 +55,11 @@ Napi::Value VmFd::EnableCap(const Napi::CallbackInfo& info) {
   request.cap = ToUint32({info, 0, "capability"});
   request.flags = ToUint32({info, 1, "flags"});
   CopyUint64s({info, 2, "args"}, request.args);
-  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kEnableCap, &request));
+  const int result = KvmIoctl(descriptor(), kvm_abi::kEnableCap, &request);
+  const bool is_ring = request.cap == kvm_abi::kCapDirtyLogRing || request.cap == kvm_abi::kCapDirtyLogRingAcqRel;
+  // KVM looks at 32 bits of it.
+  if (result == 0 && is_ring) ring_size_ = static_cast<std::uint32_t>(request.args[0]);
+  return Napi::Number::New(info.Env(), result);
 }
 
 Napi::Value VmFd::CreateVcpu(const Napi::CallbackInfo& info) {
@@ -63,7 +68,13 @@ Napi::Value VmFd::CreateVcpu(const Napi::CallbackInfo& info) {
   if (fd.get() < 0) return Napi::Number::New(info.Env(), fd.get());
   Shared<Mapping> run = Mapping::Map(fd.get(), parts_.run_size);
   if (!run) return Napi::Number::New(info.Env(), -errno);
-  return VcpuFd::Create(info.Env(), VcpuFd::Parts{slots_, answers_, std::move(run), std::move(fd)});
+  Shared<Mapping> ring;
+  if (ring_size_ != 0) {
+    ring = DirtyRing::Map(fd.get(), ring_size_);
+    if (!ring) return Napi::Number::New(info.Env(), -errno);
+  }
+  return VcpuFd::Create(info.Env(),
+                        VcpuFd::Parts{slots_, answers_, std::move(run), DirtyRing(std::move(ring)), std::move(fd)});
 }
 
 Napi::Value VmFd::GetPreferredTarget(const Napi::CallbackInfo& info) {
@@ -270,6 +281,10 @@ Napi::Value VmFd::RegisterCoalescedMmio(const Napi::CallbackInfo& info) {
 
 Napi::Value VmFd::UnregisterCoalescedMmio(const Napi::CallbackInfo& info) {
   return ChangeZones(descriptor(), kvm_abi::kUnregisterCoalescedMmio, info);
+}
+
+Napi::Value VmFd::ResetDirtyRings(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kResetDirtyRings));
 }
 
 Napi::Value VmFd::GetStatsFd(const Napi::CallbackInfo& info) { return StatsFd::Open(info.Env(), descriptor(), slots_); }

@@ -59,6 +59,7 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   Napi::Value RegisterCoalescedMmio(const Napi::CallbackInfo& info);
   Napi::Value UnregisterCoalescedMmio(const Napi::CallbackInfo& info);
+  Napi::Value ResetDirtyRings(const Napi::CallbackInfo& info);
   Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
@@ -67,4 +68,6 @@ class VmFd : public AttributeHandle<VmFd> {
   // With the vCPUs, which look there while they run.
   Shared<MmioAnswers> answers_;
   Parts parts_;
+  // Bytes of each vCPU's dirty ring; 0 without.
+  std::size_t ring_size_ = 0;
 };

@@ -11,7 +11,7 @@ import {
   mpStates,
 } from '../uapi.js'
 import { list } from './choices/registers.js'
-import { createVcpu, finalizeSve, inventFeatures, refusedInit } from './choices/vms.js'
+import { createVcpu, dirtyRing, finalizeSve, inventFeatures, refusedInit } from './choices/vms.js'
 import type { Context, KnownVcpu, KnownVm } from './model.js'
 import { CPU_ON, DISTRIBUTOR, littleEndian, MPIDR_EL1, MPIDR_RES1, REDISTRIBUTORS } from './vocabulary.js'
 
@@ -44,6 +44,7 @@ function beginVm(context: Context, number: number): void {
   const { random, model } = context
   const features = inventFeatures(context)
   const vm = model.addVm(number, { features, isOnlyConfigured: random.oneIn(4) })
+  if (random.oneIn(4)) model.plan(...dirtyRing(context, number))
   // Most VMs begin as a VMM begins them.
   if (!random.oneIn(8)) model.plan(createVcpu(context, vm, 0))
 }

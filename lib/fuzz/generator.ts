@@ -24,6 +24,7 @@ import {
   finalize,
   init,
   memory,
+  resetDirtyRings,
   stats,
   writableMasks,
 } from './choices/vms.js'
@@ -70,6 +71,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [1 * machine, coalescedZone],
     [3 * machine, dirtyLog],
     [0.5 * machine, counterOffset],
+    [0.5 * machine, resetDirtyRings],
     [0.25 * machine, stats],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],

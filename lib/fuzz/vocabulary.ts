@@ -103,6 +103,8 @@ export const WORDS: readonly bigint[] = [0n, 0n, 1n, 2n, 0x8000_0000n, 1n << 32n
 /** Capabilities that can be enabled and affect nothing but KVM's answers. */
 export const ENABLED: readonly number[] = [
   capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+  capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
+  capabilities.KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP,
   capabilities.KVM_CAP_HALT_POLL,
   capabilities.KVM_CAP_ARM_NISV_TO_USER,
   capabilities.KVM_CAP_ARM_SYSTEM_SUSPEND,

@@ -30,7 +30,10 @@ export type Exit =
    * `ID_AA64ISAR1_EL1.LS64` is not 0. KVM moves neither data nor pc. `esrIss` is ESR_EL2 without its fault status.
    */
   | { reason: 'ldst64b'; esrIss: bigint; address: bigint }
-  /** The dirty ring of the vCPU is full (`KVM_CAP_DIRTY_LOG_RING`, `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`). */
+  /**
+   * The dirty ring of the vCPU is full (`Vm.enableDirtyRing`): the guest goes on once `Vcpu.takeDirtyPages` and `Vm.resetDirtyRings` have
+   * made room.
+   */
   | { reason: 'dirty-ring-full' }
   /** Guest memory that could not be provided, `size` bytes at `address`. */
   | { reason: 'memory-fault'; flags: bigint; address: bigint; size: bigint }

@@ -81,6 +81,16 @@ export interface VcpuOwner {
   setLine(type: number, number: number, level: boolean, remedies: Readonly<Record<number, string>>): void
 }
 
+/** A page that a guest wrote. */
+export interface DirtyPage {
+  readonly slot: number
+  /** Its place in the slot, counted in pages of the host. */
+  readonly page: number
+}
+
+/** Entries that are taken from a ring at once. */
+const ENTRIES = 256
+
 /** An input of a vCPU without a GIC. */
 export type CpuInput = keyof typeof cpuInputs
 const cpuInputNames = Object.keys(cpuInputs) as CpuInput[]
@@ -98,6 +108,8 @@ function checkPpi(input: number): void {
 
 /** Remedies of `KVM_IRQ_LINE`. */
 export const NO_GIC = 'The VM has no GIC: make one with vm.createGic()'
+/** Remedy of calls about a dirty ring. */
+export const NO_RING = 'The VM has no dirty ring: call enableDirtyRing() before the first vCPU'
 export const GIC_NOT_READY = 'The GIC is not initialised: call its init() (KVM_DEV_ARM_VGIC_CTRL_INIT)'
 
 /**
@@ -443,6 +455,28 @@ export class Vcpu implements Disposable {
     const off = { control: 0, registers: new BigUint64Array(GUEST_DEBUG_WORDS) }
     const { control, registers } = debug === null ? off : packGuestDebug(debug, this.#vm.debugLimits())
     this.#check(this.#fd.setGuestDebug(control, registers), 'KVM_SET_GUEST_DEBUG')
+  }
+
+  /**
+   * Takes the pages that the guest wrote from the vCPU's dirty ring, in the order of their first writes; `Vm.resetDirtyRings` then
+   * gives the room back, and logs further writes of these pages. Legal while the vCPU runs.
+   * @throws KvmError `ENXIO` for a VM without a ring (`Vm.enableDirtyRing`), `ERR_KVM_CLOSED`
+   *
+   * @example
+   * for (const { slot, page } of vcpu.takeDirtyPages()) console.log(slot, page)
+   */
+  takeDirtyPages(): DirtyPage[] {
+    const entries = new BigUint64Array(2 * ENTRIES)
+    const pages: DirtyPage[] = []
+    for (let taken = ENTRIES; taken === ENTRIES;) {
+      const outcome = this.#fd.takeDirty(entries)
+      const remedy = outcome === -errnos.ENXIO ? NO_RING : undefined
+      taken = check(outcome, { syscall: 'takeDirtyPages', vcpu: this.id, remedy })
+      for (let entry = 0; entry < taken; entry++) {
+        pages.push({ slot: Number(entries[2 * entry]), page: Number(entries[2 * entry + 1]) })
+      }
+    }
+    return pages
   }
 
   /**

@@ -29,6 +29,7 @@ import {
   KVM_MSI_VALID_DEVID,
   packGsiRoutes,
   packIrq,
+  DIRTY_GFN_SIZE,
   packSmcccFilter,
   smcccFilterActions,
   unpackSmcccFilter,
@@ -47,7 +48,7 @@ import { Mmio } from './mmio.js'
 import { FirstRun } from './ordering.js'
 import { Services } from './services.js'
 import { NO_STATS, OpenStats, type Stats } from './stats.js'
-import { checkVcpuInit, GIC_NOT_READY, NO_GIC, Vcpu, type VcpuInit } from './vcpu.js'
+import { checkVcpuInit, GIC_NOT_READY, NO_GIC, NO_RING, Vcpu, type VcpuInit } from './vcpu.js'
 import { featureIdAt, hex } from '../registers/index.js'
 
 export interface MemoryMapping {
@@ -446,6 +447,55 @@ export class Vm implements Disposable {
     check(outcome, { syscall: 'KVM_CLEAR_DIRTY_LOG', remedy: dirtyLogRemedy(outcome, slot) })
   }
 
+  /**
+   * `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`: gives each vCPU a ring of the pages that its guest writes in slots mapped with `logDirtyPages`,
+   * beside or in place of a bitmap for each slot. `vcpu.takeDirtyPages` takes them, `resetDirtyRings` gives the room back. Call it
+   * before the first vCPU is created. A run whose vCPU has all but 64 entries of its ring in use ends with exit `dirty-ring-full`.
+   * @param entries of each ring, of 16 bytes: a power of 2, at least 64 and a page of the host, at most a 16th of
+   * `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`
+   * @param options.bitmap also keeps the bitmaps (`KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP`), for what KVM writes while no vCPU runs, such as
+   * the tables of a GIC; call it before memory is mapped then. Without them `getDirtyLog` and `clearDirtyLog` are `ENXIO`. Default: false
+   * @throws KvmError `EINVAL` before Linux 6.4, for another number, once there is a vCPU or a ring, and with `bitmap` once memory is
+   * mapped; `E2BIG` beyond the host's most; `ERR_KVM_CLOSED` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring`). Where only the
+   * bitmaps are refused, the ring stays
+   * @throws TypeError for another type or an unknown option; RangeError for more than 0x0fff_ffff entries
+   *
+   * @example
+   * vm.enableDirtyRing(4096, { bitmap: true })
+   */
+  enableDirtyRing(entries: number, options: { bitmap?: boolean } = {}): void {
+    checkUint32(entries, 'entries')
+    if (entries > MOST_ENTRIES) throw outOfRange('entries', `at most ${MOST_ENTRIES}`, entries)
+    checkOptions(options, 'options', ['bitmap'])
+    const { bitmap = false } = options
+    checkBoolean(bitmap, 'bitmap')
+    const enable = (capability: Capability, argument: bigint, remedy: string): void => {
+      const outcome = this.#fd.enableCap(capabilities[capability], 0, [argument])
+      check(outcome, { syscall: 'KVM_ENABLE_CAP', remedy: outcome === -errnos.EBADF ? undefined : remedy })
+    }
+    const size = BigInt(entries * DIRTY_GFN_SIZE)
+    const limits = `Asked for ${entries} entries: a power of 2, at least a page of ${DIRTY_GFN_SIZE} bytes each and at most KVM_CAP_DIRTY_LOG_RING_ACQ_REL bytes, once, before the first vCPU`
+    enable('KVM_CAP_DIRTY_LOG_RING_ACQ_REL', size, limits)
+    if (bitmap) {
+      enable('KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP', 0n, 'Enable the bitmaps before any memory is mapped')
+    }
+  }
+
+  /**
+   * `KVM_RESET_DIRTY_RINGS`: gives the entries that `Vcpu.takeDirtyPages` returned back to KVM, which protects their pages, so that the
+   * next write of each is logged again: copy the pages after this call. Legal while vCPUs run. Returns how many entries.
+   * @throws KvmError `EINVAL` without a dirty ring, `ERR_KVM_CLOSED` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_reset_dirty_pages`)
+   *
+   * @example
+   * const pages = vm.vcpus.flatMap((vcpu) => vcpu.takeDirtyPages())
+   * vm.resetDirtyRings()
+   */
+  resetDirtyRings(): number {
+    const outcome = this.#fd.resetDirtyRings()
+    const remedy = outcome === -errnos.EINVAL ? NO_RING : undefined
+    return check(outcome, { syscall: 'KVM_RESET_DIRTY_RINGS', remedy })
+  }
+
   #pagesOf(slot: number): number {
     const known = this.#slots.get(slot)
     return known === undefined ? 0 : known.size / known.memory.pageSize
@@ -749,6 +799,8 @@ function dirtyLogRemedy(outcome: number, slot: number): string | undefined {
   switch (outcome) {
     case -errnos.ENOENT:
       return `Slot ${slot} keeps no log: map its memory with logDirtyPages`
+    case -errnos.ENXIO:
+      return 'The VM has a dirty ring and no bitmaps: enable both (enableDirtyRing with bitmap: true), or take pages from the vCPUs'
     case -errnos.EINVAL:
       return `Slot ${slot} must be below KVM_CAP_NR_MEMSLOTS; clear multiples of 64 pages from a multiple of 64, or to the slot's end`
     default:
@@ -756,6 +808,8 @@ function dirtyLogRemedy(outcome: number, slot: number): string | undefined {
   }
 }
 
+/** Whose bytes fit the 32 bits at which KVM looks. */
+const MOST_ENTRIES = 0x0fff_ffff
 const FIRST_SPI = 32
 const LAST_SPI = 1019
 

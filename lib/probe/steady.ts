@@ -26,6 +26,8 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   registerCoalescedMmio: 'KVM_REGISTER_COALESCED_MMIO',
   unregisterCoalescedMmio: 'KVM_UNREGISTER_COALESCED_MMIO',
   takeCoalesced: null,
+  takeDirty: null,
+  resetDirtyRings: 'KVM_RESET_DIRTY_RINGS',
   getStatsFd: 'KVM_GET_STATS_FD',
   irqLine: 'KVM_IRQ_LINE',
   signalMsi: 'KVM_SIGNAL_MSI',

@@ -5,6 +5,7 @@ import {
   KVM_DIRTY_LOG_INITIALLY_SET,
   KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
 } from '../uapi.js'
+import { enableBitmapBesideRing, enableDirtyRing } from './dirty-ring.js'
 import { SimulatorError } from './errors.js'
 import type { Host } from './host.js'
 import type { VmState } from './state.js'
@@ -26,6 +27,7 @@ export function enableCapability(
   const { host } = vm
   const [argument = 0n] = args
   const isOffered = (capabilityAnswers(host.report, capability)?.[1] ?? 0) > 0
+  if (capability === capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL) return enableDirtyRing(vm, argument)
   if (flags !== 0) return -errnos.EINVAL
   switch (capability) {
     case capabilities.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
@@ -34,6 +36,8 @@ export function enableCapability(
       vm.manualDirtyLog = argument
       return 0
     }
+    case capabilities.KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP:
+      return enableBitmapBesideRing(vm)
     case capabilities.KVM_CAP_HALT_POLL:
       return accept(isOffered && argument <= 0xffff_ffffn)
     case capabilities.KVM_CAP_ARM_NISV_TO_USER:

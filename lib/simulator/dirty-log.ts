@@ -1,6 +1,7 @@
 /** The log of written pages (`virt/kvm/kvm_main.c:kvm_get_dirty_log_protect`, `kvm_clear_dirty_log_protect`). */
 import { outOfRange } from '../arguments.js'
 import { errnos, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE } from '../uapi.js'
+import { hasBitmaps } from './dirty-ring.js'
 import type { VmState } from './state.js'
 
 /** Returns a word with the lowest `count` bits set; all 64 for a larger count. */
@@ -14,6 +15,7 @@ export function getDirtyLog(vm: VmState, slot: number, bitmap: BigUint64Array): 
   // The addon makes this check on every slot: KVM writes as many words as the slot needs.
   const words = found === undefined ? 0 : Math.ceil(Number(found.size / vm.host.pageSize) / 64)
   if (bitmap.length < words) throw outOfRange('bitmap', `at least ${words} elements long`)
+  if (!hasBitmaps(vm)) return -errnos.ENXIO
   if (!isSlotNumber(vm, slot)) return -errnos.EINVAL
   if (found === undefined || found.dirty === null) return -errnos.ENOENT
   bitmap.set(found.dirty)
@@ -31,6 +33,7 @@ export function clearDirtyLog(
 ): number {
   const words = Math.ceil(pages / 64)
   if (bitmap.length < words) throw outOfRange('bitmap', `at least ${words} elements long`)
+  if (!hasBitmaps(vm)) return -errnos.ENXIO
   if (!isSlotNumber(vm, slot) || firstPage % 64 !== 0) return -errnos.EINVAL
   const found = vm.memorySlots.get(slot)
   if (found === undefined || found.dirty === null) return -errnos.ENOENT

@@ -18,7 +18,7 @@ import {
 } from './guest-registers.js'
 import { breakpointAt, isStepped, softwareBreakpoint, stepExit, watchpointAt } from './guest-debug.js'
 import { answerCall } from './hypercalls/call.js'
-import { readGuestMemory, writeGuestMemory } from './memory-slots.js'
+import { faultStore, readGuestMemory, writeGuestMemory } from './memory-slots.js'
 import type { VcpuState } from './state.js'
 import { waitForInterrupt } from './vcpu-events.js'
 
@@ -129,7 +129,9 @@ function storeOf(vcpu: VcpuState, instruction: number): Store | null {
 function executeStore(vcpu: VcpuState, { address, bytes }: Store, instruction: number): Continuation {
   const watchpoint = watchpointAt(vcpu, address, bytes.length)
   if (watchpoint !== null) return watchpoint
-  if (writeGuestMemory(vcpu.vm, address, bytes)) {
+  const full = faultStore(vcpu, address, bytes.length)
+  if (full !== null) return full
+  if (writeGuestMemory(vcpu, address, bytes, 'guest')) {
     completeStore(vcpu)
     return 'on'
   }

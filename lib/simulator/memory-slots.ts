@@ -2,10 +2,12 @@
 import type { MemoryRegion } from '../backend.js'
 import { errnos, KVM_DIRTY_LOG_INITIALLY_SET, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../uapi.js'
 import { lowestBits } from './dirty-log.js'
+import { addWritten, faultPages, hasBitmaps } from './dirty-ring.js'
+import type { RawExit } from './exits.js'
 import { outOfRange } from '../arguments.js'
 import { SimulatorError } from './errors.js'
 import { SimulatedMemory } from './memory.js'
-import type { MemorySlot, VmState } from './state.js'
+import type { MemorySlot, VcpuState, VmState } from './state.js'
 
 /**
  * `KVM_SET_USER_MEMORY_REGION`: returns 0 or `-errno` (`virt/kvm/kvm_main.c:__kvm_set_memory_region`, then
@@ -49,9 +51,18 @@ export function setMemoryRegion(vm: VmState, region: MemoryRegion): number {
     if (overlaps) return -errnos.EEXIST
   }
   if (address + size > 1n << BigInt(vm.ipaBits)) return -errnos.EFAULT
-  const dirty = (flags & KVM_MEM_LOG_DIRTY_PAGES) === 0 ? null : (old?.dirty ?? newLog(vm, size))
-  vm.memorySlots.set(slot, { address, size, flags, memory: memory as SimulatedMemory, offset, dirty })
+  const isLogged = (flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0
+  const dirty = isLogged && hasBitmaps(vm) ? (old?.dirty ?? newLog(vm, size)) : null
+  const kept = { memory: memory as SimulatedMemory, offset, dirty, writable: writablePages(vm, old, flags) }
+  vm.memorySlots.set(slot, { address, size, flags, ...kept })
   return 0
+}
+
+/** A log that begins protects every page, unless it begins with all of them. */
+function writablePages(vm: VmState, old: MemorySlot | undefined, flags: number): Set<bigint> {
+  const begins = (flags & ~(old?.flags ?? 0) & KVM_MEM_LOG_DIRTY_PAGES) !== 0
+  const protects = begins && (vm.manualDirtyLog & KVM_DIRTY_LOG_INITIALLY_SET) === 0n
+  return old === undefined || protects ? new Set() : old.writable
 }
 
 function newLog(vm: VmState, size: bigint): BigUint64Array {
@@ -61,16 +72,19 @@ function newLog(vm: VmState, size: bigint): BigUint64Array {
   return log.map((_, word) => lowestBits(pages - 64 * word))
 }
 
-function markDirty(
-  { host }: VmState,
-  { address: start, dirty }: MemorySlot,
-  address: bigint,
-  length: number,
-): void {
-  if (dirty === null) return
-  const last = (address + BigInt(length) - 1n - start) / host.pageSize
-  for (let page = (address - start) / host.pageSize; page <= last; page++) {
-    dirty[Number(page >> 6n)]! |= 1n << (page & 63n)
+/** Returns the first and the last page of a slot that bytes touch. */
+function pagesOf({ host }: VmState, slot: MemorySlot, address: bigint, length: number): [bigint, bigint] {
+  const start = address - slot.address
+  return [start / host.pageSize, (start + BigInt(length) - 1n) / host.pageSize]
+}
+
+/** A write of KVM itself goes to the ring; one of the guest did so when it faulted. */
+function markDirty(vcpu: VcpuState, slot: MemorySlot, address: bigint, length: number, by: Writer): void {
+  const [first, last] = pagesOf(vcpu.vm, slot, address, length)
+  for (let page = first; page <= last; page++) {
+    if (by === 'kvm') addWritten(vcpu, slot, page)
+    if (slot.dirty !== null && vcpu.vm.dirtyRing === null)
+      slot.dirty[Number(page >> 6n)]! |= 1n << (page & 63n)
   }
 }
 
@@ -86,14 +100,27 @@ export function readGuestMemory(vm: VmState, address: bigint, length: number): D
   return slot === undefined ? null : viewOf(slot, address, length)
 }
 
-/** Returns whether there was memory that the guest may write. */
-export function writeGuestMemory(vm: VmState, address: bigint, bytes: Uint8Array): boolean {
-  const slot = slotAt(vm, address, bytes.length)
-  if (slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0) return false
+type Writer = 'guest' | 'kvm'
+
+/** Returns whether there was memory that the guest may write; KVM writes there as the guest does. */
+export function writeGuestMemory(vcpu: VcpuState, address: bigint, bytes: Uint8Array, by: Writer): boolean {
+  const slot = writableSlotAt(vcpu.vm, address, bytes.length)
+  if (slot === undefined) return false
   const { buffer, byteOffset } = viewOf(slot, address, bytes.length)
   new Uint8Array(buffer).set(bytes, byteOffset)
-  markDirty(vm, slot, address, bytes.length)
+  markDirty(vcpu, slot, address, bytes.length, by)
   return true
+}
+
+/** Returns the exit of a guest's store that has to wait for its vCPU's dirty ring. */
+export function faultStore(vcpu: VcpuState, address: bigint, length: number): RawExit | null {
+  const slot = writableSlotAt(vcpu.vm, address, length)
+  return slot === undefined ? null : faultPages(vcpu, slot, ...pagesOf(vcpu.vm, slot, address, length))
+}
+
+function writableSlotAt(vm: VmState, address: bigint, length: number): MemorySlot | undefined {
+  const slot = slotAt(vm, address, length)
+  return slot === undefined || (slot.flags & KVM_MEM_READONLY) !== 0 ? undefined : slot
 }
 
 function slotAt(vm: VmState, address: bigint, length: number): MemorySlot | undefined {

@@ -51,6 +51,15 @@ export interface MemorySlot {
   offset: number
   /** A bit for each page, set if it was written; null if the slot keeps no log. */
   dirty: BigUint64Array | null
+  /** Pages that the guest may write without a fault; kept with a dirty ring alone. */
+  writable: Set<bigint>
+}
+
+/** An entry of a vCPU's dirty ring. */
+interface DirtyPage {
+  readonly slot: number
+  readonly page: bigint
+  isTaken: boolean
 }
 
 /** vCPUs by the bits in which their affinities differed when the table was made. */
@@ -139,6 +148,8 @@ export class VmState {
   readonly filteredRanges: { first: number; last: number; action: number }[] = []
   /** `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`: its argument. */
   manualDirtyLog = 0n
+  /** Each vCPU has a ring of written pages; slots have bitmaps too if `hasBitmap`. */
+  dirtyRing: { readonly entries: number; hasBitmap: boolean } | null = null
   /** `KVM_CAP_ARM_SYSTEM_SUSPEND` is enabled. */
   systemSuspend = false
   /** The table in which a vCPU's affinity is looked up first. */
@@ -232,6 +243,8 @@ export class VcpuState {
   debugControl = 0
   /** The last debug registers that userspace set. */
   debugRegisters = new BigUint64Array(GUEST_DEBUG_WORDS)
+  /** Its dirty ring, oldest first. */
+  readonly dirtyPages: DirtyPage[] = []
   readonly counts = new Counts()
   /** Syndrome of a pending SError. */
   pendingSError: bigint | null = null

@@ -6,9 +6,11 @@ import type { VcpuState } from './state.js'
 const STOLEN_TIME = 8n
 
 /** KVM adds the time stolen at each run, also of a stopped vCPU; none is here, but the page counts as written. */
-export function recordStolenTime({ vm, stolenTimeBase }: VcpuState): void {
+export function recordStolenTime(vcpu: VcpuState): void {
+  const { vm, stolenTimeBase } = vcpu
   if (stolenTimeBase === null) return
   const address = stolenTimeBase + STOLEN_TIME
   const time = readGuestMemory(vm, address, 8)?.getBigUint64(0, true)
-  if (time !== undefined) writeGuestMemory(vm, address, new Uint8Array(BigUint64Array.of(time).buffer))
+  if (time !== undefined)
+    writeGuestMemory(vcpu, address, new Uint8Array(BigUint64Array.of(time).buffer), 'kvm')
 }

@@ -3,6 +3,7 @@ import { registerWidth } from '../registers/index.js'
 import { errnos, GUEST_DEBUG_WORDS, KVM_VCPU_EVENTS_SIZE, mpStates, systemEvents } from '../uapi.js'
 import { checkArray, checkUint32, checkUint64, outOfRange } from '../arguments.js'
 import { checkRegisterId, checkRegisterValue } from './arguments.js'
+import { fullRing, takeDirty } from './dirty-ring.js'
 import { SimulatorError } from './errors.js'
 import { countWrite } from './event-connections.js'
 import { isMmioExit, mmioWriteOf, recordExit, recordInterrupt, systemEvent } from './exits.js'
@@ -195,6 +196,11 @@ export class SimulatedVcpu implements VcpuFd {
     return this.#closed ? -errnos.EBADF : this.#state.vm.coalesced.take(entries)
   }
 
+  takeDirty(entries: BigUint64Array): number {
+    checkArray(entries, BigUint64Array, 2, 'entries')
+    return this.#closed ? -errnos.EBADF : takeDirty(this.#state, entries)
+  }
+
   getStatsFd(): StatsFd | number {
     const barrier = this.#barrier()
     return barrier < 0 ? barrier : vcpuStats(this.#state)
@@ -381,7 +387,7 @@ export class SimulatedVcpu implements VcpuFd {
     loadRegisters(this.#state, 'guest')
     if (this.#state.vm.host.traits.sErrorDropped) dropInputs(this.#state)
     for (;;) {
-      const exit = runGuest(this.#state)
+      const exit = fullRing(this.#state) ?? runGuest(this.#state)
       if (exit === 'wait') return null
       const write = mmioWriteOf(exit)
       if (write !== null && isKept(this.#state.vm, write)) {

@@ -20,6 +20,7 @@ import {
 } from '../arguments.js'
 import { checkVmExtension, enableCapability } from './capabilities.js'
 import { clearDirtyLog, getDirtyLog } from './dirty-log.js'
+import { resetDirtyRings } from './dirty-ring.js'
 import { SimulatorError } from './errors.js'
 import { setIoEvent, setIrqEvent } from './event-connections.js'
 import { SimulatedEvent } from './event.js'
@@ -247,6 +248,11 @@ export class SimulatedVm implements VmFd {
     checkUint32(size, 'size')
     checkUint32(pio, 'pio')
     return this.#barrier()
+  }
+
+  resetDirtyRings(): number {
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : resetDirtyRings(this.#state)
   }
 
   getStatsFd(): StatsFd | number {

@@ -81,6 +81,7 @@ const passedOn: Readonly<Record<Exclude<Method, RecordedMethod>, true>> = {
   'system.close': true,
   'vcpu.onPosted': true,
   'vcpu.takeCoalesced': true,
+  'vcpu.takeDirty': true,
   'vm.setConstant': true,
   'vm.removeConstant': true,
   'vm.addPosted': true,

@@ -246,6 +246,20 @@ const faults: Readonly<Record<string, Fault>> = {
     },
   },
   'removes no zone': { vm: { unregisterCoalescedMmio: () => 0 } },
+  'has a ring that stays empty': onVcpu({ takeDirty: () => 0 }),
+  'resets no ring': { vm: { resetDirtyRings: () => 0 } },
+  'resets rings that are not there': {
+    vm: { resetDirtyRings: (real) => Math.max(0, real()) },
+  },
+  'finds rings empty that are full': exiting((run) => {
+    if (run.getUint32(8, true) === exitReasons.KVM_EXIT_DIRTY_RING_FULL) {
+      run.setUint32(8, exitReasons.KVM_EXIT_MMIO, true)
+    }
+  }),
+  'keeps bitmaps beside a ring': { vm: { getDirtyLog: () => 0 } },
+  'takes a ring of any size': {
+    vm: { enableCap: (real, ...args) => (real(...args) === refused('E2BIG') ? 0 : real(...args)) },
+  },
   'has no statistics': { vm: { getStatsFd: () => refused('EINVAL') } },
   'counts nothing': countingAs((into, offset, read) => {
     if (offset >= DATA) into.fill(0)

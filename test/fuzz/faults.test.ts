@@ -5,7 +5,14 @@ import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
-import { errnos, exitReasons, irqTypes, packGsiRoutes, unpackGsiRoutes } from '../../lib/uapi.js'
+import {
+  capabilities,
+  errnos,
+  exitReasons,
+  irqTypes,
+  packGsiRoutes,
+  unpackGsiRoutes,
+} from '../../lib/uapi.js'
 import { fuzz } from '../../lib/fuzz/index.js'
 import { altered, open } from './backends.js'
 import { rowOf, ruleOf } from '../report/rows.js'
@@ -224,7 +231,7 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   [
     'a capability answers one more',
     host,
-    ({ capabilities }) => (capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS![1] += 1),
+    (report) => (report.capabilities.KVM_CAP_GUEST_DEBUG_HW_BPS![1] += 1),
   ],
   ['capabilities without a name answer 0', host, (report) => (report.otherCapabilities = {})],
 ]
@@ -430,6 +437,46 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
     (fd) => ({
       unregisterCoalescedMmio: (address, size, pio) =>
         fd.unregisterCoalescedMmio(address, size, pio) || (size === 8 ? -errnos.ENOENT : 0),
+    }),
+  ],
+  [
+    'rings are reset that are not there',
+    (fd) => ({ resetDirtyRings: () => Math.max(0, fd.resetDirtyRings()) }),
+  ],
+  [
+    'a ring may be larger than the host’s most',
+    (fd) => ({
+      enableCap: (...args) => {
+        const outcome = fd.enableCap(...args)
+        return outcome === -errnos.E2BIG ? -errnos.EINVAL : outcome
+      },
+    }),
+  ],
+  [
+    'the flags of a ring are looked at',
+    (fd) => ({
+      enableCap: (capability, flags, args) =>
+        capability === capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL && flags !== 0
+          ? -errnos.EINVAL
+          : fd.enableCap(capability, flags, args),
+    }),
+  ],
+  [
+    'all bits of a ring’s size are looked at',
+    (fd) => ({
+      enableCap: (capability, flags, args) =>
+        capability === capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL && (args[0] ?? 0n) >> 32n !== 0n
+          ? -errnos.EINVAL
+          : fd.enableCap(capability, flags, args),
+    }),
+  ],
+  [
+    'slots with a ring have bitmaps',
+    (fd) => ({
+      getDirtyLog: (slot, bitmap) => {
+        const outcome = fd.getDirtyLog(slot, bitmap)
+        return outcome === -errnos.ENXIO ? -errnos.ENOENT : outcome
+      },
     }),
   ],
   ['a VM has no statistics', () => ({ getStatsFd: () => -errnos.EINVAL })],

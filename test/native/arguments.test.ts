@@ -136,6 +136,7 @@ if (hasKvm) {
         call: (value) => vcpu.takeCoalesced(value),
         short: [new BigUint64Array(2)],
       },
+      'array for written pages': { call: (value) => vcpu.takeDirty(value), short: [new BigUint64Array(1)] },
       'array for posted writes': { call: (value) => vm.takePosted(value), short: [new BigUint64Array(2)] },
       'array for the preferred target': {
         call: (value) => vm.getPreferredTarget(value),

@@ -3,6 +3,7 @@ import { bitmapRegisters } from './bitmap-registers.js'
 import { coalescedMmio } from './coalesced-mmio.js'
 import { counterOffset } from './counter-offset.js'
 import { dirtyLog } from './dirty-log.js'
+import { dirtyRing } from './dirty-ring.js'
 import { events } from './events.js'
 import { guestDebug } from './guest-debug.js'
 import { hypercalls } from './hypercalls.js'
@@ -33,6 +34,7 @@ export const checkGroups: readonly CheckGroup[] = [
   events,
   coalescedMmio,
   dirtyLog,
+  dirtyRing,
   counterOffset,
   guestDebug,
   statisticChecks,

@@ -152,6 +152,30 @@ export function dirtyLog({ random, model }: Context, { vm: { vm, slots } }: Know
   return { op: 'clear_dirty_log', vm, slot, ...part, words, bitmap: { 0: hex(random.bits(64)) } }
 }
 
+/** A ring before the first vCPU, most of them possible; large, so that no guest fills it. */
+export function dirtyRing({ random }: Context, vm: number): Call[] {
+  const sizes = [0x1_0000n, 0x1_0000n, 0n, 0x800n, 0x1_8000n, 0x20_0000n, (1n << 32n) | 0x1_0000n, 1n << 32n]
+  const ring: Call = {
+    op: 'enable_cap',
+    vm,
+    cap: capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
+    ...(random.oneIn(6) && { flags: 1 }),
+    args: [hex(random.pick(sizes))],
+  }
+  const bitmap: Call = {
+    op: 'enable_cap',
+    vm,
+    cap: capabilities.KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP,
+    args: [],
+  }
+  const calls: Call[] = random.oneIn(2) ? [ring, bitmap] : [ring]
+  return random.oneIn(5) ? calls.toReversed() : calls
+}
+
+export function resetDirtyRings(_: Context, { vm: { vm } }: KnownVcpu): Call {
+  return { op: 'reset_dirty_rings', vm }
+}
+
 /** What KVM counts of a VM or of a vCPU. */
 export function stats({ random }: Context, { vcpu, vm: { vm } }: KnownVcpu): Call {
   return { op: 'get_stats_fd', ...(random.oneIn(2) ? { vm } : { vcpu }) }

@@ -57,9 +57,10 @@ const handlers: Readonly<Record<GatedFunctionName | 'SMCCC_VERSION' | 'SMCCC_ARC
     const isKnown = narrow === functionIds.PV_TIME_FEATURES || narrow === functionIds.PV_TIME_ST
     return [resultWord(isKnown && stolenTimeBase !== null ? SUCCESS : NOT_SUPPORTED)]
   },
-  PV_TIME_ST: ({ vm, stolenTimeBase }) => {
+  PV_TIME_ST: (vcpu) => {
+    const { stolenTimeBase } = vcpu
     if (stolenTimeBase === null) return [resultWord(NOT_SUPPORTED)]
-    writeGuestMemory(vm, stolenTimeBase, new Uint8Array(STOLEN_TIME_SIZE))
+    writeGuestMemory(vcpu, stolenTimeBase, new Uint8Array(STOLEN_TIME_SIZE), 'kvm')
     return [stolenTimeBase]
   },
   VENDOR_HYP_CALL_UID: () => kvmUid,

@@ -189,6 +189,12 @@ export const vmOperations = {
   /** `KVM_UNREGISTER_COALESCED_MMIO` */
   unregister_coalesced_mmio: new Operation(zone, ret).by('vm', 'unregisterCoalescedMmio', coalesced),
 
+  /** `KVM_RESET_DIRTY_RINGS`; a trace does not hold what was taken from the rings. */
+  reset_dirty_rings: new Operation({ vm: uint32 }, ret).by('vm', 'resetDirtyRings', {
+    toCall: () => ({}),
+    toArguments: () => [],
+  }),
+
   /** `KVM_SET_USER_MEMORY_REGION` */
   set_user_memory_region: new Operation(
     {

@@ -5,6 +5,7 @@ import {
   capabilities,
   deviceTypes,
   errnos,
+  exitReasons,
   GUEST_DEBUG_WORDS,
   irqTypes,
   KVM_API_VERSION,
@@ -19,6 +20,7 @@ import {
   KVM_GUESTDBG_USE_HW,
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IOEVENTFD_FLAG_DEASSIGN,
+  KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MSI_VALID_DEVID,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
@@ -29,7 +31,7 @@ import {
   vcpuFeatures,
 } from '../../../lib/uapi.js'
 import { readStatsLayout } from '../../../lib/kvm/stats.js'
-import { arm64Handles, opened, preferredTarget, type Handles, x } from '../handles.js'
+import { arm64Handles, opened, pc, preferredTarget, type Handles, x } from '../handles.js'
 
 describe('A request', () => {
   let handles: Handles & { memory: GuestMemoryFd }
@@ -125,6 +127,26 @@ describe('A request', () => {
     assert.equal(vm.unregisterCoalescedMmio(0x9000004n, 1, 0), 0)
     guest.close()
     assert.equal(vcpu.takeCoalesced(words), -errnos.EBADF)
+  })
+
+  it('for a dirty ring is answered where there are any', () => {
+    const { system } = handles
+    assert.equal(handles.vcpu.takeDirty(new BigUint64Array(2)), -errnos.ENXIO)
+    assert.equal(handles.vm.resetDirtyRings(), -errnos.EINVAL)
+    const ring = capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+    const vm = opened(system.createVm(0n))
+    const hasRing = system.checkExtension(ring) > 0
+    assert.equal(vm.enableCap(ring, 0, [0x1_0000n]), hasRing ? 0 : -errnos.EINVAL)
+    assert.equal(vm.enableCap(ring, 0, [0x1_0000n]), -errnos.EINVAL)
+    const vcpu = opened(vm.createVcpu(0))
+    const entries = new BigUint64Array(4)
+    assert.equal(vcpu.takeDirty(entries), hasRing ? 0 : -errnos.ENXIO)
+    assert.equal(vm.resetDirtyRings(), hasRing ? 0 : -errnos.EINVAL)
+    if (hasRing) writePages({ system, vm, vcpu }, entries)
+    vcpu.close()
+    assert.equal(vcpu.takeDirty(entries), -errnos.EBADF)
+    vm.close()
+    assert.equal(vm.resetDirtyRings(), -errnos.EBADF)
   })
 
   it('for statistics is answered where there are any', () => {
@@ -258,3 +280,42 @@ describe('A request', () => {
     assert.equal(vcpu.hasDeviceAttr(0x7777, 0n), -errnos.ENXIO)
   })
 })
+
+/** More than twice as many pages as the ring has entries, so that it begins again at its start. */
+function writePages({ system, vm, vcpu }: Omit<Handles, 'close'>, entries: BigUint64Array): void {
+  const [code, logged, pages] = [0x10000n, 0x4000_0000n, 2 * 4096 + 100]
+  const memory = opened(system.createMemory(0x10000))
+  const { pageSize } = memory
+  const written = opened(system.createMemory(pages * pageSize))
+  // str x1, [x1]; add x1, x1, x2; b .-8
+  memory.write(0, new Uint8Array(Uint32Array.of(0xf900_0021, 0x8b02_0021, 0x17ff_fffe).buffer))
+  const region = { flags: 0, offset: 0 }
+  assert.equal(vm.setUserMemoryRegion({ ...region, slot: 0, address: code, memory, size: 0x10000 }), 0)
+  const log = { ...region, slot: 3, flags: KVM_MEM_LOG_DIRTY_PAGES, address: logged }
+  assert.equal(vm.setUserMemoryRegion({ ...log, memory: written, size: written.size }), 0)
+  assert.equal(vcpu.init(preferredTarget(vm), [1 << vcpuFeatures['psci-0.2']]), 0)
+  for (const [register, value] of [
+    [pc, code],
+    [x(1), logged],
+    [x(2), BigInt(pageSize)],
+  ] as const) {
+    assert.equal(vcpu.setOneReg(register, value), 0)
+  }
+  let page = 0n
+  for (;;) {
+    assert.equal(vcpu.runSync(0), 0)
+    const reason = new DataView(vcpu.runPage).getUint32(8, true)
+    for (let taken = vcpu.takeDirty(entries); taken > 0; taken = vcpu.takeDirty(entries)) {
+      assert.deepEqual([...entries.subarray(0, 2)], [3n, page])
+      // The guest is stopped before it has written to the last page, which is then logged twice.
+      page += BigInt(taken)
+    }
+    if (reason === exitReasons.KVM_EXIT_MMIO) break
+    assert.equal(reason, exitReasons.KVM_EXIT_DIRTY_RING_FULL)
+    assert.equal(vm.resetDirtyRings(), 4096 - 64)
+    page--
+  }
+  assert.equal(page, BigInt(pages))
+  memory.close()
+  written.close()
+}
