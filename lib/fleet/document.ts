@@ -113,6 +113,12 @@ export const fleetFormat: DocumentFormat<FleetDocument> = {
       refuseObstacles(`$.predictions[${index}]`, found)
     }
     checkMoves(document, source)
+    const digests = classes.map(({ digest }) => digest)
+    const again = digests.findIndex((digest, index) => digests.indexOf(digest) !== index)
+    if (again >= 0) {
+      const first = digests.indexOf(digests[again]!)
+      throw new FormatError(source, `$.classes[${again}].digest`, `is already at $.classes[${first}]`)
+    }
     for (const [index, group] of groups.entries()) refuseClasses(`$.groups[${index}]`, ...group.classes)
     for (const [index, { pairs }] of divides.entries()) refuseClasses(`$.divides[${index}]`, ...pairs.flat())
     for (const [index, { class: one, opens, closes }] of upgrades.entries()) {

@@ -32,10 +32,13 @@ function refuseOthers(data: unknown, file: string): asserts data is GateDocument
   require(isObject(left), '$.left', 'numbers of classes and hosts')
   const size = listOf(classes).length
   require(Array.isArray(classes), '$.classes', 'a list')
+  const digests = new Set<unknown>()
   for (const [index, one] of listOf(classes).entries()) {
     const { digest, hostCount, cpu, names } = entriesOf(one)
     const isClass = typeof digest === 'string' && typeof hostCount === 'number' && typeof cpu === 'string'
     require(isClass && areTexts(names), `$.classes[${index}]`, 'a class of hosts')
+    require(!digests.has(digest), `$.classes[${index}].digest`, 'another class than before')
+    digests.add(digest)
   }
   require(Array.isArray(obstacles), '$.obstacles', 'a list')
   for (const [index, finding] of listOf(obstacles).entries()) {

@@ -147,6 +147,10 @@ describe('a fleet that is read for the gate', () => {
       [changed({ vmm: 1 }), /: \$\.vmm: expected a name$/],
       [changed({ left: null }), /: \$\.left: expected /],
       [changed({ classes: {} }), /: \$\.classes: expected a list$/],
+      [
+        changed({ classes: document.classes.map((one) => Object.assign({ ...one }, { digest: newest })) }),
+        /: \$\.classes\[1\]\.digest: expected another class than before$/,
+      ],
       [changed({ classes: [null] }), /: \$\.classes\[0\]: expected a class of hosts$/],
       [changed({ obstacles: 0 }), /: \$\.obstacles: expected a list$/],
       [`\ufeff${changed({}).slice(0, -1)},"moves":[]}`, /: \$\.moves: appears twice$/],

@@ -108,6 +108,10 @@ describe('a fleet that is read', () => {
   it('has a row and a column for each class', () => {
     assert.deepEqual(checkFleetDocument(fleet, 'fleet'), fleet)
     for (const [document, message] of [
+      [
+        changed(({ classes }) => (classes[1]!.digest = classes[0]!.digest)),
+        '$.classes[1].digest: is already at $.classes[0]',
+      ],
       [changed(({ moves }) => moves.pop()), '$.moves: expected 3 rows, one for each class, found 2'],
       [
         changed(({ moves }) => moves[1]!.push(0)),
