@@ -93,14 +93,14 @@ function readTimerOfNewVcpu(context: Context, vm: KnownVm, attr: string): void {
   context.model.plan(created, { op: 'get_device_attr', vcpu, group: KVM_ARM_VCPU_TIMER_CTRL, attr, size: 4 })
 }
 
-/** Half of the GICs are configured as a VMM does it, or nearly so. */
+/** Most GICs are configured as a VMM does it, or nearly so. */
 function configureGic({ random, model }: Context, vm: KnownVm, device: number): void {
   if (vm.vcpus.length > 0 && random.oneIn(3)) {
     const { vcpu } = random.pick(vm.vcpus)
     const timer = { group: KVM_ARM_VCPU_TIMER_CTRL, attr: hex(random.below(2)) }
     model.plan({ op: 'set_device_attr', vcpu, ...timer, data: littleEndian(20n, 4) })
   }
-  if (random.oneIn(2)) return
+  if (random.oneIn(4)) return
   const set = { op: 'set_device_attr', device } as const
   const address = { ...set, group: KVM_DEV_ARM_VGIC_GRP_ADDR }
   model.plan(

@@ -9,6 +9,7 @@ import {
   irqLine,
   signalMsi,
 } from './choices/devices.js'
+import { gicRegister } from './choices/gic.js'
 import { guestCall, run, setDebug, setEvents, setMpState } from './choices/guests.js'
 import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
 import {
@@ -33,7 +34,7 @@ import { type Context, type KnownVcpu, Model } from './model.js'
 import type { Random } from './random.js'
 
 /** The main subject of a fuzzer's calls. */
-export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls', 'machine'] as const
+export const profiles = ['everything', 'registers', 'lifecycle', 'hypercalls', 'machine', 'gic'] as const
 
 export type Profile = (typeof profiles)[number]
 
@@ -41,7 +42,7 @@ type Choice = (context: Context, vcpu: KnownVcpu) => Call
 
 /** Choices with their relative frequency. */
 function weighted(profile: Profile): [weight: number, choice: Choice][] {
-  const registers = profile === 'lifecycle' || profile === 'machine' ? 0.25 : 1
+  const registers = profile === 'everything' || profile === 'registers' || profile === 'hypercalls' ? 1 : 0.25
   const others = profile === 'registers' ? 0.1 : 1
   const machine = profile === 'machine' ? 20 : others
   const choices: [number, Choice][] = [
@@ -63,6 +64,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [35 * others, attribute],
     [15 * others, filter],
     [5 * others, createDevice],
+    [profile === 'gic' ? 1000 : 0, gicRegister],
     [3 * machine, irqLine],
     [0.5 * machine, signalMsi],
     [1 * machine, gsiRouting],

@@ -1,7 +1,7 @@
 /** Plants faults in the simulator, one at a time, and lets the fuzzer find each. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
-import type { Backend, VcpuFd, VmFd } from '../../lib/backend.js'
+import type { Backend, DeviceFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { encodeRegister } from '../../lib/registers/index.js'
 import type { Report } from '../../lib/report/report.js'
 import { builtInReport, simulator } from '../../lib/hosts/index.js'
@@ -10,10 +10,15 @@ import {
   errnos,
   exitReasons,
   irqTypes,
+  KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+  KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+  KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+  KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
   packGsiRoutes,
   unpackGsiRoutes,
 } from '../../lib/uapi.js'
-import { fuzz } from '../../lib/fuzz/index.js'
+import { fuzz, type Profile } from '../../lib/fuzz/index.js'
 import { altered, open } from './backends.js'
 import { rowOf, ruleOf } from '../report/rows.js'
 
@@ -502,6 +507,179 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
   ],
 ]
 
+const [DIST, REDIST, INTERFACE, LINES] = [
+  KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+  KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+  KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+]
+
+/** Faults in how the simulator's GICs work. */
+const inTheGics: [what: string, gic: (fd: DeviceFd) => Partial<DeviceFd>][] = [
+  ['GICD_CTLR shows a bit more', (fd) => reads(fd, DIST, 0x0, (word) => word | 4)],
+  ['GICD_TYPER shows an interrupt less', (fd) => reads(fd, DIST, 0x4, (word) => word - 1)],
+  ['GICD_IIDR shows another revision', (fd) => reads(fd, DIST, 0x8, (word) => word ^ 0x1000)],
+  ['GICD_STATUSR is zero', (fd) => reads(fd, DIST, 0x10, () => 0)],
+  ['GICR_CTLR is zero', (fd) => reads(fd, REDIST, 0x0, () => 0)],
+  ['no redistributor is the last', (fd) => reads(fd, REDIST, 0x8, (word) => word & ~0x10)],
+  ['GICR_TYPER lacks the affinity', (fd) => reads(fd, REDIST, 0xc, () => 0)],
+  ['GICR_PENDBASER shows PTZ', (fd) => reads(fd, REDIST, 0x7c, (word) => word | (1 << 30))],
+  ['GICR_PENDBASER resets to zero', (fd) => reads(fd, REDIST, 0x78, (word) => (word === 0x580 ? 0 : word))],
+  ['GICR_ICFGR0 is zero', (fd) => reads(fd, REDIST, 0x1_0c00, () => 0)],
+  ['ICC_CTLR_EL1 shows a priority bit less', (fd) => reads(fd, INTERFACE, 0xc664, (word) => word ^ 0x100)],
+  ['ICC_SRE_EL1 is zero', (fd) => reads(fd, INTERFACE, 0xc665, () => 0)],
+  ['ICC_BPR1_EL1 ignores CBPR', (fd) => keeps(fd, INTERFACE, 0xc663, 7)],
+  ['the lines of private interrupts are low', (fd) => reads(fd, LINES, 0, () => 0)],
+  ['the lines of shared interrupts are low', (fd) => reads(fd, LINES, 32, () => 0)],
+  ['GICD_CTLR keeps all bits', (fd) => keeps(fd, DIST, 0x0)],
+  ['GICD_IIDR takes any revision', (fd) => accepts(fd, DIST, 0x8)],
+  ['GICD_TYPER2 takes any value', (fd) => accepts(fd, DIST, 0xc)],
+  ['ICC_CTLR_EL1 takes any value', (fd) => accepts(fd, INTERFACE, 0xc664)],
+  ['ICC_SRE_EL1 can be cleared', (fd) => accepts(fd, INTERFACE, 0xc665)],
+  ['GICD_ISENABLER1 clears too', (fd) => keeps(fd, DIST, 0x104)],
+  ['GICD_ICENABLER1 is ignored', (fd) => writes(fd, DIST, 0x184, () => 0)],
+  ['GICD_ISPENDR1 only sets', (fd) => writes(fd, DIST, 0x204, (word, before) => word | before)],
+  ['GICD_ISACTIVER1 clears too', (fd) => keeps(fd, DIST, 0x304)],
+  ['GICD_IGROUPR1 only sets', (fd) => writes(fd, DIST, 0x84, (word, before) => word | before)],
+  ['a priority keeps 8 bits', (fd) => keeps(fd, DIST, 0x420)],
+  ['GICD_ICFGR2 keeps both bits', (fd) => keeps(fd, DIST, 0xc08)],
+  ['GICD_ICFGR2 keeps nothing', (fd) => writes(fd, DIST, 0xc08, (_, before) => before)],
+  ['a route has an affinity level 3', (fd) => keeps(fd, DIST, 0x6104)],
+  ['a private interrupt has a route', (fd) => keeps(fd, DIST, 0x6000)],
+  ['GICR_PROPBASER keeps all bits', (fd) => keeps(fd, REDIST, 0x70)],
+  ['GICR_IGRPMODR0 keeps what is written', (fd) => keeps(fd, REDIST, 0x1_0d00)],
+  ['ICC_PMR_EL1 keeps its upper five bits', (fd) => writes(fd, INTERFACE, 0xc230, (word) => word & 0xf8)],
+  [
+    'registers are accessible before the initialisation',
+    (fd) => ({
+      getDeviceAttr: (group, attribute, data) => {
+        const outcome = fd.getDeviceAttr(group, attribute, data)
+        return outcome === -errnos.EBUSY ? 0 : outcome
+      },
+    }),
+  ],
+  [
+    'registers of a vCPU that is not there are those of the first',
+    (fd) => ({
+      getDeviceAttr: (group, attribute, data) => {
+        const outcome = fd.getDeviceAttr(group, attribute, data)
+        const isOfVcpu = group === REDIST || group === INTERFACE
+        if (outcome !== -errnos.EINVAL || !isOfVcpu) return outcome
+        return fd.getDeviceAttr(group, attribute & 0xffff_ffffn, data)
+      },
+    }),
+  ],
+  [
+    'registers exist beyond the interrupts',
+    (fd) => ({
+      hasDeviceAttr: (group, attribute) => {
+        const outcome = fd.hasDeviceAttr(group, attribute)
+        return group === DIST && outcome === -errnos.ENXIO && attribute < 0x1_0000n ? 0 : outcome
+      },
+    }),
+  ],
+  [
+    'a misaligned register exists',
+    (fd) => ({ hasDeviceAttr: (group, attribute) => fd.hasDeviceAttr(group, attribute & ~3n) }),
+  ],
+  [
+    'a null address is seen before the vCPU',
+    (fd) => ({
+      setDeviceAttr: (group, attribute, data) => {
+        const outcome = fd.setDeviceAttr(group, attribute, data)
+        return outcome === -errnos.EINVAL && data === null ? -errnos.EFAULT : outcome
+      },
+    }),
+  ],
+  [
+    'the number of interrupts can be set again',
+    (fd) => ({
+      setDeviceAttr: (group, attribute, data) => {
+        const outcome = fd.setDeviceAttr(group, attribute, data)
+        return outcome === -errnos.EBUSY && group === KVM_DEV_ARM_VGIC_GRP_NR_IRQS ? 0 : outcome
+      },
+    }),
+  ],
+]
+
+const wordOf = (data: Uint8Array): number => new DataView(data.buffer, data.byteOffset).getUint32(0, true)
+
+function setWord(data: Uint8Array, word: number): void {
+  new DataView(data.buffer, data.byteOffset).setUint32(0, word >>> 0, true)
+}
+
+/** Whether an attribute is the register of a group, of any vCPU. */
+function isRegister(attribute: bigint, register: number): boolean {
+  return (attribute & 0xffff_ffffn) === BigInt(register)
+}
+
+/** A register of a GIC that is read otherwise. */
+function reads(
+  fd: DeviceFd,
+  group: number,
+  register: number,
+  change: (word: number) => number,
+): Partial<DeviceFd> {
+  return {
+    getDeviceAttr: (of, attribute, data) => {
+      const outcome = fd.getDeviceAttr(of, attribute, data)
+      const isIt = of === group && isRegister(attribute, register)
+      if (isIt && outcome === 0) setWord(data, change(wordOf(data)))
+      return outcome
+    },
+  }
+}
+
+/** A register of a GIC that is written otherwise. */
+function writes(
+  fd: DeviceFd,
+  group: number,
+  register: number,
+  change: (word: number, before: number) => number,
+): Partial<DeviceFd> {
+  return {
+    setDeviceAttr: (of, attribute, data) => {
+      if (of !== group || !isRegister(attribute, register) || data === null) {
+        return fd.setDeviceAttr(of, attribute, data)
+      }
+      const before = new Uint8Array(data.length)
+      fd.getDeviceAttr(of, attribute, before)
+      const changed = Uint8Array.from(data)
+      setWord(changed, change(wordOf(data), wordOf(before)))
+      return fd.setDeviceAttr(of, attribute, changed)
+    },
+  }
+}
+
+/** A register of a GIC that keeps all that is written, or the bits of `mask`. */
+function keeps(fd: DeviceFd, group: number, register: number, mask = 0xffff_ffff): Partial<DeviceFd> {
+  const words = new Map<bigint, number>()
+  return {
+    setDeviceAttr: (of, attribute, data) => {
+      const outcome = fd.setDeviceAttr(of, attribute, data)
+      const isIt = of === group && isRegister(attribute, register) && data !== null
+      if (isIt && outcome === 0) words.set(attribute, wordOf(data) & mask)
+      return outcome
+    },
+    getDeviceAttr: (of, attribute, data) => {
+      const outcome = fd.getDeviceAttr(of, attribute, data)
+      const word = of === group && isRegister(attribute, register) ? words.get(attribute) : undefined
+      if (outcome === 0 && word !== undefined) setWord(data, word)
+      return outcome
+    },
+  }
+}
+
+/** A register of a GIC that refuses no value. */
+function accepts(fd: DeviceFd, group: number, register: number): Partial<DeviceFd> {
+  return {
+    setDeviceAttr: (of, attribute, data) => {
+      const outcome = fd.setDeviceAttr(of, attribute, data)
+      return of === group && isRegister(attribute, register) && outcome === -errnos.EINVAL ? 0 : outcome
+    },
+  }
+}
+
 /** A register that is read otherwise after a run that ended with the stub's store. */
 function afterCall(fd: VcpuFd, name: string, change: (value: bigint) => bigint): Partial<VcpuFd> {
   const id = encodeRegister(name)
@@ -549,6 +727,16 @@ function withVcpus(backend: Backend, change: (fd: VcpuFd) => Partial<VcpuFd>): B
   }))
 }
 
+/** A backend whose devices answer otherwise. */
+function withGics(backend: Backend, change: (fd: DeviceFd) => Partial<DeviceFd>): Backend {
+  return withVms(backend, (vm) => ({
+    createDevice: (type, flags) => {
+      const device = vm.createDevice(type, flags)
+      return typeof device === 'number' ? device : altered(device, change(device))
+    },
+  }))
+}
+
 /** A backend whose VMs answer otherwise. */
 function withVms(backend: Backend, change: (fd: VmFd) => Partial<VmFd>): Backend {
   return {
@@ -566,8 +754,12 @@ function withVms(backend: Backend, change: (fd: VmFd) => Partial<VmFd>): Backend
 }
 
 /** Whether there is a difference, be it only where the calls are mostly about VMs and vCPUs, or about what else a machine has. */
-function differs(real: Report, faulty: Backend): boolean {
-  return (['everything', 'lifecycle', 'machine'] as const).some((profile) => {
+function differs(
+  real: Report,
+  faulty: Backend,
+  profiles: readonly Profile[] = ['everything', 'lifecycle', 'machine'],
+): boolean {
+  return profiles.some((profile) => {
     const options = { seed: 1, operations: OPERATIONS, profile }
     return fuzz(open(simulator(real)), open(faulty), options).next().done !== true
   })
@@ -577,6 +769,7 @@ describe('the fuzzer', () => {
   for (const report of [host, oldHost, newHost]) {
     it(`finds nothing where nothing is wrong, ${report.host.release}`, () => {
       assert.equal(differs(report, simulator(report)), false)
+      assert.equal(differs(report, simulator(report), ['gic']), false)
     })
   }
 
@@ -595,6 +788,12 @@ describe('the fuzzer', () => {
   for (const [what, change] of inTheVms) {
     it(`finds that ${what}`, () => {
       assert.ok(differs(host, withVms(simulator(host), change)))
+    })
+  }
+
+  for (const [what, change] of inTheGics) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(host, withGics(simulator(host), change), ['gic']))
     })
   }
 })

@@ -38,7 +38,7 @@ function counting(counts: { early: number; late: number }) {
 
 it('makes no vCPU once a VM has run', () => {
   const counts = { early: 0, late: 0 }
-  for (const profile of ['everything', 'lifecycle'] as const) {
+  for (const profile of ['everything', 'lifecycle', 'gic'] as const) {
     const found = fuzz(counting(counts), open(simulator(HOST)), { seed: 1, operations: 20_000, profile })
     assert.deepEqual([...found], [])
   }

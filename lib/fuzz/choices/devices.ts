@@ -163,7 +163,8 @@ function attributeData(random: Random, owner: object, group: number, attr: strin
   return littleEndian(pick([0, 15, 16, 23, 27, 31, 32, 40, 1019, 1020]), 4)
 }
 
-function deviceAttribute(random: Random, device: number): Call {
+/** An attribute of a GIC other than its registers. */
+export function deviceAttribute(random: Random, device: number): Call {
   const [group, attr, data] = random.pick([
     [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, littleEndian(DISTRIBUTOR, 8)],
     [KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, littleEndian(REDISTRIBUTORS, 8)],
