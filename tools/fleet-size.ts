@@ -8,11 +8,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { MAX_COMPARED } from '../lib/fleet/compared.js'
 import { packageRoot } from '../lib/package-root.js'
 
 const main = fileURLToPath(new URL('dist/bundle/main.js', packageRoot))
 const generator = fileURLToPath(new URL('dist/test/bench/generate-fleet.js', packageRoot))
-const classes = Number(process.argv[2] ?? 1000)
+const classes = Number(process.argv[2] ?? MAX_COMPARED)
 
 /** Of one run of the command, with all its threads. */
 interface Run {

@@ -4,10 +4,11 @@ import type { HostClass } from './classes.js'
 import { destinationKey, type MadeVm, makeVm, type Maker, sourceKey } from './predict.js'
 
 /**
- * The limit on classes. Each is compared with every other: at 1,000 this takes minutes, and a document some tens of megabytes; more
- * rows and columns than that no page shows.
+ * The limit on classes. Each is compared with every other. If all differ in what matters, nearly every move is predicted in its own way,
+ * with some eighty obstacles: 250,000 predictions take hundreds of megabytes as objects and some hundred as a document, and four times
+ * as many would not fit into a gigabyte.
  */
-export const MAX_COMPARED = 1000
+export const MAX_COMPARED = 500
 
 /** A class by what matters in predictions. */
 export interface ComparedClass {
