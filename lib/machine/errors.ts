@@ -18,11 +18,11 @@ export type MachineErrorCode =
   | 'ERR_MACHINE_TIMEOUT'
   /** The machine ended before the console printed what was expected. */
   | 'ERR_MACHINE_ENDED'
-  /** The stream of a move is broken, damaged, of another version or no such stream; or the other side stalls. */
+  /** The stream of a move broke, is damaged or of another version, or is no such stream; or the other side stalls. */
   | 'ERR_MACHINE_STREAM'
   /** The destination of a move refuses the machine; `MoveRefusedError` has the reasons. */
   | 'ERR_MACHINE_REFUSED'
-  /** The machine has what no stream carries, or is being sent already. */
+  /** A stream cannot carry all that the machine has, or the machine is being sent already. */
   | 'ERR_MACHINE_SEND'
   /** The stream broke after the guest was given away: it is not known whether it runs at the destination. */
   | 'ERR_MACHINE_UNCERTAIN'

@@ -66,6 +66,8 @@ function broken(problem: string, cause?: unknown): MachineError {
 /**
  * Rejects if a promise does not settle in time.
  * @param timeout milliseconds; 0 means no limit
+ * @param what begins the error, which ends in the time: `nothing came`
+ * @throws MachineError `ERR_MACHINE_STREAM`; the promise rejects
  */
 export async function within<T>(timeout: number, what: string, promise: Promise<T>): Promise<T> {
   if (timeout === 0) return await promise

@@ -70,16 +70,19 @@ export type MachineEnd = 'off' | 'reset' | 'crash' | 'closed' | 'moved'
 export interface SendOptions {
   /**
    * Whether the destination answers on the stream, as `receiveMachine` does on a socket; without answers the stream is a snapshot.
-   * Default: true for a duplex stream that is no transform.
+   * Default: true for a duplex stream, except for a Transform.
    */
   answers?: boolean
   /** Whether the guest goes on here too, once a snapshot is complete. Default: false. */
   continues?: boolean
   /** The most times that pages are sent while the guest runs, at least 1. Default: 10. */
   rounds?: number
-  /** Milliseconds that the last pages may take while the guest stands still; more only after the last round. Default: 300. */
+  /**
+   * Milliseconds in which the last pages should be sent, with the guest standing still. After the last round they are sent even if they
+   * take longer. Default: 300.
+   */
   downtime?: number
-  /** Milliseconds for which the other side may take nothing and answer nothing; 0 means no limit. Default: 60000. */
+  /** The longest time in which the other side takes nothing and answers nothing, in milliseconds; 0 means no limit. Default: 60000. */
   timeout?: number
   /** Called while the guest stands still and its disks are flushed: copy them here. Default: nothing. */
   whileStopped?: () => void | Promise<void>
@@ -227,15 +230,15 @@ export class Machine implements AsyncDisposable {
   }
 
   /**
-   * Moves the guest to a machine that `receiveMachine` makes at the other end of the stream, while it runs: first the verdict of that
-   * host, then memory, at last what was written meanwhile, with the guest standing still. When the promise resolves the guest runs
-   * there, and this machine has ended with `moved`. When it rejects the guest goes on here, except with `ERR_MACHINE_UNCERTAIN`.
-   * Sent to a file, or any other stream that brings no answers, it is a snapshot.
+   * Moves the guest, while it runs, to a machine that `receiveMachine` makes at the other end of the stream. That host makes its
+   * verdict first; then memory is sent, and at last, with the guest standing still, what was written meanwhile. When the promise
+   * resolves, the guest runs there, and this machine has ended with `moved`. When it rejects, the guest goes on here, except with
+   * `ERR_MACHINE_UNCERTAIN`. A file, or another stream without answers, gets a snapshot.
    *
    * Not sent: the content of disks, which both hosts share or `whileStopped` copies; the transcript of the consoles; and what is
    * typed while the guest stands still. The guest's clock stands still with it. The stream is ended, or destroyed after an error.
    *
-   * @param stream takes bytes; nobody else reads or writes it meanwhile
+   * @param stream a stream of bytes; nobody else may read or write it meanwhile
    * @throws MachineError `ERR_MACHINE_REFUSED` (`MoveRefusedError`) with the destination's reasons, `ERR_MACHINE_STREAM`,
    * `ERR_MACHINE_SEND` for a machine that cannot be sent, `ERR_MACHINE_ENDED`, `ERR_MACHINE_UNCERTAIN`; the promise rejects
    * @throws KvmError as `capture` and `Vm.getDirtyLog`
@@ -282,7 +285,7 @@ export class Machine implements AsyncDisposable {
     }
   }
 
-  /** Leaves it to `resume` to end the pause in which sending has ended. */
+  /** Keeps the guest paused until `resume` is called. */
   #keepPaused(board: Board): void {
     if (this.#paused === undefined) this.#paused = Promise.resolve()
     else board.resume()
@@ -343,11 +346,13 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-/** @throws MachineError `ERR_MACHINE_FILE` */
 /** The longest Buffer of every Node.js. */
 const LONGEST = 0x7fff_ffff
 
-/** Reads pipes too, but no more of a file than fits into the machine: a device may have no end. */
+/**
+ * Reads pipes too, but no more of a file than fits into the machine: a device may have no end.
+ * @throws MachineError `ERR_MACHINE_FILE`, `ERR_MACHINE_MEMORY`
+ */
 function contentOf(file: string | Uint8Array, what: string, memory: number): Uint8Array {
   if (typeof file !== 'string') return file
   const limit = Math.min(memory * MIB, LONGEST)

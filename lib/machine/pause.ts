@@ -11,12 +11,12 @@ export class Pause {
     this.#outside = vcpus
   }
 
-  /** Whether vCPUs shall come here. */
+  /** Whether vCPUs must wait here before they run again. */
   get isOn(): boolean {
     return this.#holders > 0 && !this.#isCancelled
   }
 
-  /** Resolves when no vCPU runs any more, or all pauses have ended before. Each call needs an `end`. */
+  /** Resolves when no vCPU runs any more, or when all pauses end before that. Each call needs an `end`. */
   begin(): Promise<void> {
     this.#holders++
     this.#over ??= new Signal()

@@ -20,23 +20,26 @@ export interface ReceiveOptions {
   disks?: readonly (string | DiskOptions)[]
   /** Decides which registers are restored, and which outcome is an obstacle. Default: `strict`: all, and each that differs. */
   rules?: VmmRules
-  /** Decides about the verdict of this host. A machine that cannot be restored is refused in any case. Default: `possible` decides. */
+  /**
+   * Returns whether to take the machine, given this host's verdict. One that cannot be restored is refused in any case. Default: takes
+   * it if the move is `possible`.
+   */
   accept?: (verdict: MoveVerdict) => boolean
-  /** Milliseconds for which nothing may come; 0 means no limit. Default: 60000. */
+  /** The longest time without data, in milliseconds; 0 means no limit. Default: 60000. */
   timeout?: number
   /** KVM to use; it is not closed. Default: that of this machine. */
   kvm?: Kvm
 }
 
 /**
- * Receives a machine that `Machine.send` sends, or a snapshot, and lets its guest go on. Nothing of its memory is taken before the
- * verdict allows the move, and nothing runs before all of it is in place and, with a source that waits for answers, the source has
- * given the guest away. A guest that restarts ends the machine with `reset`.
+ * Receives a machine that `Machine.send` sends, or a snapshot, and lets its guest go on. Memory comes only after the verdict allows the
+ * move. The guest runs only when all of it is in place and, unless it is a snapshot, the source has given it away. A guest that
+ * restarts ends the machine with `reset`.
  *
- * The stream is ended, or destroyed after an error; then nothing of the machine is left. A snapshot is taken as it is: keep it, and
- * its disks, from being started twice.
+ * The stream is ended, or destroyed after an error; then nothing of the machine is left. Do not start a snapshot and its disks twice:
+ * nothing prevents that.
  *
- * @param stream brings bytes; for a source that waits for answers a duplex stream. Nobody else reads or writes it meanwhile
+ * @param stream a stream of bytes, a duplex one if the source waits for answers. Nobody else may read or write it meanwhile
  * @throws MachineError `ERR_MACHINE_REFUSED` (`MoveRefusedError`) if this host cannot take the machine, `ERR_MACHINE_STREAM`,
  * `ERR_MACHINE_DISK`; the promise rejects
  * @throws KvmError as `openKvm` and `Kvm.createMemory`
@@ -61,17 +64,14 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
     const header = readHeader(bytes)
     if (header.asks) {
       if (!(stream instanceof Duplex)) {
-        throw new MachineError(
-          'ERR_MACHINE_STREAM',
-          'the source waits for answers: give a stream that takes them',
-        )
+        throw new MachineError('ERR_MACHINE_STREAM', 'the source waits for answers: expected a duplex stream')
       }
       answers = new FrameWriter(stream, timeout)
     }
     const means = openMeans(disks, options.kvm)
     let arrived: Arrived | undefined
     try {
-      refuse(judge(header, means, rules, accept))
+      judge(header, means, rules, accept)
       arrived = { means, header, rules, memory: means.kvm.createMemory(header.memory) }
       await answers?.write('accepted')
       const saved = await readMachine(reader, arrived.memory)
@@ -95,13 +95,13 @@ interface Arrived {
   readonly memory: GuestMemory
 }
 
-/** Returns why this host does not take a machine; findings if the verdict is among the reasons. */
+/** @throws MoveRefusedError if this host does not take the machine; it has findings if the verdict was the reason */
 function judge(
   header: Header,
   { kvm, disks }: MachineMeans,
   rules: VmmRules,
   accept: (verdict: MoveVerdict) => boolean,
-): MoveRefusedError | undefined {
+): void {
   const reasons: string[] = []
   const { state, memory } = header
   const slots = state.vm.memory ?? []
@@ -117,16 +117,16 @@ function judge(
   if (described(header.disks) !== described(disks)) {
     reasons.push(`its disks are ${described(header.disks)}; those given here are ${described(disks)}`)
   }
-  if (reasons.length > 0) return new MoveRefusedError(reasons.map(asText), [])
+  if (reasons.length > 0) throw new MoveRefusedError(reasons.map(asText), [])
   const found = verdict(state, kvm, rules)
-  if (found.restores && accept(found)) return undefined
+  if (found.restores && accept(found)) return
   const obstacles = found.findings.filter(({ stops, severity }) => stops || severity === 'guest-broken')
-  const told = obstacles.length > 0 ? obstacles : found.findings
-  const words = told.map((finding) => {
+  const listed = obstacles.length > 0 ? obstacles : found.findings
+  const words = listed.map((finding) => {
     const { source, destination, meaning, remedy } = findingWords(finding, found.vmm)
     return `${findingSubject(finding)}: ${source} → ${destination}; ${meaning}; remedy: ${remedy}`
   })
-  return new MoveRefusedError(words.length > 0 ? words.map(asText) : ['accept() declined'], told)
+  throw new MoveRefusedError(words.length > 0 ? words.map(asText) : ['accept() declined'], listed)
 }
 
 /** Disks in words. */
@@ -134,10 +134,6 @@ function described(disks: readonly Header['disks'][number][]): string {
   return (
     disks.map(({ size, readonly }) => `${size} bytes${readonly ? ', readonly' : ''}`).join('; ') || 'none'
   )
-}
-
-function refuse(refusal: MoveRefusedError | undefined): void {
-  if (refusal !== undefined) throw refusal
 }
 
 /** Reads memory, and then what else the machine holds. @throws MachineError `ERR_MACHINE_STREAM` */
@@ -208,12 +204,12 @@ async function start(
   // From here on the guest is here, whatever becomes of the stream.
   machine.resume()
   await answers.write('started').catch(() => undefined)
-  await ended(stream as Duplex)
+  await endStream(stream as Duplex)
   stream.destroy()
   return machine
 }
 
-/** Tells the source why, as far as it listens. */
+/** Sends the source the reason for an error, if it still reads. */
 async function explain(error: unknown, answers: FrameWriter, stream: Duplex): Promise<void> {
   const [reasons, findings] =
     error instanceof MoveRefusedError
@@ -222,16 +218,16 @@ async function explain(error: unknown, answers: FrameWriter, stream: Duplex): Pr
   try {
     await answers.writeJson('refused', { reasons, findings })
   } catch {
-    // Then the source learns it from the end of the stream.
+    // The end of the stream then shows the source that the move failed.
   }
-  await ended(stream)
+  await endStream(stream)
 }
 
 /** Milliseconds for which a source may leave an answer untaken. */
 const PATIENCE = 2000
 
 /** Ends a stream, and resolves when it has taken everything, or will not. */
-async function ended(stream: Duplex): Promise<void> {
+async function endStream(stream: Duplex): Promise<void> {
   const taken = new Promise<void>((resolve) => finished(stream, { readable: false }, () => resolve()))
   stream.end()
   await within(PATIENCE, 'the source took nothing', taken).catch(() => undefined)

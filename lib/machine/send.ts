@@ -1,4 +1,4 @@
-/** The source's side of a move: memory while the guest runs, then the rest while it stands still. */
+/** The source's side of a move: sends memory while the guest runs, then the rest while it stands still. */
 import { finished, type Duplex, type Writable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Kvm } from '../kvm/index.js'
@@ -17,7 +17,7 @@ export interface Sent {
   readonly bytes: number
   /** Times that pages were sent while the guest ran, the first time all of them. */
   readonly rounds: number
-  /** Milliseconds for which the guest stood still, until it ran at the destination or, as a snapshot, until the stream took the end. */
+  /** Milliseconds for which the guest stood still: until it ran at the destination, or until the stream took the whole snapshot. */
   readonly downtime: number
   /** Milliseconds in all. */
   readonly duration: number
@@ -103,7 +103,7 @@ class Sender {
     }
   }
 
-  /** What went wrong behind an error of the stream or of the VM: that the destination refused, or the guest ended. */
+  /** Returns the cause of an error of the stream or of the VM: the destination refused, or the guest ended. */
   async reasonOf(error: unknown): Promise<unknown> {
     if (error instanceof MachineError && error.code === 'ERR_MACHINE_UNCERTAIN') return error
     if (this.#board.isOver) {
@@ -111,7 +111,7 @@ class Sender {
         cause: error,
       })
     }
-    // It may have come in before the stream broke.
+    // A refusal may have come in before the stream broke.
     if (this.#answer !== undefined) await nextTurn()
     return this.#refusal ?? error
   }
@@ -137,9 +137,9 @@ class Sender {
     await this.#writer.begin()
     await this.#writer.writeJson('header', header)
     if (this.#reader === undefined) return
-    refuseRefusal(await this.#reader.next(['accepted', 'refused']))
+    throwIfRefused(await this.#reader.next(['accepted', 'refused']))
     this.#answer = this.#reader.next(['ready', 'refused'], 0)
-    this.#answer.then(refuseRefusal).catch((error: unknown) => (this.#refusal = error))
+    this.#answer.then(throwIfRefused).catch((error: unknown) => (this.#refusal = error))
   }
 
   /** @throws MachineError `ERR_MACHINE_SEND` */
@@ -147,15 +147,13 @@ class Sender {
     const state = capture(this.#source.kvm, this.#board.vm)
     const { notCarried = [], memory = [] } = state.vm
     if (notCarried.length > 0) {
-      throw new MachineError(
-        'ERR_MACHINE_SEND',
-        `the VM has what no stream carries: ${notCarried.join(', ')}`,
-      )
+      throw new MachineError('ERR_MACHINE_SEND', `a stream cannot carry ${notCarried.join(', ')} of this VM`)
     }
     if (memory.length !== 1 || memory[0]!.slot !== RAM_SLOT) {
       throw new MachineError(
         'ERR_MACHINE_SEND',
-        `the VM has memory of its own in ${memory.length - 1} slots: a stream carries the machine’s alone`,
+        `a stream carries only the memory that the machine made: expected slot ${RAM_SLOT} alone, found ` +
+          `${memory.map(({ slot }) => slot).join(', ') || 'none'}`,
       )
     }
     return state
@@ -215,7 +213,7 @@ class Sender {
   }
 
   async #giveAway(reader: FrameReader): Promise<void> {
-    refuseRefusal(await within(this.#plan.timeout, 'the destination did not answer', this.#answer!))
+    throwIfRefused(await within(this.#plan.timeout, 'the destination did not answer', this.#answer!))
     this.#writer.check()
     try {
       await this.#writer.write('go')
@@ -223,7 +221,7 @@ class Sender {
     } catch (error) {
       throw new MachineError(
         'ERR_MACHINE_UNCERTAIN',
-        `the stream broke when the guest was given away (${(error as Error).message}): it stands still here. ` +
+        `the stream broke when the guest was given away (${(error as Error).message}); the guest stands still here. ` +
           'Find out whether it runs at the destination; if it does, close() this machine, if not, resume() it',
         { cause: error },
       )
@@ -231,7 +229,7 @@ class Sender {
     this.#stream.end(() => this.#stream.destroy())
   }
 
-  /** @param isFirst whether the destination's memory there is known to be 0 */
+  /** @param isFirst whether the destination's memory there is still 0, so that zeros need not be sent */
   async #sendRun({ offset, length }: PageRun, isFirst = false): Promise<void> {
     for (let done = 0; done < length; done += PIECE) {
       if (this.#refusal !== undefined) throw this.#refusal
@@ -270,7 +268,7 @@ function bytesOf({ buffer, byteOffset, byteLength }: BigUint64Array): Uint8Array
 }
 
 /** @throws MoveRefusedError */
-function refuseRefusal({ type, bytes }: Frame): void {
+function throwIfRefused({ type, bytes }: Frame): void {
   if (type !== 'refused') return
   const { reasons, findings } = readRefusal(bytes)
   throw new MoveRefusedError(reasons, findings)

@@ -24,6 +24,13 @@ function failing(
   return new FailingBackend(simulator(HOST), places[nth], errno)
 }
 
+/** Fails unless an accident in this place ends what is performed, and nothing stays open. */
+function assertEnds(perform: (backend: FailingBackend) => unknown, method: string, nth: number): void {
+  const backend = failing(perform, method, 'ENOMEM', nth)
+  assert.throws(() => perform(backend), { name: 'KvmError', code: 'ENOMEM' })
+  assert.deepEqual(backend.left, [])
+}
+
 function withVcpu(backend: FailingBackend, use: (vcpu: Vcpu) => void): void {
   using kvm = openKvm(backend)
   using vm = kvm.createVm()
@@ -94,9 +101,7 @@ describe('an accident', () => {
       ['init', 5],
       ['createVcpu', 3],
     ] as const) {
-      const backend = failing(probed, method, 'ENOMEM', nth)
-      assert.throws(() => probed(backend), { name: 'KvmError', code: 'ENOMEM' })
-      assert.deepEqual(backend.left, [])
+      assertEnds(probed, method, nth)
     }
   })
 
@@ -120,9 +125,7 @@ describe('an accident', () => {
       ['setOneReg', 50],
       ['getOneReg', 5],
     ] as const) {
-      const backend = failing(judged, method, 'ENOMEM', nth)
-      assert.throws(() => judged(backend), { name: 'KvmError', code: 'ENOMEM' })
-      assert.deepEqual(backend.left, [])
+      assertEnds(judged, method, nth)
     }
   })
 
