@@ -1,6 +1,6 @@
 /**
- * Runs `work`; on a signal ends it in order, and then ends this process with the same signal.
- * @param interrupted called before this process ends
+ * Runs `work`. On a signal, aborts it, waits until it has ended, and then ends this process with the same signal.
+ * @param interrupted called after `work`, before this process ends
  */
 export async function interruptible<T>(
   work: (signal: AbortSignal) => Promise<T>,

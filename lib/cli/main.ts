@@ -17,7 +17,7 @@ const words = process.argv.slice(2)
 if (isGateCall(words)) (await import('./commands/check/gate.js')).answerGate(words.slice(1))
 else await (await import('./run.js')).run(words)
 
-/** Returns whether `check` is asked about classes of a fleet, and not for its help. */
+/** Returns whether these words are `check` with an option of the gate, and without one for help. */
 function isGateCall([command, ...options]: readonly string[]): boolean {
   if (command !== 'check' || options.includes('--help') || options.includes('-h')) return false
   return options.some((word) => /^--(class|fleet)(=|$)/.test(word))

@@ -68,7 +68,7 @@ export function withProgress<T>(text: string, work: (step: Step) => T): T {
   }
 }
 
-/** As {@link withProgress}, for work that goes on elsewhere. */
+/** As {@link withProgress}, for asynchronous work. */
 export async function withProgressOf<T>(text: string, work: (step: Step) => Promise<T>): Promise<T> {
   try {
     return await work(progressLine(text))
@@ -118,7 +118,7 @@ export function checkOutput(file: string | undefined): void {
 }
 
 /**
- * Makes a directory for files unless it is there, before there is work to lose.
+ * Makes a directory for files, or checks that one can be written to, before there is work to lose.
  * @throws CommandError as `writeOutput`
  */
 export function makeDirectory(directory: string): void {

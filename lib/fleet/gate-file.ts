@@ -1,6 +1,6 @@
 /**
- * Reads as much of a fleet's document as the gate needs. The reader of whole documents checks every entry, and a scheduler that starts
- * the command for each move would wait for that, and for the schemas to load, several times as long as for the answer.
+ * Reads a fleet's document for the gate. A scheduler starts the command for each move: loading the schemas and checking every entry, as
+ * the reader of whole documents does, would take several times as long as the answer.
  */
 import { FormatError } from '../documents/format-error.js'
 import { readJson } from '../documents/text.js'

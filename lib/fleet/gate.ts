@@ -31,7 +31,7 @@ const LISTED = 8
 
 /**
  * The moves of a fleet, found by class. A class is named by its digits, by the first of them if no other class begins so, or by a host
- * in it. Methods throw a RangeError that lists the fleet's classes for a name that means none of them, or several.
+ * in it. For a name that means no class or several, every method throws a RangeError that lists classes of the fleet.
  */
 export class FleetGate {
   /** The rules that judged the moves. */
@@ -104,7 +104,7 @@ export class FleetGate {
     return [...this.#classes].filter(([digest]) => digest.startsWith(digits)).map(([, index]) => index)
   }
 
-  /** Without an index of all hosts, which would take longer to make than a process that looks one up may take. */
+  /** Uses no index of all hosts: making one takes longer than a command that looks up one move may take. */
   #classOfHost(name: string): number {
     const { classes } = this.#document
     const found = classes.findIndex(({ names }) => isInOrdered(names, name))
@@ -122,7 +122,7 @@ export class FleetGate {
   }
 }
 
-/** Returns whether a VM can move from one class to another, whatever the reports do not say. */
+/** Returns whether a VM can move from one class to another, and the answer depends on nothing unknown. */
 export function canSurelyMove(document: GateDocument, from: number, to: number): boolean {
   const { possible, unknown } = predictionOf(document, from, to)
   return possible && unknown === undefined

@@ -1,20 +1,20 @@
 /**
- * Keys of classes: two hosts with the same key can exchange VMs both ways. Labels of nodes carry them, and schedulers compare nothing
- * but equality.
+ * Keys of classes: two hosts with the same key can exchange VMs both ways. Labels of nodes carry them, because a scheduler can only
+ * compare labels for equality.
  */
 import { canonicalJson, CLASS_DIGITS, sha256 } from '../report/digest.js'
 import { canSurelyMove, type GateDocument } from './gate.js'
 import { disjointGroups } from './groups.js'
 
 /**
- * Returns the key of each class, by its digest. Classes with the same key form a group in which every ordered pair of classes can
- * exchange VMs, and hosts of one class as well, all under the fleet's VMM and whatever the reports do not say. Possible moves do not
- * chain: A to B and B to C do not imply A to C. So a class that moves freely with two groups that do not is in one of them alone.
+ * Returns the key of each class, by its digest. Classes with the same key form a group: under the fleet's VMM, VMs move from each class
+ * to each other one, and between hosts of one class, and no answer depends on facts that no report records. Possible moves do not chain:
+ * A to B and B to C do not imply A to C. So a class that moves freely with two groups is in only one of them.
  *
- * A class has no key if its VMs cannot move, or only as far as the reports say.
+ * A class has no key if its VMs cannot move to another host of the class, or if that depends on unknown facts.
  *
- * The key is a digest of the VMM and of all classes in the group, so that it is another one once a class joins or leaves the group:
- * equal keys of two analyses never claim a move that neither of them predicted.
+ * The key is a digest of the VMM and of all classes in the group, so it changes when a class joins or leaves the group: equal keys of
+ * two analyses never claim a move that neither of them predicted.
  */
 export function moveKeys(document: GateDocument): Map<string, string> {
   const { classes, vmm } = document

@@ -71,7 +71,7 @@ export class Obstacles {
   }
 }
 
-/** Whether two values have the same JSON; it would take several times as long to write that of each. */
+/** Returns whether two values have the same JSON. Writing the JSON of both would take several times as long. */
 function isEqualJson(one: unknown, other: unknown): boolean {
   if (one === other) return true
   if (one === null || other === null || typeof one !== 'object' || typeof other !== 'object') return false
@@ -105,7 +105,7 @@ export class Predictions {
   readonly obstacles: Finding[] = []
   readonly predictions: Prediction[] = []
   readonly #obstacles = new Obstacles(this.obstacles)
-  /** By a hash: as text, a million predictions with dozens of obstacles each would take a minute. */
+  /** By a hash: writing a million predictions, with dozens of obstacles each, as text would take a minute. */
   readonly #alike = new Map<number, number[]>()
 
   /** Returns the index of the prediction. */

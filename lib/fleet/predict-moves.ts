@@ -9,15 +9,15 @@ import type { AnalyseOptions } from './analyse.js'
 import type { Fleet } from './classes.js'
 import { compareClasses, type ComparedClass } from './compared.js'
 import { KnownMoves, type PredictedMoves } from './known-moves.js'
-import type { Arrivals } from './moves.js'
+import type { Arrivals, Prediction } from './moves.js'
 import type { Maker } from './predict.js'
 import { PredictionCache } from './prediction-cache.js'
 import { type Job, pack, predictArrivals, type ThreadStart } from './prediction-jobs.js'
 
 export interface PredictOptions extends Pick<AnalyseOptions, 'rules' | 'features' | 'elect'> {
-  /** A directory in which predictions are kept between runs. Without it none are. */
+  /** A directory in which predictions are kept between runs. Default: none. */
   cache?: string
-  /** Default: as many as there are processors, at most 8; one for a fleet of few moves. */
+  /** The most threads. Default: as many as there are processors, at most 8; this thread alone for up to 2,500 moves. */
   threads?: number
   /** Called with the number of moves predicted so far, those of earlier runs included. */
   progress?: (done: number, of: number) => void
@@ -25,14 +25,14 @@ export interface PredictOptions extends Pick<AnalyseOptions, 'rules' | 'features
   signal?: AbortSignal
 }
 
-/** Fewer moves are predicted sooner than a thread has started, and than the cache is worth. */
+/** Predicting so few moves takes less time than threads and cache do. */
 const FEW = 2500
 
 /**
  * Predicts the moves between all classes of a fleet, for `analyseFleet` with the same options. Classes that differ only in what no
  * prediction looks at share their predictions. Threads and cache do not change the result.
  *
- * Rules that are not of `vmmRules` are used in this thread alone, without a cache.
+ * Rules of your own, not from `vmmRules`, are used in this thread alone and without a cache: other threads and runs cannot find them.
  *
  * @throws the error of a thread
  *
@@ -142,7 +142,7 @@ function nameOf(rules: VmmRules): VmmName | undefined {
   return vmmNames().find((name) => name === rules.name && vmmRules(name) === rules)
 }
 
-/** The sources of other fleets that a file of the cache may hold. */
+/** A file of the cache that holds more sources, of other fleets too, is begun anew. */
 const MANY = 10_000
 
 /** Answers about one destination, from two sets of sources. */
@@ -152,7 +152,10 @@ function joined(before: Arrivals | undefined, now: Arrivals): Arrivals {
   const predictions = before.predictions.length
   return {
     findings: [...before.findings, ...now.findings],
-    predictions: [...before.predictions, ...now.predictions.map((prediction) => moved(prediction, findings))],
+    predictions: [
+      ...before.predictions,
+      ...now.predictions.map((prediction) => shifted(prediction, findings)),
+    ],
     sources: {
       ...before.sources,
       ...Object.fromEntries(
@@ -162,6 +165,6 @@ function joined(before: Arrivals | undefined, now: Arrivals): Arrivals {
   }
 }
 
-function moved<T extends { obstacles: number[] }>(prediction: T, by: number): T {
+function shifted(prediction: Prediction, by: number): Prediction {
   return { ...prediction, obstacles: prediction.obstacles.map((index) => index + by) }
 }

@@ -44,7 +44,7 @@ export const summaryHeadSchema = v.strictObject({
   version: v.literal(1),
 })
 
-/** What the reports of a class have in common, of version 2 in a summary of version 1; the class is the digest of its text. */
+/** What the reports of a class have in common; the class is the digest of its text. Summaries of version 1 hold reports of version 2. */
 export const classBodySchema = v.strictObject({ class: classDigest, common: v.looseObject({}) })
 
 /**
@@ -104,7 +104,7 @@ export function reportOfCommon(common: object): unknown {
     : cpus?.kinds
   return {
     ...rest,
-    // The version of the summary says which version of reports its bodies are from.
+    // The body names no version of reports: that of the summary implies it.
     format: format.literal,
     version: version.literal,
     ...(cpus !== undefined && { cpus: { ...cpus, kinds } }),

@@ -1,11 +1,11 @@
-/** What labels of a node can say about moves, from a fleet that was analysed for a VMM. */
+/** What labels of a node say about moves, from a fleet that was analysed for a VMM. */
 import { FleetGate, type GateDocument } from '../fleet/gate.js'
 import { moveKeys } from '../fleet/move-keys.js'
 
 export interface MoveLabels {
   /** The VMM as a part of a label's name: `qemu-11.1`. */
   vmm: string
-  /** Nodes with the same key can exchange VMs both ways; undefined if VMs of the class cannot move. See `moveKeys`. */
+  /** Nodes with the same key can exchange VMs both ways; undefined if the class has none. See `moveKeys`. */
   key: string | undefined
   /** The classes from which a VM can come, whether or not it could go back. */
   accepts: readonly string[]
@@ -32,12 +32,12 @@ export function moveLabels(digest: string, document: GateDocument): MoveLabels {
     inexpressible: [
       ...(key === undefined
         ? [
-            `a key of moves under ${gate.vmm}: VMs of this class cannot move, or only as far as the reports say`,
+            `a moves key under ${gate.vmm}: VMs of this class cannot move, or that depends on what no report records`,
           ]
         : []),
       ...(doubtful.length > 0
         ? [
-            `VMs that can come under ${gate.vmm} only as far as the reports say: those of ${doubtful.map((one) => one.digest).join(', ')}`,
+            `whether VMs of ${doubtful.map((one) => one.digest).join(', ')} can come under ${gate.vmm}: it depends on what no report records`,
           ]
         : []),
     ],

@@ -25,8 +25,8 @@ interface NfdObjectsOptions {
 
 /**
  * Returns JSON for `kubectl apply`: a NodeFeature for each host, which requests the labels of `nfdFeatures`, and a NodeFeatureGroup
- * for each class, which lists the nodes that have its label, whoever requested that.
- * @param fleet its hosts have the names of the nodes
+ * for each class, which lists all nodes that have the label of the class.
+ * @param fleet hosts under the names of their nodes
  * @throws RangeError for a namespace that is not a DNS name
  */
 export function nfdObjects(fleet: Fleet, { namespace = labelNamespace }: NfdObjectsOptions = {}): Emitted {
@@ -47,7 +47,7 @@ export function nfdObjects(fleet: Fleet, { namespace = labelNamespace }: NfdObje
       return []
     }
     if (row.name.length > MOST_NODE_NAME || !isDnsName(row.name)) {
-      inexpressible.push(`${row.name}: Kubernetes allows no such name of a node, or no label with it`)
+      inexpressible.push(`${row.name}: Kubernetes allows no node or no label of this name`)
       return []
     }
     return [nodeFeature(row.name, labelsOf(row, report))]
@@ -69,7 +69,7 @@ function nodeFeature(node: string, { labels, raw }: NodeLabels): object {
       labels: { 'nfd.node.kubernetes.io/node-name': node, ...managed },
     },
     spec: {
-      // The names under which nfd-worker announces a feature file, so that rules need not know which of both there is.
+      // As nfd-worker names what it finds in a feature file, so that one rule fits both.
       features: {
         attributes: {
           'local.label': { elements: Object.fromEntries(labels) },

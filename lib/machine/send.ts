@@ -150,10 +150,10 @@ class Sender {
       throw new MachineError('ERR_MACHINE_SEND', `a stream cannot carry ${notCarried.join(', ')} of this VM`)
     }
     if (memory.length !== 1 || memory[0]!.slot !== RAM_SLOT) {
+      const slots = memory.map(({ slot }) => slot).join(', ') || 'none'
       throw new MachineError(
         'ERR_MACHINE_SEND',
-        `a stream carries only the memory that the machine made: expected slot ${RAM_SLOT} alone, found ` +
-          `${memory.map(({ slot }) => slot).join(', ') || 'none'}`,
+        `a stream carries only the memory that the machine made: expected slot ${RAM_SLOT} alone, found ${slots}`,
       )
     }
     return state

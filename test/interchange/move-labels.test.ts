@@ -71,10 +71,10 @@ describe('labels of moves', () => {
       [],
     )
     const { inexpressible } = nfdFeatures(reports[0]!, { expires, fleets: [unsure] })
-    assert.match(inexpressible.join('\n'), /^a key of moves under strict: VMs of this class cannot move/m)
+    assert.match(inexpressible.join('\n'), /^a moves key under strict: VMs of this class cannot move/m)
     assert.match(
       inexpressible.join('\n'),
-      /^VMs that can come under strict only as far as the reports say: those of /m,
+      /^whether VMs of .* can come under strict: it depends on what no report records/m,
     )
   })
 

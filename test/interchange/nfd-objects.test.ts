@@ -143,7 +143,7 @@ describe('nfdObjects', () => {
     assert.deepEqual(nodes, [])
     assert.equal(groups.length, 1)
     for (const name of ['Node_1', long]) {
-      assert.ok(inexpressible.some((what) => what.startsWith(`${name}: Kubernetes allows no such name`)))
+      assert.ok(inexpressible.some((what) => what.startsWith(`${name}: Kubernetes allows no node`)))
     }
   })
 

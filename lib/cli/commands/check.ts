@@ -65,13 +65,13 @@ export function checkCommand(): Command {
       'vCPU features of the VM the VMM makes on the destination, likewise; without it, as --features',
     ).argParser(parseFeatures),
   )
-  // `gate.ts` answers a call with these.
+  // For the help only: with one of these, main.ts runs check/gate.ts instead.
   command
     .option(
       '--class <class>',
-      'given twice, with --fleet: where the VM is and where it should go; a class, the first of its digits, or a host in it',
+      'with --fleet, given twice: where the VM is, and where it should go: a class, the first of its digits, or a host in it',
     )
-    .option('--fleet <file>', 'what `fleet --json` printed: look the move up there')
+    .option('--fleet <file>', 'look the move up in this file, as `fleet --json` prints it')
   return command
     .addHelpText(
       'after',
@@ -97,13 +97,14 @@ that host; --features, --elect, --psci and --baseline change it. A VMM that
 restores into a VM of its own, as QEMU does, gives that VM what the destination
 has. What a report does not say is counted as unknown.
 
-With --class twice and --fleet, check looks the move up in a fleet instead, in
-a fraction of the time; --both, and --json with another document, are the only
-other options then. What the answer depends on and no report says is listed
-with it; a VM moves both ways only if the way back is possible too.
+With --class twice and --fleet, check restores nothing: it looks the move up in
+a fleet, which takes milliseconds. It then accepts --both and --json (the format
+kvm-arm64/gate) and no other option. If the answer depends on facts that no
+report records, it lists them.
 
-Exit status: 0 if every move that was asked for is possible; 1 if not; 3 if
-there is no arm64 KVM for \`this\`.
+Exit status: 0 if the move is possible, with --both also the way back, and with
+several states or VMMs every move; 1 if not; 3 if there is no arm64 KVM for
+\`this\`.
 
 Examples:
   kvm-arm64 check --from linux-7.2-max --to linux-6.1-max

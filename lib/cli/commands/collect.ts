@@ -25,27 +25,27 @@ interface Flags {
 /** `kvm-arm64 collect`: write the files with which an engine collects a fleet. */
 export function collectCommand(): Command {
   return new Command('collect')
-    .argument('<directory>', 'where to write the files; it must be empty, or is created')
+    .argument('<directory>', 'where to write the files; it must be empty, or not exist yet')
     .addOption(
-      new Option('--for <engine>', 'the engine that shall collect')
+      new Option('--for <engine>', 'the engine that collects the fleet')
         .choices(Object.keys(engines))
         .makeOptionMandatory(),
     )
-    .option('--force', 'also write into a directory that has files, and replace those of the same names')
+    .option('--force', 'write into a directory that is not empty, and replace files of the same names')
     .addHelpText(
       'after',
       `
-The files are yours to edit; docs/collection.md explains them. Except for
-Prometheus, they collect rows first, as \`probe --digest\` prints them, then one
-report of each class that is new, and merge them with \`fleet merge\`.
+The files are yours to edit; docs/collection.md explains them. All but those for
+Prometheus collect rows first, as \`probe --digest\` prints them, then one report
+of each new class, and merge them with \`fleet merge\`.
 
 Engines:
   ansible      a playbook for any inventory: hosts need SSH and Python
-  kubernetes   a DaemonSet that labels nodes by Node Feature Discovery, and objects
-               for it
+  kubernetes   a DaemonSet that probes nodes, and labels and objects for Node
+               Feature Discovery
   prometheus   a systemd timer that writes metrics for node_exporter, and rules
-  slurm        a job that probes its nodes, and a job array that summarises
-               reports on a shared disk, however many
+  slurm        a job that probes its nodes, and a job array that summarises any
+               number of reports on a shared disk
 
 Exit status: 2 if the directory is not empty, or cannot be written.
 

@@ -66,7 +66,7 @@ export function exportCommand(): Command {
     )
     .option(
       '--fleet <files...>',
-      'nfd, prometheus: what `fleet --json` printed, one file for each VMM, to say which moves are possible',
+      'nfd, prometheus: add which moves are possible, from files that `fleet --json` printed, one for each VMM',
     )
     .option('--json', 'print JSON: the text, and what it cannot express')
     .addHelpText(
@@ -83,9 +83,9 @@ Formats:
   kubevirt      affinity and selectors in YAML, for the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
 
-With --fleet, nodes that can exchange VMs both ways under a VMM have the same
-label \`moves-key.VMM\`; a node to which a VM of a class can go, perhaps not
-back, has a label \`accepts.VMM.CLASS\`. Write all nodes' labels anew after each
+With --fleet, nodes with the same label \`moves-key.VMM\` can exchange VMs both
+ways under that VMM; a node with a label \`accepts.VMM.CLASS\` accepts VMs of that
+class, which may be unable to go back. Write all nodes' labels again after each
 analysis: a key changes if a class joins or leaves its group.
 
 What the format cannot express is reported on stderr.

@@ -90,9 +90,9 @@ one class, which is parsed once. fleet predicts every move: it restores a fresh
 VM of one class on a simulation of the other. If there are more than
 ${MAX_COMPARED} classes, it compares those with most hosts.
 
-Predictions between many classes take minutes: they are made in threads and kept
-for later runs in $XDG_CACHE_HOME/kvm-arm64/predictions (~/.cache), at most 256
-MiB. After Ctrl-C, the same command continues from there.
+Predictions between many classes take minutes: threads make them, and later runs
+reuse them from $XDG_CACHE_HOME/kvm-arm64/predictions (~/.cache), at most 256
+MiB. After Ctrl-C, the same command continues where it stopped.
 
 Reports that cannot be read or simulated are listed on stderr with their file or
 line; the others are analysed all the same.

@@ -11,7 +11,7 @@ import { CommandError, exitStatus } from '../../exit.js'
 import { paint, print, printJson, reportError } from '../../output.js'
 import { count, wrap } from '../../view/text.js'
 
-/** Answers what these options ask, and sets the exit status. */
+/** Prints the answer for these options of `check`, and sets the exit status. */
 export function answerGate(options: readonly string[]): void {
   try {
     run(options)

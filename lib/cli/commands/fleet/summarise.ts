@@ -60,8 +60,8 @@ export function missingCommand(): Command {
     .addHelpText(
       'after',
       `
-Prints the name of a host on each line, of each class the one that was probed
-last; nothing if there is a report of every class.
+Prints one name on each line: for each class without a report, the host that was
+probed last. Prints nothing if every class has a report.
 
 Exit status: 2 if any line could not be read.
 
