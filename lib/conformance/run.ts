@@ -1,5 +1,6 @@
 import type { Backend } from '../backend.js'
 import { type Kvm, KvmError, openKvm } from '../kvm/index.js'
+import { checkBackend } from '../kvm/kvm.js'
 import { steadyBackend } from '../probe/steady.js'
 import { type Check, type CheckGroup, type CheckResult, Ruling } from './check.js'
 import { checkGroups } from './checks/index.js'
@@ -28,6 +29,7 @@ export function selectChecks({ only = '' }: ConformanceOptions = {}): CheckGroup
  * @throws KvmError as `openKvm`
  */
 export function conformance(backend: Backend, options: ConformanceOptions = {}): CheckResult[] {
+  checkBackend(backend)
   // The kernel itself must answer, so this library's own guard of the first run is off.
   using kvm = openKvm(steadyBackend(backend), { ordering: 'kernel' })
   const selected = selectChecks(options).flatMap(({ title, checks }) =>

@@ -76,8 +76,14 @@ export function openKvm(backend: Backend = kernelBackend, options: KvmOptions = 
   return new Kvm(backend, fd, ordering === 'library')
 }
 
+/** Refuses what is not a handle that `openKvm` made. */
+export function checkKvm(kvm: unknown): asserts kvm is Kvm {
+  if (typeof kvm === 'object' && kvm !== null && 'createVm' in kvm && 'backend' in kvm) return
+  throw invalidType('kvm', 'a Kvm, which openKvm(backend) returns', kvm)
+}
+
 /** Names the call that the caller probably meant, if one can be guessed. */
-function checkBackend(backend: unknown): asserts backend is Backend {
+export function checkBackend(backend: unknown): asserts backend is Backend {
   const isObject = typeof backend === 'object' && backend !== null
   if (isObject && 'open' in backend && typeof backend.open === 'function') return
   const meant =

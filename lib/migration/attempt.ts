@@ -2,6 +2,7 @@
 import { callAtOnce } from '../arguments.js'
 import { errnoOf, isRefusal, refuseAccident } from '../kvm/errors.js'
 import { errnoName, type FilteredCalls, type Kvm, type Vcpu, type Vm } from '../kvm/index.js'
+import { checkKvm } from '../kvm/kvm.js'
 import { hex, registerName, registerWidth, timerCounters, withoutIstatus } from '../registers/index.js'
 import { capabilities, type Capability, type MpState, type VcpuFeature } from '../uapi.js'
 import { compareDevices, type DeviceDifference, setUpDevices, writeGic } from './device-restore.js'
@@ -103,6 +104,7 @@ export function attemptRestore(
   manner: RestoreManner = {},
   plan = new RestorePlan(manner),
 ): RestoreAttempt {
+  checkKvm(kvm)
   const refusals: StepRefusal[] = []
   const attempt = <T>(step: Step, perform: () => T): T | undefined => {
     try {

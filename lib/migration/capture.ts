@@ -1,4 +1,5 @@
 import { type Election, type Kvm, KvmError, type Vcpu, type Vm } from '../kvm/index.js'
+import { checkKvm } from '../kvm/kvm.js'
 import { electPsciVersion, type ElectablePsciVersion } from '../probe/psci-version.js'
 import { hex, registerName } from '../registers/index.js'
 import { answeredBy } from '../report/origin.js'
@@ -16,6 +17,7 @@ import type { CapturedRegister, State, VcpuCapture } from './state.js'
  * @throws KvmError if a vCPU is not initialised, or not finalized
  */
 export function capture(kvm: Kvm, vm: Vm, { now = new Date() }: { now?: Date } = {}): State {
+  checkKvm(kvm)
   return {
     format: 'kvm-arm64/state',
     version: 2,
@@ -81,6 +83,7 @@ export function captureHost(
   kvm: Kvm,
   { features = ['psci-0.2'], elect = {}, psci, vcpus = 1, ...how }: CaptureHostOptions = {},
 ): State {
+  checkKvm(kvm)
   using vm = kvm.createVm()
   for (let id = 0; id < vcpus; id++) vm.createVcpu(id, { features })
   vm.services.elect(elect)

@@ -8,6 +8,7 @@ import {
 } from '../hypercalls/index.js'
 import type { Conduit } from '../backend.js'
 import type { Election, Exit, Kvm, Vcpu } from '../kvm/index.js'
+import { checkKvm } from '../kvm/kvm.js'
 import { electPsciVersion } from './psci-version.js'
 
 export interface CensusOptions {
@@ -64,6 +65,7 @@ const censusIds: readonly number[] = [
  * @throws KvmError `EINVAL` for a PSCI version that this host does not have; the message lists those it has
  */
 export function census(kvm: Kvm, { elect = {}, psci, progress }: CensusOptions = {}): CensusCall[] {
+  checkKvm(kvm)
   using vm = kvm.createVm()
   const vcpu = vm.createVcpu(0, { features: psci === '0.1' ? [] : ['psci-0.2'] })
   vm.services.elect(elect)

@@ -1,5 +1,6 @@
 import type { SystemFd, VmFd } from '../backend.js'
 import type { Kvm } from '../kvm/index.js'
+import { checkKvm } from '../kvm/kvm.js'
 import { check, kvmError } from '../kvm/errors.js'
 import { featureIdAt, hex } from '../registers/index.js'
 import { answeredBy } from '../report/origin.js'
@@ -35,6 +36,7 @@ interface ProbeOptions {
  * @throws KvmError if the host cannot even make a VM and a vCPU
  */
 export function probe(kvm: Kvm, options: ProbeOptions = {}): Report {
+  checkKvm(kvm)
   const { cpus } = kvm.backend
   const pinned = cpus && check(cpus.pin(), { syscall: 'sched_setaffinity' })
   try {

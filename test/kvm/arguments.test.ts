@@ -4,8 +4,15 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
+import { conformance } from '../../lib/conformance/index.js'
+import { apply } from '../../lib/fleet/baseline/apply.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { openKvm } from '../../lib/kvm/index.js'
+import { attemptRestore } from '../../lib/migration/attempt.js'
+import { captureHost } from '../../lib/migration/capture.js'
+import { factsOfKvm } from '../../lib/migration/vmm/facts.js'
+import { census } from '../../lib/probe/census.js'
+import { probe } from '../../lib/probe/probe.js'
 import { handles, type Handles } from './handles.js'
 
 /** Values of every type but the one in the key. */
@@ -240,4 +247,31 @@ it('says what was expected of a value that has the right number but the wrong ty
   assert.throws(() => vcpu.registers.set('pc', 5 as never), /value must be a bigint such as 5n, not 5/)
   assert.throws(() => vcpu.respond(5 as never), /value must be a bigint such as 5n, not 5/)
   assert.throws(() => vcpu.registers.set('x0', 1n << 64n), /fits the 64 bits of register 0x6030000000100000/)
+})
+
+for (const [name, call] of Object.entries<(kvm: never) => unknown>({
+  probe,
+  census,
+  captureHost,
+  apply: (kvm) => apply(kvm, {} as never),
+  attemptRestore: (kvm) => attemptRestore(kvm, {} as never),
+  factsOfKvm,
+})) {
+  it(`${name} names the handle that it needs`, () => {
+    for (const wrong of [undefined, null, 'linux-6.12-max', {}, simulator('linux-6.12-max')]) {
+      assert.throws(() => call(wrong as never), {
+        name: 'TypeError',
+        code: 'ERR_INVALID_ARG_TYPE',
+        message: /^kvm must be a Kvm, which openKvm\(backend\) returns, not /,
+      })
+    }
+  })
+}
+
+it('conformance names the backend that it needs', () => {
+  using kvm = openKvm(simulator('linux-6.12-max'))
+  assert.throws(() => conformance(kvm as never), {
+    code: 'ERR_INVALID_ARG_TYPE',
+    message: /^backend must be a Backend; use openKvm\(/,
+  })
 })

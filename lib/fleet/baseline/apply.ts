@@ -1,5 +1,6 @@
 import { errnoOf } from '../../kvm/errors.js'
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
+import { checkKvm } from '../../kvm/kvm.js'
 import { decodeRegister, encodeRegister, fieldMask, registerFields, allBits } from '../../registers/index.js'
 import type { CommonBaseline } from './baseline.js'
 
@@ -41,6 +42,7 @@ export function apply(
   baseline: CommonBaseline,
   { vcpus: count = 1 }: { vcpus?: number } = {},
 ): Applied & { vm: Vm } {
+  checkKvm(kvm)
   const vm = kvm.createVm({ ipaSize: baseline.ipaSize })
   try {
     for (const capability of baseline.capabilities) vm.enableCapability(capability)

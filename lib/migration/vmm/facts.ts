@@ -1,6 +1,7 @@
 /** What a VMM finds out about a host, from its KVM or from its report. */
 import { refuseAccident } from '../../kvm/errors.js'
 import type { Kvm } from '../../kvm/index.js'
+import { checkKvm } from '../../kvm/kvm.js'
 import { CNTFRQ_EL0, guestRead, hasMte } from '../../report/machine.js'
 import { deviceSupport, featureSupport, untriedFields, untriedValues } from '../../report/registers.js'
 import type { Report } from '../../report/report.js'
@@ -46,6 +47,7 @@ const announcing: Readonly<Partial<Record<VcpuFeature, Capability>>> = {
  * Its functions throw a KvmError for an accident on this machine, such as `ENOMEM`.
  */
 export function factsOfKvm(kvm: Kvm): HostFacts {
+  checkKvm(kvm)
   return {
     hasMte: kvm.checkExtension('KVM_CAP_ARM_MTE') > 0,
     feature(name) {
