@@ -47,7 +47,9 @@ function fleet(cache: string): Promise<Run> {
     const watch = setInterval(() => {
       try {
         const status = readFileSync(`/proc/${reader.pid}/status`, 'utf8')
-        run.memory = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024
+        // A process that has ended and is not collected yet has no such line.
+        const highest = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024
+        run.memory = Math.max(run.memory, highest)
         const fields = readFileSync(`/proc/${reader.pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
         // utime and stime, in hundredths of a second.
         run.processor = (Number(fields[11]) + Number(fields[12])) / 100
