@@ -6,6 +6,7 @@ const programs = [
   'fuzz',
   'journey',
   'linux-boots',
+  'linux-moves',
   'qemu-moves',
   'record-hosts',
   'runtimes',

@@ -1,6 +1,9 @@
 /**
- * Runs inside the lab: moves a Linux guest that counts, writes and keeps time from one machine to another over a socket, takes a snapshot,
- * and starts that. Prints what was found as JSON. `move-linux.js IMAGE MODULES VCPUS`
+ * Runs inside the lab: moves a Linux guest that counts, writes and keeps time. Prints what was found as JSON.
+ *
+ * - `move-linux.js IMAGE MODULES VCPUS`: from one machine to another over a socket, then to a snapshot, and starts that
+ * - `move-linux.js leave IMAGE MODULES VCPUS`: to the file `guest`, with its disk in `disk.img`
+ * - `move-linux.js arrive`: from these files
  */
 import { copyFileSync, createReadStream, createWriteStream, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
@@ -10,15 +13,21 @@ import { bootMachine, type Machine, receiveMachine, type Sent } from '../../lib/
 import { machineOf } from '../../lib/migration/machine-facts.js'
 import { ask, limit, linuxRoot } from './talk-to-linux.js'
 
-/** What became of the guest. */
+/** What the guest says of itself at one moment. */
+export interface Look {
+  /** What it has counted to. */
+  count: number
+  /** The digest of a file in its memory. */
+  digest: string
+  /** A file on its disk. */
+  kept: string
+  cpus: number
+}
+
+/** What became of a guest that was moved, and started from a snapshot then. */
 export interface Moved {
-  /** What it had counted to, before the move, after it, and in the snapshot. */
-  counts: number[]
-  /** Digests of a file in its memory, likewise. */
-  digests: string[]
-  /** What it reads from the file on its disk that it wrote before. */
-  kept: string[]
-  cpus: number[]
+  /** Before the move, after it, and from the snapshot. */
+  looks: Look[]
   /** Milliseconds that its clock lost against the host's from before the move to after it. */
   lost: number
   sent: Sent
@@ -31,55 +40,77 @@ function progress(what: string): void {
   process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s: ${what}\n`)
 }
 
-async function moveLinux(image: string, modules: string, vcpus: number): Promise<Moved> {
-  const kvm = openKvm()
+async function bootGuest(kvm: Kvm, image: string, modules: string, vcpus: number): Promise<Machine> {
   writeFileSync('disk.img', new Uint8Array(8 << 20))
   const initrd = await linuxRoot(modules)
-  const source = bootMachine({
-    kvm,
-    kernel: image,
-    initrd,
-    smp: vcpus,
-    memory: 128,
-    append: 'quiet',
-    disks: ['disk.img'],
-  })
-  await source.console.expect('# ', { timeout: limit })
+  const disks = ['disk.img']
+  const guest = bootMachine({ kvm, kernel: image, initrd, smp: vcpus, memory: 128, append: 'quiet', disks })
+  await guest.console.expect('# ', { timeout: limit })
   progress('the guest has booted')
-  await ask(source, 'mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file')
-  await ask(source, 'mkdir /t && mount -t tmpfs t /t && dd if=/dev/urandom of=/t/data bs=64k count=16')
-  await ask(source, '(i=0; while :; do i=$((i+1)); echo $i >/t/n; mv /t/n /t/count; sleep 0.1; done) & true')
-  const found: Moved = { counts: [], digests: [], kept: [], cpus: [], lost: 0 } as unknown as Moved
-  const look = async (machine: Machine) => {
-    found.counts.push(Number(await ask(machine, 'cat /t/count')))
-    found.digests.push(await ask(machine, 'md5sum </t/data'))
-    found.kept.push(await ask(machine, 'cat /mnt/file'))
-    found.cpus.push(Number(await ask(machine, 'nproc')))
-  }
-  await look(source)
+  await ask(guest, 'mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file')
+  await ask(guest, 'mkdir /t && mount -t tmpfs t /t && dd if=/dev/urandom of=/t/data bs=64k count=16')
+  await ask(
+    guest,
+    '(i=0; while :; do i=$((i+1)); echo $i >/t/n; mv /t/n /t/count; sleep 0.1; done) & sleep 1',
+  )
+  return guest
+}
 
+async function lookAt(machine: Machine): Promise<Look> {
+  return {
+    count: Number(await ask(machine, 'cat /t/count')),
+    digest: await ask(machine, 'md5sum </t/data'),
+    kept: await ask(machine, 'cat /mnt/file'),
+    cpus: Number(await ask(machine, 'nproc')),
+  }
+}
+
+async function move(image: string, modules: string, vcpus: number): Promise<Moved> {
+  const kvm = openKvm()
+  const source = await bootGuest(kvm, image, modules, vcpus)
+  const looks = [await lookAt(source)]
   progress('it counts')
+
   const before = await clockOf(source)
   const [first, second] = await socketPair()
-  const receiving = receiveMachine(second, { kvm, disks: ['disk.img'] })
-  const [sent, machine] = await Promise.all([source.send(first, { rounds: 3 }), receiving])
-  found.sent = sent
+  const [sent, machine] = await Promise.all([
+    source.send(first, { rounds: 2 }),
+    receiveMachine(second, { kvm, disks: ['disk.img'] }),
+  ])
   const after = await clockOf(machine)
-  found.lost = after.host - before.host - Number(after.guest - before.guest) / ticksPerMs(kvm)
-  await look(machine)
-
+  const lost = after.host - before.host - Number(after.guest - before.guest) / ticksPerMs(kvm)
   progress(`it has moved: ${JSON.stringify(sent)}`)
+  looks.push(await lookAt(machine))
+
   await ask(machine, 'echo after >/mnt/file && sync')
-  found.snapshot = await machine.send(createWriteStream('snapshot'), {
+  const snapshot = await machine.send(createWriteStream('guest'), {
+    rounds: 1,
     whileStopped: () => copyFileSync('disk.img', 'copy.img'),
   })
-  progress(`snapshot: ${JSON.stringify(found.snapshot)}`)
-  const again = await receiveMachine(createReadStream('snapshot'), { kvm, disks: ['copy.img'] })
-  await look(again)
-  again.console.write('poweroff -f\n')
-  found.end = await again.ended
-  kvm.close()
-  return found
+  progress(`it is in a file: ${JSON.stringify(snapshot)}`)
+  const again = await receiveMachine(createReadStream('guest'), { kvm, disks: ['copy.img'] })
+  looks.push(await lookAt(again))
+  return { looks, lost, sent, snapshot, end: await powerOff(again) }
+}
+
+async function leave(image: string, modules: string, vcpus: number): Promise<Look> {
+  const guest = await bootGuest(openKvm(), image, modules, vcpus)
+  const look = await lookAt(guest)
+  await ask(guest, 'sync')
+  await guest.send(createWriteStream('guest'))
+  return look
+}
+
+async function arrive(): Promise<Look> {
+  const guest = await receiveMachine(createReadStream('guest'), { disks: ['disk.img'] })
+  const look = await lookAt(guest)
+  await powerOff(guest)
+  return look
+}
+
+async function powerOff(machine: Machine): Promise<string> {
+  machine.console.write('poweroff -f\n')
+  return await machine.ended
 }
 
 /** The guest's counter and the host's clock (milliseconds) at one moment. */
@@ -107,9 +138,12 @@ async function socketPair(): Promise<[Socket, Socket]> {
   return pair
 }
 
-const [image, modules, vcpus] = process.argv.slice(2)
+const [mode, ...rest] = process.argv.slice(2)
+const isPart = mode === 'leave' || mode === 'arrive'
+const [image = '', modules = '', vcpus] = isPart ? rest : [mode, ...rest]
 try {
-  process.stdout.write(`${JSON.stringify(await moveLinux(image!, modules!, Number(vcpus)))}\n`)
+  const perform = mode === 'leave' ? leave : mode === 'arrive' ? arrive : move
+  process.stdout.write(`${JSON.stringify(await perform(image, modules, Number(vcpus)))}\n`)
 } catch (error) {
   const { stack, console: last } = error as Error & { console?: string }
   process.stderr.write(`${stack}\n${last ?? ''}\n`)

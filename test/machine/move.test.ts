@@ -445,6 +445,17 @@ describe('a machine', () => {
     }
   })
 
+  test('goes on when its disks cannot be copied', async () => {
+    const source = waiting()
+    await assert.rejects(
+      source.send(new PassThrough({ highWaterMark: 1 << 24 }), {
+        whileStopped: () => Promise.reject(new Error('no room')),
+      }),
+      /^Error: no room$/,
+    )
+    await assertAlive(source)
+  })
+
   test('is sent once at a time', async () => {
     const source = waiting()
     const { here, there } = duplexPair()
