@@ -7,6 +7,7 @@ const programs = [
   'journey',
   'linux-boots',
   'linux-moves',
+  'outages',
   'qemu-moves',
   'record-hosts',
   'runtimes',
