@@ -222,8 +222,7 @@ export interface VmFd extends AttributeFd {
   /** `KVM_UNREGISTER_COALESCED_MMIO`: removes every zone that holds all of these bytes; 0 also if none does. */
   unregisterCoalescedMmio(address: bigint, size: number, pio: number): number
   /**
-   * `KVM_RESET_DIRTY_RINGS`: gives the entries that `takeDirty` took back to KVM, which logs the next write of their pages again.
-   * Returns how many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
+   * `KVM_RESET_DIRTY_RINGS`: frees the entries that `takeDirty` took; KVM then logs the next write to their pages again. Returns how many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
    */
   resetDirtyRings(): number
   /**

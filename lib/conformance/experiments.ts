@@ -95,6 +95,32 @@ export function onVcpu<T>(
   return experiment(vm.createVcpu(0, { features }), vm)
 }
 
+const CODE = 0x8000_0000n
+const CODE_SIZE = 0x1_0000
+
+/** A new VM with one vCPU, which is about to execute `program`, of at most 64 KiB, with these registers. */
+export function onProgram<T>(
+  kvm: Kvm,
+  program: Uint32Array,
+  registers: Readonly<Record<string, bigint>>,
+  experiment: (vcpu: Vcpu, vm: Vm) => T,
+): T {
+  return onVcpu(kvm, (vcpu, vm) => {
+    using memory = kvm.createMemory(CODE_SIZE)
+    memory.write(0, new Uint8Array(program.buffer))
+    vm.mapMemory(0, { address: CODE, memory })
+    for (const [name, value] of Object.entries({ pc: CODE, ...registers })) vcpu.registers.set(name, value)
+    return experiment(vcpu, vm)
+  })
+}
+
+/** Runs the guest until it stores to a device; returns the address. */
+export function runToStore(vcpu: Vcpu): bigint {
+  const exit = vcpu.runSync({ timeout: PATIENCE })
+  if (exit.reason !== 'mmio') violated(`a guest that stores to devices ends with ${exit.reason}`)
+  return exit.address
+}
+
 /** Interrupts of the GIC that `onGic` makes, private ones included. */
 export const GIC_INTERRUPTS = 64
 

@@ -108,9 +108,9 @@ function checkPpi(input: number): void {
 
 /** Remedies of `KVM_IRQ_LINE`. */
 export const NO_GIC = 'The VM has no GIC: make one with vm.createGic()'
-/** Remedy of calls about a dirty ring. */
-export const NO_RING = 'The VM has no dirty ring: call enableDirtyRing() before the first vCPU'
 export const GIC_NOT_READY = 'The GIC is not initialised: call its init() (KVM_DEV_ARM_VGIC_CTRL_INIT)'
+/** The remedy of calls about a dirty ring. */
+export const NO_RING = 'The VM has no dirty ring: call enableDirtyRing() before the first vCPU'
 
 /**
  * A virtual CPU, made by `Vm.createVcpu`.
@@ -459,7 +459,7 @@ export class Vcpu implements Disposable {
 
   /**
    * Takes the pages that the guest wrote from the vCPU's dirty ring, in the order of their first writes; `Vm.resetDirtyRings` then
-   * gives the room back, and logs further writes of these pages. Legal while the vCPU runs.
+   * frees their entries, so that KVM logs further writes to these pages. Legal while the vCPU runs.
    * @throws KvmError `ENXIO` for a VM without a ring (`Vm.enableDirtyRing`), `ERR_KVM_CLOSED`
    *
    * @example

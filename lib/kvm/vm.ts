@@ -449,8 +449,8 @@ export class Vm implements Disposable {
 
   /**
    * `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`: gives each vCPU a ring of the pages that its guest writes in slots mapped with `logDirtyPages`,
-   * beside or in place of a bitmap for each slot. `vcpu.takeDirtyPages` takes them, `resetDirtyRings` gives the room back. Call it
-   * before the first vCPU is created. A run whose vCPU has all but 64 entries of its ring in use ends with exit `dirty-ring-full`.
+   * beside or in place of a bitmap for each slot. `vcpu.takeDirtyPages` takes them, `resetDirtyRings` frees their entries. Call it
+   * before the first vCPU is created. When all but 64 entries of a vCPU's ring are in use, its run ends with exit `dirty-ring-full`.
    * @param entries of each ring, of 16 bytes: a power of 2, at least 64 and a page of the host, at most a 16th of
    * `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`
    * @param options.bitmap also keeps the bitmaps (`KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP`), for what KVM writes while no vCPU runs, such as
@@ -474,7 +474,7 @@ export class Vm implements Disposable {
       check(outcome, { syscall: 'KVM_ENABLE_CAP', remedy: outcome === -errnos.EBADF ? undefined : remedy })
     }
     const size = BigInt(entries * DIRTY_GFN_SIZE)
-    const limits = `Asked for ${entries} entries: a power of 2, at least a page of ${DIRTY_GFN_SIZE} bytes each and at most KVM_CAP_DIRTY_LOG_RING_ACQ_REL bytes, once, before the first vCPU`
+    const limits = `Asked for ${entries} entries of ${DIRTY_GFN_SIZE} bytes: expected a power of 2, at least a page and at most KVM_CAP_DIRTY_LOG_RING_ACQ_REL bytes, once, before the first vCPU`
     enable('KVM_CAP_DIRTY_LOG_RING_ACQ_REL', size, limits)
     if (bitmap) {
       enable('KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP', 0n, 'Enable the bitmaps before any memory is mapped')
@@ -482,8 +482,8 @@ export class Vm implements Disposable {
   }
 
   /**
-   * `KVM_RESET_DIRTY_RINGS`: gives the entries that `Vcpu.takeDirtyPages` returned back to KVM, which protects their pages, so that the
-   * next write of each is logged again: copy the pages after this call. Legal while vCPUs run. Returns how many entries.
+   * `KVM_RESET_DIRTY_RINGS`: frees the entries that `Vcpu.takeDirtyPages` took, and protects their pages, so that the next write to each
+   * is logged again: copy the pages after this call. Legal while vCPUs run. Returns how many entries it freed.
    * @throws KvmError `EINVAL` without a dirty ring, `ERR_KVM_CLOSED` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_reset_dirty_pages`)
    *
    * @example

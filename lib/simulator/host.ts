@@ -108,8 +108,8 @@ export class Host {
   }
 
   /**
-   * Its kernel finds a ring of coalesced writes full by a difference that it takes modulo its capacity, although it is of 32 bits; so
-   * do Linux 5.10 and 6.1, and from 6.12 on none does. No report records that: it is inferred from a capability of Linux 6.8.
+   * Whether the kernel takes the free room of a ring of coalesced writes for a difference of 32 bits modulo the capacity, which is 0 too
+   * early. Linux 5.10 and 6.1 do, 6.12 and later do not. No report records it: it is inferred from a capability of Linux 6.8.
    */
   get countsCoalescedRoom(): boolean {
     return this.capability('KVM_CAP_USER_MEMORY2') <= 0

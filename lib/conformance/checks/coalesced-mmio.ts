@@ -2,10 +2,19 @@
 import type { VmFd } from '../../backend.js'
 import type { Kvm, PostedWrite, Vcpu, Vm } from '../../kvm/index.js'
 import { type CheckGroup, notApplicable, violated } from '../check.js'
-import { type Answer, answerOfOutcome, expect, expectValue, onBareVm, SUCCESS } from '../experiments.js'
+import {
+  type Answer,
+  answerOfOutcome,
+  expect,
+  expectValue,
+  onBareVm,
+  onProgram,
+  runToStore,
+  SUCCESS,
+} from '../experiments.js'
 
 const DOCUMENT = 'api.rst, KVM_(UN)REGISTER_COALESCED_MMIO'
-const CODE = 0x8000_0000n
+
 const DEVICE = 0xa000_0000n
 const ZONE = 0xb000_0000n
 const ZONE_SIZE = 16
@@ -26,35 +35,18 @@ interface Zoned {
 /** A new VM with a zone, and a guest that executes `program`. */
 function onZone(kvm: Kvm, program: Uint32Array, experiment: (zoned: Zoned) => string): string {
   if (kvm.checkExtension('KVM_CAP_COALESCED_MMIO') <= 0) notApplicable('no KVM_CAP_COALESCED_MMIO')
-  using vm = kvm.createVm()
-  using code = kvm.createMemory(0x1_0000)
-  code.write(0, new Uint8Array(program.buffer))
-  vm.mapMemory(0, { address: CODE, memory: code })
-  const vcpu = vm.createVcpu(0)
-  for (const [name, content] of [
-    ['pc', CODE],
-    ['x1', ZONE],
-    ['x3', DEVICE],
-  ] as const) {
-    vcpu.registers.set(name, content)
-  }
-  const kept: PostedWrite[] = []
-  vm.mmio.coalesced(ZONE, ZONE_SIZE, (writes) => kept.push(...writes))
-  const store = (address: bigint, value: bigint): bigint => {
-    vcpu.registers.set('x1', address)
-    vcpu.registers.set('x2', value)
-    const first = exitOf(vcpu)
-    if (first !== DEVICE) expectValue('the next exit', exitOf(vcpu), DEVICE)
-    return first
-  }
-  return experiment({ vm, vcpu, kept, store })
-}
-
-/** Runs the guest until it stores to a device; returns the address. */
-function exitOf(vcpu: Vcpu): bigint {
-  const exit = vcpu.runSync({ timeout: 10_000 })
-  if (exit.reason !== 'mmio') violated(`a guest that stores ends with ${exit.reason}`)
-  return exit.address
+  return onProgram(kvm, program, { x1: ZONE, x3: DEVICE }, (vcpu, vm) => {
+    const kept: PostedWrite[] = []
+    vm.mmio.coalesced(ZONE, ZONE_SIZE, (writes) => kept.push(...writes))
+    const store = (address: bigint, value: bigint): bigint => {
+      vcpu.registers.set('x1', address)
+      vcpu.registers.set('x2', value)
+      const first = runToStore(vcpu)
+      if (first !== DEVICE) expectValue('the next exit', runToStore(vcpu), DEVICE)
+      return first
+    }
+    return experiment({ vm, vcpu, kept, store })
+  })
 }
 
 export const coalescedMmio: CheckGroup = {
@@ -107,10 +99,10 @@ export const coalescedMmio: CheckGroup = {
       mark: 'observed',
       experiment: (kvm) =>
         onZone(kvm, many, ({ vcpu, kept }) => {
-          expectValue('the exit', exitOf(vcpu), ZONE)
+          expectValue('the exit', runToStore(vcpu), ZONE)
           const held = kept.length
           if (held === 0 || kept.some(({ address }) => address !== ZONE)) violated(`${held} writes are kept`)
-          expectValue('the next exit', exitOf(vcpu), ZONE)
+          expectValue('the next exit', runToStore(vcpu), ZONE)
           if (kept.length <= held) violated('the ring keeps nothing once it was emptied')
           return `after ${held} writes, and then after ${kept.length - held}`
         }),

@@ -37,7 +37,7 @@ interface Ringed {
 /** A new VM with the smallest ring, a slot of as many pages, and a guest that writes to the page given. */
 function onRing(kvm: Kvm, experiment: (ringed: Ringed) => string, hasBitmap = false): string {
   needRing(kvm)
-  // Switching a log on makes Linux 6.18 report a fault of its own in its log (kvm_nested_s2_wp).
+  // With pKVM, beginning a log makes Linux 6.18 warn in its kernel log (kvm_nested_s2_wp).
   if (!takesLateVcpus(kvm)) notApplicable('left out with pKVM, where the kernel warns')
   using code = kvm.createMemory(0x1_0000)
   const entries = code.pageSize / DIRTY_GFN_SIZE

@@ -7,7 +7,7 @@ import {
   KVM_IOEVENTFD_VALID_FLAG_MASK,
   KVM_IRQFD_FLAG_DEASSIGN,
 } from '../../uapi.js'
-import { type CheckGroup, notApplicable, violated } from '../check.js'
+import { type CheckGroup, notApplicable } from '../check.js'
 import {
   type Answer,
   answerOf,
@@ -16,12 +16,14 @@ import {
   expectValue,
   onBareVm,
   onGic,
+  onProgram,
+  runToStore,
   SUCCESS,
 } from '../experiments.js'
 
 const IOEVENTFD = 'api.rst, KVM_IOEVENTFD'
 const IRQFD = 'api.rst, KVM_IRQFD'
-const CODE = 0x8000_0000n
+
 const DEVICE = 0xa000_0000n
 const BELL = DEVICE + 8n
 /** str w2, [x1]; str w2, [x3]; as often as the longest experiment writes. */
@@ -33,32 +35,17 @@ function onBell(
   experiment: (vm: Vm, event: HostEvent, write: (value: bigint) => bigint) => string,
 ): string {
   if (kvm.checkExtension('KVM_CAP_IOEVENTFD') <= 0) notApplicable('no KVM_CAP_IOEVENTFD')
-  using vm = kvm.createVm()
-  using event = kvm.createEvent()
-  using code = kvm.createMemory(0x1_0000)
-  code.write(0, new Uint8Array(program.buffer))
-  vm.mapMemory(0, { address: CODE, memory: code })
-  const vcpu = vm.createVcpu(0)
-  for (const [name, content] of [
-    ['pc', CODE],
-    ['x1', BELL],
-    ['x3', DEVICE],
-  ] as const) {
-    vcpu.registers.set(name, content)
-  }
-  const run = (): bigint => {
-    const exit = vcpu.runSync({ timeout: 10_000 })
-    if (exit.reason !== 'mmio') violated(`a guest that stores twice ends with ${exit.reason}`)
-    return exit.address
-  }
-  // Returns the first exit of the two stores.
-  const write = (value: bigint): bigint => {
-    vcpu.registers.set('x2', value)
-    const first = run()
-    if (first !== DEVICE) expectValue('the next exit', run(), DEVICE)
-    return first
-  }
-  return experiment(vm, event, write)
+  return onProgram(kvm, program, { x1: BELL, x3: DEVICE }, (vcpu, vm) => {
+    using event = kvm.createEvent()
+    // Returns the first exit of the two stores.
+    const write = (value: bigint): bigint => {
+      vcpu.registers.set('x2', value)
+      const first = runToStore(vcpu)
+      if (first !== DEVICE) expectValue('the next exit', runToStore(vcpu), DEVICE)
+      return first
+    }
+    return experiment(vm, event, write)
+  })
 }
 
 function onEvent(kvm: Kvm, experiment: (vm: VmFd, event: EventFd) => string): string {
