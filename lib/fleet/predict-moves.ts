@@ -26,7 +26,7 @@ export interface PredictOptions extends Pick<AnalyseOptions, 'rules' | 'features
 }
 
 /** Predicting so few moves takes less time than threads and cache do. */
-const FEW = 2500
+export const FEW_MOVES = 2500
 
 /**
  * Predicts the moves between all classes of a fleet, for `analyseFleet` with the same options. Classes that differ only in what no
@@ -52,7 +52,7 @@ export async function predictMoves(
   ) as [Map<string, ComparedClass>, Map<string, ComparedClass>]
   const all = sources.size * destinations.size
   const name = nameOf(rules)
-  const isLarge = name !== undefined && (threads !== undefined || all > FEW)
+  const isLarge = name !== undefined && (threads !== undefined || all > FEW_MOVES)
   const cache = directory === undefined || !isLarge ? undefined : new PredictionCache(directory, maker)
   const todo: Task[] = []
   for (const [destination, one] of destinations) {

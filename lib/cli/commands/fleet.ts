@@ -10,7 +10,7 @@ import { type FleetDocument, fleetDocument } from '../../fleet/document.js'
 import { MAX_COMPARED } from '../../fleet/compared.js'
 import type { PredictedMoves } from '../../fleet/known-moves.js'
 import { boundClasses, canMove, predictionOf } from '../../fleet/moves.js'
-import { predictMoves } from '../../fleet/predict-moves.js'
+import { FEW_MOVES, predictMoves } from '../../fleet/predict-moves.js'
 import { predictionDirectory } from '../../fleet/prediction-cache.js'
 import { fleetPage, type JudgedFleet } from '../fleet-page/fleet-page.js'
 import { reportsOf } from '../host.js'
@@ -203,7 +203,8 @@ async function predictedFor(
       }),
     )
   return interruptible(work, () => {
-    if (cache) note(`interrupted: ${predicted} of ${wanted} predictions are made; the next run continues`)
+    if (cache && wanted > FEW_MOVES)
+      note(`interrupted: ${predicted} of ${wanted} predictions are made; the next run continues`)
   })
 }
 
