@@ -4,9 +4,9 @@ import type { HostClass } from './classes.js'
 import { destinationKey, type MadeVm, makeVm, type Maker, sourceKey } from './predict.js'
 
 /**
- * The limit on classes. Each is compared with every other. If all differ in what matters, nearly every move is predicted in its own way,
- * with some eighty obstacles: 250,000 predictions take hundreds of megabytes as objects and some hundred as a document, and four times
- * as many would not fit into a gigabyte.
+ * The limit on classes, each of which is compared with every other. At worst nearly every move has a prediction of its own, with some
+ * eighty obstacles: those of 500 classes take hundreds of megabytes in memory and about a hundred as a document; those of 1,000 would
+ * not fit into a gigabyte.
  */
 export const MAX_COMPARED = 500
 
@@ -15,7 +15,7 @@ export interface ComparedClass {
   of: HostClass
   source: string
   destination: string
-  /** Returns its VM, which is made when first needed: most predictions may be known. */
+  /** Returns its VM. It is made again when first needed: most predictions may be known, and the states of all VMs are large. */
   vm: () => MadeVm
 }
 

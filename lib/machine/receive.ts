@@ -3,6 +3,7 @@ import { Duplex, finished, Readable } from 'node:stream'
 import { checkMilliseconds, checkObject, checkOptions, invalidType } from '../arguments.js'
 import { asText } from '../documents/entries.js'
 import type { GuestMemory, Kvm } from '../kvm/index.js'
+import { isObstacle } from '../migration/obstacle.js'
 import { restore } from '../migration/restore.js'
 import { type MoveVerdict, verdict } from '../migration/verdict.js'
 import { strict, type VmmRules } from '../migration/vmm/rules.js'
@@ -120,7 +121,7 @@ function judge(
   if (reasons.length > 0) throw new MoveRefusedError(reasons.map(asText), [])
   const found = verdict(state, kvm, rules)
   if (found.restores && accept(found)) return
-  const obstacles = found.findings.filter(({ stops, severity }) => stops || severity === 'guest-broken')
+  const obstacles = found.findings.filter(isObstacle)
   const listed = obstacles.length > 0 ? obstacles : found.findings
   const words = listed.map((finding) => {
     const { source, destination, meaning, remedy } = findingWords(finding, found.vmm)

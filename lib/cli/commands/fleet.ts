@@ -3,6 +3,7 @@ import { analyseFleet, type AnalyseOptions } from '../../fleet/analyse.js'
 import { electBaseline } from '../../fleet/baseline/elect.js'
 import { type Fleet, type HostClass, readFleet } from '../../fleet/classes.js'
 import { printableJson } from '../../documents/printable.js'
+import { isObstacle } from '../../migration/obstacle.js'
 import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { VcpuFeature } from '../../uapi.js'
 import { CommandError, exitStatus } from '../exit.js'
@@ -259,10 +260,7 @@ function summary(document: FleetDocument): string {
     const prediction = predictionOf(document, from, to)
     const doubt = prediction.unknown === undefined ? '' : '?'
     if (!prediction.possible) {
-      const stopping = prediction.obstacles.filter((index) => {
-        const { stops, severity } = obstacles[index]!
-        return stops || severity === 'guest-broken'
-      })
+      const stopping = prediction.obstacles.filter((index) => isObstacle(obstacles[index]!))
       return `✗${stopping.length}${doubt}`
     }
     return `${prediction.obstacles.length === 0 ? '✓' : '≈'}${doubt}`

@@ -2,6 +2,7 @@
 import type { FleetDocument } from '../../fleet/document.js'
 import { boundClasses, type Prediction } from '../../fleet/moves.js'
 import { codeRow, type Finding } from '../../migration/finding.js'
+import { isObstacle } from '../../migration/obstacle.js'
 import type { JudgedMove, VerdictDocument } from '../../migration/verdict-document.js'
 import { findingSubject, findingWords, severityWords } from '../../migration/words.js'
 import { originText } from '../../report/origin.js'
@@ -160,11 +161,11 @@ function notesOf(move: JudgedMove): string[] {
 }
 
 function obstacleOf(finding: Finding, vmm: string): Obstacle {
-  const { code, severity, stops, register } = finding
+  const { code, severity, register } = finding
   const isWhole = register === undefined || codeRow(code).isListed
   return {
-    // `stops` says that the restore fails; here the question is whether the guest can go on.
-    stops: stops || severity === 'guest-broken',
+    // Unlike `stops` of a finding, which says only that the restore fails.
+    stops: isObstacle(finding),
     severity: severityWords(severity),
     cause: code === 'cpu-identity' ? ANOTHER_CPU : isWhole ? code.replaceAll('-', ' ') : register.name,
     subject: findingSubject(finding),

@@ -7,6 +7,7 @@ import type { GateAnswer } from '../../../fleet/gate-answer.js'
 import type { FleetGate, GateMove } from '../../../fleet/gate.js'
 import { readGate } from '../../../fleet/gate-file.js'
 import type { Finding } from '../../../migration/finding.js'
+import { isObstacle } from '../../../migration/obstacle.js'
 import { CommandError, exitStatus } from '../../exit.js'
 import { paint, print, printJson, reportError } from '../../output.js'
 import { count, wrap } from '../../view/text.js'
@@ -102,10 +103,6 @@ function outcome({ possible, unknown, findings }: GateAnswer['there']): string {
   if (unknown.length === 0) return (possible ? paint('green', 'yes') : paint('red', 'no')) + why
   const facts = unknown.map((fact) => fact.replaceAll('-', ' ')).join(', ')
   return `${possible ? paint('yellow', 'yes, as far as known') : paint('red', 'no')}${why}; not known: ${facts}`
-}
-
-function isObstacle({ stops, severity }: Finding): boolean {
-  return stops || severity === 'guest-broken'
 }
 
 /** `KVM_REG_ARM_PSCI_VERSION: 0x10003 → 0x10001 (psci-version-refused)` */
