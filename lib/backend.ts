@@ -222,6 +222,13 @@ export interface VmFd extends AttributeFd {
   /** `KVM_UNREGISTER_COALESCED_MMIO`: removes every zone that holds all of these bytes; 0 also if none does. */
   unregisterCoalescedMmio(address: bigint, size: number, pio: number): number
   /**
+   * `KVM_ARM_MTE_COPY_TAGS`: copies the tags of `length` bytes of guest memory at `address`, both multiples of the page size, a byte for
+   * each 16; `flags` is `KVM_ARM_TAGS_*`. Returns the bytes whose tags it copied: fewer than `length` where the memory ends. `-EINVAL`
+   * for a VM without tags (`KVM_CAP_ARM_MTE`), `-EFAULT` without memory at `address`, `-EBUSY` for tags to a guest while a slot keeps a
+   * dirty log, from Linux 6.12 on at the latest. Throws `RangeError` if `tags` has no byte for each 16.
+   */
+  copyMteTags(address: bigint, length: number, tags: Uint8Array, flags: number): number
+  /**
    * `KVM_RESET_DIRTY_RINGS`: frees the entries that `takeDirty` took; KVM then logs the next write to their pages again. Returns how many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
    */
   resetDirtyRings(): number

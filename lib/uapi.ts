@@ -198,6 +198,12 @@ export const KVM_MEM_READONLY = 2
 export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1n
 export const KVM_DIRTY_LOG_INITIALLY_SET = 2n
 
+/** `kvm_arm_copy_mte_tags.flags`. */
+export const KVM_ARM_TAGS_TO_GUEST = 0
+export const KVM_ARM_TAGS_FROM_GUEST = 1
+/** Bytes of memory that share a tag (`MTE_GRANULE_SIZE`). */
+export const MTE_GRANULE = 16
+
 /** Bytes of an entry of a dirty ring, `struct kvm_dirty_gfn`. */
 export const DIRTY_GFN_SIZE = 16
 /** Entries that a ring keeps free: a run ends with `KVM_EXIT_DIRTY_RING_FULL` before they are used. */

@@ -90,6 +90,14 @@ struct CoalescedMmioRing {
   std::uint32_t last;
 };
 
+struct CopyMteTags {
+  std::uint64_t guest_ipa;
+  std::uint64_t length;
+  std::uint64_t addr;
+  std::uint64_t flags;
+  std::uint64_t reserved[2];
+};
+
 // struct kvm_dirty_gfn, an entry of a vCPU's dirty ring.
 struct DirtyGfn {
   std::uint32_t flags;
@@ -195,6 +203,7 @@ constexpr unsigned long kSetOneReg = _IOW(kIoctlType, 0xac, OneReg);
 constexpr unsigned long kArmVcpuInit = _IOW(kIoctlType, 0xae, VcpuInit);
 constexpr unsigned long kArmPreferredTarget = _IOR(kIoctlType, 0xaf, VcpuInit);
 constexpr unsigned long kGetRegList = _IOWR(kIoctlType, 0xb0, std::uint64_t);
+constexpr unsigned long kArmMteCopyTags = _IOR(kIoctlType, 0xb4, CopyMteTags);
 constexpr unsigned long kArmSetCounterOffset = _IOW(kIoctlType, 0xb5, CounterOffset);
 constexpr unsigned long kArmGetRegWritableMasks = _IOR(kIoctlType, 0xb6, RegMaskRange);
 constexpr unsigned long kClearDirtyLog = _IOWR(kIoctlType, 0xc0, ClearDirtyLog);
@@ -212,6 +221,8 @@ constexpr std::size_t kRegListRoom = 8192;
 constexpr std::size_t kRouteWords = 12;
 constexpr std::size_t kFeatureIdRangeSize = 192;
 constexpr std::uint32_t kCreateDeviceTest = 1;
+// Bytes of memory that share a tag.
+constexpr std::size_t kMteGranule = 16;
 constexpr std::uint32_t kCapDirtyLogRing = 192;
 constexpr std::uint32_t kCapDirtyLogRingAcqRel = 223;
 // Where a vCPU's descriptor has its dirty ring, in pages.

@@ -39,6 +39,7 @@ Napi::Function VmFd::Define(Napi::Env env) {
                          InstanceMethod<&VmFd::IrqFd>("irqFd"),
                          InstanceMethod<&VmFd::RegisterCoalescedMmio>("registerCoalescedMmio"),
                          InstanceMethod<&VmFd::UnregisterCoalescedMmio>("unregisterCoalescedMmio"),
+                         InstanceMethod<&VmFd::CopyMteTags>("copyMteTags"),
                          InstanceMethod<&VmFd::ResetDirtyRings>("resetDirtyRings"),
                          InstanceMethod<&VmFd::GetStatsFd>("getStatsFd"),
                          InstanceMethod<&VmFd::Close>("close"),
@@ -281,6 +282,17 @@ Napi::Value VmFd::RegisterCoalescedMmio(const Napi::CallbackInfo& info) {
 
 Napi::Value VmFd::UnregisterCoalescedMmio(const Napi::CallbackInfo& info) {
   return ChangeZones(descriptor(), kvm_abi::kUnregisterCoalescedMmio, info);
+}
+
+Napi::Value VmFd::CopyMteTags(const Napi::CallbackInfo& info) {
+  kvm_abi::CopyMteTags request{};
+  request.guest_ipa = ToUint64({info, 0, "address"});
+  request.length = ToSize({info, 1, "length"});
+  // KVM writes or reads one byte for each granule, and nothing of a length that is no multiple of a page.
+  const std::size_t tags = request.length / kvm_abi::kMteGranule;
+  request.addr = reinterpret_cast<std::uintptr_t>(ToBytes({info, 2, "tags"}, tags).data());
+  request.flags = ToUint32({info, 3, "flags"});
+  return Napi::Number::New(info.Env(), KvmIoctl(descriptor(), kvm_abi::kArmMteCopyTags, &request));
 }
 
 Napi::Value VmFd::ResetDirtyRings(const Napi::CallbackInfo& info) {

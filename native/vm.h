@@ -59,6 +59,7 @@ class VmFd : public AttributeHandle<VmFd> {
   Napi::Value CreateDevice(const Napi::CallbackInfo& info);
   Napi::Value RegisterCoalescedMmio(const Napi::CallbackInfo& info);
   Napi::Value UnregisterCoalescedMmio(const Napi::CallbackInfo& info);
+  Napi::Value CopyMteTags(const Napi::CallbackInfo& info);
   Napi::Value ResetDirtyRings(const Napi::CallbackInfo& info);
   Napi::Value GetStatsFd(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);

@@ -15,6 +15,7 @@ import { get, getAtNull, list, set, setAtNull } from './choices/registers.js'
 import {
   checkExtension,
   close,
+  copyTags,
   counterOffset,
   createVcpu,
   createVm,
@@ -75,6 +76,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [0.5 * machine, counterOffset],
     [0.5 * machine, resetDirtyRings],
     [0.25 * machine, stats],
+    [0.1 * machine, copyTags],
     [6 * others, (_, { vcpu }) => ({ op: 'get_mp_state', vcpu })],
     [8 * others, setMpState],
     [5 * others, (_, { vcpu }) => ({ op: 'get_vcpu_events', vcpu })],

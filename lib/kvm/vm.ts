@@ -30,6 +30,9 @@ import {
   packGsiRoutes,
   packIrq,
   DIRTY_GFN_SIZE,
+  KVM_ARM_TAGS_FROM_GUEST,
+  KVM_ARM_TAGS_TO_GUEST,
+  MTE_GRANULE,
   packSmcccFilter,
   smcccFilterActions,
   unpackSmcccFilter,
@@ -482,6 +485,48 @@ export class Vm implements Disposable {
   }
 
   /**
+   * `KVM_ARM_MTE_COPY_TAGS`: returns the tags of guest memory, one for each 16 bytes; fewer where the memory ends.
+   * @param address guest physical address, a multiple of the page size
+   * @param length bytes of memory, a multiple of the page size, less than 2 GiB
+   * @throws KvmError `EINVAL` for a VM without tags (enable `KVM_CAP_ARM_MTE` before the first vCPU) and for another address or length;
+   * `EFAULT` without memory there, `ERR_KVM_CLOSED`
+   * @throws TypeError for another type; RangeError for a number that is too wide
+   *
+   * @example
+   * vm.enableCapability('KVM_CAP_ARM_MTE')
+   * const tags = vm.readTags(0x4000_0000n, 0x1000)
+   */
+  readTags(address: bigint, length: number): Uint8Array {
+    checkSize(length, 'length')
+    if (length >= MOST_TAGGED) throw outOfRange('length', 'less than 2 GiB', length)
+    const tags = new Uint8Array(Math.floor(length / MTE_GRANULE))
+    return tags.subarray(0, this.#copyTags(address, length, tags, KVM_ARM_TAGS_FROM_GUEST) / MTE_GRANULE)
+  }
+
+  /**
+   * `KVM_ARM_MTE_COPY_TAGS`: gives guest memory its tags. Returns for how many bytes of memory: fewer than for all `tags` where it ends.
+   * @param address guest physical address, a multiple of the page size
+   * @param tags one for each 16 bytes of memory, 0 to 15: KVM ignores higher bits; a whole number of pages, less than 2 GiB of memory
+   * @throws KvmError as `readTags`; `EBUSY` while any slot keeps a dirty log (seen on Linux 6.12 to 7.2, and not on 6.1)
+   * @throws TypeError for another type; RangeError for a number that is too wide, and for too many tags
+   *
+   * @example
+   * vm.writeTags(0x4000_0000n, new Uint8Array(256).fill(5))
+   */
+  writeTags(address: bigint, tags: Uint8Array): number {
+    checkArray(tags, Uint8Array, 0, 'tags')
+    const length = tags.length * MTE_GRANULE
+    if (length >= MOST_TAGGED) throw outOfRange('tags', 'for less than 2 GiB of memory', tags.length)
+    return this.#copyTags(address, length, tags, KVM_ARM_TAGS_TO_GUEST)
+  }
+
+  #copyTags(address: bigint, length: number, tags: Uint8Array, flags: number): number {
+    checkUint64(address, 'address')
+    const outcome = this.#fd.copyMteTags(address, length, tags, flags)
+    return check(outcome, { syscall: 'KVM_ARM_MTE_COPY_TAGS', remedy: tagRemedies[outcome] })
+  }
+
+  /**
    * `KVM_RESET_DIRTY_RINGS`: frees the entries that `Vcpu.takeDirtyPages` took, and protects their pages, so that the next write to each
    * is logged again: copy the pages after this call. Legal while vCPUs run. Returns how many entries it freed.
    * @throws KvmError `EINVAL` without a dirty ring, `ERR_KVM_CLOSED` (`virt/kvm/kvm_main.c:kvm_vm_ioctl_reset_dirty_pages`)
@@ -806,6 +851,14 @@ function dirtyLogRemedy(outcome: number, slot: number): string | undefined {
     default:
       return undefined
   }
+}
+
+const MOST_TAGGED = 2 ** 31
+const tagRemedies: Readonly<Record<number, string>> = {
+  [-errnos.EINVAL]:
+    'The VM needs KVM_CAP_ARM_MTE, enabled before its first vCPU, and address and length must be multiples of the page size',
+  [-errnos.EFAULT]: 'The guest has no memory at this address: map it first',
+  [-errnos.EBUSY]: 'A slot keeps a dirty log: write the tags before it begins',
 }
 
 /** Whose bytes fit the 32 bits at which KVM looks. */

@@ -25,6 +25,7 @@ const syscalls: Readonly<Record<Method, string | null>> = {
   createDevice: 'KVM_CREATE_DEVICE',
   registerCoalescedMmio: 'KVM_REGISTER_COALESCED_MMIO',
   unregisterCoalescedMmio: 'KVM_UNREGISTER_COALESCED_MMIO',
+  copyMteTags: null,
   takeCoalesced: null,
   takeDirty: null,
   resetDirtyRings: 'KVM_RESET_DIRTY_RINGS',

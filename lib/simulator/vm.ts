@@ -7,6 +7,7 @@ import {
   KVM_ARM_VM_SMCCC_FILTER,
   KVM_CREATE_DEVICE_TEST,
   GSI_ROUTE_WORDS,
+  MTE_GRANULE,
   unpackGsiRoutes,
 } from '../uapi.js'
 import {
@@ -27,6 +28,7 @@ import { SimulatedEvent } from './event.js'
 import { SimulatedGic } from './gic.js'
 import { setLine } from './interrupts.js'
 import { setGsiRouting, signalMsi } from './message-interrupts.js'
+import { copyMteTags } from './memory-tags.js'
 import { setMemoryRegion } from './memory-slots.js'
 import { setSmcccFilter } from './smccc-filter.js'
 import { Gic, VcpuState, type VmState } from './state.js'
@@ -248,6 +250,15 @@ export class SimulatedVm implements VmFd {
     checkUint32(size, 'size')
     checkUint32(pio, 'pio')
     return this.#barrier()
+  }
+
+  copyMteTags(address: bigint, length: number, tags: Uint8Array, flags: number): number {
+    checkUint64(address, 'address')
+    checkSize(length, 'length')
+    checkArray(tags, Uint8Array, Math.floor(length / MTE_GRANULE), 'tags')
+    checkUint32(flags, 'flags')
+    const barrier = this.#barrier()
+    return barrier < 0 ? barrier : copyMteTags(this.#state, address, BigInt(length), flags)
   }
 
   resetDirtyRings(): number {

@@ -260,6 +260,8 @@ const faults: Readonly<Record<string, Fault>> = {
   'takes a ring of any size': {
     vm: { enableCap: (real, ...args) => (real(...args) === refused('E2BIG') ? 0 : real(...args)) },
   },
+  'copies tags that are not there': { vm: { copyMteTags: () => 0 } },
+  'has no tags of VMs with tags': { vm: { enableCap: () => 0, copyMteTags: () => refused('EINVAL') } },
   'has no statistics': { vm: { getStatsFd: () => refused('EINVAL') } },
   'counts nothing': countingAs((into, offset, read) => {
     if (offset >= DATA) into.fill(0)

@@ -484,6 +484,7 @@ const inTheVms: [what: string, vm: (fd: VmFd) => Partial<VmFd>][] = [
       },
     }),
   ],
+  ['a VM without tags has no memory with any', () => ({ copyMteTags: () => -errnos.EFAULT })],
   ['a VM has no statistics', () => ({ getStatsFd: () => -errnos.EINVAL })],
   ['a raised input is not seen', () => ({ irqLine: () => 0 })],
   ['an input stays raised', (fd) => ({ irqLine: (irq, level) => fd.irqLine(irq, irq < 2 ? 1 : level) })],

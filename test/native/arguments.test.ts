@@ -56,6 +56,7 @@ if (hasKvm) {
       'flags of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, value, 0n),
       'interrupt of an event': (value) => vm.irqFd(event, value, 0, null),
       'flags of an event': (value) => vm.irqFd(event, 0, value, null),
+      'flags of tags': (value) => vm.copyMteTags(0n, 16, new Uint8Array(1), value),
       'size of a zone': (value) => vm.registerCoalescedMmio(0n, value, 0),
       'kind of a zone': (value) => vm.unregisterCoalescedMmio(0n, 4, value),
       'control of debugging': (value) => vcpu.setGuestDebug(value, new BigUint64Array(64)),
@@ -102,6 +103,7 @@ if (hasKvm) {
       'address of posted writes': (value) => vm.addPosted(value, 4, 0),
       'address of a message': (value) => vm.signalMsi(value, 0, 0, 0),
       'address of a doorbell': (value) => vm.ioEventFd(event, value, 4, 0, 0n),
+      'address of tags': (value) => vm.copyMteTags(value, 16, new Uint8Array(1), 0),
       'address of a zone': (value) => vm.registerCoalescedMmio(value, 4, 0),
       'value of a doorbell': (value) => vm.ioEventFd(event, 0n, 4, 0, value),
       'count of an event': (value) => event.signal(value as bigint),
@@ -136,6 +138,7 @@ if (hasKvm) {
         call: (value) => vcpu.takeCoalesced(value),
         short: [new BigUint64Array(2)],
       },
+      'array of tags': { call: (value) => vm.copyMteTags(0n, 64, value, 0), short: [new Uint8Array(3)] },
       'array for written pages': { call: (value) => vcpu.takeDirty(value), short: [new BigUint64Array(1)] },
       'array for posted writes': { call: (value) => vm.takePosted(value), short: [new BigUint64Array(2)] },
       'array for the preferred target': {

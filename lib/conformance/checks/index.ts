@@ -9,6 +9,7 @@ import { guestDebug } from './guest-debug.js'
 import { hypercalls } from './hypercalls.js'
 import { idRegisters } from './id-registers.js'
 import { interruptLines } from './interrupt-lines.js'
+import { memoryTags } from './memory-tags.js'
 import { messageInterrupts } from './message-interrupts.js'
 import { psciVersion } from './psci-version.js'
 import { psci } from './psci.js'
@@ -38,4 +39,5 @@ export const checkGroups: readonly CheckGroup[] = [
   counterOffset,
   guestDebug,
   statisticChecks,
+  memoryTags,
 ]

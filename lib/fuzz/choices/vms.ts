@@ -172,6 +172,12 @@ export function dirtyRing({ random }: Context, vm: number): Call[] {
   return random.oneIn(5) ? calls.toReversed() : calls
 }
 
+/** No VM of the fuzzer has tags, since its memory could not be simulated. */
+export function copyTags({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
+  const [address, length] = [hex(PAGE * random.below(3)), random.pick([0, 16, PAGE, 2 * PAGE])]
+  return { op: 'mte_copy_tags', vm, address, length, flags: random.below(4) }
+}
+
 export function resetDirtyRings(_: Context, { vm: { vm } }: KnownVcpu): Call {
   return { op: 'reset_dirty_rings', vm }
 }

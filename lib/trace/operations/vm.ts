@@ -2,7 +2,13 @@
 import * as v from 'valibot'
 import { hex64, uint32 } from '../../documents/entries.js'
 import { hex } from '../../registers/index.js'
-import { errnos, KVM_ARM_FEATURE_ID_RANGE_SIZE, packGsiRoutes, unpackGsiRoutes } from '../../uapi.js'
+import {
+  errnos,
+  KVM_ARM_FEATURE_ID_RANGE_SIZE,
+  MTE_GRANULE,
+  packGsiRoutes,
+  unpackGsiRoutes,
+} from '../../uapi.js'
 import { nonZeroMasks } from '../outcome.js'
 import { bytes, filled, hex32, ret } from './entries.js'
 import { type Arguments, Operation } from './operation.js'
@@ -17,6 +23,9 @@ const route = v.strictObject({
   flags: uint32,
   words: v.pipe(v.array(uint32), v.maxLength(8)),
 })
+
+/** KVM refuses longer ones, or copies part of them. */
+const MOST_TAGGED = 0x8000_0000
 
 const zone = { vm: uint32, address: hex64, size: uint32, pio: v.optional(uint32) }
 const coalesced = {
@@ -188,6 +197,20 @@ export const vmOperations = {
 
   /** `KVM_UNREGISTER_COALESCED_MMIO` */
   unregister_coalesced_mmio: new Operation(zone, ret).by('vm', 'unregisterCoalescedMmio', coalesced),
+
+  /** `KVM_ARM_MTE_COPY_TAGS`; a trace does not hold the tags, as it does not hold memory. */
+  mte_copy_tags: new Operation(
+    { vm: uint32, address: hex64, length: v.pipe(bytes, v.maxValue(MOST_TAGGED)), flags: uint32 },
+    ret,
+  ).by('vm', 'copyMteTags', {
+    toCall: ([address, length, , flags]) => ({ address: hex(address), length, flags }),
+    toArguments: ({ address, length, flags }) => [
+      BigInt(address),
+      length,
+      new Uint8Array(Math.floor(length / MTE_GRANULE)),
+      flags,
+    ],
+  }),
 
   /** `KVM_RESET_DIRTY_RINGS`; a trace does not hold what was taken from the rings. */
   reset_dirty_rings: new Operation({ vm: uint32 }, ret).by('vm', 'resetDirtyRings', {
