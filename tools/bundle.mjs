@@ -12,7 +12,10 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 /** What several entry points share, each in one file with all that it imports. Node needs about a millisecond for each file. */
 const shared = [
   // All that `--help` needs.
-  { name: 'base', test: /\/lib\/(package-root|documents\/(printable|write|format-error|text|json|foreign|input))\.ts$|usingCtx/ },
+  {
+    name: 'base',
+    test: /\/lib\/(package-root|documents\/(printable|write|format-error|text|json|foreign|input))\.ts$|usingCtx/,
+  },
   { name: 'registers', test: /\/lib\/(registers|hypercalls)\// },
   // Without the digest, for which Node loads its cryptography, and which few need.
   { name: 'library', test: /\/lib\/(kvm|kernel|report(?!\/digest)|documents|probe|simulator|hosts)\// },
