@@ -65,7 +65,7 @@ function weighted(profile: Profile): [weight: number, choice: Choice][] {
     [35 * others, attribute],
     [15 * others, filter],
     [5 * others, createDevice],
-    [profile === 'gic' ? 1000 : 0, gicRegister],
+    [profile === 'gic' ? 1000 : 5 * others, gicRegister],
     [3 * machine, irqLine],
     [0.5 * machine, signalMsi],
     [1 * machine, gsiRouting],

@@ -33,6 +33,7 @@ import {
   KVM_DEV_ARM_VGIC_CTRL_INIT,
   KVM_DEV_ARM_VGIC_GRP_ADDR,
   KVM_DEV_ARM_VGIC_GRP_CTRL,
+  KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
   KVM_VCPU_EVENTS_SIZE,
   KVM_VGIC_V3_ADDR_TYPE_DIST,
   packIrq,
@@ -198,6 +199,7 @@ export function probeTraits(
     irqEventKeepsCount: irqEventKeepsCount(kvm, type),
     irqLineByIndex: irqLineByIndex(kvm, type),
     irqLineChecksInitFirst: irqLineChecksInitFirst(kvm, type),
+    gicRevisionKept: gicRevisionKept(kvm, type),
     runWithoutVgicInit: runWithoutVgicInit(kvm, type),
   }
 }
@@ -547,6 +549,28 @@ function vgicAddressCheckedFirst(kvm: SystemFd, type: bigint): Traits['vgicAddre
       gic.close()
     }
   })
+}
+
+/** GICD_IIDR: product of KVM, implementer Arm, and a revision that no kernel has. */
+const GICD_IIDR = 0x8n
+const UNKNOWN_REVISION = 0x4b00_f43b
+
+/** Writes a revision that no kernel has (`arch/arm64/kvm/vgic/vgic-mmio-v3.c:vgic_mmio_uaccess_write_v3_misc`). */
+function gicRevisionKept(kvm: SystemFd, type: bigint): Traits['gicRevisionKept'] {
+  return onVm(kvm, type, (vm) =>
+    onVcpu(vm, 0, (vcpu) => {
+      const gic = vm.createDevice(deviceTypes.KVM_DEV_TYPE_ARM_VGIC_V3, 0)
+      if (typeof gic === 'number') return undefined
+      try {
+        initialise(vm, vcpu, BASE)
+        gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, null)
+        const revision = new Uint8Array(Uint32Array.of(UNKNOWN_REVISION).buffer)
+        return gic.setDeviceAttr(KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_IIDR, revision) === 0 ? true : undefined
+      } finally {
+        gic.close()
+      }
+    }),
+  )
 }
 
 function runWithoutVgicInit(kvm: SystemFd, type: bigint): Traits['runWithoutVgicInit'] {

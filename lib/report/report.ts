@@ -239,6 +239,11 @@ const traits = v.strictObject({
    */
   irqLineChecksInitFirst: v.optional(v.literal(true)),
   /**
+   * Whether KVM accepts any revision written to the GICD_IIDR of a GICv3, and keeps the one it has. Absent if it takes those it knows,
+   * or has only one, and if there is no GICv3.
+   */
+  gicRevisionKept: v.optional(v.literal(true)),
+  /**
    * First `KVM_RUN` with a GICv3 created but not configured: its errno, and whether every later ioctl on the VM is `EIO`. null if
    * the host has no GICv3.
    */

@@ -199,6 +199,7 @@ function iidrOf(revision: number): number {
 
 function writeIdentification(gic: Gic, vcpu: VcpuState, value: number): number {
   if ((value & ~IIDR_REVISION) >>> 0 !== IIDR) return -errnos.EINVAL
+  if (vcpu.vm.host.traits.gicRevisionKept) return 0
   const revision = (value & IIDR_REVISION) >>> IIDR_REVISION_SHIFT
   if (!vcpu.vm.host.gic.revisions.includes(revision)) return -errnos.EINVAL
   gic.revision = revision

@@ -241,6 +241,16 @@ const inTheReport: [what: string, report: Report, mutate: (copy: Report) => void
   ['capabilities without a name answer 0', host, (report) => (report.otherCapabilities = {})],
 ]
 
+/** Faults in what the simulator is told of GICs. */
+const inTheReportOfGics: typeof inTheReport = [
+  ['a revision that is written is kept', host, ({ traits }) => (traits.gicRevisionKept = true)],
+  [
+    'a revision that is written is not kept',
+    builtInReport('linux-6.18-max'),
+    ({ traits }) => delete traits.gicRevisionKept,
+  ],
+]
+
 /** Faults in how the simulator works, planted in what its handles answer. */
 const inTheCode: [what: string, vcpu: (fd: VcpuFd) => Partial<VcpuFd>][] = [
   [
@@ -789,6 +799,12 @@ describe('the fuzzer', () => {
   for (const [what, change] of inTheVms) {
     it(`finds that ${what}`, () => {
       assert.ok(differs(host, withVms(simulator(host), change)))
+    })
+  }
+
+  for (const [what, report, mutate] of inTheReportOfGics) {
+    it(`finds that ${what}`, () => {
+      assert.ok(differs(report, mutated(report, mutate), ['gic']))
     })
   }
 

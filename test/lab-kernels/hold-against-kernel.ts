@@ -33,6 +33,8 @@ import { ask, type Answer } from './scenarios.js'
 /** Calls invented on each host, and on those beyond every kernel and CPU. */
 const FUZZED = 20_000
 const FUZZED_ON_OTHERS = 7_000
+/** Calls about the registers of a GICv3, invented once for each kernel. */
+const FUZZED_GIC = 5_000
 
 /** Whether nothing is left out for the sake of time: `npm run test:hosts`. */
 const isWhole = process.env['KVM_ARM64_HOSTS'] === 'whole'
@@ -173,6 +175,12 @@ export function holdAgainstKernel(name: string): void {
         const { stdout } = await runInside(lab, ...fuzzCommand(name, fuzzed, 1))
         assert.match(stdout.toString(), / 0 kinds of difference\n$/)
       })
+
+      if (cpu === 'neoverse-n1' || (isWhole && cpu !== null))
+        it(`answers ${FUZZED_GIC} calls about a GIC as the simulator of its report does`, async () => {
+          const { stdout } = await runInside(lab, ...fuzzCommand(name, FUZZED_GIC, 1, 'gic'))
+          assert.match(stdout.toString(), / 0 kinds of difference\n$/)
+        })
 
       // The fleets whose baselines are tried consist of the hosts of every kernel and CPU.
       if (!isOther)

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import type { Profile } from '../../lib/fuzz/index.js'
 import { bootLab, type BootOptions, type Lab, type RunResult } from '../../lib/lab/index.js'
 
 /** The real kernels everything is proven on. */
@@ -112,7 +113,12 @@ export async function logOf(lab: Lab): Promise<string[]> {
 }
 
 /** Puts invented calls to the kernel inside and to a built-in host. */
-export function fuzzCommand(host: string, operations: number | string, seed: number | string): string[] {
+export function fuzzCommand(
+  host: string,
+  operations: number | string,
+  seed: number | string,
+  profile: Profile = 'everything',
+): string[] {
   return [
     'kvm-arm64',
     'trace',
@@ -123,5 +129,7 @@ export function fuzzCommand(host: string, operations: number | string, seed: num
     String(operations),
     '--seed',
     String(seed),
+    '--profile',
+    profile,
   ]
 }

@@ -41,6 +41,7 @@ for (const { name, report } of recordings) {
       irqEventKeepsCount: _keepsCount,
       irqLineByIndex: _byIndex,
       irqLineChecksInitFirst: _initFirst,
+      gicRevisionKept: _revisionKept,
       pmu,
       ...older
     } = name === 'seed-v6' ? asFirstDerived(traits) : traits

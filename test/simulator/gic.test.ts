@@ -186,6 +186,13 @@ test('the revision can be one that the kernel knows', () => {
   assert.equal(get(old, REDIST, SECOND | 0x8n), 0x100)
 })
 
+test('a kernel that keeps its revision accepts any', () => {
+  const { gic } = made('linux-6.18-neoverse-n1', { init: false })
+  for (const value of [0x4b00_043b, 0x4b00_243b, 0x4b00_443b]) assert.equal(set(gic, DIST, 0x8, value), 0)
+  assert.equal(set(gic, DIST, 0x8, 0x4b00_353b), 'EINVAL')
+  assert.equal(get(gic, DIST, 0x8), 0x4b00_343b)
+})
+
 test('before the initialisation registers are EBUSY, after a check of the vCPU and the value', () => {
   const { gic } = made(HOST, { init: false })
   assert.equal(get(gic, DIST, 0), 'EBUSY')

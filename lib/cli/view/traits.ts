@@ -167,6 +167,7 @@ const inWords: { readonly [Trait in keyof Required<Traits>]: (found: Traits[Trai
   irqLineByIndex: (byIndex) => (byIndex ? [['KVM_IRQ_LINE finds a vCPU', 'by the order of creation']] : []),
   irqLineChecksInitFirst: (first) =>
     first ? [['interrupt line that does not exist', 'EBUSY before the GIC is initialised']] : [],
+  gicRevisionKept: (kept) => (kept ? [['revision written to GICD_IIDR', 'accepted and ignored']] : []),
   runWithoutVgicInit: (found) => [
     [
       'first run with a GICv3 not configured',
