@@ -9,6 +9,8 @@ import { type LinuxGuest, linuxGuest } from '../test/lab-kernels/linux-guest.js'
 import type { Look, Moved } from '../test/lab-kernels/move-linux.js'
 
 const program = 'dist/test/lab-kernels/move-linux.js'
+/** The guest and its disk. */
+const files = ['guest', 'disk.img']
 const given = process.argv.slice(2)
 for (const move of given.length > 0 ? given : ['5.10', '6.1', '6.12', '6.18', '7.2']) {
   const [from, to] = move.split(':') as [string, string | undefined]
@@ -47,9 +49,6 @@ async function between(from: string, to: string): Promise<string> {
   looks.push((await run(lab, ['arrive'])) as Look)
   return looksText(looks)
 }
-
-/** The guest and its disk. */
-const files = ['guest', 'disk.img']
 
 async function boot(kernel: string, guest: LinuxGuest): Promise<Lab> {
   const programs = ['dist/lib', 'dist/test/lab-kernels', 'node_modules/valibot', 'package.json', 'prebuilds']
