@@ -214,9 +214,9 @@ export interface VmFd extends AttributeFd {
    */
   ioEventFd(event: EventFd, address: bigint, size: number, flags: number, datamatch: bigint): number
   /**
-   * `KVM_REGISTER_COALESCED_MMIO`: from now on KVM keeps a write within these bytes (32 bits) in the VM's ring, and the vCPU goes on.
-   * `pio` is 0, or 1 for a port of x86, of which arm64 has none; another is `-EINVAL`. `-ENOSPC` beyond 1000 zones and other devices
-   * inside KVM. A zone may overlap another, and pass the end of the address space: it then gets no write.
+   * `KVM_REGISTER_COALESCED_MMIO`: from now on KVM keeps a write within these bytes in the VM's ring, and the vCPU goes on. `size` has
+   * 32 bits; `pio` is 0, or 1 for ports of x86, which arm64 lacks: another is `-EINVAL`. `-ENOSPC` beyond 1000 zones and other devices
+   * inside KVM. A zone may overlap another. It may pass the end of the address space, and then gets no write.
    */
   registerCoalescedMmio(address: bigint, size: number, pio: number): number
   /** `KVM_UNREGISTER_COALESCED_MMIO`: removes every zone that holds all of these bytes; 0 also if none does. */

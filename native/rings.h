@@ -13,7 +13,7 @@
 constexpr std::size_t kWordsOfCoalesced = 3;
 
 // Moves the writes that KVM coalesced to `entries`, oldest first. `run` is the mapping of any vCPU of the VM. Returns
-// how many; -ENXIO if KVM has no such ring, -EINVAL if its indexes are none of it.
+// how many; -ENXIO if KVM has no such ring, -EINVAL if its indexes are beyond its end.
 int TakeCoalescedWrites(const Mapping& run, std::span<std::uint64_t> entries);
 
 // Words of an entry of written pages: the slot, the page in it.

@@ -21,7 +21,7 @@ Napi::Function StatsFd::Define(Napi::Env env) {
 Napi::Value StatsFd::Open(Napi::Env env, int fd, const Shared<MemorySlots>& slots) {
   Fd stats(KvmIoctl(fd, kvm_abi::kGetStatsFd));
   if (stats.get() < 0) return Napi::Number::New(env, stats.get());
-  // KVM makes one that a child process would inherit.
+  // KVM opens it without close-on-exec, so that a child process would inherit it.
   static_cast<void>(::fcntl(stats.get(), F_SETFD, FD_CLOEXEC));
   const int owner = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (owner < 0) return Napi::Number::New(env, -errno);

@@ -12,8 +12,8 @@ class StatsFd : public Handle<StatsFd> {
   struct Parts {
     // Destroyed in reverse order: memory outlives the descriptors through which it can be reached.
     Shared<MemorySlots> slots;
-    // A duplicate of the descriptor asked. Linux before 6.5 frees the VM while its statistics are still open, and then
-    // reads freed memory.
+    // A duplicate of the VM's or vCPU's descriptor. Linux before 6.5 frees the VM while its statistics are still open,
+    // and then reads freed memory.
     Fd owner;
     Fd fd;
   };

@@ -122,10 +122,10 @@ export class Mmio implements Posted {
   /**
    * `KVM_REGISTER_COALESCED_MMIO`: KVM itself keeps every write within `size` bytes at `address` in a ring, and the guest goes on at
    * once: no run ends, and no thread wakes up, so this is cheaper than `posted`. `receive` gets the writes in batches, in the order in
-   * which the VM's vCPUs made them, before an exit of any vCPU is returned and when {@link deliver} is called; a guest that has no exit
-   * fills the ring. A guest that finds it full waits in an exit `mmio`, as without the zone: by then `receive` has had the others. With
-   * pages of 4 KiB the ring has room for 169 writes, and before Linux 6.12 for as few as 85, since KVM counted wrong. What a run in
-   * flight writes while its vCPU, the last of the VM, is closed, is lost. Reads are not affected. Doorbells come first.
+   * which the VM's vCPUs made them, before an exit of any vCPU is returned and when {@link deliver} is called. A guest without other
+   * exits fills the ring; its next write is then an exit `mmio`, as without the zone, after `receive` got those in the ring. With
+   * pages of 4 KiB the ring has room for 169 writes; before Linux 6.12 it could count as full with only 85. If a run is in flight
+   * while its vCPU, the last of the VM, is closed, writes of that run can be lost. Reads are not affected. Doorbells come first.
    * @param address guest physical address of 64 bits, without memory
    * @param size bytes, 1 to 0x7fff_ffff: KVM cannot remove a larger zone
    * @param receive an error that it throws is an uncaught exception

@@ -152,7 +152,7 @@ export function dirtyLog({ random, model }: Context, { vm: { vm, slots } }: Know
   return { op: 'clear_dirty_log', vm, slot, ...part, words, bitmap: { 0: hex(random.bits(64)) } }
 }
 
-/** A ring before the first vCPU, most of them possible; large, so that no guest fills it. */
+/** Calls that enable a dirty ring, to be made before the first vCPU; most succeed. The rings are so large that no guest fills one. */
 export function dirtyRing({ random }: Context, vm: number): Call[] {
   const sizes = [0x1_0000n, 0x1_0000n, 0n, 0x800n, 0x1_8000n, 0x20_0000n, (1n << 32n) | 0x1_0000n, 1n << 32n]
   const ring: Call = {
