@@ -78,8 +78,8 @@ Formats:
   qemu          the option -cpu for the newest known QEMU; for others:
                 ${ofQemus.join(', ')}
   nfd           a file for features.d of Kubernetes' Node Feature Discovery
-  nfd-objects   a NodeFeature for each host of a fleet, and a NodeFeatureGroup for
-                each class, for kubectl; takes what \`fleet\` reads
+  nfd-objects   a NodeFeature for each host of a fleet and a NodeFeatureGroup
+                for each class, for kubectl; reads what \`fleet\` reads
   kubevirt      affinity and selectors in YAML, for the labels of nfd
   prometheus    metrics for the textfile collector of node_exporter
 
