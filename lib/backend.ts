@@ -229,7 +229,8 @@ export interface VmFd extends AttributeFd {
    */
   copyMteTags(address: bigint, length: number, tags: Uint8Array, flags: number): number
   /**
-   * `KVM_RESET_DIRTY_RINGS`: frees the entries that `takeDirty` took; KVM then logs the next write to their pages again. Returns how many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
+   * `KVM_RESET_DIRTY_RINGS`: frees the entries that `takeDirty` took; KVM then logs the next write to their pages again. Returns how
+   * many; `-EINVAL` without a dirty ring (`KVM_CAP_DIRTY_LOG_RING_ACQ_REL`).
    */
   resetDirtyRings(): number
   /**
