@@ -11,10 +11,10 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 /** What several entry points share, each in one file with all that it imports. Node needs about a millisecond for each file. */
 const shared = [
-  // All that `--help` needs.
+  // All that `--help` needs, and what the gate of a fleet shares with larger files.
   {
     name: 'base',
-    test: /\/lib\/(package-root|documents\/(printable|write|format-error|text|json|foreign|input))\.ts$|usingCtx/,
+    test: /\/lib\/(package-root|migration\/obstacle|documents\/(printable|write|format-error|text|json|foreign|input))\.ts$|usingCtx/,
   },
   { name: 'registers', test: /\/lib\/(registers|hypercalls)\// },
   // Without the digest, for which Node loads its cryptography, and which few need.
