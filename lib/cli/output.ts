@@ -1,6 +1,7 @@
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs'
+import { accessSync, constants, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { styleText } from 'node:util'
+import { makeDirectories } from '../documents/directory.js'
 import { printable, printableJson, printableLines } from '../documents/printable.js'
 import { FormatError } from '../documents/format-error.js'
 import { finalName, openDraft, writeFileAtomically } from '../documents/write.js'
@@ -123,7 +124,7 @@ export function checkOutput(file: string | undefined): void {
  */
 export function makeDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true })
+    makeDirectories(directory)
     accessSync(`${directory}/.`, constants.W_OK | constants.X_OK)
   } catch (error) {
     throw cannotWrite(directory, error)

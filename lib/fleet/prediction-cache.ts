@@ -6,7 +6,6 @@
  * least recently are removed until the others take at most 256 MiB.
  */
 import {
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -19,6 +18,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
+import { makeDirectories } from '../documents/directory.js'
 import { packageRoot } from '../package-root.js'
 import { canonicalJson, sha256 } from '../report/digest.js'
 import type { Arrivals } from './moves.js'
@@ -69,7 +69,7 @@ export class PredictionCache {
     const file = this.#file(destination)
     const draft = `${file}.${process.pid}`
     onlyFileErrors(() => {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o700 })
+      makeDirectories(this.#directory, 0o700)
       // Not synchronised with the disk: after a crash, the digest shows what is missing.
       writeFileSync(draft, Buffer.concat([Buffer.from(`${sha256(content)}\n`), content]))
       renameSync(draft, file)

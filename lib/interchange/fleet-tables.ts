@@ -2,8 +2,8 @@
  * A fleet as tables for queries (SQL in `docs/queries.md`). Classes are named by their 16 digits, as everywhere; quantities of 64 bits
  * are UINT64, wider ones text. A cell is null if the report does not record it.
  */
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeDirectories } from '../documents/directory.js'
 import { decodePsciVersion } from '../hypercalls/index.js'
 import type { Fleet, HostClass } from '../fleet/classes.js'
 import type { FleetDocument } from '../fleet/document.js'
@@ -128,7 +128,7 @@ export function writeFleetTables(
   fleet: Fleet,
   documents: readonly FleetDocument[],
 ): string[] {
-  mkdirSync(directory, { recursive: true })
+  makeDirectories(directory)
   return Object.entries(fleetTables(fleet, documents)).map(([name, table]) => {
     const file = join(directory, `${name}.parquet`)
     writeTable(file, table)

@@ -1,6 +1,7 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { chmodSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command, Option } from 'commander'
+import { makeDirectories } from '../../documents/directory.js'
 import { packageRoot } from '../../package-root.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { cannotWrite, print, writeOutput } from '../output.js'
@@ -69,7 +70,7 @@ function run(directory: string, { for: engine, force }: Flags): void {
     const target = join(directory, file.slice(new URL(source).pathname.length))
     const text = readFileSync(file, 'utf8').replaceAll('@VERSION@', version)
     try {
-      mkdirSync(dirname(target), { recursive: true })
+      makeDirectories(dirname(target))
     } catch (error) {
       throw cannotWrite(target, error)
     }

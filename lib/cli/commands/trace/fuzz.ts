@@ -1,7 +1,7 @@
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { type FuzzFinding, fuzz, type Profile, profiles } from '../../../fuzz/index.js'
+import { makeDirectories } from '../../../documents/directory.js'
 import { printable } from '../../../documents/printable.js'
 import { simulator } from '../../../hosts/index.js'
 import { openKvm } from '../../../kvm/index.js'
@@ -94,7 +94,7 @@ function findingText({ trace, other }: FuzzFinding): string {
 
 function makeDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true })
+    makeDirectories(directory)
   } catch (error) {
     throw cannotWrite(directory, error)
   }
