@@ -5,15 +5,7 @@
  * several runs may share the directory; of two that write the same file, the later one wins. At the end of a run, the files used
  * least recently are removed until the others take at most 256 MiB.
  */
-import {
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
