@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
@@ -80,10 +80,10 @@ esac
     return result
   }
 
-  function collect() {
-    mkdirSync(at('result'), { recursive: true })
+  function collect(result = 'result') {
+    mkdirSync(at(result), { recursive: true })
     return spawnSync(at('collect/collect.sh'), {
-      cwd: at('result'),
+      cwd: at(result),
       encoding: 'utf8',
       env: { ...process.env, KVM_ARM64: command, PATH: `${at('bin')}:${process.env.PATH}`, PODS: at('pods') },
     })
@@ -123,6 +123,20 @@ esac
     }
     const count = (kind: string) => items.filter((item) => item.kind === kind).length
     assert.deepEqual([count('NodeFeature'), count('NodeFeatureGroup')], [5, 3])
+  })
+
+  test('writes the objects of other nodes if a class has no report', () => {
+    const alike = nodes.filter((node) => node.class === nodes[0]!.class)
+    for (const { name } of alike) renameSync(at(`pods/${name}/report.json`), at(`pods/${name}/hidden`))
+    const { status, stderr } = collect('partly')
+    for (const { name } of alike) renameSync(at(`pods/${name}/hidden`), at(`pods/${name}/report.json`))
+    assert.equal(status, 1, stderr)
+    assert.match(stderr, new RegExp(`holds no report of class ${nodes[0]!.class}`))
+    const { items } = JSON.parse(readFileSync(at('partly/objects.json'), 'utf8')) as {
+      items: { kind: string }[]
+    }
+    const features = items.filter(({ kind }) => kind === 'NodeFeature')
+    assert.equal(features.length, nodes.length - alike.length)
   })
 
   test('asks for no report of a known class, and names a pod that printed no row', () => {

@@ -52,6 +52,7 @@ done < "$work/missing"
 reports=()
 if [[ -n $(ls "$work/reports") ]]; then reports=("$work/reports"); fi
 "${command[@]}" fleet merge "${known[@]}" "${reports[@]}" "$work/rows" -o all.json
-"${command[@]}" fleet all.json --html fleet.html
+# A class without a report is no reason to leave out the others.
+"${command[@]}" fleet all.json --html fleet.html || failed=1
 "${command[@]}" export all.json --to nfd-objects -o objects.json
 exit "$failed"
