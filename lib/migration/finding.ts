@@ -201,7 +201,7 @@ const stepFindings = [
     code: v.literal('save-refused'),
     ...about,
     /** What the VMM cannot save. */
-    property: v.picklist(['sve', 'gic-v2', 'has-el2']),
+    property: v.picklist(['sve', 'gic-v2', 'has-el2', 'its', 'mte-tags']),
   }),
   v.strictObject({
     code: v.literal('interrupt-controller-missing'),

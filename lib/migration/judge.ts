@@ -45,6 +45,7 @@ import {
   type StepFinding,
 } from './finding.js'
 import type { DeviceDifference } from './device-restore.js'
+import type { NotCarried } from './device-state.js'
 import { reactionTo } from './restore.js'
 import { featureBehind, missingAnnouncement } from './announced.js'
 import type { State } from './state.js'
@@ -53,6 +54,7 @@ import {
   type OptionalFeature,
   optionalFeatures,
   type Reaction,
+  type Unsavable,
   type VmmRules,
   type VmmVm,
 } from './vmm/rules.js'
@@ -119,8 +121,7 @@ export class Judge {
     const saved = this.#saved
     const findings: Finding[] = []
     for (const property of cannotSave) {
-      const isThere = property === 'gic-v2' ? source?.gic === property : saved.includes(property)
-      if (isThere) findings.push({ code: 'save-refused', ...about, property })
+      if (this.#has(property, source)) findings.push({ code: 'save-refused', ...about, property })
     }
     if (vectors === 'lost' && saved.includes('sve')) {
       findings.push({ code: 'vector-state-lost', ...about, severity: 'guest-broken', stops: false })
@@ -190,9 +191,29 @@ export class Judge {
     return { code: 'device-state-differs', ...about, what, source, destination }
   }
 
-  /** What KVM holds of the VM and its state does not. */
+  /** Whether the VM has a property that the VMM cannot save. `source` is undefined if only its state is known. */
+  #has(property: Unsavable, source: VmmVm | undefined): boolean {
+    switch (property) {
+      case 'gic-v2':
+        return source?.gic === property || this.#parts.includes(property)
+      case 'its':
+        return this.#parts.includes(property)
+      case 'mte-tags':
+        return this.#parts.includes(property) || this.#state.vm.capabilities.includes('KVM_CAP_ARM_MTE')
+      default:
+        return this.#saved.includes(property)
+    }
+  }
+
+  /** Parts of the VM whose moving with this VMM is not known. */
+  get hasUnknownParts(): boolean {
+    return this.#parts.some((part) => !this.#isRefused(part) && this.#rules.parts[part] === undefined)
+  }
+
+  /** Parts of the VM that the VMM leaves behind. */
   notCarried(): StepFinding[] {
-    return (this.#state.vm.notCarried ?? []).map((device) => ({
+    const left = this.#parts.filter((part) => !this.#isRefused(part) && this.#rules.parts[part] === 'left')
+    return left.map((device) => ({
       code: 'device-not-carried',
       severity: 'guest-broken',
       stops: false,
@@ -341,6 +362,18 @@ export class Judge {
 
   #registersOf(vcpu: number): Registers {
     return this.#attempt.vcpus.find(({ id }) => id === vcpu)!.registers
+  }
+
+  /** What KVM holds of the VM and its state does not. */
+  get #parts(): readonly NotCarried[] {
+    return this.#state.vm.notCarried ?? []
+  }
+
+  /** Whether the VMM does not move a VM with this part at all, which is a finding of its own. */
+  #isRefused(part: NotCarried): boolean {
+    const { cannotSave } = this.#rules
+    if (part === 'gic-el2') return cannotSave.includes('has-el2') && this.#saved.includes('has-el2')
+    return cannotSave.some((property) => property === part)
   }
 
   get #saved(): readonly VcpuFeature[] {

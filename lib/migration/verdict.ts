@@ -31,6 +31,8 @@ export const unknownFacts = [
   'destination-memory-tagging',
   /** The state is of an early version, which held no interrupt controller and no settings of devices. */
   'source-devices',
+  /** What becomes of a part of the VM that its state does not hold, `vm.notCarried`, with this VMM. */
+  'moved-parts',
   /** How many priorities the GIC of a simulated destination has; reports do not record it. */
   'destination-gic-priorities',
   /** Whether the destination accepts the state's values in some fields of ID registers. */
@@ -148,6 +150,7 @@ export function verdict(
       here,
       there,
       isSimulated: kvm.backend.name === 'simulator',
+      hasUnknownParts: judge.hasUnknownParts,
     }),
     registers: {
       total: outcomes.length,
@@ -207,10 +210,11 @@ interface Sides {
   there: MachineFacts
   /** The destination is. */
   isSimulated: boolean
+  hasUnknownParts: boolean
 }
 
 function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
-  const { source, destination, counters, here, there, isSimulated } = sides
+  const { source, destination, counters, here, there, isSimulated, hasUnknownParts } = sides
   const { isUntried } = destination
   const hasGic = rules.gics.length > 0
   const hasMte = state.vm.capabilities.includes('KVM_CAP_ARM_MTE')
@@ -229,6 +233,7 @@ function unknownOf(state: State, rules: VmmRules, sides: Sides): UnknownFact[] {
     'destination-address-space': there.ipaLimit === undefined,
     'destination-memory-tagging': hasMte && destination.hasMte === undefined,
     'source-devices': state.vm.gic === undefined,
+    'moved-parts': hasUnknownParts,
     'destination-gic-priorities': isSimulated && Boolean(state.vm.gic),
     'destination-id-fields':
       isUntried !== undefined &&

@@ -227,13 +227,13 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'device-not-carried': {
     general: {
       meaning:
-        'KVM holds a part of the VM that a state has no place for: a GICv2, what a GICv3 keeps for EL2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device.',
+        'KVM holds a part of the VM that does not move with it. A state of this library has no place for a GICv2, what a GICv3 keeps for EL2, the tables of an interrupt translation service (ITS), the tags of memory (MTE), or another device. A VMM may carry them in its own format; where that is not known, the verdict lists `moved-parts` as unknown instead.',
       remedy: 'Make the VM with a GICv3 and without that part, or carry the part by other means.',
     },
     of: ({ device }) => ({
       source: device,
       destination: 'not carried',
-      meaning: 'the state does not hold this part of the VM, and the guest would find it empty',
+      meaning: 'this part of the VM does not move with it, and the guest would find it empty',
       remedy: 'make the VM with a GICv3 and without that part, or carry the part by other means',
     }),
   },
@@ -253,7 +253,7 @@ const codeWords: { readonly [Code in FindingCode]: CodeWords<FindingOf<Code>> } 
   'save-refused': {
     general: {
       meaning:
-        'The VMM cannot save such a VM: one with SVE (Firecracker before 1.7, cloud-hypervisor 42 to 52), with a GICv2 (crosvm), or with EL2 (QEMU).',
+        'The VMM cannot save such a VM: one with SVE (Firecracker before 1.7, cloud-hypervisor 42 to 52), with a GICv2 or an ITS (crosvm), with EL2 or with memory tags (QEMU).',
       remedy: 'Use a version of the VMM that can, or create the VM without it.',
     },
     of: ({ property }, vmm) => ({
@@ -789,6 +789,8 @@ const unsavableText: Readonly<Record<Unsavable, string>> = {
   sve: 'SVE',
   'gic-v2': 'a GICv2',
   'has-el2': 'EL2',
+  its: 'an ITS',
+  'mte-tags': 'memory tags',
 }
 
 /** `62.5 MHz` */

@@ -7,6 +7,7 @@ import { capture, captureHost } from '../../lib/migration/capture.js'
 import { restore, RestoreError } from '../../lib/migration/restore.js'
 import { checkState, type State } from '../../lib/migration/state.js'
 import { verdict } from '../../lib/migration/verdict.js'
+import { type VmmName, vmmNames, vmmRules } from '../../lib/migration/vmm/names.js'
 import {
   KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
   KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
@@ -163,6 +164,55 @@ test('a capture names what a state does not hold, and a move loses it', () => {
   const { restores, possible, findings } = verdict(state, kvm)
   assert.deepEqual([restores, possible], [true, false])
   assert.ok(findings.some(({ code }) => code === 'device-not-carried'))
+})
+
+describe('what a state does not hold is lost, refused, or not known, as the VMM moves it', () => {
+  using kvm = openKvm(simulator('linux-6.12-neoverse-n1'))
+  const state = captureHost(kvm)
+  const parts = ['gic-v2', 'gic-el2', 'its', 'mte-tags', 'other-device'] as const
+  const answers: Readonly<Record<VmmName, readonly string[]>> = {
+    strict: ['left', 'left', 'left', 'left', 'left'],
+    'qemu@11.1': ['carried', 'unknown', 'carried', 'refused', 'unknown'],
+    'qemu@10.0': ['carried', 'unknown', 'carried', 'refused', 'unknown'],
+    qemu: ['carried', 'unknown', 'carried', 'refused', 'unknown'],
+    'firecracker@1.7': ['carried', 'unknown', 'carried', 'unknown', 'unknown'],
+    'firecracker@1.6': ['carried', 'unknown', 'unknown', 'unknown', 'unknown'],
+    firecracker: ['carried', 'unknown', 'carried', 'unknown', 'unknown'],
+    'cloud-hypervisor@53': ['unknown', 'unknown', 'carried', 'unknown', 'unknown'],
+    'cloud-hypervisor@52': ['unknown', 'unknown', 'carried', 'unknown', 'unknown'],
+    'cloud-hypervisor': ['unknown', 'unknown', 'carried', 'unknown', 'unknown'],
+    crosvm: ['refused', 'unknown', 'refused', 'unknown', 'unknown'],
+  }
+  for (const vmm of vmmNames()) {
+    test(vmm, () => {
+      const found = parts.map((part) => {
+        const { restores, unknown, findings } = verdict(
+          { ...state, vm: { ...state.vm, notCarried: [part] } },
+          openKvm(simulator('linux-6.12-neoverse-n1')),
+          vmmRules(vmm),
+        )
+        const isLeft = findings.some((one) => one.code === 'device-not-carried' && one.device === part)
+        const isRefused = findings.some((one) => one.code === 'save-refused' && one.property === part)
+        assert.equal(restores, !isRefused)
+        const answer = unknown.includes('moved-parts') ? 'unknown' : 'carried'
+        assert.ok(Number(isLeft) + Number(isRefused) + Number(answer === 'unknown') <= 1)
+        if (isLeft) return 'left'
+        return isRefused ? 'refused' : answer
+      })
+      assert.deepEqual(found, answers[vmm])
+    })
+  }
+
+  test('QEMU refuses to move EL2, so what its GIC keeps for it is not lost', () => {
+    using destination = openKvm(simulator('linux-6.12-neoverse-n1'))
+    const nested = structuredClone(state)
+    nested.vm.notCarried = ['gic-el2']
+    nested.vcpus[0]!.features.push('has-el2')
+    const { unknown, findings } = verdict(nested, destination, vmmRules('qemu'))
+    assert.ok(findings.some((one) => one.code === 'save-refused' && one.property === 'has-el2'))
+    assert.ok(findings.every(({ code }) => code !== 'device-not-carried'))
+    assert.ok(!unknown.includes('moved-parts'))
+  })
 })
 
 test('a capture names what a GIC keeps for guests with EL2', () => {

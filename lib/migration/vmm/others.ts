@@ -31,6 +31,11 @@ const firecrackerRows: readonly VmmRow[] = [
     known,
   },
   {
+    rule: 'the state of a GICv2 is saved',
+    source: 'src/vmm/src/arch/aarch64/gic/gicv2/regs/mod.rs:save_state',
+    known,
+  },
+  {
     rule: 'snapshot-editor edit-vmstate remove-regs removes registers from a snapshot',
     source: 'src/snapshot-editor/src/edit_vmstate.rs',
     known,
@@ -58,12 +63,18 @@ export const firecracker: VmmRules = {
   rows: [
     ...firecrackerRows,
     {
+      rule: 'the versions that make an ITS save its registers and its tables',
+      source: 'src/vmm/src/arch/aarch64/gic/gicv3/regs/mod.rs:save_state; its_regs.rs:its_save_tables',
+      known,
+    },
+    {
       rule: 'vector lengths are restored before KVM_ARM_VCPU_FINALIZE',
       source: 'src/vmm/src/arch/aarch64/vcpu.rs:restore_state (pull 4413)',
       known,
     },
   ],
   cannotSave: [],
+  parts: { 'gic-v2': 'carried', its: 'carried' },
 }
 
 export const firecracker6: VmmRules = {
@@ -78,12 +89,14 @@ export const firecracker6: VmmRules = {
     },
   ],
   cannotSave: ['sve'],
+  parts: { 'gic-v2': 'carried' },
 }
 
 const cloudHypervisors = {
   wants: ['pmu', 'sve'],
   gics: ['gic-v3'],
   restoresInto: 'own',
+  parts: { its: 'carried' },
   vectors: 'moved',
   writesBack: false,
   pins: 'none',
@@ -102,6 +115,11 @@ const cloudHypervisorRows: readonly VmmRow[] = [
   {
     rule: 'the VM has a GICv3 with an ITS',
     source: 'hypervisor/src/kvm/aarch64/gic/mod.rs:KvmGicV3Its',
+    known,
+  },
+  {
+    rule: 'the registers and the tables of the ITS are saved',
+    source: 'hypervisor/src/kvm/aarch64/gic/mod.rs:state, save_data_tables',
     known,
   },
   {
@@ -165,6 +183,11 @@ export const crosvm: VmmRules = {
       known,
     },
     {
+      rule: 'a VM with an ITS cannot be saved',
+      source: 'devices/src/irqchip/kvm/aarch64.rs:snapshot',
+      known,
+    },
+    {
       rule: 'core, system and cache registers and the firmware registers of coprocessor 0x14 are saved',
       source:
         'hypervisor/src/aarch64.rs:snapshot; hypervisor/src/kvm/aarch64.rs:hypervisor_specific_snapshot',
@@ -194,7 +217,8 @@ export const crosvm: VmmRules = {
   wants: ['pmu', 'ptrauth'],
   gics: ['gic-v3', 'gic-v2'],
   restoresInto: 'own',
-  cannotSave: ['gic-v2'],
+  cannotSave: ['gic-v2', 'its'],
+  parts: {},
   vectors: 'lost',
   writesBack: false,
   comparesCounters: false,

@@ -44,6 +44,17 @@ const all: readonly VmmRow[] = [
     known: 'run',
   },
   {
+    rule: 'the state of a GICv2, and of an ITS with its tables, is in the stream',
+    source:
+      'hw/intc/arm_gic_kvm.c:kvm_arm_gic_get; hw/intc/arm_gicv3_its_kvm.c:vm_change_state_handler, kvm_arm_its_pre_save',
+    known: 'read',
+  },
+  {
+    rule: 'a VM with memory tagging (mte=on) cannot be migrated',
+    source: 'target/arm/kvm.c:kvm_arm_enable_mte (migrate_add_blocker)',
+    known: 'read',
+  },
+  {
     rule: 'a VM with EL2 cannot be migrated',
     source: 'target/arm/kvm.c:kvm_arch_init_vcpu (migrate_add_blocker)',
     known: 'read',
@@ -90,7 +101,8 @@ const common = {
   wants: ['pmu', 'sve', 'ptrauth'],
   gics: ['gic-v2', 'gic-v3'],
   restoresInto: 'own',
-  cannotSave: ['has-el2'],
+  cannotSave: ['has-el2', 'mte-tags'],
+  parts: { 'gic-v2': 'carried', its: 'carried' },
   vectors: 'converted',
   writesBack: true,
   comparesCounters: false,

@@ -5,6 +5,7 @@
 import { workarounds } from '../../hypercalls/index.js'
 import type { Support } from '../../report/registers.js'
 import type { VcpuFeature } from '../../uapi.js'
+import type { NotCarried } from '../device-state.js'
 
 /** The ways in which one register can differ. */
 export type Obstacle =
@@ -32,7 +33,10 @@ export interface VmmRow {
 export type Gic = 'gic-v2' | 'gic-v3'
 
 /** A property of a VM that a VMM cannot save. */
-export type Unsavable = 'sve' | 'gic-v2' | 'has-el2'
+export type Unsavable = 'sve' | 'gic-v2' | 'has-el2' | 'its' | 'mte-tags'
+
+/** What becomes of a part of a VM when its VMM moves it: the VMM carries it, or leaves it behind and goes on. */
+export type PartMove = 'carried' | 'left'
 
 /** The answers of a host's KVM that a VMM looks at before it makes a VM. */
 export interface HostFacts {
@@ -77,6 +81,8 @@ export interface VmmRules {
   readonly restoresInto: 'saved' | 'own'
   /** What it cannot save. */
   readonly cannotSave: readonly Unsavable[]
+  /** Parts of a VM that a state of this library does not hold; it is not known what becomes of one that is absent here. */
+  readonly parts: Readonly<Partial<Record<NotCarried, PartMove>>>
   /**
    * Vector registers: moved as they are; converted between those of SVE and V0 to V31 if only one of the VMs has SVE; or lost if the VM
    * has SVE.
@@ -183,6 +189,11 @@ export const strict: VmmRules = {
       known: 'run',
     },
     {
+      rule: 'a state holds no GICv2, nothing that a GICv3 keeps for EL2, no ITS, no memory tags, and no other device',
+      source: 'lib/migration/device-state.ts:notCarried',
+      known: 'run',
+    },
+    {
       rule: 'the VM has psci-0.2 and no optional feature, and the destination’s has the features of the state',
       source: 'KVM_ARM_VCPU_INIT (Documentation/virt/kvm/api.rst)',
       known: 'run',
@@ -192,6 +203,7 @@ export const strict: VmmRules = {
   gics: [],
   restoresInto: 'saved',
   cannotSave: [],
+  parts: { 'gic-v2': 'left', 'gic-el2': 'left', its: 'left', 'mte-tags': 'left', 'other-device': 'left' },
   vectors: 'moved',
   writesBack: false,
   comparesCounters: false,
