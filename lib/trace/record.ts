@@ -3,7 +3,7 @@ import type { TraceEntry } from './format.js'
 import type { Kind, Kinds, NumberedKind } from './handles.js'
 import { type Call, type Op, operations } from './operations/index.js'
 import type { MethodOf, Numbers, Watched } from './operations/operation.js'
-import type { Outcome } from './outcome.js'
+import { done, type Outcome } from './outcome.js'
 
 type Sink = (entry: TraceEntry) => void
 
@@ -14,11 +14,13 @@ type Sink = (entry: TraceEntry) => void
  * A `run()` is recorded where it began. Calls made while it is in flight are passed on once it has ended.
  */
 export function recordingBackend(backend: Backend, sink: Sink): Backend {
+  // One for all that are opened: they write to one trace, in which each number means one handle.
+  const recorder = new Recorder(sink)
   return {
     ...backend,
     open: () => {
       const kvm = backend.open()
-      return typeof kvm === 'number' ? kvm : watch('system', kvm, {}, new Recorder(sink))
+      return typeof kvm === 'number' ? kvm : watch('system', kvm, {}, recorder)
     },
   }
 }
@@ -49,7 +51,18 @@ class Recorder implements Numbers {
   }
 
   numberOf(made: GuestMemoryFd | EventFd): number {
-    return this.#passedOn.get(made)!
+    const known = this.#passedOn.get(made)
+    if (known !== undefined) return known
+    // Nobody recorded how it was made: the trace begins with it here, so that it can be replayed.
+    const kind = 'size' in made ? 'memory' : 'event'
+    const number = this.next(kind)
+    this.#passedOn.set(made, number)
+    this.begin(
+      'size' in made
+        ? { op: 'create_memory', memory: number, size: made.size }
+        : { op: 'create_event', event: number },
+    )(done)
+    return number
   }
 
   begin(call: Call): (outcome: Outcome | null) => void {

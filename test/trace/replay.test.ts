@@ -265,6 +265,56 @@ describe('a recording', () => {
     assert.deepEqual(divergencesOn(HOST, entries), [])
   })
 
+  it('begins with a memory and an event that were made elsewhere, so that it can be read and replayed', () => {
+    const entries: TraceEntry[] = []
+    using other = openKvm(simulator(HOST))
+    using kvm = openKvm(recordingBackend(simulator(HOST), (entry) => entries.push(entry)))
+    using vm = kvm.createVm()
+    vm.mapMemory(0, { address: 0n, memory: other.createMemory(0x1_0000) })
+    const [event, resampled] = [other.createEvent(), other.createEvent()]
+    vm.mmio.doorbell(0x900_0000n, 4, event)
+    vm.mmio.doorbell(0x900_0008n, 4, event)
+    vm.createVcpu(0)
+    vm.createGic({ version: 3, distributor: 0x800_0000n, redistributors: 0x80a_0000n })
+    vm.connectIrq(1, event, { resampled })
+    using file = temporaryFile(formatTrace({ host: 'x' }, entries))
+    const read = [...readTrace(file.path).entries]
+    assert.deepEqual(
+      read.flatMap(({ call }) =>
+        ['create_memory', 'set_user_memory_region', 'create_event', 'ioeventfd', 'irqfd'].includes(call.op)
+          ? [call.op]
+          : [],
+      ),
+      [
+        'create_memory',
+        'set_user_memory_region',
+        'create_event',
+        'ioeventfd',
+        'ioeventfd',
+        'create_event',
+        'irqfd',
+      ],
+    )
+    assert.deepEqual(divergencesOn(HOST, entries), [])
+  })
+
+  it('gives each handle a number of its own though /dev/kvm is opened twice', () => {
+    const entries: TraceEntry[] = []
+    const backend = recordingBackend(simulator(HOST), (entry) => entries.push(entry))
+    using one = openKvm(backend)
+    using two = openKvm(backend)
+    using vm = one.createVm()
+    using other = two.createVm()
+    const event = two.createEvent()
+    vm.mmio.doorbell(0x900_0000n, 4, event)
+    vm.createVcpu(0)
+    other.createVcpu(0)
+    const made = entries.flatMap(({ call }) => (call.op === 'create_vm' ? [call.vm] : []))
+    assert.deepEqual(made, [0, 1])
+    assert.equal(entries.filter(({ call }) => call.op === 'create_event').length, 1)
+    assert.deepEqual(divergencesOn(HOST, entries), [])
+  })
+
   it('passes on why KVM cannot be opened', () => {
     const backend = recordingBackend({ ...simulator(HOST), open: () => -13 }, () => assert.fail())
     assert.equal(backend.open(), -13)
@@ -278,6 +328,28 @@ describe('a replay', () => {
     const told = divergences.find(({ call }) => call.op === 'smccc_filter')!
     assert.equal(told.line, 16)
     assert.deepEqual(describeAnswers(told.recorded, told.replayed), ['ret 0', 'EINVAL'])
+  })
+
+  it('names the line of a call on a handle that was never made', () => {
+    const vm: TraceEntry = { call: { op: 'create_vm', vm: 0, type: '0x0' }, outcome: { ret: 0 } }
+    const region = { vm: 0, slot: 0, flags: 0, address: '0x0', offset: 0, size: 0x1_0000 }
+    const doorbell = { vm: 0, address: '0x0', size: 4, flags: 0, datamatch: '0x0' }
+    const calls: readonly Call[] = [
+      { op: 'ioeventfd', ...doorbell, event: 7 },
+      { op: 'irqfd', vm: 0, event: 7, gsi: 1, flags: 0 },
+      { op: 'set_user_memory_region', ...region, memory: 7 },
+      { op: 'create_vcpu', vm: 7, vcpu: 0, id: 0 },
+      { op: 'run', vcpu: 7, immediate_exit: true },
+      { op: 'hvc', vcpu: 7, args: [] },
+      { op: 'get_stats_fd', vcpu: 7 },
+      { op: 'set_device_attr', device: 7, group: 0, attr: '0x0', data: '' },
+    ]
+    const entries = [vm, ...calls.map((call): TraceEntry => ({ call, outcome: { ret: 0 } }))]
+    const found = divergencesOn(HOST, entries)
+    assert.deepEqual(
+      found.map(({ line, replayed }) => [line, replayed]),
+      calls.map((_, index) => [index + 3, { errno: 'EBADF' }]),
+    )
   })
 
   it('takes any value of a counter for as good as another', () => {

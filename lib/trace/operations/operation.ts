@@ -34,7 +34,7 @@ export interface Numbers {
   next(kind: NumberedKind): number
   /** Gives a handle its number; returns the handle that the caller gets instead. */
   watch<K extends NumberedKind>(kind: K, made: Kinds[K], number: number): Kinds[K]
-  /** Returns the number of a memory or an event that was made. */
+  /** Returns the number of a memory or an event; one that the recording has not seen before gets its creation recorded. */
   numberOf(made: GuestMemoryFd | EventFd): number
 }
 
