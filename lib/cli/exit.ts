@@ -56,5 +56,6 @@ function machineStatus(code: unknown): number {
 
 /** Whether KVM, real or simulated, received the call and refused it; otherwise it is missing, or lacks memory or handles. */
 function isAnswer(code: unknown): boolean {
-  return typeof code === 'string' && !code.startsWith('ERR_') && !['ENOMEM', 'EMFILE', 'EIO'].includes(code)
+  if (typeof code !== 'string' || code.startsWith('ERR_')) return false
+  return !['ENOMEM', 'EMFILE', 'ENFILE', 'EIO'].includes(code)
 }

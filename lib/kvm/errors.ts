@@ -93,6 +93,7 @@ const problems: Record<keyof typeof errnos, string> = {
   EEXIST: 'exists already',
   ENODEV: 'no such device',
   EINVAL: 'invalid argument or value',
+  ENFILE: 'too many open files in the system',
   EMFILE: 'too many open files',
   ENOTTY: 'not an ioctl of this kernel',
   ENOSPC: 'no space left',
@@ -111,20 +112,39 @@ export function errnoName(errno: number): string {
 /** The remedy when a vCPU returns `EBUSY` because it runs. */
 export const IN_FLIGHT = 'A run is in flight on this vCPU: await it, or kick() first'
 
+/** Remedies for errnos that any call can return, where the call has none of its own. */
+const commonRemedies = new Map<number, string>([
+  [errnos.EMFILE, 'Close handles or files, or raise the limit of open files of this process'],
+  [errnos.ENFILE, 'Close files, or raise fs.file-max'],
+])
+
+/** The remedy when a call that needs a thread returns `EAGAIN`. */
+export const NO_THREAD =
+  'The system has no thread left for it: close vCPUs or events, or raise RLIMIT_NPROC or the cgroup’s pids.max'
+
 /** Makes the error for an outcome of `-errno`. */
 export function kvmError(outcome: number, details: KvmErrorDetails): KvmError {
   const code = errnoName(outcome)
   if (code === 'EBADF') {
     return new KvmError('ERR_KVM_CLOSED', outcome, 'the handle is closed', details)
   }
-  return new KvmError(code, outcome, problems[code as keyof typeof errnos] ?? 'failed', details)
+  const remedy = details.remedy ?? commonRemedies.get(-outcome)
+  return new KvmError(code, outcome, problems[code as keyof typeof errnos] ?? 'failed', {
+    ...details,
+    remedy,
+  })
 }
 
 /**
  * Errnos that come from the state of this machine at this moment and say nothing about KVM. `EFAULT` is an answer if the address is
  * meant to fault, and it can be an exit of `KVM_RUN`.
  */
-const accidents: ReadonlySet<number> = new Set([-errnos.ENOMEM, -errnos.EMFILE, -errnos.EFAULT])
+const accidents: ReadonlySet<number> = new Set([
+  -errnos.ENOMEM,
+  -errnos.EMFILE,
+  -errnos.ENFILE,
+  -errnos.EFAULT,
+])
 
 /** Throws the error for an accident, so that it does not count as an answer of the host. */
 export function refuseAccident(outcome: number, details: KvmErrorDetails): void {

@@ -184,13 +184,17 @@ export class Kvm implements Disposable {
    */
   createMemory(size: number): GuestMemory {
     checkSize(size, 'size')
-    const remedy = `Asked for ${size} bytes: give a multiple of the page size that this machine has free`
-    return new GuestMemory(check(this.fd.createMemory(size), { syscall: 'memfd_create', remedy }))
+    const outcome = this.fd.createMemory(size)
+    const isOfSize = outcome === -errnos.EINVAL || outcome === -errnos.ENOMEM
+    const remedy = isOfSize
+      ? `Asked for ${size} bytes: give a multiple of the page size that this machine has free`
+      : undefined
+    return new GuestMemory(check(outcome, { syscall: 'memfd_create', remedy }))
   }
 
   /**
    * Makes an event: a counter that KVM and this process add to, and that JavaScript can await.
-   * @throws KvmError `EMFILE` if the process has too many files open, `ERR_KVM_CLOSED`
+   * @throws KvmError `EMFILE` if the process has too many files open, `ENFILE` if the system has, `ERR_KVM_CLOSED`
    *
    * @example
    * using event = kvm.createEvent()

@@ -1,6 +1,7 @@
 /** The statistics of VMs and vCPUs. */
 import type { StatsFd } from '../backend.js'
 import {
+  errnos,
   statsBases,
   STATS_DESCRIPTOR_SIZE,
   STATS_HEADER_SIZE,
@@ -11,7 +12,7 @@ import {
   unpackStatsHeader,
   unpackText,
 } from '../uapi.js'
-import { check, KvmError } from './errors.js'
+import { KvmError, kvmError } from './errors.js'
 
 /** What a number of a statistic means. */
 export interface Statistic {
@@ -65,22 +66,47 @@ export interface StatsLayout {
   readonly dataSize: number
 }
 
-/** Reads the header, the id and the descriptors; null if the kernel's bytes end before the last descriptor does. */
-export function readStatsLayout(fd: StatsFd): StatsLayout | number | null {
+/** Reads the header, the id and the descriptors. Returns `-errno` of a read that failed, `-EIO` if the bytes end too early. */
+export function readStatsLayout(fd: StatsFd): StatsLayout | number {
   const head = new Uint8Array(STATS_HEADER_SIZE)
-  const got = fd.read(0, head)
-  if (got < 0) return got
-  if (got < head.length) return null
+  const errno = readWhole(fd, 0, head)
+  if (errno < 0) return errno
   const { nameSize, count, idOffset, descriptorOffset, dataOffset } = unpackStatsHeader(head)
   const id = new Uint8Array(nameSize)
   const size = STATS_DESCRIPTOR_SIZE + nameSize
   const bytes = new Uint8Array(count * size)
-  if (fd.read(idOffset, id) < id.length || fd.read(descriptorOffset, bytes) < bytes.length) return null
+  const failure = readWhole(fd, idOffset, id) || readWhole(fd, descriptorOffset, bytes)
+  if (failure < 0) return failure
   const descriptors = Array.from({ length: count }, (_, index) =>
     unpackStatsDescriptor(bytes.subarray(index * size, (index + 1) * size)),
   )
   const dataSize = Math.max(0, ...descriptors.map(({ offset, size: numbers }) => offset + 8 * numbers))
   return { id: unpackText(id), descriptors, dataOffset, dataSize }
+}
+
+/** Fills `into`; returns 0 or `-errno`, `-EIO` if the kernel's bytes end before. */
+function readWhole(fd: StatsFd, offset: number, into: Uint8Array): number {
+  const got = fd.read(offset, into)
+  if (got < 0) return got
+  return got < into.length ? -errnos.EIO : 0
+}
+
+/** @throws KvmError for `-errno` of a read */
+function checkRead<T>(outcome: T | number): T {
+  if (typeof outcome !== 'number') return outcome
+  if (outcome === -errnos.EIO) {
+    throw new KvmError('EIO', outcome, 'the statistics end too early', {
+      syscall: 'pread',
+      remedy: 'This kernel describes them otherwise than this library reads them: do without, or update it',
+    })
+  }
+  throw kvmError(outcome, {
+    syscall: 'pread',
+    remedy:
+      outcome === -errnos.EBADF
+        ? 'Open the statistics again with openStats()'
+        : 'The kernel could not read the statistics: close them, and open them again with openStats()',
+  })
 }
 
 /** What KVM counts of a VM or of a vCPU, and the numbers. `Vm.openStats` and `Vcpu.openStats` make it. */
@@ -96,9 +122,7 @@ export class Stats implements Disposable {
   /** Closes `fd` if it cannot read from it. */
   constructor(fd: StatsFd, onClose: () => void) {
     try {
-      const layout = check(readStatsLayout(fd), READ)
-      if (layout === null) throw new KvmError('EIO', undefined, 'the statistics end too early', READ)
-      this.#layout = layout
+      this.#layout = checkRead(readStatsLayout(fd))
     } catch (error) {
       fd.close()
       throw error
@@ -112,13 +136,13 @@ export class Stats implements Disposable {
   /**
    * Returns the numbers of each statistic by its name, one number for all but histograms. Legal while vCPUs run: the numbers are
    * then not all of one moment.
-   * @throws KvmError `ERR_KVM_CLOSED`
+   * @throws KvmError `ERR_KVM_CLOSED`, the errno of a read that failed, `EIO` if the kernel's numbers end too early
    */
   read(): Map<string, readonly bigint[]> {
     const { descriptors, dataOffset, dataSize } = this.#layout
     const bytes = new Uint8Array(dataSize)
-    const got = check(this.#fd.read(dataOffset, bytes), READ)
-    if (got < dataSize) throw new KvmError('EIO', undefined, 'the statistics end too early', READ)
+    const errno = readWhole(this.#fd, dataOffset, bytes)
+    if (errno < 0) checkRead(errno)
     const view = new DataView(bytes.buffer)
     return new Map(
       descriptors.map(({ name, offset, size }) => [
@@ -138,8 +162,6 @@ export class Stats implements Disposable {
     this.close()
   }
 }
-
-const READ = { syscall: 'pread' }
 
 /** Open statistics of one handle, which closes them with itself. */
 export class OpenStats {

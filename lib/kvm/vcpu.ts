@@ -27,7 +27,7 @@ import {
   GUEST_DEBUG_WORDS,
 } from '../uapi.js'
 import { Attributes } from './attributes.js'
-import { check, IN_FLIGHT, KvmError, kvmError } from './errors.js'
+import { check, IN_FLIGHT, KvmError, kvmError, NO_THREAD } from './errors.js'
 import { decodeExit, type Exit } from './exits.js'
 import { callFromGuest } from './guest-call.js'
 import { type GuestDebug, packGuestDebug } from './guest-debug.js'
@@ -618,6 +618,7 @@ const MMU_ON = 1n
 const IN_EL2 = 0x8n
 
 const runRemedies = new Map<number, string>([
+  [errnos.EAGAIN, NO_THREAD],
   [errnos.ENOEXEC, 'Call init() on this vCPU first'],
   [errnos.EPERM, 'Call finalize() on this vCPU first'],
   [

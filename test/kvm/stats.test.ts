@@ -4,7 +4,7 @@ import type { StatsFd } from '../../lib/backend.js'
 import { simulator } from '../../lib/hosts/index.js'
 import { functionIdOf } from '../../lib/hypercalls/index.js'
 import { KvmError, openKvm } from '../../lib/kvm/index.js'
-import { OpenStats, Stats } from '../../lib/kvm/stats.js'
+import { OpenStats, readStatsLayout, Stats } from '../../lib/kvm/stats.js'
 import {
   errnos,
   packStatsDescriptor,
@@ -81,8 +81,28 @@ describe('Statistics', () => {
     }
     const stats = new Stats(bytes(one.all, one.dataOffset + 9), () => undefined)
     assert.throws(() => stats.read(), { code: 'EIO' })
-    const failing = { ...bytes(one.all), read: () => -errnos.EIO }
-    assert.throws(() => new OpenStats().add(failing), KvmError)
+    assert.throws(() => new OpenStats().add(bytes(one.all, 3)), KvmError)
+  })
+
+  it('that cannot be read are refused with the errno of whichever read failed', () => {
+    for (const part of [0, STATS_HEADER_SIZE, one.descriptorOffset, one.dataOffset]) {
+      const fd = bytes(one.all)
+      const failing: StatsFd & { closed: boolean } = {
+        ...fd,
+        read: (offset, into) => (offset === part ? -errnos.EINTR : fd.read(offset, into)),
+      }
+      assert.throws(() => new Stats(failing, () => undefined).read(), {
+        code: 'EINTR',
+        errno: -errnos.EINTR,
+        syscall: 'pread',
+        message: /openStats\(\)/,
+      })
+      assert.equal(failing.closed, part !== one.dataOffset)
+      // A trace must not take what could not be read for a handle without statistics.
+      const expected = part === one.dataOffset ? 'object' : 'number'
+      assert.equal(typeof readStatsLayout(failing), expected)
+    }
+    assert.equal(readStatsLayout(bytes(one.all, one.dataOffset - 1)), -errnos.EIO)
   })
 
   it('count what the guest does', () => {

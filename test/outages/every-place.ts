@@ -9,7 +9,7 @@ import { FailingBackend, plausibleErrnos } from './failing-backend.js'
 import type { Operation } from './operations.js'
 
 /** Errnos that say something about this moment on this machine and nothing about KVM: no answer may be made of them. */
-const accidents: ReadonlySet<ErrnoName> = new Set(['ENOMEM', 'EMFILE', 'EFAULT'])
+const accidents: ReadonlySet<ErrnoName> = new Set(['ENOMEM', 'EMFILE', 'ENFILE', 'EFAULT'])
 
 interface Outcome {
   error?: unknown

@@ -162,8 +162,7 @@ function guestCallOutcome(vcpu: VcpuFd, found: GuestCallOutcome): Outcome {
 
 function statsOutcome(stats: StatsFd | number): Outcome {
   const layout = typeof stats === 'number' ? stats : readStatsLayout(stats)
-  if (typeof layout === 'number') return refused(layout)
-  return { stats: layout?.descriptors ?? [] }
+  return typeof layout === 'number' ? refused(layout) : { stats: layout.descriptors }
 }
 
 function runOutcome({ runPage }: VcpuFd, errno: number): Outcome {
