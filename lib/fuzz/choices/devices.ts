@@ -104,11 +104,15 @@ export function ioEvent(context: Context, vcpu: KnownVcpu): Call {
   return { op: 'ioeventfd', vm, event, address, size, flags, datamatch: hex(random.below(2)) }
 }
 
-/** A guest stores nothing at these addresses. Zones of 1000 and more are left to conformance. */
+/**
+ * A guest stores nothing at these addresses: a large zone starts above the store that ends a guest's call, which would never return
+ * otherwise. Zones of 1000 and more are left to conformance.
+ */
 export function coalescedZone({ random }: Context, { vm: { vm } }: KnownVcpu): Call {
   const op = random.oneIn(3) ? 'unregister_coalesced_mmio' : 'register_coalesced_mmio'
-  const address = hex(random.pick([0x900_0000n, 0x900_0004n, (1n << 64n) - 4n]))
   const size = random.pick([0, 1, 4, 8, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff])
+  const low = size > 8 ? [0x1000_0000n, 0x1000_0004n] : [0x900_0000n, 0x900_0004n]
+  const address = hex(random.pick([...low, (1n << 64n) - 4n]))
   return { op, vm, address, size, ...(random.oneIn(2) && { pio: random.pick([1, 2, 0xffff_ffff]) }) }
 }
 
