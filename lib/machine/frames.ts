@@ -35,7 +35,7 @@ export const frameTypes = {
 
 export type FrameType = keyof typeof frameTypes
 
-/** Bytes of memory in one frame, at most. */
+/** Bytes of memory that one frame says something about, at most. */
 export const PIECE = 256 << 10
 const JSON_MAX = 64 << 20
 const longest: Readonly<Record<FrameType, number>> = {
@@ -168,8 +168,8 @@ export class FrameReader {
   readonly #chunks: AsyncIterator<unknown>
   readonly #timeout: number
   readonly #hash: Hash = createHash('sha256')
-  #pieces: Buffer[] = []
-  #length = 0
+  /** What has come of the stream beyond what was taken. */
+  #rest: Buffer = Buffer.alloc(0)
 
   /** @param timeout milliseconds for which nothing may come; 0 means no limit */
   constructor(stream: Readable, timeout: number) {
@@ -213,16 +213,20 @@ export class FrameReader {
   }
 
   async #take(length: number, ifEnds: string, timeout = this.#timeout): Promise<Buffer> {
-    while (this.#length < length) {
-      const chunk = await this.#chunk(ifEnds, timeout)
-      this.#pieces.push(chunk)
-      this.#length += chunk.length
+    if (this.#rest.length >= length) {
+      const taken = this.#rest.subarray(0, length)
+      this.#rest = this.#rest.subarray(length)
+      return taken
     }
-    const all = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces)
-    const taken = all.subarray(0, length)
-    const rest = all.subarray(length)
-    this.#pieces = rest.length > 0 ? [rest] : []
-    this.#length = rest.length
+    // Copied as they come: a chunk of one byte may hold a whole buffer of the socket.
+    const taken = Buffer.allocUnsafeSlow(length)
+    let filled = this.#rest.copy(taken)
+    while (filled < length) {
+      const chunk = await this.#chunk(ifEnds, timeout)
+      const used = chunk.copy(taken, filled)
+      this.#rest = chunk.subarray(used)
+      filled += used
+    }
     return taken
   }
 

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { checkDocument, checkShape, type DocumentFormat, parseJson } from '../documents/document.js'
 import { FormatError } from '../documents/format-error.js'
 import { text } from '../documents/entries.js'
-import { findingSchema } from '../migration/finding.js'
+import { type Finding, findingSchema } from '../migration/finding.js'
 import { checkState, type State } from '../migration/state.js'
 import { MachineError } from './errors.js'
 import { bytesEntry, devicesSchema } from './saved-devices.js'
@@ -35,11 +35,14 @@ const savedSchema = v.strictObject({
   input: bytesEntry,
 })
 
+const REASONS_MAX = 1000
+const FINDINGS_MAX = 10_000
+
 const refusalSchema = v.strictObject({
   /** For readers. */
-  reasons: v.pipe(v.array(text), v.minLength(1), v.maxLength(1000)),
+  reasons: v.pipe(v.array(text), v.minLength(1), v.maxLength(REASONS_MAX)),
   /** What the verdict found; empty if it was not the verdict that refused. */
-  findings: v.pipe(v.array(findingSchema), v.maxLength(10_000)),
+  findings: v.pipe(v.array(findingSchema), v.maxLength(FINDINGS_MAX)),
 })
 
 /** What a machine is, and its state when its move began. */
@@ -73,6 +76,11 @@ export function readSaved(bytes: Buffer): Saved {
     const saved = checkShape(savedSchema, parseJson(bytes.toString(), SOURCE), SOURCE)
     return { ...saved, state: checkState(saved.state, SOURCE) }
   })
+}
+
+/** Returns a refusal that `readRefusal` takes, with the gravest of what may be too much. */
+export function refusalOf(reasons: readonly string[], findings: readonly Finding[]): Refusal {
+  return { reasons: reasons.slice(0, REASONS_MAX), findings: findings.slice(0, FINDINGS_MAX) }
 }
 
 /** @throws MachineError `ERR_MACHINE_STREAM` */

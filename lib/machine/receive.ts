@@ -4,17 +4,18 @@ import { checkMilliseconds, checkObject, checkOptions, invalidType } from '../ar
 import { asText } from '../documents/entries.js'
 import type { GuestMemory, Kvm } from '../kvm/index.js'
 import { isObstacle } from '../migration/obstacle.js'
-import { restore } from '../migration/restore.js'
+import { restore, RestoreError } from '../migration/restore.js'
+import type { State } from '../migration/state.js'
 import { type MoveVerdict, verdict } from '../migration/verdict.js'
 import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import { findingSubject, findingWords } from '../migration/words.js'
 import { Board, type BoardDevices, RAM_SLOT } from './board.js'
 import { MachineError, MoveRefusedError } from './errors.js'
-import { FrameReader, FrameWriter, within } from './frames.js'
+import { FrameReader, FrameWriter, PIECE, within } from './frames.js'
 import { VCPUS_MAX } from './gic.js'
 import { checkDisks, type DiskOptions, Machine, type MachineMeans, openMeans } from './machine.js'
 import { RAM_BASE } from './memory-map.js'
-import { type Header, readHeader, readSaved, type Saved } from './moving-machine.js'
+import { type Header, readHeader, readSaved, refusalOf, type Saved } from './moving-machine.js'
 
 export interface ReceiveOptions {
   /** The machine's disks, as `bootMachine` takes them: as many, as large and as writable as it had. Default: none. */
@@ -76,6 +77,7 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
       arrived = { means, header, rules, memory: means.kvm.createMemory(header.memory) }
       await answers?.write('accepted')
       const saved = await readMachine(reader, arrived.memory)
+      checkSameVm(header.state, saved.state)
       return await start(arrived, saved, { reader, answers, stream })
     } catch (error) {
       arrived?.memory.close()
@@ -111,6 +113,9 @@ function judge(
     slots[0]!.slot === RAM_SLOT &&
     BigInt(slots[0]!.address) === BigInt(RAM_BASE) &&
     slots[0]!.size === memory
+  const { notCarried = [] } = state.vm
+  if (notCarried.length > 0)
+    reasons.push(`its VM has ${notCarried.join(', ')}, which a stream does not carry`)
   if (!isWhole) reasons.push(`its VM's memory is not the ${memory} bytes of the machine`)
   if (memory > totalmem()) reasons.push(`it has ${memory} bytes of memory, and this host ${totalmem()}`)
   if (state.vcpus.length > VCPUS_MAX)
@@ -152,6 +157,13 @@ async function readMachine(reader: FrameReader, memory: GuestMemory): Promise<Sa
     }
     const offset = Number(bytes.readBigUInt64LE(0))
     const length = type === 'zeros' ? Number(bytes.readBigUInt64LE(8)) : bytes.length - 8
+    // A few bytes must not make this host fill gigabytes, nor must endless ones say nothing.
+    if (length === 0 || length > PIECE) {
+      throw new MachineError(
+        'ERR_MACHINE_STREAM',
+        `a frame ${type} about ${length} bytes: 1 to ${PIECE} are possible`,
+      )
+    }
     if (offset > content.length - length) {
       throw new MachineError(
         'ERR_MACHINE_STREAM',
@@ -160,6 +172,33 @@ async function readMachine(reader: FrameReader, memory: GuestMemory): Promise<Sa
     }
     if (type === 'zeros') content.fill(0, offset, offset + length)
     else content.set(bytes.subarray(8), offset)
+  }
+}
+
+/**
+ * The verdict was about the state of the header: the one that is restored must be of the same VM.
+ * @throws MachineError `ERR_MACHINE_STREAM`
+ */
+function checkSameVm(judged: State, saved: State): void {
+  const [before, after] = [judged, saved].map(identityOf)
+  const differing = Object.keys(before!).find((name) => before![name] !== after![name])
+  if (differing === undefined) return
+  throw new MachineError(
+    'ERR_MACHINE_STREAM',
+    `the state at the end is of another VM than the header: its ${differing} differ`,
+  )
+}
+
+/** What does not change in the life of a VM. */
+function identityOf({ vm, vcpus }: State): Record<string, string> {
+  const { type, capabilities, smcccFilter, gic, memory, notCarried } = vm
+  return {
+    'type and capabilities': JSON.stringify([type, capabilities.toSorted()]),
+    'filtered calls': JSON.stringify(smcccFilter),
+    'interrupt controllers': JSON.stringify([gic?.version, gic?.distributor, gic?.redistributors, gic?.irqs]),
+    'slots of memory': JSON.stringify(memory),
+    'devices that are not carried': JSON.stringify(notCarried ?? []),
+    'vCPUs and their features': JSON.stringify(vcpus.map(({ id, features }) => [id, features.toSorted()])),
   }
 }
 
@@ -189,7 +228,8 @@ async function start(
     }
   }
   const input = Buffer.from(saved.input, 'base64')
-  const machine = new Machine({ ...means, first, console: header.console, isPaused: true, input })
+  const parts = { ...means, first, console: header.console, isPaused: true, input }
+  const machine = inTermsOfStream(() => new Machine(parts))
   if (answers === undefined) {
     stream.destroy()
     machine.resume()
@@ -210,6 +250,18 @@ async function start(
   return machine
 }
 
+/** @throws MachineError for what the stream holds and no machine here can be restored from */
+function inTermsOfStream<T>(make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof RestoreError) throw new MoveRefusedError([asText(error.message)], [])
+    if (!(error instanceof RangeError)) throw error
+    const problem = `no machine can be in the state of the stream: ${error.message}`
+    throw new MachineError('ERR_MACHINE_STREAM', problem, { cause: error })
+  }
+}
+
 /** Sends the source the reason for an error, if it still reads. */
 async function explain(error: unknown, answers: FrameWriter, stream: Duplex): Promise<void> {
   const [reasons, findings] =
@@ -217,7 +269,7 @@ async function explain(error: unknown, answers: FrameWriter, stream: Duplex): Pr
       ? [error.reasons, error.findings]
       : [[asText(error instanceof Error ? error.message : String(error))], []]
   try {
-    await answers.writeJson('refused', { reasons, findings })
+    await answers.writeJson('refused', refusalOf(reasons, findings))
   } catch {
     // The end of the stream then shows the source that the move failed.
   }

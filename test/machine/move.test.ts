@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { simulator } from '../../lib/hosts/index.js'
-import { type GuestMemory, type Kvm, KvmError, openKvm, type Vm } from '../../lib/kvm/index.js'
+import { type Kvm, openKvm } from '../../lib/kvm/index.js'
 import { MachineError, MoveRefusedError } from '../../lib/machine/errors.js'
 import {
   bootMachine,
@@ -19,9 +19,9 @@ import {
 } from '../../lib/machine/index.js'
 import { strict } from '../../lib/migration/vmm/rules.js'
 import { type Direction, duplexPair } from './duplex-pair.js'
+import { Host, HOST } from './host.js'
 import { kernelImage } from './images.js'
 
-const HOST = 'linux-6.12-neoverse-n1'
 let kvm: Kvm
 const folder = mkdtempSync(join(tmpdir(), 'kvm-arm64-move-'))
 beforeAll(() => (kvm = openKvm(simulator(HOST))))
@@ -82,46 +82,6 @@ function readText(machine: Machine, offset: bigint, length: number): string {
 
 function failure(code: string, problem = /./): (error: unknown) => boolean {
   return (error) => error instanceof MachineError && error.code === code && problem.test(error.message)
-}
-
-/** A host that remembers what was made on it. */
-class Host implements Disposable {
-  readonly kvm: Kvm
-  readonly #vms: Vm[] = []
-  readonly #memories: GuestMemory[] = []
-
-  constructor(name: Parameters<typeof simulator>[0] = HOST) {
-    this.kvm = openKvm(simulator(name))
-    const { kvm: host } = this
-    const [createVm, createMemory] = [host.createVm.bind(host), host.createMemory.bind(host)]
-    host.createVm = (options) => remembered(this.#vms, createVm(options))
-    host.createMemory = (size) => remembered(this.#memories, createMemory(size))
-  }
-
-  /** What has not been closed. */
-  get open(): number {
-    const memories = this.#memories.filter(({ buffer }) => buffer.byteLength > 0)
-    return memories.length + this.#vms.filter(isOpen).length
-  }
-
-  [Symbol.dispose](): void {
-    this.kvm.close()
-  }
-}
-
-function remembered<T>(list: T[], made: T): T {
-  list.push(made)
-  return made
-}
-
-function isOpen(vm: Vm): boolean {
-  try {
-    vm.checkExtension('KVM_CAP_ONE_REG')
-    return true
-  } catch (error) {
-    if (error instanceof KvmError && error.code === 'ERR_KVM_CLOSED') return false
-    throw error
-  }
 }
 
 /** Sends and receives at once. */
