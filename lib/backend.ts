@@ -114,7 +114,7 @@ export interface EventFd {
   take(): bigint | number
   /**
    * Settles with the counter once it is not 0, and sets it to 0. `-EBUSY` if a wait is in flight, `-EINTR` if the event is closed
-   * meanwhile, `-EAGAIN` if there is no thread or file descriptor left to wait with.
+   * meanwhile, `-EAGAIN` if the thread that waits cannot be created, `-EMFILE` or `-ENFILE` if there is no file descriptor left for it.
    */
   wait(): Promise<bigint | number>
   close(): void

@@ -19,17 +19,18 @@ int Outcome(ssize_t transferred) { return transferred == sizeof(std::uint64_t) ?
 
 }  // namespace
 
-std::unique_ptr<EventThread> EventThread::Start(Napi::Env env, int fd) {
+int EventThread::Start(Napi::Env env, int fd, std::unique_ptr<EventThread>& started) {
   Fd stop = EventFd::Make();
-  if (stop.get() < 0) return nullptr;
+  if (stop.get() < 0) return -errno;
   std::unique_ptr<EventThread> thread(new EventThread(env, fd, std::move(stop)));
   try {
     thread->thread_ = std::thread(&EventThread::Main, thread.get());
-  } catch (const std::system_error&) {
+  } catch (const std::system_error& error) {
     thread->report_.Release();
-    return nullptr;
+    return -error.code().value();
   }
-  return thread;
+  started = std::move(thread);
+  return 0;
 }
 
 EventThread::EventThread(Napi::Env env, int fd, Fd stop) : env_(env), fd_(fd), stop_(std::move(stop)) {
@@ -140,15 +141,17 @@ Napi::Value EventFd::Take(const Napi::CallbackInfo& info) {
 // As in VcpuFd::Run(), hooks of node:async_hooks may wait for or close this very event.
 Napi::Value EventFd::Wait(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  int failure = 0;
   if (descriptor() >= 0 && thread_ == nullptr) {
-    std::unique_ptr<EventThread> thread = EventThread::Start(env, descriptor());
+    std::unique_ptr<EventThread> thread;
+    failure = EventThread::Start(env, descriptor(), thread);
     if (descriptor() >= 0 && thread_ == nullptr) thread_ = std::move(thread);
   }
   const Napi::Promise::Deferred deferred(env);
   if (descriptor() < 0) {
     deferred.Resolve(Napi::Number::New(env, descriptor()));
   } else if (thread_ == nullptr) {
-    deferred.Resolve(Napi::Number::New(env, -EAGAIN));
+    deferred.Resolve(Napi::Number::New(env, failure));
   } else if (thread_->in_flight()) {
     deferred.Resolve(Napi::Number::New(env, -EBUSY));
   } else {

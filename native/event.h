@@ -13,9 +13,9 @@
 // event loop alive only while a wait is in flight, and a wait in flight keeps the event from being collected.
 class EventThread {
  public:
-  // Starts a thread that waits for the eventfd `fd`, which stays open until the EventThread is destroyed; null if no
-  // thread can be created.
-  static std::unique_ptr<EventThread> Start(Napi::Env env, int fd);
+  // Starts a thread that waits for the eventfd `fd`, which stays open until the EventThread is destroyed. Returns 0, or
+  // -errno: -EAGAIN if no thread can be created, and what eventfd(2) fails with.
+  static int Start(Napi::Env env, int fd, std::unique_ptr<EventThread>& started);
   EventThread(const EventThread&) = delete;
   EventThread& operator=(const EventThread&) = delete;
   ~EventThread();

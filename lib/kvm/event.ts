@@ -1,7 +1,18 @@
 import { checkUint64 } from '../arguments.js'
 import type { EventFd } from '../backend.js'
 import { errnos } from '../uapi.js'
-import { check, kvmError } from './errors.js'
+import { kvmError, NO_THREAD } from './errors.js'
+
+const signalRemedies = new Map<number, string>([
+  [errnos.EAGAIN, 'The counter is full: take() the count, then signal again'],
+  [errnos.EINVAL, 'Signal at most 2^64 - 2'],
+])
+
+/** A wait has a thread of its own, made by the first, and an eventfd that ends it. */
+const waitRemedies = new Map<number, string>([
+  [errnos.EBUSY, 'A wait() of this event is in flight: await it first'],
+  [errnos.EAGAIN, NO_THREAD],
+])
 
 /**
  * A counter of events that KVM and this process add to, and that JavaScript can await: an eventfd, made by `Kvm.createEvent`. KVM
@@ -25,12 +36,20 @@ export class HostEvent implements Disposable, AsyncIterable<bigint> {
   /**
    * Adds to the counter.
    * @param count up to 2^64 - 2
-   * @throws KvmError `EAGAIN` if the counter would pass 2^64 - 2, `EINVAL` for 2^64 - 1, `ERR_KVM_CLOSED`
+   * @throws KvmError `EAGAIN` if the counter would pass 2^64 - 2 or KVM has counted to 2^64 - 1, `EINVAL` for 2^64 - 1,
+   * `ERR_KVM_CLOSED`
    * @throws TypeError, RangeError for anything but a 64-bit number
    */
   signal(count = 1n): void {
     checkUint64(count, 'count')
-    check(this.fd.signal(count), { syscall: 'eventfd_write' })
+    const outcome = this.fd.signal(count)
+    if (outcome < 0) {
+      throw kvmError(outcome, {
+        syscall: 'eventfd_write',
+        value: count,
+        remedy: signalRemedies.get(-outcome),
+      })
+    }
   }
 
   /**
@@ -47,16 +66,14 @@ export class HostEvent implements Disposable, AsyncIterable<bigint> {
   /**
    * Resolves with the count once there is one, and sets the counter to 0; with 0n if the event is closed meanwhile. The process does
    * not end while a wait is in flight.
-   * @throws KvmError `EBUSY` if a wait is in flight already, `EAGAIN` if there is no thread or file descriptor left,
-   * `ERR_KVM_CLOSED`
+   * @throws KvmError `EBUSY` if a wait is in flight already, `EAGAIN` if the thread that waits cannot be created, `EMFILE` or
+   * `ENFILE` if there is no file descriptor left for it, `ENOMEM`, `ERR_KVM_CLOSED`
    */
   async wait(): Promise<bigint> {
     const outcome = await this.fd.wait()
     if (typeof outcome === 'bigint') return outcome
     if (outcome === -errnos.EINTR) return 0n
-    const remedy =
-      outcome === -errnos.EBUSY ? 'A wait() of this event is in flight: await it first' : undefined
-    throw kvmError(outcome, { syscall: 'eventfd_read', remedy })
+    throw kvmError(outcome, { syscall: 'eventfd_read', remedy: waitRemedies.get(-outcome) })
   }
 
   /** Waits again and again, until the event is closed. */

@@ -3,6 +3,7 @@ import type { EventFd } from '../backend.js'
 import { checkUint64 } from '../arguments.js'
 import { errnos } from '../uapi.js'
 
+/** The most that userspace can add up to; KVM can count one more. */
 const MOST = (1n << 64n) - 2n
 /** Longest delay of a timer of Node, milliseconds. */
 const LONGEST_DELAY = 0x7fff_ffff
@@ -33,8 +34,9 @@ export class SimulatedEvent implements EventFd {
 
   /** Adds to the counter as the kernel does, also once userspace has closed it. */
   add(count: bigint): void {
-    this.#count = this.#count + count > MOST ? MOST : this.#count + count
-    if (count > 0n && this.raise?.()) {
+    this.#count = this.#count + count > MOST ? MOST + 1n : this.#count + count
+    // The kernel wakes KVM by any write, also of 0.
+    if (this.raise?.()) {
       this.#count = 0n
       return
     }

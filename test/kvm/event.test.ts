@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'vitest'
 import { type HostEvent, type Kvm, openKvm, type Vcpu, type Vm } from '../../lib/kvm/index.js'
 import { simulator } from '../../lib/hosts/index.js'
+import { errnos } from '../../lib/uapi.js'
 
 const STORE = 0xb900_0022 // str w2, [x1]
 const STORE_TO_DEVICE = 0xb900_0062 // str w2, [x3]
@@ -57,9 +58,22 @@ describe('an event', () => {
     assert.equal(await wait, 3n)
     event.signal(2n)
     assert.equal(await event.wait(), 2n)
-    assert.throws(() => event.signal((1n << 64n) - 1n), { code: 'EINVAL' })
+    assert.throws(() => event.signal((1n << 64n) - 1n), { code: 'EINVAL', message: /2\^64 - 2/ })
     event.signal((1n << 64n) - 2n)
-    assert.throws(() => event.signal(), { code: 'EAGAIN' })
+    event.signal(0n)
+    assert.throws(() => event.signal(), { code: 'EAGAIN', message: /take\(\)/ })
+  })
+
+  it('says what a wait lacks', async () => {
+    const { event } = rig()
+    for (const [errno, code, remedy] of [
+      [errnos.EMFILE, 'EMFILE', /limit of open files/],
+      [errnos.ENFILE, 'ENFILE', /fs\.file-max/],
+      [errnos.EAGAIN, 'EAGAIN', /RLIMIT_NPROC/],
+    ] as const) {
+      event.fd.wait = () => Promise.resolve(-errno)
+      await assert.rejects(event.wait(), { code, errno: -errno, message: remedy })
+    }
   })
 
   it('ends waits when it is closed', async () => {
@@ -97,6 +111,15 @@ describe('a doorbell', () => {
     bell.close()
     bell.close()
     assert.equal(addressOf(vcpu), BELL)
+  })
+
+  it('counts one more than userspace can signal, and then no further', () => {
+    const { vm, vcpu, event } = rig()
+    vm.mmio.doorbell(BELL, 4, event)
+    event.signal((1n << 64n) - 2n)
+    assert.equal(addressOf(vcpu), DEVICE)
+    for (const count of [0n, 1n]) assert.throws(() => event.signal(count), { code: 'EAGAIN' })
+    assert.equal(event.take(), (1n << 64n) - 1n)
   })
 
   it('counts one value, or any size', () => {
@@ -185,7 +208,8 @@ describe('connectIrq()', () => {
     event.signal()
     assert.equal(pending(), 2)
     vm.setGsiRouting([{ gsi: 1, pin: 5 }])
-    event.signal()
+    // Any write wakes KVM.
+    event.signal(0n)
     assert.equal(pending(), 1 << 5)
     vm.setGsiRouting([{ gsi: 1, address: 0n, data: 0 }])
     event.signal()

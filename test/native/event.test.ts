@@ -4,8 +4,10 @@ import { createHook } from 'node:async_hooks'
 import { after, describe, it } from 'node:test'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import type { EventFd } from '../../lib/backend.js'
+import { SimulatedEvent } from '../../lib/simulator/event.js'
 import { errnos } from '../../lib/uapi.js'
 import { endlessHandles, hasKvm, opened, openDescriptors, withoutKvm } from './handles.js'
+import { endOf } from './stage-end.js'
 
 const MOST = (1n << 64n) - 2n
 
@@ -24,6 +26,80 @@ if (hasKvm) {
       assert.equal(event.signal(MOST + 1n), -errnos.EINVAL)
       assert.equal(event.take(), MOST)
       event.close()
+    })
+
+    it('answers as the simulator’s does', async () => {
+      const counts = [0n, 1n, 2n, 5n, MOST - 1n, MOST, MOST + 1n]
+      let seed = 7
+      // Numbers of one sequence, the same each time.
+      const next = (below: number): number => {
+        seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff
+        return (seed >> 8) % below
+      }
+      for (let round = 0; round < 60; round++) {
+        const both: readonly EventFd[] = [made(), new SimulatedEvent()]
+        let waits: Promise<bigint | number>[] | undefined
+        const calls: string[] = []
+        const compare = (call: string, answers: readonly unknown[]): void => {
+          calls.push(`${call}: ${answers.map(String).join(', ')}`)
+          assert.ok(answers[0] === answers[1], calls.join('\n'))
+        }
+        for (let step = 0; step < 12; step++) {
+          const kind = next(8)
+          if (kind < 4) {
+            const count = counts[next(counts.length)]!
+            compare(
+              `signal(${count})`,
+              both.map((event) => event.signal(count)),
+            )
+          } else if (kind < 6 && waits === undefined) {
+            compare(
+              'take()',
+              both.map((event) => event.take()),
+            )
+          } else if (kind === 6) {
+            const started = both.map((event) => event.wait())
+            if (waits === undefined) waits = started
+            else compare('a second wait()', await Promise.all(started))
+          } else if (kind === 7 && next(4) === 0) {
+            for (const event of both) event.close()
+          }
+          // The addon's thread takes a count when it gets to it: from then on nothing else decides.
+          const settled = waits && (await Promise.race([waits[1], Promise.resolve(undefined)]))
+          if (waits === undefined || settled === undefined) continue
+          compare('wait()', await Promise.all(waits))
+          waits = undefined
+        }
+        for (const event of both) event.close()
+        if (waits !== undefined) compare('wait() and close()', await Promise.all(waits))
+      }
+    })
+
+    it('refuses what is no count as the simulator’s does', () => {
+      const both: readonly EventFd[] = [made(), new SimulatedEvent()]
+      for (const count of [-1n, 1n << 64n, -(1n << 64n), 1, 0.5, '1', null, undefined, {}] as bigint[]) {
+        const [real, simulated] = both.map((event) => {
+          try {
+            return event.signal(count)
+          } catch (error) {
+            const { name, code } = error as Error & { code?: string }
+            return `${name} ${code}`
+          }
+        })
+        assert.equal(simulated, real, String(count))
+        assert.equal(typeof real, 'string', String(count))
+      }
+      for (const event of both) {
+        assert.equal(event.take(), -errnos.EAGAIN)
+        event.close()
+      }
+    })
+
+    it('says that a file descriptor is missing, and can be awaited once there is one', async () => {
+      const stage = 'an event that cannot be awaited for lack of a descriptor'
+      const limited = ['sh', '-c', 'ulimit -n 80 && exec "$0" "$@"']
+      const { code, stdout, stderr } = await endOf(stage, ...limited)
+      assert.deepEqual([code, stdout, stderr], [0, `${-errnos.EMFILE} 2\n`, ''])
     })
 
     it('is awaited, once at a time', async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import type { GuestMemoryFd, SystemFd, VcpuFd, VmFd } from '../../lib/backend.js'
 import { kernelBackend } from '../../lib/kernel/index.js'
-import { vcpuFeatures } from '../../lib/uapi.js'
+import { capabilities, KVM_MEM_LOG_DIRTY_PAGES, vcpuFeatures } from '../../lib/uapi.js'
 
 /** Whether KVM of some architecture answers here; everything but arm64's own ioctls can be tried on any. */
 export const hasKvm: boolean = (() => {
@@ -70,8 +70,9 @@ function nextOffset(): number {
 export function arm64Handles(
   program: readonly number[] = [],
   features: number = 1 << vcpuFeatures['psci-0.2'],
+  prepare: (vm: VmFd) => void = () => undefined,
 ): Handles & { readonly memory: GuestMemoryFd; readonly entry: bigint } {
-  const made = handles(0, () => undefined)
+  const made = handles(0, prepare)
   const { system, vm, vcpu } = made
   assert.equal(vcpu.init(preferredTarget(vm), [features]), 0)
   const memory = opened(system.createMemory(0x10000))
@@ -97,6 +98,45 @@ export function arm64Handles(
     close: () => {
       made.close()
       memory.close()
+    },
+  }
+}
+
+/** Where a guest of `writingHandles` writes, and how far it goes before it begins again. */
+export const writtenAddress = 0x4000_0000n
+export const writtenSize = 16 << 20
+
+/**
+ * An arm64 vCPU whose guest writes to one page after the other, again and again, in a slot that is logged: in a dirty ring of 4096
+ * entries, where there are any.
+ */
+export function writingHandles(): Handles & { readonly hasRing: boolean } {
+  const ring = capabilities.KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+  let hasRing = false
+  // str x2, [x1, x4]; add x4, x4, x3; and x4, x4, x5; b .-12
+  const program = [0xf8246822, 0x8b030084, 0x8a050084, 0x17fffffd]
+  const { memory, ...made } = arm64Handles(program, undefined, (vm) => {
+    hasRing = vm.enableCap(ring, 0, [0x1_0000n]) === 0
+  })
+  const { system, vm, vcpu } = made
+  const written = opened(system.createMemory(writtenSize))
+  const region = { slot: 1, flags: KVM_MEM_LOG_DIRTY_PAGES, memory: written, offset: 0, size: writtenSize }
+  assert.equal(vm.setUserMemoryRegion({ ...region, address: writtenAddress }), 0)
+  for (const [n, value] of [
+    [1, writtenAddress],
+    [3, 4096n],
+    [4, 0n],
+    [5, BigInt(writtenSize - 1)],
+  ] as const) {
+    assert.equal(vcpu.setOneReg(x(n), value), 0)
+  }
+  return {
+    ...made,
+    hasRing,
+    close: () => {
+      made.close()
+      memory.close()
+      written.close()
     },
   }
 }

@@ -1,27 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { errnos } from '../../lib/uapi.js'
+import { collectUntil } from './garbage.js'
 import { endlessHandles, hasKvm, opened, openDescriptors, withoutKvm } from './handles.js'
 import { endOf } from './stage-end.js'
-
-setFlagsFromString('--expose-gc')
-const gc = runInNewContext('gc') as () => void
-
-/** Collects garbage, and lets finalizers run, until `done`; false when it is not after many rounds. */
-async function collectUntil(done: () => boolean): Promise<boolean> {
-  for (let round = 0; round < 20; round++) {
-    // On a turn of its own: what a WeakRef has given out lives until the end of that turn.
-    await setImmediate()
-    gc()
-    await setImmediate()
-    if (done()) return true
-  }
-  return false
-}
 
 /** The address ranges in use by this process. */
 function mappings(): { from: number; to: number }[] {
@@ -42,6 +25,9 @@ if (hasKvm) {
       'workers that end with everything open',
       'process.exit() with events that are awaited',
       'workers that are terminated with events that are awaited',
+      'process.exit() with everything in use',
+      'workers that are terminated with everything in use',
+      'workers that call process.exit() with everything in use',
       'a worker that is terminated during runSync() with a timeout',
     ]
     for (const stage of stages) {

@@ -4,11 +4,11 @@
  */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { endlessHandles, opened } from './handles.js'
+import { endlessHandles, opened, writingHandles } from './handles.js'
 
 const file = fileURLToPath(import.meta.url)
 
@@ -71,12 +71,46 @@ const stages: Record<string, () => void | Promise<void>> = {
     await event.wait()
     process.stdout.write('settled\n')
   },
+  'an event that cannot be awaited for lack of a descriptor': async () => {
+    const event = opened(endlessHandles().system.createEvent())
+    const files: number[] = []
+    try {
+      for (;;) files.push(openSync('/dev/null', 'r'))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EMFILE') throw error
+    }
+    const outcome = await event.wait()
+    for (const each of files) closeSync(each)
+    event.signal(2n)
+    process.stdout.write(`${outcome} ${await event.wait()}\n`)
+    event.close()
+  },
   'workers that are terminated with events that are awaited': async () => {
     const times = process.arch === 'arm64' ? 2 : 10
     for (let n = 0; n < times; n++) {
       const { worker } = await inWorker('awaiting')
       await worker.terminate()
     }
+  },
+  'process.exit() with everything in use': async () => {
+    useEverything()
+    await sleep(50)
+    process.exit(0)
+  },
+  'workers that are terminated with everything in use': async () => {
+    const times = process.arch === 'arm64' ? 2 : 10
+    for (let n = 0; n < times; n++) {
+      const { worker } = await inWorker('using')
+      await worker.terminate()
+    }
+  },
+  'workers that call process.exit() with everything in use': async () => {
+    await Promise.all(
+      [1, 2].map(async () => {
+        const { exited } = await inWorker('exiting')
+        await exited
+      }),
+    )
   },
   'a signal that claims to be of a timer': async () => {
     const others = caughtSignals()
@@ -129,7 +163,51 @@ function forgeTimerSignal(signal: number): void {
   execFileSync('perl', ['-e', send], { env: { ...process.env, LD_PRELOAD: '' } })
 }
 
+/** A run, a dirty ring that is taken from, statistics that are read, and an event that is awaited, again and again. */
+function useEverything(turned: () => void = () => undefined): void {
+  const { system, vm, vcpu } = process.arch === 'arm64' ? writingHandles() : endlessHandles()
+  // Linux before 5.14 has none.
+  const stats = [vm.getStatsFd(), vcpu.getStatsFd()].filter((fd) => typeof fd !== 'number')
+  const event = opened(system.createEvent())
+  const entries = new BigUint64Array(2 * 64)
+  const run = async (): Promise<void> => {
+    // A ring that is full ends a run.
+    while ((await vcpu.run()) === 0);
+  }
+  const wait = async (): Promise<void> => {
+    while (typeof (await event.wait()) === 'bigint');
+  }
+  const turn = (): void => {
+    for (const fd of stats) fd.read(0, new Uint8Array(24))
+    // The guest of fake-kvm.c has no ring.
+    if (process.arch === 'arm64') {
+      vcpu.takeDirty(entries)
+      vm.resetDirtyRings()
+    }
+    event.signal(1n)
+    turned()
+    setImmediate(turn)
+  }
+  void run()
+  void wait()
+  turn()
+}
+
 const workerStages: Record<string, (ready: () => void) => void> = {
+  using: (ready) => {
+    let turns = 0
+    useEverything(() => {
+      if (++turns === 3) ready()
+    })
+  },
+  exiting: (ready) => {
+    ready()
+    let turns = 0
+    useEverything(() => {
+      // In a worker, this ends the worker.
+      if (++turns === 3) process.exit(0)
+    })
+  },
   awaiting: (ready) => {
     const { system } = endlessHandles()
     const event = opened(system.createEvent())

@@ -19,9 +19,11 @@ for (const file of [
   '../lifetime.test.js',
   '../memory.test.js',
   '../run.test.js',
+  './events.js',
   './guest.js',
   './registers.js',
   './requests.js',
+  './rings.js',
 ]) {
   await import(file)
 }
