@@ -14,7 +14,7 @@ const shared = [
   // All that `--help` needs, and what the gate of a fleet shares with larger files.
   {
     name: 'base',
-    test: /\/lib\/(package-root|migration\/obstacle|documents\/(printable|write|format-error|text|json|foreign|input))\.ts$|usingCtx/,
+    test: /\/lib\/(package-root|migration\/obstacle|documents\/(printable|write|directory|format-error|text|json|foreign|input))\.ts$|usingCtx/,
   },
   { name: 'registers', test: /\/lib\/(registers|hypercalls)\// },
   // Without the digest, for which Node loads its cryptography, and which few need.

@@ -50,6 +50,7 @@ const commands: readonly (readonly string[])[] = [
   ['capture', '--simulate', HOST, '--features', EVIL],
   ['census', '--simulate', host],
   ['check', '--from', host, '--to', HOST],
+  ['collect', '--for', 'slurm', folder],
   ['completion', EVIL],
   ['conformance', '--simulate', host, '--only', EVIL],
   ['decode', EVIL],
