@@ -103,6 +103,7 @@ const INTERFACE: readonly number[] = [
   'RPR',
   'SGI1R',
 ].map(interfaceIndex)
+const [CTLR, BPR1] = [BigInt(interfaceIndex('CTLR')), BigInt(interfaceIndex('BPR1'))]
 /**
  * On Linux 7.2 a guest makes no progress while its CPU interface has group 0 enabled and group 1 disabled, under QEMU 7.2 and 11.1. It
  * is not known whether the kernel or QEMU is at fault.
@@ -147,15 +148,21 @@ export function gicRegister(context: Context, vcpu: KnownVcpu): Call {
         // The second write shows what the first leaves behind, and whether a register sets or clears.
         const second = { ...to, attr: hex(random.oneIn(2) ? attr : counterpart(group, attr)) }
         if (!random.oneIn(3)) model.plan({ op: 'set_device_attr', ...second, data: value() })
-        model.plan({ op: 'get_device_attr', ...to, size })
+        model.plan({ op: 'get_device_attr', device: vm.device, group, attr: second.attr, size })
       }
       return { op: 'set_device_attr', ...to, data: random.oneIn(12) ? null : value() }
     }
   }
 }
 
-/** The register that clears what another sets, or the other way round; of the rest, the register itself. */
+/**
+ * The register that clears what another sets, or the other way round; ICC_BPR1_EL1 of ICC_CTLR_EL1, whose CBPR joins it to
+ * ICC_BPR0_EL1; of the rest, the register itself.
+ */
 function counterpart(group: number, attr: bigint): bigint {
+  if (group === KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS) {
+    return (attr & 0xffffn) === CTLR ? (attr & ~0xffffn) | BPR1 : attr
+  }
   const isFrame = group === KVM_DEV_ARM_VGIC_GRP_DIST_REGS || (attr & BigInt(SGI_FRAME)) !== 0n
   return isFrame && [0x100n, 0x300n].includes(attr & 0xff00n) ? attr ^ 0x80n : attr
 }
