@@ -11,6 +11,7 @@ export interface KernelImage {
 }
 
 const HEADER_SIZE = 64
+const TEXT_ALIGNMENT = 0x1000n
 /** `ARM\x64` */
 const IMAGE_MAGIC = 0x644d_5241
 const IMAGE_MAGIC_OFFSET = 56
@@ -35,6 +36,10 @@ export function readKernelImage(file: Uint8Array): KernelImage {
   if (size === 0n) throw notKernel('its header gives no size, as before Linux 3.17')
   if (size > BigInt(UNPACKED_LIMIT) || textOffset >= 0x20_0000n) {
     throw notKernel('its header is damaged: it needs more than 1 GiB, or begins beyond 2 MiB')
+  }
+  // Its first instruction is there.
+  if (textOffset % TEXT_ALIGNMENT !== 0n) {
+    throw notKernel(`its header is damaged: it begins at ${textOffset}, not on a page of 4 KiB`)
   }
   if (size < BigInt(bytes.length))
     throw notKernel('its header is damaged: the file is longer than the size in it')
@@ -71,7 +76,9 @@ function unpack(compression: string, bytes: Uint8Array): Uint8Array {
   try {
     return method(bytes, { maxOutputLength: UNPACKED_LIMIT })
   } catch (error) {
-    throw notKernel(`it cannot be unpacked (${compression}): ${(error as Error).message}`, error)
+    const { code, message } = error as NodeJS.ErrnoException
+    const problem = code === 'ERR_BUFFER_TOO_LARGE' ? 'it would have more than 1 GiB' : message
+    throw notKernel(`it cannot be unpacked (${compression}): ${problem}`, error)
   }
 }
 

@@ -18,7 +18,7 @@ import { MachineError } from './errors.js'
 import { VCPUS_MAX } from './gic.js'
 import { GuestConsole } from './guest-console.js'
 import { readKernelImage } from './image.js'
-import type { BoardPlan } from './load-linux.js'
+import { type BoardPlan, layOut } from './load-linux.js'
 import { virtioPorts } from './memory-map.js'
 import { sendMachine, type Sent } from './send.js'
 import { VirtioBlock } from './virtio/block.js'
@@ -117,6 +117,8 @@ export function bootMachine(options: MachineOptions): Machine {
     memory: memory * MIB,
     configure,
   }
+  // Before KVM is opened: what is wrong with the files is wrong on any host.
+  layOut(plan)
   const means = openMeans(disks, options.kvm)
   try {
     const first = (devices: BoardDevices) => bootBoard(means.kvm, plan, devices)

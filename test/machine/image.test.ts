@@ -4,18 +4,7 @@ import * as fc from 'fast-check'
 import { describe, test } from 'vitest'
 import { MachineError } from '../../lib/machine/errors.js'
 import { readKernelImage } from '../../lib/machine/image.js'
-import { kernelImage } from './images.js'
-
-function zboot(compression: string, payload: Uint8Array, size = payload.length): Buffer {
-  const head = Buffer.alloc(0x200)
-  head.write('MZ')
-  head.write('zimg', 4)
-  head.writeUInt32LE(head.length, 8)
-  head.writeUInt32LE(size, 12)
-  head.write(compression, 24)
-  head.writeUInt32LE(0x8182_23cd, 56)
-  return Buffer.concat([head, payload, Buffer.alloc(8)])
-}
+import { kernelImage, zbootImage } from './images.js'
 
 function refused(file: Uint8Array, problem: RegExp): void {
   assert.throws(
@@ -31,7 +20,7 @@ describe('a kernel is read', () => {
   for (const [form, file] of [
     ['as an Image', plain],
     ['packed with gzip', gzipSync(plain)],
-    ['as an EFI zboot image', zboot('gzip', gzipSync(plain))],
+    ['as an EFI zboot image', zbootImage('gzip', gzipSync(plain))],
   ] as const) {
     test(form, () => {
       const { bytes, ...rest } = readKernelImage(file)
@@ -50,21 +39,37 @@ describe('a kernel is refused', () => {
     ['for a size beyond everything', kernelImage({ size: 1n << 60n }), /damaged/],
     ['for less memory than its file', kernelImage({ size: 16n }), /longer than the size/],
     ['for an offset beyond 2 MiB', kernelImage({ textOffset: 1n << 21n }), /damaged/],
+    [
+      'for an offset between pages',
+      kernelImage({ textOffset: 0x1f_ffffn }),
+      /begins at 2097151, not on a page/,
+    ],
     ['cut off', gzipSync(kernelImage()).subarray(0, -9), /cannot be unpacked \(gzip\)/],
     [
       'damaged in its packing',
       Buffer.concat([gzipSync(kernelImage()).subarray(0, 30), Buffer.alloc(100)]),
       /cannot be unpacked \(gzip\)/,
     ],
-    ['packed with xz', zboot('xzkern', Buffer.alloc(8)), /packed with "xzkern"/],
-    ['packed with a name of objects', zboot('constructor', Buffer.alloc(8)), /packed with "constructor"/],
-    ['with a payload beyond its end', zboot('gzip', gzipSync(kernelImage()), 1 << 30), /cut off/],
+    ['packed with xz', zbootImage('xzkern', Buffer.alloc(8)), /packed with "xzkern"/],
+    [
+      'packed with a name of objects',
+      zbootImage('constructor', Buffer.alloc(8)),
+      /packed with "constructor"/,
+    ],
+    ['with a payload beyond its end', zbootImage('gzip', gzipSync(kernelImage()), 1 << 30), /cut off/],
   ] as const) {
     test(why, () => refused(file, problem))
   }
 
+  test('that unpacks without end', () => {
+    const mebibyte = gzipSync(Buffer.alloc(1 << 20))
+    const endless = Buffer.concat(Array<Buffer>(1025).fill(mebibyte))
+    refused(endless, /it would have more than 1 GiB/)
+    refused(zbootImage('gzip', endless), /it would have more than 1 GiB/)
+  })
+
   test('whatever is in the file', () => {
-    const forms = [kernelImage(), gzipSync(kernelImage()), zboot('gzip', gzipSync(kernelImage()))]
+    const forms = [kernelImage(), gzipSync(kernelImage()), zbootImage('gzip', gzipSync(kernelImage()))]
     const flips = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 6 })
     fc.assert(
       fc.property(fc.constantFrom(...forms), flips, (file, changes) => {
