@@ -1,21 +1,25 @@
 /**
  * Moves a running Linux guest on the KVM of labs: `npm run tool linux-moves [SERIES]…` within a lab of each kernel, over a socket and from
- * a snapshot; `npm run tool linux-moves FROM:TO …` from a lab of one kernel to one of another, through files. Prints a line for each move;
- * exits 1 if one failed.
+ * a snapshot; `npm run tool linux-moves FROM:TO[:TO …] …` from a lab of one kernel to those of others, through files, with the baseline of
+ * their reports elected; `FROM!TO` without, which must be refused. Prints a line for each move; exits 1 if one failed.
  */
 import { basename } from 'node:path'
+import { computeBaseline } from '../lib/fleet/baseline/baseline.js'
+import type { Baseline } from '../lib/fleet/baseline/format.js'
+import { builtInReport } from '../lib/hosts/index.js'
 import { bootLab, type Lab } from '../lib/lab/index.js'
 import { type LinuxGuest, linuxGuest } from '../test/lab-kernels/linux-guest.js'
-import type { Look, Moved } from '../test/lab-kernels/move-linux.js'
+import type { Look, Moved, Refused } from '../test/lab-kernels/move-linux.js'
 
 const program = 'dist/test/lab-kernels/move-linux.js'
 /** The guest and its disk. */
 const files = ['guest', 'disk.img']
 const given = process.argv.slice(2)
 for (const move of given.length > 0 ? given : ['5.10', '6.1', '6.12', '6.18', '7.2']) {
-  const [from, to] = move.split(':') as [string, string | undefined]
+  const way = move.split(/[:!]/)
   try {
-    console.log(`${move}: ${to === undefined ? await within(from) : await between(from, to)}`)
+    const found = way.length === 1 ? await within(move) : await along(way, !move.includes('!'))
+    console.log(`${move}: ${found}`)
   } catch (error) {
     process.exitCode = 1
     console.log(`${move}: FAILED: ${(error as Error).message}`)
@@ -33,27 +37,36 @@ async function within(series: string): Promise<string> {
   )
 }
 
-async function between(from: string, to: string): Promise<string> {
-  const guest = await linuxGuest(from)
-  const looks: Look[] = []
-  const contents: Buffer[] = []
-  {
-    await using lab = await boot(from, guest)
-    looks.push((await run(lab, ['leave', basename(guest.image), guest.release, '2'])) as Look)
-    for (const file of files) contents.push((await lab.run(['cat', file])).stdout)
+/** Moves a guest from the first kernel of a way to the last. */
+async function along(way: readonly string[], elects: boolean): Promise<string> {
+  const guest = await linuxGuest(way[0]!)
+  const contents = new Map<string, Buffer>()
+  if (elects) contents.set('baseline.json', Buffer.from(JSON.stringify(baselineOf(way))))
+  const looks: (Look | Refused)[] = []
+  for (const [place, kernel] of way.entries()) {
+    await using lab = await boot(kernel, guest)
+    for (const [file, stdin] of contents) await lab.run(['sh', '-c', `cat >${file}`], { stdin })
+    if (place === 0)
+      looks.push((await run(lab, ['leave', basename(guest.image), guest.release, '2'])) as Look)
+    else looks.push((await run(lab, [place === way.length - 1 ? 'arrive' : 'pass'])) as Look | Refused)
+    for (const file of files) contents.set(file, (await lab.run(['cat', file])).stdout)
   }
-  await using lab = await boot(to, guest)
-  for (const [index, file] of files.entries()) {
-    await lab.run(['sh', '-c', `cat >${file}`], { stdin: contents[index]! })
-  }
-  looks.push((await run(lab, ['arrive'])) as Look)
-  return looksText(looks)
+  const refusal = looks.find((look) => 'refused' in look)
+  if (elects === (refusal !== undefined)) process.exitCode = 1
+  return refusal ? `refused: ${refusal.refused.join('; ')}` : looksText(looks as Look[])
+}
+
+function baselineOf(way: readonly string[]): Baseline {
+  const names = [...new Set(way)].map((kernel) => `linux-${kernel}-neoverse-n1`)
+  const hosts = names.map((name) => ({ name, report: builtInReport(name) }))
+  return computeBaseline(hosts, { features: ['psci-0.2'] })
 }
 
 async function boot(kernel: string, guest: LinuxGuest): Promise<Lab> {
   const programs = ['dist/lib', 'dist/test/lab-kernels', 'node_modules/valibot', 'package.json', 'prebuilds']
   return await bootLab({
     kernel,
+    cpu: 'neoverse-n1',
     copy: [...programs, guest.image, guest.modules],
     timeout: 600,
     memory: 1536,

@@ -1,7 +1,7 @@
 /** The options that describe a VM, and the VM that `capture` writes and `check` moves. */
 import { InvalidArgumentError, Option } from 'commander'
 import { parseDocumentJson, readText } from '../documents/document.js'
-import { apply } from '../fleet/baseline/apply.js'
+import { apply, refusedNames } from '../fleet/baseline/apply.js'
 import { type Baseline, checkBaseline } from '../fleet/baseline/format.js'
 import { baselineOfTemplate, TemplateError } from '../interchange/baseline.js'
 import { checkCpuTemplate } from '../interchange/firecracker.js'
@@ -118,7 +118,7 @@ function configuredState(kvm: Kvm, label: string, baseline: Baseline, vcpus: num
     throw new CommandError(`${label}: ${error.message}`, exitStatus.negative)
   }
   using vm = applied.vm
-  const refused = [...new Set(applied.refused.map(({ name, fields }) => [name, ...fields].join(' ')))]
+  const refused = refusedNames(applied)
   if (refused.length > 0) {
     throw new CommandError(`${label} refuses ${refused.join(', ')} of the baseline`, exitStatus.negative)
   }

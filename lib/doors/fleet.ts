@@ -7,7 +7,13 @@ export {
   type Upgrade,
   type UpgradedMove,
 } from '../fleet/analyse.js'
-export { apply, type Applied, type AppliedRegister } from '../fleet/baseline/apply.js'
+export {
+  apply,
+  type Applied,
+  type AppliedRegister,
+  configureByBaseline,
+  withBaseline,
+} from '../fleet/baseline/apply.js'
 export { type BaselineOptions, type CommonBaseline, computeBaseline } from '../fleet/baseline/baseline.js'
 export { electBaseline } from '../fleet/baseline/elect.js'
 export type { NamedReport } from '../fleet/baseline/candidate.js'

@@ -1,4 +1,6 @@
 import { callAtOnce } from '../arguments.js'
+import { configureByBaseline, refusedNames } from '../fleet/baseline/apply.js'
+import type { CommonBaseline } from '../fleet/baseline/baseline.js'
 import type { ConstantRead, Exit, GuestMemory, Kvm, PostedWrite, Vcpu, Vm } from '../kvm/index.js'
 import { Bus, type FixRegister, type InterruptLine } from './bus.js'
 import { MachineError } from './errors.js'
@@ -35,13 +37,15 @@ export const RAM_SLOT = 0
 
 /**
  * Makes a VM with a kernel in its memory.
- * @throws MachineError `ERR_MACHINE_MEMORY`, `ERR_MACHINE_GIC`; KvmError as the calls of the handles
+ * @throws MachineError `ERR_MACHINE_MEMORY`, `ERR_MACHINE_GIC`, `ERR_MACHINE_BASELINE`; KvmError as the calls of the handles
  */
 export function bootBoard(kvm: Kvm, plan: BoardPlan, devices: BoardDevices): Board {
   const places = layOut(plan)
-  const vm = kvm.createVm()
+  const { baseline } = plan
+  const vm = kvm.createVm(baseline && { ipaSize: baseline.ipaSize })
   let memory: GuestMemory | undefined
   try {
+    for (const capability of baseline?.capabilities ?? []) vm.enableCapability(capability)
     memory = kvm.createMemory(plan.memory)
     vm.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory })
     for (let id = 0; id < plan.vcpus; id++) {
@@ -51,6 +55,7 @@ export function bootBoard(kvm: Kvm, plan: BoardPlan, devices: BoardDevices): Boa
     const gic = createGic(vm)
     const board = new Board(vm, memory, devices)
     loadLinux(vm, plan, places, { gic, virtioDevices: devices.virtio.length })
+    if (baseline !== undefined) applyBaseline(vm, baseline)
     callAtOnce('configure', plan.configure, vm)
     return board
   } catch (error) {
@@ -58,6 +63,16 @@ export function bootBoard(kvm: Kvm, plan: BoardPlan, devices: BoardDevices): Boa
     memory?.close()
     throw error
   }
+}
+
+/** @throws MachineError `ERR_MACHINE_BASELINE` */
+export function applyBaseline(vm: Vm, baseline: CommonBaseline): void {
+  const refused = refusedNames(configureByBaseline(vm, baseline))
+  if (refused.length === 0) return
+  throw new MachineError(
+    'ERR_MACHINE_BASELINE',
+    `this host's KVM refuses ${refused.join(', ')} of the baseline: make the baseline with this host's report`,
+  )
 }
 
 /** A VM with its memory and devices, until the guest's last instruction. */

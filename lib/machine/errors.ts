@@ -12,6 +12,8 @@ export type MachineErrorCode =
   | 'ERR_MACHINE_DISK'
   /** This host's KVM can make neither a GICv3 nor a GICv2, or not for so many vCPUs. */
   | 'ERR_MACHINE_GIC'
+  /** This host's KVM refuses something of the baseline, or it is for vCPUs with other features. */
+  | 'ERR_MACHINE_BASELINE'
   /** The guest did something KVM cannot continue from. */
   | 'ERR_MACHINE_GUEST'
   /** What was expected on the console did not come in time. */

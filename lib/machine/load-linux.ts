@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { CommonBaseline } from '../fleet/baseline/baseline.js'
 import type { Vm } from '../kvm/index.js'
 import type { VcpuFeature } from '../uapi.js'
 import { encodeDeviceTree } from './device-tree.js'
@@ -17,6 +18,8 @@ export interface BoardPlan {
   readonly features: readonly VcpuFeature[]
   /** Bytes, a multiple of 2 MiB. */
   readonly memory: number
+  /** Applied before `configure`. */
+  readonly baseline: CommonBaseline | undefined
   /** Called last, with a VM that is ready for its first run. */
   readonly configure: (vm: Vm) => void
 }

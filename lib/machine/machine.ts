@@ -1,4 +1,5 @@
 import { Duplex, Transform, Writable } from 'node:stream'
+import { isDeepStrictEqual } from 'node:util'
 import {
   checkBoolean,
   checkChoice,
@@ -10,6 +11,7 @@ import {
   outOfRange,
 } from '../arguments.js'
 import { readAtMost } from '../documents/text.js'
+import { type Baseline, checkBaseline } from '../fleet/baseline/format.js'
 import { type Kvm, openKvm, type Vm } from '../kvm/index.js'
 import { type VcpuFeature, vcpuFeatures } from '../uapi.js'
 import { type Board, bootBoard, type BoardDevices } from './board.js'
@@ -53,6 +55,11 @@ export interface MachineOptions {
   console?: 'serial' | 'virtio'
   /** Features of every vCPU. Default: `['psci-0.2']`. */
   features?: readonly VcpuFeature[]
+  /**
+   * A baseline of the hosts that the guest may move to: every vCPU is configured by it before each start, and the VM gets its address
+   * space and capabilities. It must be for vCPUs with `features`. Default: none.
+   */
+  baseline?: Baseline
   /** Whether the machine starts again when the guest restarts it; otherwise it ends. Default: true. */
   reboot?: boolean
   /** Called with the VM before each start, when all else is set up: elect services, pin registers, filter calls. Default: nothing. */
@@ -94,7 +101,8 @@ const MEMORY_MAX = 0x10_0000
 /**
  * Makes a machine and starts Linux in it.
  *
- * @throws MachineError `ERR_MACHINE_FILE`, `ERR_MACHINE_KERNEL`, `ERR_MACHINE_MEMORY`, `ERR_MACHINE_DISK`, `ERR_MACHINE_GIC`
+ * @throws MachineError `ERR_MACHINE_FILE`, `ERR_MACHINE_KERNEL`, `ERR_MACHINE_MEMORY`, `ERR_MACHINE_DISK`, `ERR_MACHINE_GIC`,
+ * `ERR_MACHINE_BASELINE`
  * @throws KvmError as `openKvm` and the calls of the handles
  * @throws TypeError for another type, an unknown option, or a `configure` that returns a promise; RangeError for an option beyond its limits
  *
@@ -107,7 +115,8 @@ const MEMORY_MAX = 0x10_0000
 export function bootMachine(options: MachineOptions): Machine {
   checkMachineOptions(options)
   const { append = '', smp = 1, memory = 256, disks = [], console: kind = 'serial' } = options
-  const { features = ['psci-0.2'], reboot = true, configure = () => undefined } = options
+  const { features = ['psci-0.2'], baseline, reboot = true, configure = () => undefined } = options
+  if (baseline !== undefined) checkFeatures(baseline, features)
   const plan: BoardPlan = {
     kernel: readKernelImage(contentOf(options.kernel, 'kernel', memory)),
     initrd: options.initrd === undefined ? undefined : contentOf(options.initrd, 'initrd', memory),
@@ -115,6 +124,7 @@ export function bootMachine(options: MachineOptions): Machine {
     vcpus: smp,
     features,
     memory: memory * MIB,
+    baseline,
     configure,
   }
   // Before KVM is opened: what is wrong with the files is wrong on any host.
@@ -381,8 +391,8 @@ function openDisk(disk: string | DiskOptions, index: number): Disk {
 
 function checkMachineOptions(options: MachineOptions): void {
   const keys = ['kernel', 'initrd', 'append', 'smp', 'memory', 'disks', 'console', 'features', 'reboot']
-  checkOptions(options, 'options', [...keys, 'configure', 'kvm'])
-  const { kernel, initrd, append, smp, memory, disks, features, reboot, configure } = options
+  checkOptions(options, 'options', [...keys, 'baseline', 'configure', 'kvm'])
+  const { kernel, initrd, append, smp, memory, disks, features, baseline, reboot, configure } = options
   checkContent(kernel, 'kernel')
   if (initrd !== undefined) checkContent(initrd, 'initrd')
   if (append !== undefined) checkText(append, 'append')
@@ -397,11 +407,22 @@ function checkMachineOptions(options: MachineOptions): void {
     throw invalidType('configure', 'a function', configure)
   }
   checkDisks(disks)
+  if (baseline !== undefined) checkBaseline(baseline, 'baseline')
   if (features === undefined) return
   if (!Array.isArray(features)) throw invalidType('features', 'an array of names of features', features)
   for (const [index, feature] of features.entries()) {
     checkChoice(feature, `features[${index}]`, Object.keys(vcpuFeatures))
   }
+}
+
+/** @throws MachineError `ERR_MACHINE_BASELINE` for a baseline of vCPUs with other features: other registers follow from them */
+function checkFeatures(baseline: Baseline, features: readonly VcpuFeature[]): void {
+  if (isDeepStrictEqual(new Set(baseline.features), new Set(features))) return
+  throw new MachineError(
+    'ERR_MACHINE_BASELINE',
+    `expected a baseline for vCPUs with ${features.join(', ')}, the features of the machine's, ` +
+      `found one with ${baseline.features.join(', ')}: make it for these features`,
+  )
 }
 
 function checkSendOptions(options: SendOptions): void {

@@ -2,6 +2,8 @@ import { totalmem } from 'node:os'
 import { Duplex, finished, Readable } from 'node:stream'
 import { checkMilliseconds, checkObject, checkOptions, invalidType } from '../arguments.js'
 import { asText } from '../documents/entries.js'
+import { withBaseline } from '../fleet/baseline/apply.js'
+import { type Baseline, checkBaseline } from '../fleet/baseline/format.js'
 import type { GuestMemory, Kvm } from '../kvm/index.js'
 import { isObstacle } from '../migration/obstacle.js'
 import { restore, RestoreError } from '../migration/restore.js'
@@ -9,7 +11,7 @@ import type { State } from '../migration/state.js'
 import { type MoveVerdict, verdict } from '../migration/verdict.js'
 import { strict, type VmmRules } from '../migration/vmm/rules.js'
 import { findingSubject, findingWords } from '../migration/words.js'
-import { Board, type BoardDevices, RAM_SLOT } from './board.js'
+import { applyBaseline, Board, type BoardDevices, RAM_SLOT } from './board.js'
 import { MachineError, MoveRefusedError } from './errors.js'
 import { FrameReader, FrameWriter, PIECE, within } from './frames.js'
 import { VCPUS_MAX } from './gic.js'
@@ -22,6 +24,11 @@ export interface ReceiveOptions {
   disks?: readonly (string | DiskOptions)[]
   /** Decides which registers are restored, and which outcome is an obstacle. Default: `strict`: all, and each that differs. */
   rules?: VmmRules
+  /**
+   * The baseline that the machine was started with: registers that it declares to be absent on some host are not restored, and keep
+   * what the baseline elects. Default: none.
+   */
+  baseline?: Baseline
   /**
    * Returns whether to take the machine, given this host's verdict. One that cannot be restored is refused in any case. Default: takes
    * it if the move is `possible`.
@@ -55,7 +62,9 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
     throw invalidType('stream', 'a Readable or Duplex of node:stream', stream)
   }
   checkReceiveOptions(options)
-  const { disks = [], rules = strict, accept = ({ possible }) => possible, timeout = 60_000 } = options
+  const { disks = [], baseline, accept = ({ possible }) => possible, timeout = 60_000 } = options
+  const given = options.rules ?? strict
+  const rules = baseline === undefined ? given : withBaseline(given, baseline)
   // Its errors are those of the calls that use it; one that comes later means nothing any more.
   stream.on('error', () => undefined)
   let answers: FrameWriter | undefined
@@ -74,7 +83,7 @@ export async function receiveMachine(stream: Readable, options: ReceiveOptions =
     let arrived: Arrived | undefined
     try {
       judge(header, means, rules, accept)
-      arrived = { means, header, rules, memory: means.kvm.createMemory(header.memory) }
+      arrived = { means, header, rules, baseline, memory: means.kvm.createMemory(header.memory) }
       await answers?.write('accepted')
       const saved = await readMachine(reader, arrived.memory)
       checkSameVm(header.state, saved.state)
@@ -95,6 +104,7 @@ interface Arrived {
   readonly means: MachineMeans
   readonly header: Header
   readonly rules: VmmRules
+  readonly baseline: Baseline | undefined
   readonly memory: GuestMemory
 }
 
@@ -209,7 +219,7 @@ interface Conversation {
 }
 
 async function start(
-  { means, header, rules, memory }: Arrived,
+  { means, header, rules, baseline, memory }: Arrived,
   saved: Saved,
   { reader, answers, stream }: Conversation,
 ): Promise<Machine> {
@@ -219,6 +229,7 @@ async function start(
       prepare: (made) => made.mapMemory(RAM_SLOT, { address: BigInt(RAM_BASE), memory }),
     })
     try {
+      if (baseline !== undefined) applyBaseline(vm, baseline)
       const board = new Board(vm, memory, devices)
       board.restore(saved.devices)
       return board
@@ -287,10 +298,11 @@ async function endStream(stream: Duplex): Promise<void> {
 }
 
 function checkReceiveOptions(options: ReceiveOptions): void {
-  checkOptions(options, 'options', ['disks', 'rules', 'accept', 'timeout', 'kvm'])
-  const { disks, rules, accept, timeout } = options
+  checkOptions(options, 'options', ['disks', 'rules', 'baseline', 'accept', 'timeout', 'kvm'])
+  const { disks, rules, baseline, accept, timeout } = options
   checkDisks(disks)
   if (rules !== undefined) checkObject(rules, 'rules')
+  if (baseline !== undefined) checkBaseline(baseline, 'baseline')
   if (accept !== undefined && typeof accept !== 'function') throw invalidType('accept', 'a function', accept)
   if (timeout !== undefined) checkMilliseconds(timeout, 'timeout')
 }

@@ -3,13 +3,30 @@
  *
  * - `move-linux.js IMAGE MODULES VCPUS`: from one machine to another over a socket, then to a snapshot, and starts that
  * - `move-linux.js leave IMAGE MODULES VCPUS`: to the file `guest`, with its disk in `disk.img`
- * - `move-linux.js arrive`: from these files
+ * - `move-linux.js pass`: from these files, and to them again
+ * - `move-linux.js arrive`: from these files, and off; prints the reasons if the host refuses the guest
+ *
+ * The last three use the baseline in `baseline.json`, if there is one.
  */
-import { copyFileSync, createReadStream, createWriteStream, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
+import { type Baseline, readBaseline } from '../../lib/fleet/baseline/format.js'
 import { CNTFRQ_EL0 } from '../../lib/report/machine.js'
 import { type Kvm, openKvm } from '../../lib/kvm/index.js'
-import { bootMachine, type Machine, receiveMachine, type Sent } from '../../lib/machine/index.js'
+import {
+  bootMachine,
+  type Machine,
+  MoveRefusedError,
+  receiveMachine,
+  type Sent,
+} from '../../lib/machine/index.js'
 import { machineOf } from '../../lib/migration/machine-facts.js'
 import { ask, limit, linuxRoot } from './talk-to-linux.js'
 
@@ -22,6 +39,11 @@ export interface Look {
   /** A file on its disk. */
   kept: string
   cpus: number
+}
+
+/** Why a host did not take a guest. */
+export interface Refused {
+  refused: readonly string[]
 }
 
 /** What became of a guest that was moved, and started from a snapshot then. */
@@ -40,11 +62,25 @@ function progress(what: string): void {
   process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s: ${what}\n`)
 }
 
+/** What the hosts of a way have in common, if it is elected. */
+function elected(): { baseline?: Baseline } {
+  return existsSync('baseline.json') ? { baseline: readBaseline('baseline.json') } : {}
+}
+
 async function bootGuest(kvm: Kvm, image: string, modules: string, vcpus: number): Promise<Machine> {
   writeFileSync('disk.img', new Uint8Array(8 << 20))
   const initrd = await linuxRoot(modules)
   const disks = ['disk.img']
-  const guest = bootMachine({ kvm, kernel: image, initrd, smp: vcpus, memory: 128, append: 'quiet', disks })
+  const guest = bootMachine({
+    kvm,
+    kernel: image,
+    initrd,
+    smp: vcpus,
+    memory: 128,
+    append: 'quiet',
+    disks,
+    ...elected(),
+  })
   await guest.console.expect('# ', { timeout: limit })
   progress('the guest has booted')
   await ask(guest, 'mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file')
@@ -101,8 +137,23 @@ async function leave(image: string, modules: string, vcpus: number): Promise<Loo
   return look
 }
 
-async function arrive(): Promise<Look> {
-  const guest = await receiveMachine(createReadStream('guest'), { disks: ['disk.img'] })
+async function pass(): Promise<Look> {
+  const guest = await receiveMachine(createReadStream('guest'), { disks: ['disk.img'], ...elected() })
+  const look = await lookAt(guest)
+  await ask(guest, 'sync')
+  await guest.send(createWriteStream('next'))
+  renameSync('next', 'guest')
+  return look
+}
+
+async function arrive(): Promise<Look | Refused> {
+  let guest: Machine
+  try {
+    guest = await receiveMachine(createReadStream('guest'), { disks: ['disk.img'], ...elected() })
+  } catch (error) {
+    if (!(error instanceof MoveRefusedError)) throw error
+    return { refused: error.reasons }
+  }
   const look = await lookAt(guest)
   await powerOff(guest)
   return look
@@ -138,11 +189,12 @@ async function socketPair(): Promise<[Socket, Socket]> {
   return pair
 }
 
-const [mode, ...rest] = process.argv.slice(2)
-const isPart = mode === 'leave' || mode === 'arrive'
+const parts = { leave, pass, arrive }
+const [mode = '', ...rest] = process.argv.slice(2)
+const isPart = Object.hasOwn(parts, mode)
 const [image = '', modules = '', vcpus] = isPart ? rest : [mode, ...rest]
 try {
-  const perform = mode === 'leave' ? leave : mode === 'arrive' ? arrive : move
+  const perform = isPart ? parts[mode as keyof typeof parts] : move
   process.stdout.write(`${JSON.stringify(await perform(image, modules, Number(vcpus)))}\n`)
 } catch (error) {
   const { stack, console: last } = error as Error & { console?: string }

@@ -7,7 +7,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { simulator } from '../../lib/hosts/index.js'
+import { computeBaseline } from '../../lib/fleet/baseline/baseline.js'
+import type { Baseline } from '../../lib/fleet/baseline/format.js'
+import { type BuiltInHost, builtInReport, simulator } from '../../lib/hosts/index.js'
 import { type Kvm, openKvm } from '../../lib/kvm/index.js'
 import { MachineError, MoveRefusedError } from '../../lib/machine/errors.js'
 import {
@@ -98,6 +100,23 @@ async function move(
     receiveMachine(there, { kvm: host }),
   ])
   return { sent, received, bytes: out.passed }
+}
+
+/** The baseline of hosts for the vCPUs of a machine. */
+function baselineOf(...names: BuiltInHost[]): Baseline {
+  const hosts = names.map((name) => ({ name, report: builtInReport(name) }))
+  return computeBaseline(hosts, { features: ['psci-0.2'] })
+}
+
+function bitmapIn({ bitmaps }: Baseline): string {
+  return bitmaps.find(({ name }) => name === 'KVM_REG_ARM_VENDOR_HYP_BMAP')!.value
+}
+
+async function moveBy(baseline: Baseline, source: Machine, host: Kvm): Promise<Machine> {
+  const { here, there } = duplexPair()
+  const received = receiveMachine(there, { kvm: host, baseline })
+  await source.send(here)
+  return await received
 }
 
 function reasonOf(result: PromiseSettledResult<unknown>): unknown {
@@ -271,6 +290,43 @@ describe('a destination', () => {
     ])
     assert.equal(vmm, 'of the fleet')
     await assertAlive(machine)
+  })
+
+  test('takes a machine with the baseline of the fleet, from a newer kernel and back', async () => {
+    const [newer, older] = ['linux-7.2-neoverse-n1', 'linux-6.1-neoverse-n1'] as const
+    using new_ = new Host(newer)
+    using old = new Host(older)
+    const bare = waiting({ kvm: new_.kvm })
+    const refused = reasonOf((await move(bare, old.kvm)).sent)
+    assert.ok(refused instanceof MoveRefusedError)
+    const found = refused.findings.flatMap((finding) => ('register' in finding ? finding.register.name : []))
+    assert.ok(found.includes('KVM_REG_ARM_PSCI_VERSION'), String(found))
+    await assertAlive(bare)
+
+    const baseline = baselineOf(newer, older)
+    const there = await moveBy(baseline, waiting({ kvm: new_.kvm, smp: 2, baseline }), old.kvm)
+    await there.pause()
+    for (const { registers } of there.vm.vcpus) {
+      assert.equal(registers.get('KVM_REG_ARM_PSCI_VERSION'), 0x1_0001n)
+      assert.equal(registers.get('KVM_REG_ARM_VENDOR_HYP_BMAP'), BigInt(bitmapIn(baseline)))
+    }
+    there.resume()
+    await assertAlive(await moveBy(baseline, there, new_.kvm))
+  })
+
+  test('needs a baseline for its features, and one that its host can elect', () => {
+    using host = new Host('linux-6.1-neoverse-n1')
+    const newer = baselineOf('linux-7.2-neoverse-n1')
+    const pmu = { ...newer, features: ['psci-0.2', 'pmu-v3'] as const } as Baseline
+    assert.throws(
+      () => waiting({ kvm: host.kvm, baseline: pmu }),
+      failure('ERR_MACHINE_BASELINE', /expected a baseline for vCPUs with psci-0\.2, .* pmu-v3/),
+    )
+    assert.throws(
+      () => waiting({ kvm: host.kvm, baseline: newer }),
+      failure('ERR_MACHINE_BASELINE', /refuses .*KVM_REG_ARM_PSCI_VERSION/),
+    )
+    assert.equal(host.open, 0)
   })
 
   test('refuses other disks', async () => {

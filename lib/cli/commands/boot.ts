@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { readBaseline } from '../../fleet/baseline/format.js'
 import { bootMachine, type DiskOptions, type MachineEnd } from '../../machine/index.js'
 import { CommandError, exitStatus } from '../exit.js'
 import { note } from '../output.js'
@@ -16,6 +17,7 @@ interface Flags {
   memory: number
   disk: DiskOptions[]
   console: 'serial' | 'virtio'
+  baseline?: string
   reboot: boolean
   timeout?: number
 }
@@ -40,6 +42,7 @@ export function bootCommand(): Command {
         .choices(['serial', 'virtio'])
         .default('serial'),
     )
+    .option('--baseline <file>', 'configure the VM by a baseline, so that it can move to other hosts')
     .option('--no-reboot', 'end when the guest restarts')
     .option('--timeout <seconds>', 'end the machine after that time', wholeNumber(1, 1_000_000))
     .addHelpText(
@@ -57,16 +60,19 @@ files that cannot be used; 3 without arm64 KVM; ${timedOut} when the time ran ou
 Examples:
   kvm-arm64 boot --kernel Image --initrd initrd.cpio --append quiet
   kvm-arm64 boot --kernel Image --disk root.img --append root=/dev/vda --smp 2
+  kvm-arm64 baseline a.json b.json --features psci-0.2 -o both.json
+  kvm-arm64 boot --kernel Image --baseline both.json
   kvm-arm64 lab run --kernel 6.12 -- kvm-arm64 boot --kernel Image`,
     )
     .action(run)
 }
 
-async function run({ disk, timeout, ...options }: Flags): Promise<void> {
+async function run({ disk, timeout, baseline, ...options }: Flags): Promise<void> {
   if (options.memory % 2 !== 0) {
     throw new CommandError('--memory must be an even number of MiB', exitStatus.usage)
   }
-  const machine = bootMachine({ ...options, disks: disk })
+  const elected = baseline === undefined ? {} : { baseline: readBaseline(baseline) }
+  const machine = bootMachine({ ...options, ...elected, disks: disk })
   let isOver = false
   const timer =
     timeout === undefined

@@ -2,6 +2,7 @@ import { errnoOf } from '../../kvm/errors.js'
 import { type Kvm, KvmError, type Vcpu, type Vm } from '../../kvm/index.js'
 import { checkKvm } from '../../kvm/kvm.js'
 import { decodeRegister, encodeRegister, fieldMask, registerFields, allBits } from '../../registers/index.js'
+import type { VmmRules } from '../../migration/vmm/rules.js'
 import type { CommonBaseline } from './baseline.js'
 
 /** The outcome for a register of the baseline on a VM. */
@@ -50,16 +51,28 @@ export function apply(
     for (const vcpu of vcpus) vcpu.init({ features: baseline.features })
     // Finalize fixes the vector lengths, and ID registers show them: so all vCPUs come first.
     const lengths = vcpus.flatMap((vcpu) => finalize(vcpu, baseline))
-    const registers = [...lengths, ...vcpus.flatMap((vcpu) => configure(vcpu, baseline))]
-    return {
-      vm,
-      registers,
-      refused: registers.filter(({ refused, declared }) => refused !== 0n && !declared),
-    }
+    return { vm, ...applied([...lengths, ...vcpus.flatMap((vcpu) => configure(vcpu, baseline))]) }
   } catch (error) {
     vm.close()
     throw error
   }
+}
+
+/**
+ * Configures the vCPUs that a VM has by a baseline, before the first run, and reads them back. The VM keeps its address space,
+ * capabilities and vector lengths, and its vCPUs their features: create them as the baseline says.
+ * @throws KvmError as `Registers.get`, with EBUSY or EINVAL, for a vCPU that is not initialized or finalized
+ *
+ * @example
+ * const { refused } = configureByBaseline(vm, readBaseline('fleet.json'))
+ * if (refused.length > 0) throw new Error(`this host refuses ${refused.map(({ name }) => name).join(', ')}`)
+ */
+export function configureByBaseline(vm: Vm, baseline: CommonBaseline): Applied {
+  return applied(vm.vcpus.flatMap((vcpu) => configure(vcpu, baseline)))
+}
+
+function applied(registers: AppliedRegister[]): Applied {
+  return { registers, refused: registers.filter(({ refused, declared }) => refused !== 0n && !declared) }
 }
 
 function finalize(vcpu: Vcpu, { features, vectorLengths }: CommonBaseline): AppliedRegister[] {
@@ -75,9 +88,7 @@ function finalize(vcpu: Vcpu, { features, vectorLengths }: CommonBaseline): Appl
 
 /** ID registers first: states of mitigations depend on them. */
 function configure(vcpu: Vcpu, baseline: CommonBaseline): AppliedRegister[] {
-  const absent = new Set(
-    baseline.unreconciled.filter(({ kind }) => kind === 'absent').map(({ id }) => BigInt(id)),
-  )
+  const absent = absentSomewhere(baseline)
   const wanted: Wanted[] = [
     ...baseline.idRegisters.map(({ id, value, mask }) => ({
       id: BigInt(id),
@@ -101,6 +112,25 @@ function configure(vcpu: Vcpu, baseline: CommonBaseline): AppliedRegister[] {
   for (const entry of wanted) write(vcpu, entry)
   // Read at the end: a write may change other registers too.
   return wanted.map((entry) => write(vcpu, entry))
+}
+
+/** Returns what was refused, each register with its fields, once. */
+export function refusedNames({ refused }: Pick<Applied, 'refused'>): string[] {
+  return [...new Set(refused.map(({ name, fields }) => [name, ...fields].join(' ')))]
+}
+
+/** The registers that some host of a baseline lacks. */
+function absentSomewhere({ unreconciled }: CommonBaseline): Set<bigint> {
+  return new Set(unreconciled.filter(({ kind }) => kind === 'absent').map(({ id }) => BigInt(id)))
+}
+
+/**
+ * Returns the rules of a VMM that knows the baseline of its VMs: it does not carry a register that the baseline declares to be absent
+ * on some host.
+ */
+export function withBaseline(rules: VmmRules, baseline: CommonBaseline): VmmRules {
+  const absent = absentSomewhere(baseline)
+  return { ...rules, carries: (id) => rules.carries(id) && !absent.has(id) }
 }
 
 interface Wanted {

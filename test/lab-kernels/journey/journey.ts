@@ -2,14 +2,15 @@
  * What firmware bitmap registers are for, played on real kernels: a guest that starts on a new kernel is carried, memory and all, to
  * older ones, with and without an election made for the way.
  */
+import { withBaseline } from '../../../lib/fleet/baseline/apply.js'
 import { computeBaseline } from '../../../lib/fleet/baseline/baseline.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
+import { strict } from '../../../lib/migration/vmm/rules.js'
 import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/attempt.js'
 import { openKvm } from '../../../lib/kvm/index.js'
 import type { Lab } from '../../../lib/lab/index.js'
 import { builtInReport, simulator } from '../../../lib/hosts/index.js'
 import { bootWithTests } from '../lab-hosts.js'
-import { carrying } from './rules.js'
 import type { Errand, Luggage, Stay } from './stay.js'
 
 const CPU = 'neoverse-n1'
@@ -90,7 +91,7 @@ async function bootAll(): Promise<{ on: Record<Kernel, Lab> } & AsyncDisposable>
 
 function predict(on: Kernel, errand: Errand): readonly RegisterOutcome[] | null {
   if (errand.do !== 'resume') return null
-  const rules = carrying(errand.baseline)
+  const rules = errand.baseline === null ? strict : withBaseline(strict, errand.baseline)
   using attempt = attemptRestore(openKvm(simulator(nameOf(on))), errand.luggage.state, {
     carries: (id) => rules.carries(id),
   })

@@ -1,8 +1,9 @@
 /** One stay of a travelling guest on a host: it is started there, or restored as it was where it has been. */
-import { apply } from '../../../lib/fleet/baseline/apply.js'
+import { apply, configureByBaseline, withBaseline } from '../../../lib/fleet/baseline/apply.js'
 import type { Baseline } from '../../../lib/fleet/baseline/format.js'
 import { capture } from '../../../lib/migration/capture.js'
 import { attemptRestore, type RegisterOutcome } from '../../../lib/migration/attempt.js'
+import { strict } from '../../../lib/migration/vmm/rules.js'
 import { restore, RestoreError } from '../../../lib/migration/restore.js'
 import type { State } from '../../../lib/migration/state.js'
 import type { GuestMemory, Kvm, Vcpu, Vm } from '../../../lib/kvm/index.js'
@@ -17,7 +18,6 @@ import {
   KVM_VGIC_V3_ADDR_TYPE_REDIST,
 } from '../../../lib/uapi.js'
 import { discovered, giveMemory, live, load } from './guest.js'
-import { carrying } from './rules.js'
 
 const ROUNDS = 20
 /** The interrupt of the PMU, of each vCPU: what other VMMs take too. */
@@ -54,23 +54,16 @@ export function stay(kvm: Kvm, errand: Errand): Stay {
       using attempt = attemptRestore(kvm, state, { prepare })
       return goOn(kvm, attempt.vm!, attempt.vcpus[0]!, memory!)
     }
-    using vm = restore(kvm, state, { rules: carrying(errand.baseline), prepare }).vm
-    electAgain(vm, errand.baseline)
+    const { baseline } = errand
+    using vm = restore(kvm, state, { ...(baseline && { rules: withBaseline(strict, baseline) }), prepare }).vm
+    // What the last host could not hide is not in the state it gave, and would come back here.
+    if (baseline !== null) configureByBaseline(vm, baseline)
     return goOn(kvm, vm, vm.vcpus[0]!, memory!)
   } catch (error) {
     if (!(error instanceof RestoreError)) throw error
     return { refused: error.message, outcomes: error.outcomes }
   } finally {
     memory?.close()
-  }
-}
-
-/** What the last host could not hide is not in the state it gave, and would come back here. */
-function electAgain(vm: Vm, baseline: Baseline | null): void {
-  const { registers } = vm.vcpus[0]!
-  const listed = new Set(registers.list())
-  for (const { id, value } of baseline?.bitmaps ?? []) {
-    if (listed.has(BigInt(id))) registers.set(BigInt(id), BigInt(value))
   }
 }
 
