@@ -22,7 +22,7 @@ for (const [host, guestSeries, vcpus, kind, gic] of cases) {
     let lab: Lab
     beforeAll(async () => {
       guest = await linuxGuest(guestSeries)
-      const programs = ['boot-linux', 'move-linux', 'talk-to-linux'].map(
+      const programs = ['boot-linux', 'move-linux', 'move-linux-guest', 'talk-to-linux'].map(
         (name) => `dist/test/lab-kernels/${name}.js`,
       )
       lab = await bootLab({

@@ -8,38 +8,12 @@
  *
  * The last three use the baseline in `baseline.json`, if there is one.
  */
-import {
-  copyFileSync,
-  createReadStream,
-  createWriteStream,
-  existsSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs'
+import { copyFileSync, createReadStream, createWriteStream, renameSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
-import { type Baseline, readBaseline } from '../../lib/fleet/baseline/format.js'
-import { CNTFRQ_EL0 } from '../../lib/report/machine.js'
-import { type Kvm, openKvm } from '../../lib/kvm/index.js'
-import {
-  bootMachine,
-  type Machine,
-  MoveRefusedError,
-  receiveMachine,
-  type Sent,
-} from '../../lib/machine/index.js'
-import { machineOf } from '../../lib/migration/machine-facts.js'
-import { ask, limit, linuxRoot } from './talk-to-linux.js'
-
-/** What the guest says of itself at one moment. */
-export interface Look {
-  /** What it has counted to. */
-  count: number
-  /** The digest of a file in its memory. */
-  digest: string
-  /** A file on its disk. */
-  kept: string
-  cpus: number
-}
+import { openKvm } from '../../lib/kvm/index.js'
+import { type Machine, MoveRefusedError, receiveMachine, type Sent } from '../../lib/machine/index.js'
+import { bootGuest, clockOf, elected, type Look, lookAt, progress, ticksPerMs } from './move-linux-guest.js'
+import { ask } from './talk-to-linux.js'
 
 /** Why a host did not take a guest. */
 export interface Refused {
@@ -55,50 +29,6 @@ export interface Moved {
   sent: Sent
   snapshot: Sent
   end: string
-}
-
-/** For whoever waits, on standard error. */
-function progress(what: string): void {
-  process.stderr.write(`${(performance.now() / 1000).toFixed(1)} s: ${what}\n`)
-}
-
-/** What the hosts of a way have in common, if it is elected. */
-function elected(): { baseline?: Baseline } {
-  return existsSync('baseline.json') ? { baseline: readBaseline('baseline.json') } : {}
-}
-
-async function bootGuest(kvm: Kvm, image: string, modules: string, vcpus: number): Promise<Machine> {
-  writeFileSync('disk.img', new Uint8Array(8 << 20))
-  const initrd = await linuxRoot(modules)
-  const disks = ['disk.img']
-  const guest = bootMachine({
-    kvm,
-    kernel: image,
-    initrd,
-    smp: vcpus,
-    memory: 128,
-    append: 'quiet',
-    disks,
-    ...elected(),
-  })
-  await guest.console.expect('# ', { timeout: limit })
-  progress('the guest has booted')
-  await ask(guest, 'mke2fs /dev/vda && mount -t ext4 /dev/vda /mnt && echo before >/mnt/file')
-  await ask(guest, 'mkdir /t && mount -t tmpfs t /t && dd if=/dev/urandom of=/t/data bs=64k count=16')
-  await ask(
-    guest,
-    '(i=0; while :; do i=$((i+1)); echo $i >/t/n; mv /t/n /t/count; sleep 0.1; done) & sleep 1',
-  )
-  return guest
-}
-
-async function lookAt(machine: Machine): Promise<Look> {
-  return {
-    count: Number(await ask(machine, 'cat /t/count')),
-    digest: await ask(machine, 'md5sum </t/data'),
-    kept: await ask(machine, 'cat /mnt/file'),
-    cpus: Number(await ask(machine, 'nproc')),
-  }
 }
 
 async function move(image: string, modules: string, vcpus: number): Promise<Moved> {
@@ -162,22 +92,6 @@ async function arrive(): Promise<Look | Refused> {
 async function powerOff(machine: Machine): Promise<string> {
   machine.console.write('poweroff -f\n')
   return await machine.ended
-}
-
-/** The guest's counter and the host's clock (milliseconds) at one moment. */
-async function clockOf(machine: Machine): Promise<{ guest: bigint; host: number }> {
-  await machine.pause()
-  const clocks = {
-    guest: machine.vm.vcpus[0]!.registers.get('KVM_REG_ARM_TIMER_CNT'),
-    host: performance.now(),
-  }
-  machine.resume()
-  return clocks
-}
-
-function ticksPerMs(kvm: Kvm): number {
-  const { guestReads = [] } = machineOf(kvm)
-  return Number(guestReads.find(({ id }) => BigInt(id) === CNTFRQ_EL0)!.value) / 1000
 }
 
 async function socketPair(): Promise<[Socket, Socket]> {

@@ -293,25 +293,25 @@ describe('a destination', () => {
   })
 
   test('takes a machine with the baseline of the fleet, from a newer kernel and back', async () => {
-    const [newer, older] = ['linux-7.2-neoverse-n1', 'linux-6.1-neoverse-n1'] as const
-    using new_ = new Host(newer)
-    using old = new Host(older)
-    const bare = waiting({ kvm: new_.kvm })
-    const refused = reasonOf((await move(bare, old.kvm)).sent)
+    const [newName, oldName] = ['linux-7.2-neoverse-n1', 'linux-6.1-neoverse-n1'] as const
+    using newer = new Host(newName)
+    using older = new Host(oldName)
+    const bare = waiting({ kvm: newer.kvm })
+    const refused = reasonOf((await move(bare, older.kvm)).sent)
     assert.ok(refused instanceof MoveRefusedError)
     const found = refused.findings.flatMap((finding) => ('register' in finding ? finding.register.name : []))
     assert.ok(found.includes('KVM_REG_ARM_PSCI_VERSION'), String(found))
     await assertAlive(bare)
 
-    const baseline = baselineOf(newer, older)
-    const there = await moveBy(baseline, waiting({ kvm: new_.kvm, smp: 2, baseline }), old.kvm)
+    const baseline = baselineOf(newName, oldName)
+    const there = await moveBy(baseline, waiting({ kvm: newer.kvm, smp: 2, baseline }), older.kvm)
     await there.pause()
     for (const { registers } of there.vm.vcpus) {
       assert.equal(registers.get('KVM_REG_ARM_PSCI_VERSION'), 0x1_0001n)
       assert.equal(registers.get('KVM_REG_ARM_VENDOR_HYP_BMAP'), BigInt(bitmapIn(baseline)))
     }
     there.resume()
-    await assertAlive(await moveBy(baseline, there, new_.kvm))
+    await assertAlive(await moveBy(baseline, there, newer.kvm))
   })
 
   test('needs a baseline for its features, and one that its host can elect', () => {
