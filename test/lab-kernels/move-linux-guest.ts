@@ -37,7 +37,7 @@ export async function bootGuest(kvm: Kvm, image: string, modules: string, vcpus:
     kernel: image,
     initrd,
     smp: vcpus,
-    memory: 128,
+    memory: 192,
     append: 'quiet',
     disks,
     ...elected(),
