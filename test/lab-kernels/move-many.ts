@@ -24,7 +24,7 @@ const disks = ['disk.img']
 const [image = '', modules = '', vcpus, moves, cuts] = process.argv.slice(2)
 const kvm = openKvm()
 let machine = await bootGuest(kvm, image, modules, Number(vcpus))
-await ask(machine, '(while :; do dd if=/dev/urandom of=/t/dirty bs=64k count=4 2>/dev/null; done) &')
+await ask(machine, '(while :; do dd if=/dev/urandom of=/t/dirty bs=64k count=4 2>/dev/null; done) & sleep 1')
 const found: ManyMoves = { looks: [await lookAt(machine)], sent: [], lost: [], cuts: [] }
 let length = 0
 while (found.sent.length < Number(moves)) {
