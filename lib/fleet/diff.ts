@@ -31,6 +31,8 @@ export const fleetDiffSchema = v.strictObject({
   hosts: v.strictObject({
     new: v.array(text),
     gone: v.array(text),
+    /** Hosts of the later fleet without a readable report or beyond the classes compared: they may be among `gone`. */
+    unknown: uint32,
     /** Hosts of another class than before: another kernel, firmware or CPU. */
     changed: v.array(
       v.strictObject({
@@ -85,6 +87,7 @@ export function diffFleets(before: FleetDocument, now: FleetDocument, source = '
     hosts: {
       new: [...isIn.keys()].filter((name) => !wasIn.has(name)).toSorted(),
       gone: [...wasIn.keys()].filter((name) => !isIn.has(name)).toSorted(),
+      unknown: now.faulty + now.left.hostCount,
       changed: groups
         .filter((group) => group.before !== group.now)
         .map(({ before: from, now: to, names }) => ({

@@ -226,6 +226,14 @@ describe('two fleets compared', () => {
     assert.deepEqual(diffFleets(now, now).moves, { opened: [], closed: [] })
   })
 
+  it('say that a host without a readable report is not known to be gone', () => {
+    const before = fleetDocument(...analysed([...at(0, 'a'), ...at(0, 'b')]))
+    const now = fleetDocument(...analysed([...at(0, 'a'), '{"name":"b","report":{"format":"none"}}']))
+    const { gone, unknown } = diffFleets(before, now).hosts
+    assert.deepEqual({ gone, unknown }, { gone: ['b'], unknown: 1 })
+    assert.equal(diffFleets(now, before).hosts.unknown, 0)
+  })
+
   it('show no move as closed that was never possible, since the VMM cannot save the VM', () => {
     const rules = vmmRules('firecracker@1.6')
     const of = (lines: readonly string[]) => {

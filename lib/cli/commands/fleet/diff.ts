@@ -30,14 +30,17 @@ Examples:
 function run(old: string, later: string, { json }: { json?: boolean }): void {
   const [before, now] = [readFleetDocument(old), readFleetDocument(later)]
   const found = diffFleets(before, now, later)
-  noteLeft(old, before)
-  noteLeft(later, now)
+  noteAbsent(old, before)
+  noteAbsent(later, now)
   if (json) printJson(found)
   else print(summary(found))
 }
 
-function noteLeft(file: string, { left }: FleetDocument): void {
+function noteAbsent(file: string, { left, faulty }: FleetDocument): void {
   if (left.hostCount > 0) note(`${file} leaves ${count(left.hostCount, 'host')} out: they count as not there`)
+  if (faulty > 0) {
+    note(`${file} has ${count(faulty, 'report')} that could not be read: those hosts count as not there`)
+  }
 }
 
 /** Rows shown of a long list. */
@@ -70,7 +73,10 @@ function summary({ classes, hosts, moves }: FleetDiff): string {
       ]),
     ),
     ...listed('New hosts', hosts.new),
-    ...listed('Hosts that are gone', hosts.gone),
+    ...listed(
+      hosts.unknown === 0 ? 'Hosts that are gone' : 'Hosts that are gone, or of which no report was read',
+      hosts.gone,
+    ),
     ...part('Moves that opened', moveHead, moveRows(moves.opened)),
     ...part('Moves that closed', moveHead, moveRows(moves.closed)),
   ]
