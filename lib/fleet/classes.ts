@@ -334,8 +334,10 @@ class FleetReader {
       } else if (line.kind === 'report') {
         const { report, name: own, isNamed } = line
         const shown = commonText(report)
-        const of = this.#keep(classOfText(shown), shown, where)
+        const of = classOfText(shown)
+        // A report that is refused for want of a name leaves no class behind.
         this.#count(hostRow('', of, report), own ?? name, where)
+        this.#keep(of, shown, where)
         const head = at < 0 || known ? undefined : readHead(bytes.subarray(0, at), isNamed)
         if (head) this.#remember(key!, { bytes: Buffer.from(common!), isNamed, version: head.version, of })
       }
@@ -435,11 +437,10 @@ class FleetReader {
     if (known === undefined || replaces(row, known)) this.#hosts.set(name, row)
   }
 
-  #keep(digest: string, common: string, where: string): string {
-    if (this.#bodies.has(digest)) return digest
+  #keep(digest: string, common: string, where: string): void {
+    if (this.#bodies.has(digest)) return
     if (this.#bodies.size === MAX_CLASSES) throw new TooManyClasses(where)
     this.#bodies.set(digest, { first: where, common: deflateRawSync(common, { level: 1 }) })
-    return digest
   }
 
   /** Returns one string for equal ones: the rows of a million hosts repeat a few. */

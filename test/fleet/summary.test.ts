@@ -127,6 +127,7 @@ describe('merging', () => {
     const nameless = readFleet(fileOf(JSON.stringify(kinds[0])), { named: true })
     assert.match(nameless.errors[0]!.message, /names no host/)
     assert.equal(nameless.hostCount, 0)
+    assert.deepEqual(nameless.vacant, [])
   })
 
   it('refuses a body that would be another class’s once written again', () => {
